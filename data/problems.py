@@ -1,0 +1,165 @@
+"""Problems and demonstrations as JSON lines, our own and the user's.
+
+Columns: `prompt` (or `problem`), the exact text the policy continues; `answer`; optional
+`completion` (or `solution`), `id`, `numbers`, `group`. Other columns are ignored, null is the same
+as absent, blank lines are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from data.tasks.countdown import group_key, parse_prompt
+from data.types import Demonstration, Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """What one line holds; `location` is its file and line, for error messages."""
+
+    problem: Problem
+    solution: str | None
+    location: str
+
+
+def write_problems(path: Path, problems: Iterable[Problem]) -> None:
+    """One line per problem: id, prompt, answer, numbers, group."""
+    _write(path, (_problem_columns(problem) for problem in problems))
+
+
+def write_demonstrations(path: Path, demonstrations: Iterable[Demonstration]) -> None:
+    """One line per demonstration: id, prompt, completion, answer, numbers, group."""
+    _write(
+        path,
+        (
+            {**_problem_columns(demonstration.problem), "completion": demonstration.solution}
+            for demonstration in demonstrations
+        ),
+    )
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """The file's problems, in order. An absent id becomes the file's stem and line number.
+
+    A Countdown prompt gives `numbers` and `group` where they are absent. Raises ValueError naming
+    file, line and reason for a bad row, and for a file without rows.
+    """
+    return [row.problem for row in _read(path)]
+
+
+def read_demonstrations(path: Path) -> list[Demonstration]:
+    """The file's demonstrations, in order; as `read_problems`, and every row needs a
+    completion. One problem may have several rows, with the same id or not."""
+    demonstrations: list[Demonstration] = []
+    for row in _read(path, repeated_ids=True):
+        if row.solution is None:
+            raise ValueError(f"{row.location}: completion (or solution) is absent; it is required")
+        demonstrations.append(Demonstration(problem=row.problem, solution=row.solution))
+    return demonstrations
+
+
+def _problem_columns(problem: Problem) -> dict[str, Any]:
+    return {
+        "id": problem.id,
+        "prompt": problem.prompt,
+        "answer": problem.answer,
+        "numbers": list(problem.numbers),
+        "group": problem.group,
+    }
+
+
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(json.dumps(row) + "\n")
+
+
+def _read(path: Path, repeated_ids: bool = False) -> Iterator[_Row]:
+    first_with_id: dict[str, Problem] = {}
+    # Bytes: text mode would also have to guess what ends a line inside a JSON string.
+    with path.open("rb") as file:
+        for line_number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            location = f"{path}, line {line_number}"
+            try:
+                row = _parse(line, location, default_id=f"{path.stem}-{line_number}")
+            except ValueError as error:
+                raise ValueError(f"{location}: {error}") from error
+            known = first_with_id.setdefault(row.problem.id, row.problem)
+            if known is not row.problem and not (repeated_ids and known == row.problem):
+                raise ValueError(f"{location}: id {row.problem.id!r} was already used above")
+            yield row
+    if not first_with_id:
+        raise ValueError(f"{path}: has no rows; it must have at least one")
+
+
+def _parse(line: bytes, location: str, default_id: str) -> _Row:
+    """The row; ValueError with the reason alone (json and utf-8 errors are ValueErrors too)."""
+    parsed: Any = json.loads(line.decode("utf-8-sig"))
+    if not isinstance(parsed, dict):
+        raise ValueError(f"is a JSON {type(parsed).__name__}; it must be an object")
+    columns = cast("dict[str, Any]", parsed)
+    prompt = _text(columns, ("prompt", "problem"))
+    answer = _text({**columns, "answer": _integer_as_text(columns.get("answer"))}, ("answer",))
+    for name, value in (("prompt (or problem)", prompt), ("answer", answer)):
+        if not value:
+            raise ValueError(f"{name} is {'empty' if value == '' else 'absent'}; it is required")
+    assert prompt is not None and answer is not None
+    solution = _text(columns, ("completion", "solution"))
+    if solution == "":
+        raise ValueError("completion (or solution) is empty")
+    numbers = _numbers(columns)
+    group = _text(columns, ("group",))
+    countdown = parse_prompt(prompt)
+    if countdown is not None:
+        if numbers and sorted(numbers) != sorted(countdown[0]):
+            raise ValueError(f"numbers is {list(numbers)}, but the prompt is {prompt!r}")
+        if answer != str(countdown[1]):
+            raise ValueError(f"answer is {answer!r}, but the prompt is {prompt!r}")
+        numbers = numbers or countdown[0]
+        group = group or group_key(numbers)
+    identifier = _text({**columns, "id": _integer_as_text(columns.get("id"))}, ("id",))
+    problem = Problem(
+        id=identifier or default_id,
+        prompt=prompt,
+        answer=answer,
+        group=group or "",
+        numbers=numbers,
+    )
+    return _Row(problem=problem, solution=solution, location=location)
+
+
+def _integer_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _text(columns: dict[str, Any], names: Sequence[str]) -> str | None:
+    """The text under the one of `names` that the row has, or None."""
+    present = [name for name in names if columns.get(name) is not None]
+    if not present:
+        return None
+    if len(present) > 1:
+        raise ValueError(f"has both {' and '.join(present)}; it must have one of them")
+    value = columns[present[0]]
+    if not isinstance(value, str):
+        raise ValueError(f"{present[0]} is {value!r}; it must be text")
+    return value
+
+
+def _numbers(columns: dict[str, Any]) -> tuple[int, ...]:
+    value = columns.get("numbers")
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise ValueError(f"numbers is {value!r}; it must be a list of integers")
+    numbers: list[int] = []
+    for item in cast("list[Any]", value):
+        if not isinstance(item, int) or isinstance(item, bool) or item < 0:
+            raise ValueError(f"numbers holds {item!r}; it must hold integers of 0 or more")
+        numbers.append(item)
+    return tuple(numbers)

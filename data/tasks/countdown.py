@@ -1,0 +1,383 @@
+"""Countdown: reach a target from a few numbers, one operation a step.
+
+A prompt is "3 4 7 12 -> 24\n"; a solution is steps joined by "\n", each "7 - 4 = 3 | 3 12 3":
+an operation and the numbers that remain (the unused ones in their order, then the result). Every
+number is used at most once, division is exact, results are positive. The step whose result is the
+target is the last one.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from data.tasks.base import Splits
+from data.types import Demonstration, Problem
+
+# Plain ASCII integers without leading zeros; the length bound keeps int() cheap.
+NUMBER_PATTERN = r"(?:0|[1-9][0-9]{0,17})"
+PROMPT_REGEX = re.compile(
+    rf"(?P<numbers>{NUMBER_PATTERN}(?: {NUMBER_PATTERN})*) -> (?P<target>{NUMBER_PATTERN})\n"
+)
+STEP_REGEX = re.compile(
+    rf"(?P<left>{NUMBER_PATTERN}) (?P<operator>[-+*/]) (?P<right>{NUMBER_PATTERN})"
+    rf" = (?P<result>{NUMBER_PATTERN}) \| (?P<remaining>{NUMBER_PATTERN}(?: {NUMBER_PATTERN})*)"
+)
+OPERATORS = ("+", "-", "*", "/")
+MAX_MULTISETS_LOOKED_AT = 200_000  # bounds the search for problems in ranges that hold few
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountdownConfig:
+    """Problems of `num_numbers` numbers from min_number..max_number and a target from
+    min_target..max_target, solvable with every result in 1..max_value.
+
+    Raises ValueError naming the field when a value is not allowed.
+    """
+
+    num_numbers: int  # 3 to 6
+    min_number: int
+    max_number: int
+    max_value: int  # cap on every result; numbers and targets stay below it too
+    min_target: int
+    max_target: int
+
+    def __post_init__(self) -> None:
+        limits = (
+            ("num_numbers", self.num_numbers, 3, 6),
+            ("min_number", self.min_number, 1, self.max_number),
+            ("max_number", self.max_number, self.min_number, self.max_value),
+            ("min_target", self.min_target, 1, self.max_target),
+            ("max_target", self.max_target, self.min_target, self.max_value),
+        )
+        for name, value, low, high in limits:
+            if not low <= value <= high:
+                raise ValueError(f"{name} is {value}; allowed: {low} to {high}")
+
+    @property
+    def num_multisets(self) -> int:
+        span = self.max_number - self.min_number + 1
+        return math.comb(span + self.num_numbers - 1, self.num_numbers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountdownStep:
+    """One parsed step, "left operator right = result | remaining"; nothing is checked yet."""
+
+    left: int
+    operator: str
+    right: int
+    result: int
+    remaining: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountdownTask:
+    """Implements `data.tasks.base.Task`."""
+
+    config: CountdownConfig
+    name: str = "countdown"
+
+    def make_splits(
+        self, seed: int, *, demonstrations: int, train: int, validation: int, test: int
+    ) -> Splits:
+        return make_splits(
+            self.config,
+            seed,
+            demonstrations=demonstrations,
+            train=train,
+            validation=validation,
+            test=test,
+        )
+
+    def demonstrate(self, problem: Problem, rng: random.Random) -> str:
+        return demonstrate(problem, rng, max_value=self.config.max_value)
+
+
+def parse_step(line: str) -> CountdownStep | None:
+    """The step that `line` (without newline) spells, or None when it is not exactly one."""
+    match = STEP_REGEX.fullmatch(line)
+    if match is None:
+        return None
+    return CountdownStep(
+        left=int(match["left"]),
+        operator=match["operator"],
+        right=int(match["right"]),
+        result=int(match["result"]),
+        remaining=tuple(int(number) for number in match["remaining"].split(" ")),
+    )
+
+
+def parse_prompt(prompt: str) -> tuple[tuple[int, ...], int] | None:
+    """(numbers, target) of a Countdown prompt, or None when it is not exactly one."""
+    match = PROMPT_REGEX.fullmatch(prompt)
+    if match is None:
+        return None
+    return tuple(int(number) for number in match["numbers"].split(" ")), int(match["target"])
+
+
+def group_key(numbers: Sequence[int]) -> str:
+    """The multiset of numbers as text: the same for every order of the same numbers."""
+    return " ".join(str(number) for number in sorted(numbers))
+
+
+def make_problem(numbers: Sequence[int], target: int) -> Problem:
+    """The problem of reaching `target`; its id is made of its content."""
+    joined = [str(number) for number in numbers]
+    return Problem(
+        id=f"countdown-{'-'.join(joined)}-to-{target}",
+        prompt=f"{' '.join(joined)} -> {target}\n",
+        answer=str(target),
+        group=group_key(numbers),
+        numbers=tuple(numbers),
+    )
+
+
+def apply(left: int, operator: str, right: int) -> int | None:
+    """The result, or None where the rules allow none (inexact division, division by zero, a
+    result below 1)."""
+    if operator == "+":
+        result = left + right
+    elif operator == "-":
+        result = left - right
+    elif operator == "*":
+        result = left * right
+    elif right == 0 or left % right:
+        return None
+    else:
+        result = left // right
+    return result if result >= 1 else None
+
+
+@lru_cache(maxsize=1 << 18)
+def _values_of_all(numbers: tuple[int, ...], max_value: int) -> frozenset[int]:
+    """Values of expressions that use every one of `numbers` (sorted) once, each intermediate in
+    1..max_value."""
+    if len(numbers) == 1:
+        return frozenset(numbers)
+    values: set[int] = set()
+    # Every cut of the numbers in two; the last number always lies in the second part.
+    for mask in range(1, 1 << (len(numbers) - 1)):
+        first = tuple(number for i, number in enumerate(numbers) if mask >> i & 1)
+        second = tuple(number for i, number in enumerate(numbers) if not mask >> i & 1)
+        for a in _values_of_all(first, max_value):
+            for b in _values_of_all(second, max_value):
+                large, small = (a, b) if a >= b else (b, a)
+                values.add(large + small)
+                values.add(large * small)
+                values.add(large - small)
+                if large % small == 0:
+                    values.add(large // small)
+    return frozenset(value for value in values if 1 <= value <= max_value)
+
+
+@lru_cache(maxsize=1 << 18)
+def _values_with(
+    required: tuple[int, ...], optional: tuple[int, ...], max_value: int
+) -> frozenset[int]:
+    """Values that one or more steps reach using all of `required` and any of `optional`, both
+    sorted."""
+    values: set[int] = set()
+    subsets = {
+        tuple(number for i, number in enumerate(optional) if mask >> i & 1)
+        for mask in range(1 << len(optional))
+    }
+    for subset in subsets:
+        if len(required) + len(subset) >= 2:
+            values |= _values_of_all(tuple(sorted(required + subset)), max_value)
+    return frozenset(values)
+
+
+def reachable_targets(numbers: Sequence[int], config: CountdownConfig) -> list[int]:
+    """Targets in the config's range that some solution reaches, ascending, given numbers left
+    out."""
+    values = _values_with((), tuple(sorted(numbers)), config.max_value)
+    return sorted(
+        value
+        for value in values - set(numbers)
+        if config.min_target <= value <= config.max_target
+    )
+
+
+def demonstrate(problem: Problem, rng: random.Random, *, max_value: int) -> str:
+    """A random solution in which every result is used, commutative operations larger first.
+
+    Depth-first search over shuffled operations that enters only states from which the target can
+    still be reached. Raises ValueError when no solution keeps every result in 1..max_value.
+    """
+    # Given numbers are optional; a result must be used, or its step was idle.
+    numbers = [(number, False) for number in problem.numbers]
+    lines = _search(numbers, int(problem.answer), max_value, rng)
+    if lines is None:
+        raise ValueError(
+            f"problem {problem.id}: {problem.prompt!r} has no solution with results up to "
+            f"max_value {max_value}"
+        )
+    return "\n".join(lines)
+
+
+def _search(
+    state: list[tuple[int, bool]], target: int, max_value: int, rng: random.Random
+) -> list[str] | None:
+    """Lines that lead from `state`, pairs (number, whether it is a result), to the target."""
+    moves = [
+        (i, j, operator)
+        for i in range(len(state))
+        for j in range(i + 1, len(state))
+        for operator in OPERATORS
+    ]
+    rng.shuffle(moves)
+    for i, j, operator in moves:
+        left, right = state[i][0], state[j][0]
+        if left < right:
+            left, right = right, left
+        result = apply(left, operator, right)
+        if result is None or result > max_value:
+            continue
+        rest = [item for k, item in enumerate(state) if k not in (i, j)]
+        following = [*rest, (result, True)]
+        if result == target:
+            below: list[str] | None = None if any(used for _, used in rest) else []
+        elif _can_reach(following, target, max_value):
+            below = _search(following, target, max_value, rng)
+        else:
+            below = None
+        if below is not None:
+            remaining = " ".join(str(number) for number, _ in following)
+            return [f"{left} {operator} {right} = {result} | {remaining}", *below]
+    return None
+
+
+def _can_reach(state: list[tuple[int, bool]], target: int, max_value: int) -> bool:
+    required = tuple(sorted(number for number, is_result in state if is_result))
+    optional = tuple(sorted(number for number, is_result in state if not is_result))
+    return target in _values_with(required, optional, max_value)
+
+
+def make_splits(
+    config: CountdownConfig,
+    seed: int,
+    *,
+    demonstrations: int,
+    train: int,
+    validation: int,
+    test: int,
+) -> Splits:
+    """Splits of exactly these sizes, the same for the same config and seed.
+
+    Multisets of numbers are drawn uniformly and dealt to test, validation and the training side,
+    as few targets from each as the sizes allow (one, where there are multisets enough). Raises
+    ValueError when a size is negative or the ranges hold too few problems.
+    """
+    sizes = {
+        "demonstrations": demonstrations,
+        "train": train,
+        "validation": validation,
+        "test": test,
+    }
+    for name, size in sizes.items():
+        if size < 0:
+            raise ValueError(f"{name} is {size}; allowed: 0 or more")
+    sides = _deal(config, seed, [test, validation, demonstrations + train])
+    rng = random.Random(f"{seed} order")
+    for side in sides:
+        rng.shuffle(side)
+    test_side, validation_side, training_side = sides
+    return Splits(
+        demonstrations=tuple(
+            Demonstration(
+                problem=problem, solution=demonstrate(problem, rng, max_value=config.max_value)
+            )
+            for problem in training_side[:demonstrations]
+        ),
+        train=tuple(training_side[demonstrations:]),
+        validation=tuple(validation_side),
+        test=tuple(test_side),
+    )
+
+
+def _deal(config: CountdownConfig, seed: int, sizes: Sequence[int]) -> list[list[Problem]]:
+    """One list of problems for each size; no multiset lies in two lists."""
+    total = sum(sizes)
+    targets = _ShuffledTargets(config, seed, limit=max(MAX_MULTISETS_LOOKED_AT, 10 * total))
+    most = config.max_target - config.min_target + 1
+    for per_multiset in range(max(1, -(-total // targets.limit)), most + 1):
+        sides: list[list[Problem]] = [[]]
+        for numbers, shuffled in targets:
+            while len(sides) < len(sizes) and len(sides[-1]) == sizes[len(sides) - 1]:
+                sides.append([])
+            missing = sizes[len(sides) - 1] - len(sides[-1])
+            if missing == 0:
+                break
+            chosen = shuffled[: min(per_multiset, missing)]
+            sides[-1] += [make_problem(numbers, target) for target in chosen]
+        sides += [[] for _ in range(len(sizes) - len(sides))]
+        if [len(side) for side in sides] == list(sizes):
+            return sides
+    found = sum(len(shuffled) for _, shuffled in targets)
+    looked_at = (
+        f"all {config.num_multisets}"
+        if targets.limit == config.num_multisets
+        else f"{targets.limit} of {config.num_multisets}"
+    )
+    raise ValueError(
+        f"demonstrations, train, validation and test ask for {total} problems; {config} holds "
+        f"{found} in {looked_at} multisets of numbers (a multiset lies on one side only): ask "
+        "for fewer or widen the ranges"
+    )
+
+
+class _ShuffledTargets:
+    """Distinct multisets in random order, each with its targets in random order. Iterating again
+    gives the same; what was worked out is kept."""
+
+    def __init__(self, config: CountdownConfig, seed: int, limit: int) -> None:
+        self.limit = min(limit, config.num_multisets)
+        self._config = config
+        self._rng = random.Random(f"{seed} problems")
+        self._known: list[tuple[tuple[int, ...], list[int]]] = []
+        self._seen: set[int] = set()
+        # Every multiset has a number of its own, so drawing one uniformly needs no list of all.
+        self._order: list[int] | None = None
+        if config.num_multisets <= MAX_MULTISETS_LOOKED_AT:
+            self._order = self._rng.sample(range(config.num_multisets), config.num_multisets)
+
+    def __iter__(self) -> Iterator[tuple[tuple[int, ...], list[int]]]:
+        for i in range(self.limit):
+            if i == len(self._known):
+                self._known.append(self._draw(i))
+            yield self._known[i]
+
+    def _draw(self, position: int) -> tuple[tuple[int, ...], list[int]]:
+        if self._order is not None:
+            index = self._order[position]
+        else:
+            index = self._rng.randrange(self._config.num_multisets)
+            while index in self._seen:
+                index = self._rng.randrange(self._config.num_multisets)
+            self._seen.add(index)
+        numbers = multiset_at(index, self._config)
+        targets = reachable_targets(numbers, self._config)
+        self._rng.shuffle(targets)
+        return numbers, targets
+
+
+def multiset_at(index: int, config: CountdownConfig) -> tuple[int, ...]:
+    """The multiset with this index (0..num_multisets - 1), ascending; a bijection.
+
+    The combinatorial number system: index = sum of comb(c_i, i) over c_k > ... > c_1 >= 0, and
+    the numbers are min_number + c_i - (i - 1).
+    """
+    numbers: list[int] = []
+    c = config.max_number - config.min_number + config.num_numbers
+    for i in range(config.num_numbers, 0, -1):
+        c -= 1
+        while math.comb(c, i) > index:
+            c -= 1
+        index -= math.comb(c, i)
+        numbers.append(config.min_number + c - (i - 1))
+    return tuple(reversed(numbers))

@@ -1,0 +1,134 @@
+"""What flows between the parts of thinktree. No torch here: plain, frozen, keyword-only records."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class StopReason(StrEnum):
+    """Why generation of one sample ended."""
+
+    STEP_END = "step_end"  # a token whose text contains the step delimiter
+    END_OF_SOLUTION = "end_of_solution"  # the end-of-sequence token
+    LENGTH = "length"  # the token limit: the sample is truncated
+
+
+class Outcome(StrEnum):
+    """What a verifier says of a solution."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNVERIFIABLE = "unverifiable"  # malformed, truncated: no answer can be read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A verifier's judgement; `reason` says in plain words why it is not correct."""
+
+    outcome: Outcome
+    reason: str = ""
+
+    @property
+    def correct(self) -> bool:
+        return self.outcome is Outcome.CORRECT
+
+    @property
+    def well_formed(self) -> bool:
+        return self.outcome is not Outcome.UNVERIFIABLE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One problem. `prompt` is the exact text the policy continues; `answer` is the gold answer.
+
+    `group` is the key by which splits are kept disjoint (Countdown: the multiset of numbers).
+    """
+
+    id: str
+    prompt: str
+    answer: str
+    group: str = ""
+    numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstration:
+    """A problem with one worked solution, the text that follows the prompt (no end token)."""
+
+    problem: Problem
+    solution: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelUsage:
+    """What one model spent. Counts are tokens; padding is never counted here.
+
+    `prompt_tokens`: prefix tokens run through the model; `cached_tokens`: prefix tokens that a
+    further sample of the same prefix took from the cache instead; `generated_tokens`: tokens
+    sampled; `positions`: token positions run through the model (the last token of a sample is
+    never fed back); `sequences`: samples or scored sequences; `flops`: floating point operations
+    for `positions` (2 x active parameters each, plus attention).
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    positions: int = 0
+    sequences: int = 0
+    flops: float = 0.0
+
+    def __add__(self, other: ModelUsage) -> ModelUsage:
+        return ModelUsage(
+            **{
+                f.name: getattr(self, f.name) + getattr(other, f.name)
+                for f in dataclasses.fields(self)
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What policy and reward model spent, apart."""
+
+    policy: ModelUsage = field(default_factory=ModelUsage)
+    reward: ModelUsage = field(default_factory=ModelUsage)
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(policy=self.policy + other.policy, reward=self.reward + other.reward)
+
+    @property
+    def flops(self) -> float:
+        return self.policy.flops + self.reward.flops
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One continuation of a prefix, as generated (ids are never re-encoded).
+
+    `logprob` is the sum over its tokens, nats, from the unnoised logits at temperature 1.
+    """
+
+    token_ids: tuple[int, ...]
+    logprob: float
+    stop_reason: StopReason
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLabels:
+    """A solution with a soft label at every step: TRL's stepwise-supervision row, plus ids.
+
+    `labels[i]` is the estimated probability in [0, 1] that a completion of steps 0..i is correct;
+    `counts[i]` is the number of rollouts behind it, `standard_errors[i]` its standard error.
+    `completion_ids` holds the token ids of every step.
+    """
+
+    problem_id: str
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    completions: tuple[str, ...]
+    completion_ids: tuple[tuple[int, ...], ...]
+    labels: tuple[float, ...]
+    counts: tuple[int, ...]
+    standard_errors: tuple[float, ...]

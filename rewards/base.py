@@ -1,0 +1,33 @@
+"""The two judges of a solution: a verifier of whole solutions, a reward model of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from data.types import ModelUsage, Problem, Verdict
+
+
+class Verifier(Protocol):
+    """Says whether a whole solution is correct. Strict; a malformed solution is not an error."""
+
+    def verify(self, problem: Problem, solution: str) -> Verdict:
+        """`solution` is the text after the prompt, without end token.
+
+        Raises ValueError only for a problem that cannot be judged.
+        """
+        ...
+
+
+class RewardModel(Protocol):
+    """Estimates at each step's end the probability that the solution ends correct."""
+
+    def score(
+        self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
+    ) -> tuple[list[list[float]], list[ModelUsage]]:
+        """P(correct), in [0, 1], at each position of `step_ends[i]` in the token ids
+        `sequences[i]` (prompt included), and each sequence's usage, in input order.
+
+        Raises ValueError when a step end lies outside its sequence.
+        """
+        ...

@@ -1,0 +1,89 @@
+"""Process reward model: a token-classification model read at every step's last token.
+
+Two classes (0 incorrect, 1 correct); the process reward of a step is P = softmax(logits)[1], the
+estimated probability that the solution continued from here ends correct. TRL-trained PRMs and
+transformers' own pipelines read the same folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from data.types import ModelUsage
+
+BLOCK = 16  # rows and lengths are padded to this: keeps fp32 results on CPU free of the company
+
+
+class ProcessRewardModel:
+    """Implements `rewards.base.RewardModel`. `flops(start, end)` counts one sequence's forward."""
+
+    def __init__(
+        self,
+        model: Any,
+        pad_token_id: int,
+        flops: Callable[[int, int], float],
+        max_rows: int = 512,
+    ) -> None:
+        if model.config.num_labels != 2:
+            raise ValueError(
+                f"the reward model has num_labels={model.config.num_labels}; "
+                "it must have 2 (incorrect, correct)"
+            )
+        self.model = model.eval()
+        self.pad_token_id = pad_token_id
+        self.flops = flops
+        self.max_rows = max_rows
+        self.padding_positions = 0
+
+    @torch.inference_mode()
+    def score(
+        self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
+    ) -> tuple[list[list[float]], list[ModelUsage]]:
+        """P(correct) at each step end, in [0, 1], and each sequence's usage, in input order.
+
+        Raises ValueError when a step end lies outside its sequence.
+        """
+        for sequence, ends in zip(sequences, step_ends, strict=True):
+            if not ends or min(ends) < 0 or max(ends) >= len(sequence):
+                raise ValueError(
+                    f"step_ends is {list(ends)}; each must lie in a sequence of "
+                    f"{len(sequence)} tokens, and there must be one"
+                )
+        scores: list[list[float]] = []
+        for start in range(0, len(sequences), self.max_rows):
+            stop = start + self.max_rows
+            scores += self._score_rows(sequences[start:stop], step_ends[start:stop])
+        usage = [
+            ModelUsage(
+                prompt_tokens=len(sequence),
+                positions=len(sequence),
+                sequences=1,
+                flops=self.flops(0, len(sequence)),
+            )
+            for sequence in sequences
+        ]
+        return scores, usage
+
+    def _score_rows(
+        self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        rows = max(BLOCK, len(sequences))
+        length = -(-max(len(sequence) for sequence in sequences) // BLOCK) * BLOCK
+        ids_RL = torch.full((rows, length), self.pad_token_id, dtype=torch.long)
+        mask_RL = torch.zeros((rows, length), dtype=torch.long)
+        mask_RL[:, 0] = 1
+        for i, sequence in enumerate(sequences):
+            ids_RL[i, : len(sequence)] = torch.tensor(sequence)
+            mask_RL[i, : len(sequence)] = 1
+        self.padding_positions += rows * length - sum(len(sequence) for sequence in sequences)
+        device = self.model.device
+        logits_RLC = self.model(
+            input_ids=ids_RL.to(device), attention_mask=mask_RL.to(device)
+        ).logits
+        correct_RL = torch.softmax(logits_RLC.float(), dim=-1)[..., 1].cpu()
+        return [
+            [float(correct_RL[i, end]) for end in ends] for i, ends in enumerate(step_ends)
+        ]

@@ -1,0 +1,268 @@
+"""Generation with a transformers model and our own decode loop.
+
+Why our own: each prefix is prefilled once for its n samples, finished rows leave the batch, noise
+belongs to the request, and what was computed is counted exactly. Legend: P prefixes, R rows
+(samples), L cached prefix length (padded), V vocabulary.
+
+Layout of a row: prefix tokens at cache slots 0..p-2, padding up to a multiple of 16, then the
+last prefix token and the generated tokens. Padding is masked and positions are explicit, so on
+CPU in fp32, with at least 16 rows, the logits of a row are bit-identical whoever shares the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from data.types import ModelUsage, Sample, StopReason
+from search.base import SampleRequest, SampleResult
+from search.flops import FlopModel, flop_model
+from search.noise import gumbel_noise, row_key
+
+BLOCK = 16  # rows and cache starts are padded to this: see the module's docstring
+TOP_K = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    seed: int
+    max_rows: int = 512  # samples decoded at once
+    step_delimiter: str = "\n"
+
+    def __post_init__(self) -> None:
+        if self.max_rows < BLOCK:
+            raise ValueError(f"max_rows is {self.max_rows}; it must be at least {BLOCK}")
+
+
+@dataclass(slots=True)
+class _Row:
+    request: int
+    index: int
+    token_ids: list[int]
+    logprob: float = 0.0
+    stop_reason: StopReason | None = None
+
+
+class TransformersEngine:
+    """Implements `search.base.Engine`. `model` is a causal LM, `tokenizer` its tokenizer."""
+
+    def __init__(self, model: Any, tokenizer: Any, config: EngineConfig) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.config = config
+        self.flops: FlopModel = flop_model(model)
+        self.padding_positions = 0  # positions run through the model for nothing
+        if tokenizer.eos_token_id is None:
+            raise ValueError("the tokenizer has no end-of-sequence token")
+        texts = [tokenizer.decode([token]) for token in range(len(tokenizer))]
+        self._ends_step = [config.step_delimiter in text for text in texts]
+
+    @property
+    def end_token_id(self) -> int:
+        return self.tokenizer.eos_token_id
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of generated ids, without the end token."""
+        return self.tokenizer.decode(
+            [token for token in token_ids if token != self.end_token_id],
+            skip_special_tokens=False,
+            clean_up_tokenization_spaces=False,
+        )
+
+    def sample_usage(self, prefix_length: int, lengths: Sequence[int]) -> ModelUsage:
+        """What n samples of one prefix cost: the prefix but its last token once, and for every
+        sample its last prefix token and all generated tokens but the last."""
+        shared = prefix_length - 1
+        generated = sum(lengths)
+        flops = self.flops.forward(0, shared) + sum(
+            self.flops.forward(shared, shared + length) for length in lengths
+        )
+        return ModelUsage(
+            prompt_tokens=shared + len(lengths),
+            cached_tokens=shared * (len(lengths) - 1),
+            generated_tokens=generated,
+            positions=shared + generated,
+            sequences=len(lengths),
+            flops=flops,
+        )
+
+    def sample_batch(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
+        """Raises ValueError for a prefix under 2 tokens or an empty request."""
+        for problem_id, request in items:
+            if len(request.prefix) < 2 or request.n < 1 or request.max_new_tokens < 1:
+                raise ValueError(
+                    f"problem {problem_id}: a sample request needs a prefix of at least 2 tokens "
+                    f"(has {len(request.prefix)}), n >= 1 (has {request.n}) and max_new_tokens >= "
+                    f"1 (has {request.max_new_tokens})"
+                )
+        results: list[SampleResult] = []
+        chunk: list[tuple[str, SampleRequest]] = []
+        rows = 0
+        for item in items:
+            if chunk and rows + item[1].n > self.config.max_rows:
+                results += self._sample_chunk(chunk)
+                chunk, rows = [], 0
+            chunk.append(item)
+            rows += item[1].n
+        if chunk:
+            results += self._sample_chunk(chunk)
+        return results
+
+    @torch.inference_mode()
+    def _sample_chunk(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
+        rows, cache, mask_RL = self._prefill(items)
+        keys_R = torch.tensor(
+            [
+                row_key(self.config.seed, items[r.request][0], items[r.request][1].node, r.index)
+                for r in rows
+            ],
+            device=self.model.device,
+        )
+        temperature_R = torch.tensor(
+            [items[r.request][1].temperature for r in rows], device=self.model.device
+        )
+        token_R = torch.tensor(
+            [items[r.request][1].prefix[-1] for r in rows], device=self.model.device
+        )
+        position_R = torch.tensor(
+            [len(items[r.request][1].prefix) - 1 for r in rows], device=self.model.device
+        )
+        alive = list(rows)
+        step = 0
+        while True:
+            mask_RL = torch.cat([mask_RL, mask_RL.new_ones(len(alive), 1)], dim=1)
+            logits_RV = self.model(
+                input_ids=token_R[:, None],
+                attention_mask=mask_RL,
+                position_ids=position_R[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]
+            token_R, logprob_R = _draw(logits_RV, keys_R, temperature_R, step)
+            step += 1
+            position_R = position_R + 1
+            self._record(items, alive, token_R.tolist(), logprob_R.tolist())
+            running = [i for i, row in enumerate(alive) if row.stop_reason is None]
+            if not running:
+                break
+            keep = running + [i for i, row in enumerate(alive) if row.stop_reason is not None][
+                : max(0, BLOCK - len(running))
+            ]
+            if len(keep) <= 0.8 * len(alive):
+                select = torch.tensor(sorted(keep), device=self.model.device)
+                cache.batch_select_indices(select)
+                alive = [alive[i] for i in sorted(keep)]
+                mask_RL, token_R, position_R = mask_RL[select], token_R[select], position_R[select]
+                keys_R, temperature_R = keys_R[select], temperature_R[select]
+        return self._collect(items, rows)
+
+    def _prefill(
+        self, items: Sequence[tuple[str, SampleRequest]]
+    ) -> tuple[list[_Row], DynamicCache, Tensor]:
+        device = self.model.device
+        longest = max(len(request.prefix) - 1 for _, request in items)
+        padded = -(-longest // BLOCK) * BLOCK
+        ids_PL = torch.full((len(items), padded), self.end_token_id, dtype=torch.long)
+        mask_PL = torch.zeros((len(items), padded), dtype=torch.long)
+        for i, (_, request) in enumerate(items):
+            ids_PL[i, : len(request.prefix) - 1] = torch.tensor(request.prefix[:-1])
+            mask_PL[i, : len(request.prefix) - 1] = 1
+        cache = DynamicCache(config=self.model.config)
+        self.model(
+            input_ids=ids_PL.to(device),
+            attention_mask=mask_PL.to(device),
+            position_ids=torch.arange(padded, device=device)[None].expand(len(items), -1),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self.padding_positions += int((1 - mask_PL).sum())
+        rows = [
+            _Row(request=i, index=request.first_index + j, token_ids=[])
+            for i, (_, request) in enumerate(items)
+            for j in range(request.n)
+        ]
+        owners = [row.request for row in rows]
+        fillers = max(0, BLOCK - len(rows))
+        for _ in range(fillers):
+            rows.append(_Row(request=0, index=0, token_ids=[], stop_reason=StopReason.LENGTH))
+            owners.append(0)
+        owner_R = torch.tensor(owners, device=device)
+        cache.batch_select_indices(owner_R)
+        return rows, cache, mask_PL.to(device)[owner_R]
+
+    def _record(
+        self,
+        items: Sequence[tuple[str, SampleRequest]],
+        alive: Sequence[_Row],
+        tokens: Sequence[int],
+        logprobs: Sequence[float],
+    ) -> None:
+        for row, token, logprob in zip(alive, tokens, logprobs, strict=True):
+            if row.stop_reason is not None:
+                self.padding_positions += 1
+                continue
+            request = items[row.request][1]
+            row.token_ids.append(token)
+            row.logprob += logprob
+            if token == self.end_token_id:
+                row.stop_reason = StopReason.END_OF_SOLUTION
+            elif request.stop_at_step and self._ends_step[token]:
+                row.stop_reason = StopReason.STEP_END
+            elif len(row.token_ids) >= request.max_new_tokens:
+                row.stop_reason = StopReason.LENGTH
+
+    def _collect(
+        self, items: Sequence[tuple[str, SampleRequest]], rows: Sequence[_Row]
+    ) -> list[SampleResult]:
+        samples: list[list[Sample]] = [[] for _ in items]
+        for row in rows:
+            if not row.token_ids:  # a filler row
+                continue
+            assert row.stop_reason is not None
+            samples[row.request].append(
+                Sample(
+                    token_ids=tuple(row.token_ids),
+                    logprob=row.logprob,
+                    stop_reason=row.stop_reason,
+                )
+            )
+        return [
+            SampleResult(
+                samples=tuple(group),
+                usage=self.sample_usage(
+                    len(request.prefix), [len(sample.token_ids) for sample in group]
+                ),
+            )
+            for (_, request), group in zip(items, samples, strict=True)
+        ]
+
+
+def _draw(
+    logits_RV: Tensor, keys_R: Tensor, temperature_R: Tensor, position: int
+) -> tuple[Tensor, Tensor]:
+    """Gumbel-max on the top logits; greedy where the temperature is 0.
+
+    Returns token ids (R,) and their log-probabilities (R,), nats, from the unnoised logits.
+    """
+    logits_RV = logits_RV.float()
+    logprobs_RV = torch.log_softmax(logits_RV, dim=-1)
+    if logits_RV.shape[1] > TOP_K:
+        top_RK, ids_RK = logits_RV.topk(TOP_K, dim=-1)
+    else:
+        top_RK = logits_RV
+        ids_RK = torch.arange(logits_RV.shape[1], device=logits_RV.device).expand_as(logits_RV)
+    noise_RK = gumbel_noise(keys_R, position, ids_RK)
+    greedy_R1 = (temperature_R == 0)[:, None]
+    scale_R1 = torch.where(greedy_R1, torch.ones_like(temperature_R)[:, None], temperature_R[:, None])
+    noised_RK = top_RK.double() / scale_R1 + noise_RK.masked_fill(greedy_R1, 0.0)
+    token_R = ids_RK.gather(1, noised_RK.argmax(dim=-1, keepdim=True)).squeeze(1)
+    return token_R, logprobs_RV.gather(1, token_R[:, None]).squeeze(1)

@@ -1,0 +1,108 @@
+"""Trees as JSON lines: one finished problem a line, so a crash costs only what was in flight."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from data.types import ModelUsage, Outcome, Problem, StopReason, Usage, Verdict
+from search.base import Node, SearchResult, Snapshot
+from search.batcher import read_whole_lines
+
+FORMAT = "thinktree-tree"
+VERSION = 1
+
+
+def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
+    """A row that `result_from_json` reads back; see docs/formats.md for its fields."""
+    last = result.snapshots[-1] if result.snapshots else None
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "problem": dataclasses.asdict(result.problem),
+        "strategy": result.strategy,
+        "policy": policy,
+        "nodes": [_node_to_json(node) for node in result.nodes],
+        "answer": last.answer_node if last else None,
+        "snapshots": [dataclasses.asdict(snapshot) for snapshot in result.snapshots],
+        "usage": dataclasses.asdict(result.usage),
+    }
+
+
+def _node_to_json(node: Node) -> dict[str, Any]:
+    return {
+        "id": node.id,
+        "parent": node.parent,
+        "token_ids": list(node.token_ids),
+        "text": node.text,
+        "prior": node.prior,
+        "logprob": node.logprob,
+        "visit_count": node.visit_count,
+        "value": node.value_sum / node.visit_count if node.visit_count else node.score or 0.0,
+        "value_sum": node.value_sum,
+        "score": node.score,
+        "terminal": node.terminal.value if node.terminal else None,
+        "verdict": node.verdict.outcome.value if node.verdict else None,
+        "expanded": node.expanded,
+    }
+
+
+def result_from_json(row: dict[str, Any]) -> SearchResult:
+    """Raises ValueError for another format or version."""
+    if row.get("format") != FORMAT or row.get("version") != VERSION:
+        raise ValueError(
+            f"not a {FORMAT} of version {VERSION}: format {row.get('format')!r}, "
+            f"version {row.get('version')!r}"
+        )
+    nodes: list[Node] = []
+    for item in row["nodes"]:
+        node = Node(
+            id=item["id"],
+            parent=item["parent"],
+            token_ids=tuple(item["token_ids"]),
+            text=item["text"],
+            prior=item["prior"],
+            logprob=item["logprob"],
+            visit_count=item["visit_count"],
+            value_sum=item["value_sum"],
+            score=item["score"],
+            terminal=StopReason(item["terminal"]) if item["terminal"] else None,
+            verdict=Verdict(outcome=Outcome(item["verdict"])) if item["verdict"] else None,
+            expanded=item["expanded"],
+        )
+        nodes.append(node)
+        if node.parent >= 0:
+            nodes[node.parent].children.append(node.id)
+    problem = {**row["problem"], "numbers": tuple(row["problem"]["numbers"])}
+    return SearchResult(
+        problem=Problem(**problem),
+        strategy=row["strategy"],
+        nodes=tuple(nodes),
+        snapshots=tuple(
+            Snapshot(**{**snapshot, "usage": usage_from_json(snapshot["usage"])})
+            for snapshot in row["snapshots"]
+        ),
+        usage=usage_from_json(row["usage"]),
+    )
+
+
+def usage_from_json(row: dict[str, Any]) -> Usage:
+    return Usage(policy=ModelUsage(**row["policy"]), reward=ModelUsage(**row["reward"]))
+
+
+def read_trees(path: Path) -> list[SearchResult]:
+    return [result_from_json(json.loads(line)) for line in read_whole_lines(path)]
+
+
+def append_trees(path: Path, results: Iterable[SearchResult], policy: str) -> int:
+    """Append and flush each result as it comes; returns how many were written."""
+    count = 0
+    with path.open("a", encoding="utf-8") as file:
+        for result in results:
+            file.write(json.dumps(result_to_json(result, policy), separators=(",", ":")) + "\n")
+            file.flush()
+            count += 1
+    return count

@@ -1,0 +1,345 @@
+"""Measuring policies and a reward model on held-out problems: every number in results.json that
+is not about training. Nothing here chooses anything; tuning belongs on validation problems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.types import Problem, StopReason, Usage
+from search.base import SampleRequest, ScoreRequest, SearchResult, solution_text
+from search.solutions import SolutionsConfig, choose
+from trainer.searching import Workbench, correct_at
+from trainer.statistics import (
+    Estimate,
+    ReliabilityBin,
+    accuracy,
+    brier_skill,
+    paired_difference,
+    reliability,
+    within_problem_auroc,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyRow:
+    """Accuracy of one policy under one strategy and budget. Tokens and FLOPs are means a problem;
+    FLOPs include the reward model's."""
+
+    policy: str
+    strategy: str
+    budget: int
+    n: int
+    value: float
+    low: float
+    high: float
+    format_rate: float
+    truncation_rate: float
+    generated_tokens: float
+    policy_flops: float
+    reward_flops: float
+    flops: float
+    visited_share: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    difference: float
+    low: float
+    high: float
+    n: int
+    metric: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PRMQuality:
+    auroc: float
+    auroc_low: float
+    auroc_high: float
+    pairs: int
+    brier_skill: float
+    calibration_error: float
+    prefixes: int
+    rollouts_per_prefix: int
+    reliability: tuple[ReliabilityBin, ...]
+
+
+def compare(first: Sequence[bool], second: Sequence[bool], metric: str) -> Comparison:
+    estimate = paired_difference(first, second)
+    return Comparison(
+        difference=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        n=estimate.n,
+        metric=metric,
+    )
+
+
+def accuracy_row(
+    workbench: Workbench,
+    policy: str,
+    strategy: str,
+    results: Sequence[SearchResult],
+    budget: int,
+) -> AccuracyRow:
+    """Measure the answers a strategy gave at `budget`."""
+    snapshots = [next(s for s in r.snapshots if s.budget == budget) for r in results]
+    verdicts = [
+        workbench.verifier.verify(r.problem, s.answer or "")
+        for r, s in zip(results, snapshots, strict=True)
+    ]
+    usage = sum((s.usage for s in snapshots), Usage())
+    visited: float | None = None
+    if strategy.startswith("mcts"):
+        visited = sum(
+            sum(node.expanded for node in r.nodes) / len(r.nodes) for r in results
+        ) / len(results)
+    return _row(
+        policy,
+        strategy,
+        budget,
+        accuracy(correct_at(workbench, results, budget)),
+        usage,
+        format_rate=sum(v.well_formed for v in verdicts) / len(verdicts),
+        truncation_rate=sum(s.truncated for s in snapshots) / len(snapshots),
+        visited=visited,
+    )
+
+
+def _row(
+    policy: str,
+    strategy: str,
+    budget: int,
+    estimate: Estimate,
+    usage: Usage,
+    *,
+    format_rate: float,
+    truncation_rate: float,
+    visited: float | None = None,
+) -> AccuracyRow:
+    n = estimate.n
+    return AccuracyRow(
+        policy=policy,
+        strategy=strategy,
+        budget=budget,
+        n=n,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        format_rate=format_rate,
+        truncation_rate=truncation_rate,
+        generated_tokens=usage.policy.generated_tokens / n,
+        policy_flops=usage.policy.flops / n,
+        reward_flops=usage.reward.flops / n,
+        flops=usage.flops / n,
+        visited_share=visited,
+    )
+
+
+def evaluate_greedy(
+    workbench: Workbench, policy: str, problems: Sequence[Problem], folder: Path
+) -> tuple[AccuracyRow, list[bool]]:
+    results = workbench.search(
+        problems,
+        SolutionsConfig(temperature=0.0),
+        folder=folder,
+        name=f"{policy}_greedy",
+        policy_name=policy,
+        max_concurrent=len(problems),
+    )
+    return (
+        accuracy_row(workbench, policy, "greedy", results, 1),
+        correct_at(workbench, results, 1),
+    )
+
+
+def evaluate_sampled(
+    workbench: Workbench, policy: str, problems: Sequence[Problem], folder: Path
+) -> AccuracyRow:
+    results = workbench.search(
+        problems,
+        SolutionsConfig(),
+        folder=folder,
+        name=f"{policy}_sample",
+        policy_name=policy,
+        max_concurrent=len(problems),
+    )
+    return accuracy_row(workbench, policy, "sample", results, 1)
+
+
+def best_of_n_rows(
+    workbench: Workbench, policy: str, results: Sequence[SearchResult], budgets: Sequence[int]
+) -> list[AccuracyRow]:
+    """Best-of-N by process reward, by majority, and pass@N (the oracle), from nested subsets of
+    the same samples. Only selection by the reward model pays for it."""
+    rows = [accuracy_row(workbench, policy, "best_of_n", results, n) for n in budgets]
+    for n, scored in zip(budgets, list(rows), strict=True):
+        majority: list[bool] = []
+        any_correct: list[bool] = []
+        formats: list[bool] = []
+        truncated: list[bool] = []
+        for result in results:
+            nodes = result.nodes[1 : n + 1]
+            verdicts = {
+                node.id: workbench.verifier.verify(
+                    result.problem, solution_text(result.nodes, node.id)
+                )
+                for node in nodes
+            }
+            finished = {
+                node.id: node.terminal is StopReason.END_OF_SOLUTION for node in nodes
+            }
+            chosen = choose(nodes, "majority")
+            majority.append(verdicts[chosen].correct and finished[chosen])
+            any_correct.append(any(v.correct and finished[i] for i, v in verdicts.items()))
+            formats.append(verdicts[chosen].well_formed)
+            truncated.append(not finished[chosen])
+        for strategy, correct in (("majority", majority), ("pass_at_n", any_correct)):
+            estimate = accuracy(correct)
+            rows.append(
+                AccuracyRow(
+                    policy=policy,
+                    strategy=strategy,
+                    budget=n,
+                    n=estimate.n,
+                    value=estimate.value,
+                    low=estimate.low,
+                    high=estimate.high,
+                    format_rate=sum(formats) / len(formats),
+                    truncation_rate=sum(truncated) / len(truncated),
+                    generated_tokens=scored.generated_tokens,
+                    policy_flops=scored.policy_flops,
+                    reward_flops=0.0,
+                    flops=scored.policy_flops,
+                )
+            )
+    return rows
+
+
+def evaluate_prm(
+    workbench: Workbench,
+    problems: Sequence[Problem],
+    *,
+    rollouts: int,
+    prefixes_per_problem: int,
+    seed: int,
+) -> PRMQuality:
+    """The reward model against success rates of `rollouts` completions from non-terminal steps.
+
+    From each problem's first few distinct sampled steps; pairs are compared within a problem.
+    """
+    engine, scorer = workbench.engine, workbench.scorer
+    assert scorer is not None
+    first = engine.sample_batch(
+        [
+            (
+                problem.id,
+                SampleRequest(
+                    node=900_001,
+                    prefix=engine.encode(problem.prompt),
+                    n=4,
+                    stop_at_step=False,
+                    max_new_tokens=64,
+                ),
+            )
+            for problem in problems
+        ]
+    )
+    rows: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
+    for index, result in enumerate(first):
+        found: list[tuple[int, ...]] = []
+        for sample in result.samples:
+            for end, token in enumerate(sample.token_ids[:-1]):
+                prefix = sample.token_ids[: end + 1]
+                if "\n" in engine.decode([token]) and prefix not in found:
+                    found.append(prefix)
+        rows += [
+            (index, engine.encode(problems[index].prompt), prefix)
+            for prefix in found[:prefixes_per_problem]
+        ]
+    scored = scorer.score_batch(
+        [
+            (
+                problems[index].id,
+                ScoreRequest(
+                    node=i, sequence=prompt + prefix, step_ends=(len(prompt + prefix) - 1,)
+                ),
+            )
+            for i, (index, prompt, prefix) in enumerate(rows)
+        ]
+    )
+    completed = engine.sample_batch(
+        [
+            (
+                problems[index].id,
+                SampleRequest(
+                    node=910_000 + i,
+                    prefix=prompt + prefix,
+                    n=rollouts,
+                    stop_at_step=False,
+                    max_new_tokens=64,
+                ),
+            )
+            for i, (index, prompt, prefix) in enumerate(rows)
+        ]
+    )
+    groups: list[list[tuple[float, float]]] = [[] for _ in problems]
+    for (index, _, prefix), score, result in zip(rows, scored, completed, strict=True):
+        successes = sum(
+            workbench.verifier.verify(
+                problems[index], engine.decode(prefix + sample.token_ids)
+            ).correct
+            for sample in result.samples
+        )
+        groups[index].append((score.scores[0], successes / rollouts))
+    flat = [pair for group in groups for pair in group]
+    scores, rates = [s for s, _ in flat], [r for _, r in flat]
+    auroc, pairs = within_problem_auroc(groups, seed)
+    error, bins = reliability(scores, rates)
+    return PRMQuality(
+        auroc=auroc.value,
+        auroc_low=auroc.low,
+        auroc_high=auroc.high,
+        pairs=pairs,
+        brier_skill=brier_skill(scores, rates),
+        calibration_error=error,
+        prefixes=len(flat),
+        rollouts_per_prefix=rollouts,
+        reliability=tuple(bins),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataMaking:
+    method: str
+    problems: int
+    solved: int
+    distinct_solutions: int
+    tokens: int
+    solved_per_million_tokens: float
+    distinct_per_million_tokens: float
+
+
+def data_making(
+    workbench: Workbench, method: str, results: Sequence[SearchResult]
+) -> DataMaking:
+    """Problems solved and distinct verified solutions a million tokens run through the models."""
+    from search.export import verified_solutions
+
+    found = [verified_solutions(r, workbench.verifier.verify)[0] for r in results]
+    usage = sum((r.usage for r in results), Usage())
+    tokens = usage.policy.positions + usage.reward.positions
+    solved = sum(bool(solutions) for solutions in found)
+    distinct = sum(len(solutions) for solutions in found)
+    return DataMaking(
+        method=method,
+        problems=len(results),
+        solved=solved,
+        distinct_solutions=distinct,
+        tokens=tokens,
+        solved_per_million_tokens=solved / tokens * 1e6,
+        distinct_per_million_tokens=distinct / tokens * 1e6,
+    )
+
+

@@ -1,0 +1,75 @@
+"""Models and tokenizers: from a hub id, a local folder, or from scratch as a recipe describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
+
+from data.tokenizers import build_tokenizer
+
+FROM_SCRATCH = "from_scratch"
+
+
+def load_tokenizer(name_or_path: str) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def build_policy(
+    model_config: dict[str, Any], tokenizer_kind: str, max_number: int
+) -> tuple[Any, PreTrainedTokenizerFast]:
+    """A randomly initialised causal LM. `model_config` holds a transformers config's fields,
+    `model_type` among them. Seed torch before calling. Raises ValueError without `model_type`."""
+    if "model_type" not in model_config:
+        raise ValueError("model_config needs a model_type, such as 'llama'")
+    tokenizer = build_tokenizer(tokenizer_kind, max_number)
+    fields = {key: value for key, value in model_config.items() if key != "model_type"}
+    config = AutoConfig.for_model(
+        model_config["model_type"],
+        **fields,
+        vocab_size=len(tokenizer),
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return AutoModelForCausalLM.from_config(config), tokenizer
+
+
+def load_policy(name_or_path: str) -> tuple[Any, Any]:
+    """A causal LM and its tokenizer from a folder or hub id, in the dtype it was saved in."""
+    model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype="auto")
+    return model, load_tokenizer(name_or_path)
+
+
+def load_reward_model(name_or_path: str) -> Any:
+    return AutoModelForTokenClassification.from_pretrained(name_or_path, dtype="auto")
+
+
+def reward_model_from_policy(name_or_path: str) -> Any:
+    """A two-class token classifier on the policy's backbone, its head new, dropout off."""
+    from trl.trainer.utils import disable_dropout_in_model
+
+    model = AutoModelForTokenClassification.from_pretrained(
+        name_or_path,
+        num_labels=2,
+        id2label={0: "incorrect", 1: "correct"},
+        label2id={"incorrect": 0, "correct": 1},
+        dtype="auto",
+    )
+    disable_dropout_in_model(model)
+    return model
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,113 @@
+"""Training a process reward model: soft cross-entropy at every step's last token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer
+
+from data.types import StepLabels
+
+IGNORED = -100.0
+
+
+def soft_cross_entropy(
+    logits_BTC: Tensor, labels_BT: Tensor, num_labels_in_batch: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy, nats, of P(correct) against soft labels in [0, 1]; -100 is ignored.
+
+    B sequences, T positions, C = 2 classes (incorrect, correct). Summed and divided by
+    `num_labels_in_batch` (a global count, for gradient accumulation and several processes) or by
+    the labels present.
+    """
+    keep_BT = labels_BT != IGNORED
+    logprobs_NC = torch.log_softmax(logits_BTC[keep_BT].float(), dim=-1)
+    labels_N = labels_BT[keep_BT].float()
+    loss = -(labels_N * logprobs_NC[:, 1] + (1 - labels_N) * logprobs_NC[:, 0]).sum()
+    count = num_labels_in_batch if num_labels_in_batch is not None else keep_BT.sum().clamp(min=1)
+    return loss / count
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLabelCollator:
+    """Pads rows of `input_ids` and float `labels` on the right."""
+
+    pad_token_id: int
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        longest = max(len(row["input_ids"]) for row in rows)
+        ids_BT = torch.full((len(rows), longest), self.pad_token_id, dtype=torch.long)
+        mask_BT = torch.zeros((len(rows), longest), dtype=torch.long)
+        labels_BT = torch.full((len(rows), longest), IGNORED)
+        for i, row in enumerate(rows):
+            length = len(row["input_ids"])
+            ids_BT[i, :length] = torch.tensor(row["input_ids"])
+            mask_BT[i, :length] = 1
+            labels_BT[i, :length] = torch.tensor(row["labels"])
+        return {"input_ids": ids_BT, "attention_mask": mask_BT, "labels": labels_BT}
+
+
+def label_dataset(rows: Sequence[StepLabels]) -> Any:
+    """`input_ids` and float `labels`, which stand at each step's last token."""
+    from datasets import Dataset
+
+    input_ids: list[list[int]] = []
+    labels: list[list[float]] = []
+    for row in rows:
+        ids = list(row.prompt_ids)
+        at = [IGNORED] * len(ids)
+        for step, label in zip(row.completion_ids, row.labels, strict=True):
+            ids += step
+            at += [IGNORED] * (len(step) - 1) + [label]
+        input_ids.append(ids)
+        labels.append(at)
+    return Dataset.from_dict({"input_ids": input_ids, "labels": labels})
+
+
+class PRMTrainer(Trainer):
+    """transformers' Trainer with soft labels (its own losses cast labels to integers)."""
+
+    def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> Any:
+        count = sum((batch["labels"] != IGNORED).sum() for batch in batch_samples)
+        return self.accelerator.gather(torch.as_tensor(count, device=device)).sum()
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        labels_BT = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = soft_cross_entropy(outputs.logits, labels_BT, num_items_in_batch)
+        if num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # DDP averages the gradients
+        return (loss, outputs) if return_outputs else loss
+
+
+def train_prm(model: Any, tokenizer: Any, rows: Sequence[StepLabels], arguments: Any) -> Any:
+    """Train in place; resumes from the newest complete checkpoint. Raises ValueError without
+    rows. `arguments` is a `TrainingArguments`."""
+    from trainer.runtime import CheckpointManifest, latest_checkpoint
+
+    if not rows:
+        raise ValueError("there is no labelled row to train on")
+    arguments.remove_unused_columns = False
+    trainer = PRMTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=label_dataset(rows),
+        data_collator=StepLabelCollator(pad_token_id=tokenizer.pad_token_id),
+        processing_class=tokenizer,
+        callbacks=[CheckpointManifest()],
+    )
+    trainer.model_accepts_loss_kwargs = True
+    checkpoint = latest_checkpoint(Path(arguments.output_dir))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return trainer

@@ -1,0 +1,160 @@
+"""Running searches over problems: sharded over ranks, written as they finish, merged in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data.types import Problem, Usage
+from rewards.verifiers import VERIFIERS
+from search.base import SearchResult, Strategy
+from search.batcher import Journal, run_searches
+from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from search.mcts import MCTSConfig, search_mcts
+from search.scorer import RewardScorer, process_reward_model
+from search.solutions import SolutionsConfig, search_solutions
+from search.tree import append_trees, read_trees
+from trainer.models import load_policy, load_reward_model
+
+STRATEGIES: dict[str, tuple[type, Callable[..., Any]]] = {
+    "solutions": (SolutionsConfig, search_solutions),
+    "mcts": (MCTSConfig, search_mcts),
+}
+
+
+def bind(config: SolutionsConfig | MCTSConfig) -> Strategy:
+    """The strategy that belongs to a config, ready to be started per problem."""
+    for config_type, function in STRATEGIES.values():
+        if isinstance(config, config_type):
+            return partial(function, config=config)
+    raise ValueError(f"no strategy takes a {type(config).__name__}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """This process among those that share a stage."""
+
+    rank: int
+    world_size: int
+
+    def shard(self, problems: Sequence[Problem]) -> list[Problem]:
+        return list(problems[self.rank :: self.world_size])
+
+
+class Workbench:
+    """Loaded models and the verifier of a stage, and where it runs."""
+
+    def __init__(
+        self,
+        *,
+        policy: str,
+        reward_model: str | None,
+        verifier: str,
+        seed: int,
+        accelerator: Any,
+        max_rows: int = 512,
+    ) -> None:
+        model, tokenizer = load_policy(policy)
+        self.tokenizer = tokenizer
+        self.accelerator = accelerator
+        self.ranks = Ranks(rank=accelerator.process_index, world_size=accelerator.num_processes)
+        self.engine = TransformersEngine(
+            model.to(accelerator.device), tokenizer, EngineConfig(seed=seed, max_rows=max_rows)
+        )
+        self.scorer: RewardScorer | None = None
+        if reward_model is not None:
+            prm = load_reward_model(reward_model).to(accelerator.device)
+            if prm.config.vocab_size != model.config.vocab_size:
+                raise ValueError(
+                    f"reward model {reward_model} has {prm.config.vocab_size} tokens, policy "
+                    f"{policy} has {model.config.vocab_size}: they must share one tokenizer"
+                )
+            self.scorer = RewardScorer(process_reward_model(prm, tokenizer.pad_token_id))
+        if verifier not in VERIFIERS:
+            raise ValueError(f"verifier is {verifier!r}; allowed: {', '.join(VERIFIERS)}")
+        self.verifier = VERIFIERS[verifier]()
+
+    def search(
+        self,
+        problems: Sequence[Problem],
+        config: SolutionsConfig | MCTSConfig,
+        *,
+        folder: Path,
+        name: str,
+        policy_name: str,
+        max_concurrent: int = 256,
+    ) -> list[SearchResult]:
+        """Search all problems and return the results in the problems' order, on every rank.
+
+        Finished problems lie in `<folder>/<name>.jsonl` in the end; a run that was cut off
+        continues from its per-rank files and journals, in the middle of a tree if need be.
+        """
+        merged = folder / f"{name}.jsonl"
+        if not merged.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._search_shard(problems, config, folder, name, policy_name, max_concurrent)
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                self._merge(problems, folder, name, policy_name)
+        self.accelerator.wait_for_everyone()
+        return read_trees(merged)
+
+    def _search_shard(
+        self,
+        problems: Sequence[Problem],
+        config: SolutionsConfig | MCTSConfig,
+        folder: Path,
+        name: str,
+        policy_name: str,
+        max_concurrent: int,
+    ) -> None:
+        part = folder / f"{name}.rank{self.ranks.rank}.jsonl"
+        done = {result.problem.id for result in read_trees(part)}
+        journal = Journal(folder / f"{name}.journal{self.ranks.rank}.jsonl")
+        results = run_searches(
+            [p for p in self.ranks.shard(problems) if p.id not in done],
+            bind(config),
+            engine=self.engine,
+            scorer=self.scorer,
+            verify=self.verifier.verify,
+            max_concurrent=max_concurrent,
+            journal=journal,
+        )
+        append_trees(part, results, policy_name)
+        journal.close()
+
+    def _merge(
+        self, problems: Sequence[Problem], folder: Path, name: str, policy_name: str
+    ) -> None:
+        parts = sorted(folder.glob(f"{name}.rank*.jsonl"))
+        found = {r.problem.id: r for part in parts for r in read_trees(part)}
+        temporary = folder / f"{name}.merging"
+        temporary.unlink(missing_ok=True)
+        append_trees(temporary, (found[problem.id] for problem in problems), policy_name)
+        os.replace(temporary, folder / f"{name}.jsonl")
+        for part in parts:
+            part.unlink()
+        for journal in folder.glob(f"{name}.journal*.jsonl"):
+            journal.unlink()
+
+
+def correct_at(workbench: Workbench, results: Sequence[SearchResult], budget: int) -> list[bool]:
+    """Whether the answer at `budget` is correct, per problem."""
+    correct: list[bool] = []
+    for result in results:
+        [snapshot] = [s for s in result.snapshots if s.budget == budget]
+        text = snapshot.answer
+        correct.append(
+            text is not None
+            and not snapshot.truncated
+            and workbench.verifier.verify(result.problem, text).correct
+        )
+    return correct
+
+
+def total_usage(results: Sequence[SearchResult]) -> Usage:
+    return sum((result.usage for result in results), Usage())
