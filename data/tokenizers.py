@@ -43,6 +43,7 @@ def build_tokenizer(kind: str, max_number: int) -> PreTrainedTokenizerFast:
         pad_token=PAD_TOKEN,
         eos_token=END_TOKEN,
         clean_up_tokenization_spaces=False,
+        # Saved with the tokenizer: older readers would add token_type_ids, which models refuse.
         model_input_names=["input_ids", "attention_mask"],
     )
 

@@ -12,6 +12,11 @@ from torch import Tensor
 from transformers import Trainer
 
 from data.types import StepLabels
+from trainer.labelling import read_labels
+from trainer.models import load_tokenizer, reward_model_from_policy
+from trainer.runtime import CheckpointManifest, RuntimeConfig, latest_checkpoint
+from trainer.sft import TokenRow, save_trained, training_cost
+from trainer.stage import run_stage
 
 IGNORED = -100.0
 
@@ -94,8 +99,6 @@ class PRMTrainer(Trainer):
 def train_prm(model: Any, tokenizer: Any, rows: Sequence[StepLabels], arguments: Any) -> Any:
     """Train in place; resumes from the newest complete checkpoint. Raises ValueError without
     rows. `arguments` is a `TrainingArguments`."""
-    from trainer.runtime import CheckpointManifest, latest_checkpoint
-
     if not rows:
         raise ValueError("there is no labelled row to train on")
     arguments.remove_unused_columns = False
@@ -111,3 +114,33 @@ def train_prm(model: Any, tokenizer: Any, rows: Sequence[StepLabels], arguments:
     checkpoint = latest_checkpoint(Path(arguments.output_dir))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModelConfig:
+    """`model` is the folder the reward model starts from: a policy (its head is then new) or a
+    reward model. `labels` are folders of the label stage."""
+
+    model: str
+    labels: list[str]
+
+
+def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -> None:
+    """Train a PRM on step labels and save it as a Hugging Face folder."""
+    inputs: dict[str, str | None] = {"model": config.model}
+    inputs |= {f"labels_{i}": folder for i, folder in enumerate(config.labels)}
+    with run_stage("prm", runtime, [config, arguments], inputs) as record:
+        model = reward_model_from_policy(config.model)
+        tokenizer = load_tokenizer(config.model)
+        rows = [row for folder in config.labels for row in read_labels(Path(folder) / "labels.jsonl")]
+        trainer = train_prm(model, tokenizer, rows, arguments)
+        save_trained(trainer, tokenizer, Path(runtime.output_dir))
+        token_rows = [
+            TokenRow(
+                prompt_ids=row.prompt_ids,
+                completion_ids=tuple(token for step in row.completion_ids for token in step),
+            )
+            for row in rows
+        ]
+        record.metrics |= {"rows": len(rows), "loss": trainer.state.log_history[-1]["train_loss"]}
+        record.training("reward", *training_cost(trainer, token_rows))

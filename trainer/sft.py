@@ -3,12 +3,19 @@ expert iteration: prompt and completion as token ids, loss on the completion onl
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.problems import read_demonstrations
+from data.tokenizers import encode_strict
 from data.types import Demonstration
+from search.flops import flop_model
+from trainer.models import FROM_SCRATCH, build_policy, load_policy
+from trainer.runtime import CheckpointManifest, RuntimeConfig, latest_checkpoint
+from trainer.stage import run_stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +29,9 @@ class TokenRow:
 def demonstration_rows(demonstrations: Sequence[Demonstration], tokenizer: Any) -> list[TokenRow]:
     return [
         TokenRow(
-            prompt_ids=tuple(tokenizer.encode(d.problem.prompt, add_special_tokens=False)),
+            prompt_ids=encode_strict(tokenizer, d.problem.prompt),
             completion_ids=(
-                *tokenizer.encode(d.solution, add_special_tokens=False),
+                *encode_strict(tokenizer, d.solution),
                 tokenizer.eos_token_id,
             ),
         )
@@ -51,8 +58,6 @@ def train_on_rows(model: Any, tokenizer: Any, rows: Sequence[TokenRow], argument
     """
     from trl import SFTTrainer
 
-    from trainer.runtime import CheckpointManifest, latest_checkpoint
-
     if not rows:
         raise ValueError("there is no row to train on")
     arguments.dataset_kwargs = {"skip_prepare_dataset": True}
@@ -66,3 +71,58 @@ def train_on_rows(model: Any, tokenizer: Any, rows: Sequence[TokenRow], argument
     checkpoint = latest_checkpoint(Path(arguments.output_dir))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """Where the policy comes from. `model` is a hub id, a folder, or `from_scratch`; then
+    `model_config` (a transformers config's fields) and `tokenizer` describe it."""
+
+    model: str
+    data: str  # folder of the data stage, or any with demonstrations.jsonl
+    model_config: dict[str, Any] | None = None
+    tokenizer: str = "numbers"
+    max_number: int = 100
+
+
+def run_sft(runtime: RuntimeConfig, config: PolicyConfig, arguments: Any) -> None:
+    """Train the first policy on demonstrations and save it as a Hugging Face folder."""
+    if config.model == FROM_SCRATCH and not config.model_config:
+        raise ValueError("model is from_scratch: model_config must describe the model")
+    inputs = {"data": config.data, "model": config.model}
+    with run_stage("sft", runtime, [config, arguments], inputs) as record:
+        if config.model == FROM_SCRATCH:
+            model, tokenizer = build_policy(
+                config.model_config or {}, config.tokenizer, config.max_number
+            )
+        else:
+            model, tokenizer = load_policy(config.model)
+        demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
+        rows = demonstration_rows(demonstrations, tokenizer)
+        trainer = train_on_rows(model, tokenizer, rows, arguments)
+        save_trained(trainer, tokenizer, Path(runtime.output_dir))
+        record.metrics |= {"rows": len(rows), "loss": trainer.state.log_history[-1]["train_loss"]}
+        record.training("policy", *training_cost(trainer, rows))
+
+
+def training_cost(trainer: Any, rows: Sequence[TokenRow]) -> tuple[int, float]:
+    """Tokens trained on and FLOPs (backward costs twice the forward)."""
+    mean_length = sum(len(r.prompt_ids) + len(r.completion_ids) for r in rows) / len(rows)
+    arguments = trainer.args
+    batch = (
+        arguments.per_device_train_batch_size
+        * arguments.gradient_accumulation_steps
+        * arguments.world_size
+    )
+    sequences = trainer.state.global_step * batch
+    flops = 3 * sequences * flop_model(trainer.model).forward(0, round(mean_length))
+    return round(sequences * mean_length), flops
+
+
+def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> None:
+    """The final weights as a Hugging Face folder; the checkpoints on the way are removed."""
+    trainer.save_model(str(folder))
+    if trainer.is_world_process_zero():
+        tokenizer.save_pretrained(folder)
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)

@@ -197,9 +197,7 @@ def reachable_targets(numbers: Sequence[int], config: CountdownConfig) -> list[i
     out."""
     values = _values_with((), tuple(sorted(numbers)), config.max_value)
     return sorted(
-        value
-        for value in values - set(numbers)
-        if config.min_target <= value <= config.max_target
+        value for value in values - set(numbers) if config.min_target <= value <= config.max_target
     )
 
 
@@ -305,6 +303,7 @@ def _deal(config: CountdownConfig, seed: int, sizes: Sequence[int]) -> list[list
     total = sum(sizes)
     targets = _ShuffledTargets(config, seed, limit=max(MAX_MULTISETS_LOOKED_AT, 10 * total))
     most = config.max_target - config.min_target + 1
+    found = sum(len(shuffled) for _, shuffled in targets) if total > most * targets.limit else 0
     for per_multiset in range(max(1, -(-total // targets.limit)), most + 1):
         sides: list[list[Problem]] = [[]]
         for numbers, shuffled in targets:
@@ -318,7 +317,9 @@ def _deal(config: CountdownConfig, seed: int, sizes: Sequence[int]) -> list[list
         sides += [[] for _ in range(len(sizes) - len(sides))]
         if [len(side) for side in sides] == list(sizes):
             return sides
-    found = sum(len(shuffled) for _, shuffled in targets)
+        found = sum(len(shuffled) for _, shuffled in targets)
+        if found < total:
+            break  # more targets from each will not do either
     looked_at = (
         f"all {config.num_multisets}"
         if targets.limit == config.num_multisets

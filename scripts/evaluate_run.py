@@ -1,0 +1,15 @@
+"""Measure policies and searches on held-out problems: accelerate launch scripts/evaluate_run.py ..."""
+
+from __future__ import annotations
+
+from trainer.evaluate_stage import EvaluateConfig, run_evaluate
+from trainer.recipe import parse_recipe
+from trainer.runtime import RuntimeConfig
+
+
+def main() -> None:
+    run_evaluate(*parse_recipe((RuntimeConfig, EvaluateConfig)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""One gated round of expert iteration: accelerate launch scripts/expert_iteration_round.py --config ..."""
+
+from __future__ import annotations
+
+from trl import SFTConfig
+
+from trainer.expert_iteration import ExpertIterationConfig, run_expert_iteration
+from trainer.recipe import parse_recipe
+from trainer.runtime import RuntimeConfig
+
+
+def main() -> None:
+    run_expert_iteration(*parse_recipe((RuntimeConfig, ExpertIterationConfig, SFTConfig)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Run a whole recipe: python scripts/run_recipe.py recipes/countdown/demo.yaml [--dry-run]"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+from types import FrameType
+
+from trainer.pipeline import load_pipeline, print_plan, run_pipeline, selected_stages
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("recipe", help="a YAML file with run_name, output_dir and stages")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and estimates")
+    parser.add_argument("--from", dest="start", metavar="STAGE", help="leave earlier stages alone")
+    parser.add_argument("--only", metavar="STAGE", help="run this stage alone")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="[STAGE.]KEY=VALUE",
+        help="override a stage's argument, or run_name, output_dir, seed, accelerate_config",
+    )
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
+    continue_line = shlex.join(["python", *sys.argv])
+    try:
+        pipeline = load_pipeline(options.recipe, options.set)
+        stages = selected_stages(pipeline, options.start, options.only)
+        if options.dry_run:
+            print_plan(pipeline, stages)
+            return 0
+        return run_pipeline(pipeline, stages, continue_line)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nstopped. To continue:\n  {continue_line}", file=sys.stderr)
+        return 130
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+"""Search problems for training data: accelerate launch scripts/run_search.py --config recipes/..."""
+
+from __future__ import annotations
+
+from search.mcts import MCTSConfig
+from trainer.making_trees import TreesConfig, run_trees
+from trainer.recipe import parse_recipe
+from trainer.runtime import RuntimeConfig
+
+
+def main() -> None:
+    run_trees(*parse_recipe((RuntimeConfig, TreesConfig, MCTSConfig)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""Train a process reward model: accelerate launch scripts/train_prm.py --config recipes/..."""
+
+from __future__ import annotations
+
+from transformers import TrainingArguments
+
+from trainer.prm import RewardModelConfig, run_prm
+from trainer.recipe import parse_recipe
+from trainer.runtime import RuntimeConfig
+
+
+def main() -> None:
+    run_prm(*parse_recipe((RuntimeConfig, RewardModelConfig, TrainingArguments)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""The evaluation stage: the first and the last policy, the reward model and the searches, on the
+test split. Writes evaluation.json and the trees behind it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data.problems import read_problems
+from data.types import Problem, Usage
+from search.mcts import MCTSConfig
+from search.solutions import SolutionsConfig
+from trainer.evaluation import (
+    AccuracyRow,
+    Comparison,
+    accuracy_row,
+    best_of_n_rows,
+    compare,
+    data_making,
+    evaluate_greedy,
+    evaluate_prm,
+    evaluate_sampled,
+)
+from trainer.runtime import RuntimeConfig
+from trainer.searching import Workbench, correct_at, total_usage
+from trainer.stage import run_stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """`policies` are folders, the first policy first and the final one last; all of them are
+    measured greedily, the first and the last in full. Budgets of best-of-N are N, of MCTS
+    simulations; both ascending."""
+
+    policies: list[str]
+    reward_model: str
+    data: str
+    split: str = "test"
+    verifier: str = "countdown"
+    greedy_problems: int = 2000
+    search_problems: int = 500
+    best_of_n: tuple[int, ...] = (2, 8, 32)
+    simulations: tuple[int, ...] = (4, 16, 64)
+    proposals: int = 4
+    exploration: float = 1.0
+    leaf_best_weight: float = 1.0
+    aggregate: str = "last"
+    prm_problems: int = 100
+    prm_rollouts: int = 64
+    prm_prefixes: int = 4
+    making_problems: int = 100
+    making_simulations: int = 16
+
+
+def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig) -> None:
+    from accelerate import Accelerator
+
+    inputs: dict[str, str | None] = {Path(p).name: p for p in config.policies}
+    inputs |= {"reward_model": config.reward_model, "data": config.data}
+    with run_stage("evaluate", runtime, [config], inputs) as record:
+        accelerator = Accelerator()
+        folder = Path(runtime.output_dir)
+        problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
+        rows: list[AccuracyRow] = []
+        greedy: dict[str, list[bool]] = {}
+        comparisons: dict[str, Comparison] = {}
+        found: dict[str, Any] = {}
+        for policy in dict.fromkeys(config.policies):
+            name = Path(policy).name
+            workbench = Workbench(
+                policy=policy,
+                reward_model=config.reward_model,
+                verifier=config.verifier,
+                seed=runtime.seed,
+                accelerator=accelerator,
+            )
+            row, greedy[name] = evaluate_greedy(
+                workbench, name, problems[: config.greedy_problems], folder
+            )
+            rows.append(row)
+            if policy in (config.policies[0], config.policies[-1]):
+                rows.append(
+                    evaluate_sampled(workbench, name, problems[: config.greedy_problems], folder)
+                )
+                searched = problems[: config.search_problems]
+                new_rows, new_comparisons = _search_rows(
+                    workbench, name, searched, config, folder, greedy[name], record
+                )
+                rows += new_rows
+                if policy == config.policies[-1]:
+                    comparisons |= new_comparisons
+                    sampled = next(r for r in rows if r.policy == name and r.strategy == "sample")
+                    found = _final_only(
+                        workbench,
+                        searched,
+                        config,
+                        folder,
+                        runtime.seed,
+                        sampled.generated_tokens,
+                    )
+        first, last = Path(config.policies[0]).name, Path(config.policies[-1]).name
+        comparisons["final_vs_sft_greedy"] = compare(
+            greedy[last], greedy[first], "greedy accuracy"
+        )
+        if accelerator.is_main_process:
+            content = {
+                "accuracy": [asdict(row) for row in rows],
+                "comparisons": {name: asdict(c) for name, c in sorted(comparisons.items())},
+                **found,
+            }
+            (folder / "evaluation.json").write_text(json.dumps(content, indent=1))
+        record.metrics |= {
+            f"{row.policy}_{row.strategy}_{row.budget}": row.value for row in rows
+        }
+
+
+def _mcts(config: EvaluateConfig, *, control: bool) -> MCTSConfig:
+    return MCTSConfig(
+        budgets=config.simulations,
+        proposals=config.proposals,
+        exploration=config.exploration,
+        leaf_best_weight=config.leaf_best_weight,
+        aggregate=config.aggregate,
+        control=control,
+    )
+
+
+def _search_rows(
+    workbench: Workbench,
+    name: str,
+    problems: list[Problem],
+    config: EvaluateConfig,
+    folder: Path,
+    greedy: list[bool],
+    record: Any,
+) -> tuple[list[AccuracyRow], dict[str, Comparison]]:
+    solutions = workbench.search(
+        problems,
+        SolutionsConfig(budgets=config.best_of_n, select="score", aggregate=config.aggregate),
+        folder=folder,
+        name=f"{name}_best_of_n",
+        policy_name=name,
+    )
+    trees = workbench.search(
+        problems,
+        _mcts(config, control=False),
+        folder=folder,
+        name=f"{name}_mcts",
+        policy_name=name,
+    )
+    control = workbench.search(
+        problems,
+        _mcts(config, control=True),
+        folder=folder,
+        name=f"{name}_mcts_control",
+        policy_name=name,
+    )
+    for results in (solutions, trees, control):
+        record.search(total_usage(results))
+    rows = best_of_n_rows(workbench, name, solutions, config.best_of_n)
+    mcts_rows = [accuracy_row(workbench, name, "mcts", trees, b) for b in config.simulations]
+    control_rows = [
+        accuracy_row(workbench, name, "mcts_uniform_control", control, b)
+        for b in config.simulations
+    ]
+    top = config.simulations[-1]
+    by_mcts = correct_at(workbench, trees, top)
+    n_equal = _equal_flops(mcts_rows[-1], [r for r in rows if r.strategy == "best_of_n"])
+    control_equal = _equal_flops(mcts_rows[-1], control_rows)
+    comparisons = {
+        "mcts_vs_greedy": compare(
+            by_mcts, greedy[: len(problems)], f"accuracy, {top} simulations against greedy"
+        ),
+        "best_of_n_vs_greedy": compare(
+            correct_at(workbench, solutions, config.best_of_n[-1]),
+            greedy[: len(problems)],
+            f"accuracy, best of {config.best_of_n[-1]} by the reward model against greedy",
+        ),
+        "mcts_vs_best_of_n": compare(
+            by_mcts,
+            correct_at(workbench, solutions, n_equal.budget),
+            f"accuracy, {top} simulations against best of {n_equal.budget}: the N nearest in "
+            f"FLOPs ({n_equal.flops / mcts_rows[-1].flops:.2f} of the search's)",
+        ),
+        "mcts_vs_uniform_control": compare(
+            by_mcts,
+            correct_at(workbench, control, control_equal.budget),
+            f"accuracy, {top} simulations against {control_equal.budget} unguided ones "
+            f"({control_equal.flops / mcts_rows[-1].flops:.2f} of the search's FLOPs)",
+        ),
+    }
+    return rows + mcts_rows + control_rows, comparisons
+
+
+def _equal_flops(target: AccuracyRow, rows: list[AccuracyRow]) -> AccuracyRow:
+    """The row whose FLOPs a problem are nearest to the target's."""
+    return min(rows, key=lambda row: abs(row.flops - target.flops))
+
+
+def _final_only(
+    workbench: Workbench,
+    problems: list[Problem],
+    config: EvaluateConfig,
+    folder: Path,
+    seed: int,
+    tokens_per_sample: float,
+) -> dict[str, Any]:
+    quality = evaluate_prm(
+        workbench,
+        problems[: config.prm_problems],
+        rollouts=config.prm_rollouts,
+        prefixes_per_problem=config.prm_prefixes,
+        seed=seed,
+    )
+    making = read_problems(Path(config.data) / "train.jsonl")[-config.making_problems :]
+    trees = workbench.search(
+        making,
+        MCTSConfig(
+            budgets=(config.making_simulations,),
+            proposals=config.proposals,
+            exploration=config.exploration,
+            use_verifier=True,
+            max_solutions=1_000_000,
+        ),
+        folder=folder,
+        name="making_mcts",
+        policy_name="final",
+    )
+    spent = total_usage(trees)
+    plain = workbench.search(
+        making,
+        SolutionsConfig(budgets=(_samples_for(spent, len(making), tokens_per_sample),)),
+        folder=folder,
+        name="making_sample",
+        policy_name="final",
+    )
+    return {
+        "prm": asdict(quality),
+        "data_making": [
+            asdict(data_making(workbench, "mcts", trees)),
+            asdict(data_making(workbench, "sample", plain)),
+        ],
+    }
+
+
+def _samples_for(spent: Usage, problems: int, tokens_per_sample: float) -> int:
+    """How many samples a problem run about as many token positions as the tree search did."""
+    positions = (spent.policy.positions + spent.reward.positions) / problems
+    return max(1, round(positions / tokens_per_sample))

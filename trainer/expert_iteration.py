@@ -1,0 +1,108 @@
+"""One round of expert iteration (1705.08439): train on verified trajectories, keep what is better.
+
+The gate: the candidate must beat the incumbent greedily on fresh validation problems by a paired
+one-sided exact test. A round that makes the policy worse is recorded and not kept.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.problems import read_demonstrations, read_problems
+from trainer.evaluation import evaluate_greedy
+from trainer.making_trees import read_trajectories
+from trainer.models import load_policy
+from trainer.runtime import RuntimeConfig
+from trainer.searching import Workbench
+from trainer.sft import demonstration_rows, save_trained, train_on_rows, training_cost
+from trainer.stage import run_stage
+from trainer.statistics import paired_p_value
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertIterationConfig:
+    """`trees` are folders of the search stage. The gate uses validation problems
+    gate_skip..gate_skip+gate_problems-1, which no other round may use."""
+
+    policy: str
+    data: str
+    trees: list[str]
+    gate_problems: int = 2000
+    gate_skip: int = 0
+    gate_p_value: float = 0.05
+    verifier: str = "countdown"
+
+
+def run_expert_iteration(
+    runtime: RuntimeConfig, config: ExpertIterationConfig, arguments: Any
+) -> None:
+    """Write the next policy: the trained candidate, or the incumbent if the gate refuses it."""
+    from accelerate import Accelerator
+
+    inputs: dict[str, str | None] = {"policy": config.policy, "data": config.data}
+    inputs |= {f"trees_{i}": folder for i, folder in enumerate(config.trees)}
+    with run_stage("expert_iteration", runtime, [config, arguments], inputs) as record:
+        folder = Path(runtime.output_dir)
+        candidate = folder / "candidate"
+        problems = read_problems(Path(config.data) / "validation.jsonl")
+        problems = problems[config.gate_skip : config.gate_skip + config.gate_problems]
+        if len(problems) < config.gate_problems:
+            raise ValueError(
+                f"the gate wants {config.gate_problems} validation problems from "
+                f"{config.gate_skip} on, but the file has only {len(problems)} there"
+            )
+        model, tokenizer = load_policy(config.policy)
+        rows = [row for trees in config.trees for row in read_trajectories(Path(trees) / "trajectories.jsonl")]
+        demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
+        rows += demonstration_rows(demonstrations, tokenizer)
+        rows = list(dict.fromkeys(rows))
+        random.Random(runtime.seed).shuffle(rows)
+        trainer = train_on_rows(model, tokenizer, rows, arguments)
+        save_trained(trainer, tokenizer, candidate)
+        record.training("policy", *training_cost(trainer, rows))
+        accelerator = Accelerator()
+        outcomes: dict[str, list[bool]] = {}
+        for name, path in (("incumbent", config.policy), ("candidate", str(candidate))):
+            workbench = Workbench(
+                policy=path,
+                reward_model=None,
+                verifier=config.verifier,
+                seed=runtime.seed,
+                accelerator=accelerator,
+            )
+            _, outcomes[name] = evaluate_greedy(workbench, name, problems, folder / "gate")
+        p_value, wins, losses = paired_p_value(outcomes["candidate"], outcomes["incumbent"])
+        accepted = p_value < config.gate_p_value
+        n = len(problems)
+        record.metrics["gate"] = {
+            "accepted": accepted,
+            "p_value": p_value,
+            "wins": wins,
+            "losses": losses,
+            "n": n,
+            "incumbent_accuracy": sum(outcomes["incumbent"]) / n,
+            "candidate_accuracy": sum(outcomes["candidate"]) / n,
+            "reason": (
+                f"the candidate solved {wins} problems that the incumbent did not and lost "
+                f"{losses}: p = {p_value:.2g}, "
+                + (
+                    f"below {config.gate_p_value}, so it is kept"
+                    if accepted
+                    else f"not below {config.gate_p_value}, so the incumbent stays"
+                )
+            ),
+        }
+        record.metrics["rows"] = len(rows)
+        if accelerator.is_main_process:
+            source = candidate if accepted else Path(config.policy)
+            for path in source.iterdir():
+                if path.is_file() and path.name not in ("manifest.json", "trajectories.jsonl"):
+                    shutil.copyfile(path, folder / path.name)
+            shutil.rmtree(candidate)
+            for checkpoint in folder.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
+        accelerator.wait_for_everyone()

@@ -1,0 +1,125 @@
+"""The report stage: every number of a run in results.json, drawn in report.html."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rewards.verifiers import VERIFIERS
+from search.tree import result_from_json
+from search.base import solution_text
+from trainer.report import write_report
+from trainer.runtime import RuntimeConfig, read_manifest
+from trainer.stage import run_stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """`stages` are the folders of the run's earlier stages, in order; `evaluation` is that of the
+    evaluation. results.json and report.html are also copied beside them, to the run's folder."""
+
+    stages: list[str]
+    evaluation: str
+    description: str = ""
+    task: str = "countdown"
+    num_trees: int = 20
+
+
+def run_report(runtime: RuntimeConfig, config: ReportConfig) -> None:
+    inputs: dict[str, str | None] = {Path(stage).name: stage for stage in config.stages}
+    with run_stage("report", runtime, [config], inputs) as record:
+        folder = Path(runtime.output_dir)
+        results = collect(runtime, config)
+        (folder / "results.json").write_text(json.dumps(results, indent=1))
+        write_report(results, _trees(config), folder / "report.html")
+        for name in ("results.json", "report.html"):
+            temporary = folder.parent / f".{name}"
+            shutil.copyfile(folder / name, temporary)
+            os.replace(temporary, folder.parent / name)
+        record.metrics |= {
+            f"{name}_{key}": comparison[key]
+            for name, comparison in results["comparisons"].items()
+            for key in ("difference", "low", "high")
+        }
+        print_summary(results, folder.parent / "report.html")
+
+
+def collect(runtime: RuntimeConfig, config: ReportConfig) -> dict[str, Any]:
+    """Read the stages' manifests and the evaluation. Everything but times is a function of the
+    recipe and the seed."""
+    evaluation = json.loads((Path(config.evaluation) / "evaluation.json").read_text())
+    manifests = {Path(stage).name: read_manifest(Path(stage)) for stage in config.stages}
+    greedy = {r["policy"]: r for r in evaluation["accuracy"] if r["strategy"] == "greedy"}
+    ledger: list[dict[str, Any]] = []
+    curve: list[dict[str, Any]] = []
+    gates: list[dict[str, Any]] = []
+    flops, seconds = 0.0, 0.0
+    for name, manifest in manifests.items():
+        rows = [{"stage": name, **row} for row in manifest["usage"]["ledger"]]
+        ledger += rows
+        flops += sum(row["flops"] for row in rows)
+        seconds += manifest["seconds"]
+        if "gate" in manifest["metrics"]:
+            gates.append({"round": name, **manifest["metrics"]["gate"]})
+        if name in greedy:
+            row = greedy[name]
+            curve.append(
+                {
+                    "policy": name,
+                    "training_flops": flops,
+                    "training_seconds": seconds,
+                    **{key: row[key] for key in ("value", "low", "high", "n")},
+                }
+            )
+    return {
+        "schema_version": 1,
+        "run": runtime.run_group or folder_name(runtime),
+        "seed": runtime.seed,
+        "task": {"name": config.task, "description": config.description},
+        "stages": {name: manifest["seconds"] for name, manifest in manifests.items()},
+        **evaluation,
+        "training_curve": curve,
+        "gates": gates,
+        "ledger": ledger,
+    }
+
+
+def folder_name(runtime: RuntimeConfig) -> str:
+    return Path(runtime.output_dir).parent.name
+
+
+def _trees(config: ReportConfig) -> list[dict[str, Any]]:
+    """The first trees of the final policy, each terminal node with its verdict."""
+    verifier = VERIFIERS[config.task]()
+    path = sorted(Path(config.evaluation).glob("*_mcts.jsonl"), key=lambda p: p.name)
+    final = [p for p in path if not p.name.startswith(("sft", "making"))] or path
+    rows: list[dict[str, Any]] = []
+    for line in islice(final[-1].open(encoding="utf-8"), config.num_trees):
+        row = json.loads(line)
+        result = result_from_json(row)
+        for node, item in zip(result.nodes, row["nodes"], strict=True):
+            del item["token_ids"]
+            if node.terminal is not None:
+                text = solution_text(result.nodes, node.id)
+                item["verdict"] = verifier.verify(result.problem, text).outcome.value
+        answer = row["snapshots"][-1]["answer"] or ""
+        row["outcome"] = verifier.verify(result.problem, answer).outcome.value
+        rows.append(row)
+    return rows
+
+
+def print_summary(results: dict[str, Any], path: Path) -> None:
+    print(f"\n{'comparison':<28}{'difference':>12}   95 % interval         n")
+    for name, c in results["comparisons"].items():
+        print(
+            f"{name:<28}{100 * c['difference']:>+11.1f}   "
+            f"[{100 * c['low']:+.1f}, {100 * c['high']:+.1f}] points  {c['n']:>6}"
+        )
+    print(f"report: {path}")
+
+

@@ -1,0 +1,74 @@
+"""The frame every stage runs in: seeds, skip when complete, W&B, and the manifest written last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.types import ModelUsage, Usage
+from trainer.recipe import as_mapping
+from trainer.runtime import RuntimeConfig, is_complete, set_seed, start_wandb, write_manifest
+
+
+@dataclass(slots=True)
+class StageRecord:
+    """What a stage fills in while it runs; it ends in the manifest and in W&B."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+
+    def search(self, usage: Usage) -> None:
+        """Count what a search spent on both models."""
+        self.ledger.append({"model": "policy", "kind": "search", **asdict(usage.policy)})
+        self.ledger.append({"model": "reward", "kind": "search", **asdict(usage.reward)})
+
+    def training(self, model: str, tokens: int, flops: float) -> None:
+        """Count training: `tokens` positions forward and backward, 3 forward passes' FLOPs."""
+        usage = ModelUsage(prompt_tokens=tokens, positions=tokens, flops=flops)
+        self.ledger.append({"model": model, "kind": "training", **asdict(usage)})
+
+
+@contextmanager
+def run_stage(
+    stage: str,
+    runtime: RuntimeConfig,
+    configs: Sequence[Any],
+    inputs: Mapping[str, str | None],
+) -> Iterator[StageRecord]:
+    """Run a stage's body. On leaving without an error rank 0 writes the manifest, by rename, so a
+    folder without one never counts. Raises SystemExit(0) when the folder is complete already."""
+    from accelerate import PartialState
+
+    folder = Path(runtime.output_dir)
+    if is_complete(folder):
+        print(f"{folder} is complete; nothing to do")
+        raise SystemExit(0)
+    state = PartialState()
+    folder.mkdir(parents=True, exist_ok=True)
+    set_seed(runtime.seed)
+    started = time.monotonic()
+    record = StageRecord()
+    recipe = as_mapping(runtime, *configs)
+    folders = {name: Path(path) for name, path in inputs.items() if path and Path(path).is_dir()}
+    with start_wandb(runtime, stage=stage, recipe=recipe) as run:
+        yield record
+        state.wait_for_everyone()
+        if state.is_main_process:
+            if run is not None:
+                numbers = {k: v for k, v in record.metrics.items() if isinstance(v, int | float)}
+                run.log({f"{stage}/{name}": value for name, value in numbers.items()})
+            write_manifest(
+                folder,
+                stage=stage,
+                recipe=recipe,
+                seed=runtime.seed,
+                inputs=folders,
+                usage={"ledger": record.ledger},
+                metrics=record.metrics,
+                seconds=time.monotonic() - started,
+            )
+        state.wait_for_everyone()
