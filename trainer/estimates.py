@@ -80,11 +80,13 @@ def _generation(settings: Mapping[str, Any], parameters: float) -> Estimate:
     problems = settings.get("num_problems") or settings.get("search_problems")
     budgets = settings.get("budgets") or settings.get("simulations") or settings.get("solutions")
     samples = sum(budgets) if isinstance(budgets, list) else budgets
-    known = isinstance(problems, int) and isinstance(samples, int)
+    tokens = None
+    if isinstance(problems, int) and isinstance(samples, int):
+        tokens = problems * samples * DEFAULT_LENGTH
     return Estimate(
         parameters=parameters,
         memory=2 * BYTES * parameters,
-        tokens=problems * samples * DEFAULT_LENGTH if known else None,  # pyright: ignore[reportOptionalOperand]
+        tokens=tokens,
     )
 
 

@@ -54,9 +54,9 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class PRMQuality:
-    auroc: float
-    auroc_low: float
-    auroc_high: float
+    auroc: float | None  # None where no two prefixes of one problem differ
+    auroc_low: float | None
+    auroc_high: float | None
     pairs: int
     brier_skill: float
     calibration_error: float
@@ -298,9 +298,9 @@ def evaluate_prm(
     auroc, pairs = within_problem_auroc(groups, seed)
     error, bins = reliability(scores, rates)
     return PRMQuality(
-        auroc=auroc.value,
-        auroc_low=auroc.low,
-        auroc_high=auroc.high,
+        auroc=auroc.value if auroc else None,
+        auroc_low=auroc.low if auroc else None,
+        auroc_high=auroc.high if auroc else None,
         pairs=pairs,
         brier_skill=brier_skill(scores, rates),
         calibration_error=error,

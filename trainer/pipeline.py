@@ -14,7 +14,6 @@ import json
 import re
 import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -282,6 +281,10 @@ def read_record(pipeline: Pipeline, name: str) -> Record | None:
     return Record(**values) if values else None
 
 
+def _write_record(pipeline: Pipeline, name: str, record: Record) -> None:
+    write_json(_record_path(pipeline, name), vars(record))
+
+
 def stage_state(pipeline: Pipeline, stage: Stage) -> str:
     """'unchanged' (skip it), 'resume', 'replace' (other inputs, settings or code) or 'new'."""
     folder = pipeline.folder(stage.name)
@@ -347,39 +350,46 @@ def _run_stage(pipeline: Pipeline, stage: Stage, lock: int) -> int:
     if state != "resume" or record is None:
         record = Record(fingerprint=fingerprint)
         _log_path(pipeline, stage).unlink(missing_ok=True)
-    record = replace(record, attempts=record.attempts + 1)
-    before, record_path = record.seconds, _record_path(pipeline, stage.name)
-    write_json(record_path, vars(record))
+    print(f"{prefix} {'resuming' if state == 'resume' else 'running'}")
+    status, seconds = _launch(pipeline, stage, lock, prefix, record)
+    manifest = pipeline.folder(stage.name) / MANIFEST
+    if status == 0 and not is_complete(manifest.parent):
+        print(f"{prefix} ended without an error but wrote no {MANIFEST}")
+        status = 1
+    if status == 0:
+        finished = replace(record, seconds=seconds, attempts=record.attempts + 1)
+        _write_record(pipeline, stage.name, replace(finished, manifest=hash_file(manifest)))
+        print(f"{prefix} done in {seconds:.1f} s", flush=True)
+    return status
 
-    def keep_time(seconds: float) -> None:
-        nonlocal record
-        record = replace(record, seconds=before + seconds)
-        write_json(record_path, vars(record))
 
+def _launch(
+    pipeline: Pipeline, stage: Stage, lock: int, prefix: str, record: Record
+) -> tuple[int, float]:
+    """Run the stage's process; returns its exit status and the seconds of all attempts so far,
+    which are kept in the record every few seconds, so that a killed run loses little."""
+    seconds = record.seconds
+
+    def keep_time(elapsed: float) -> None:
+        nonlocal seconds
+        seconds = record.seconds + elapsed
+        attempt = replace(record, seconds=seconds, attempts=record.attempts + 1)
+        _write_record(pipeline, stage.name, attempt)
+
+    keep_time(0.0)
     launch_config = stage.accelerate_config or pipeline.accelerate_config
     launcher, typed = launcher_words(launch_config)
     words = stage_words(pipeline, stage)
-    print(f"{prefix} {'resuming' if state == 'resume' else 'running'}")
     print(f"  {command_line(words, typed)}", flush=True)
-    started = time.monotonic()
     status = run_logged(
         [*launcher, *words],
         log=_log_path(pipeline, stage),
         environment=child_environment(num_processes(launch_config)),
         lock=lock,
-        say=lambda line: print(
-            f"{prefix} {time.monotonic() - started:.0f} s  {line[:120]}", flush=True
-        ),
+        say=lambda line: print(f"{prefix} {seconds:.0f} s  {line[:120]}", flush=True),
         on_poll=keep_time,
     )
-    if status == 0 and not is_complete(pipeline.folder(stage.name)):
-        print(f"{prefix} ended without an error but wrote no {MANIFEST}")
-        status = 1
-    if status == 0:
-        record = replace(record, manifest=hash_file(pipeline.folder(stage.name) / MANIFEST))
-        write_json(record_path, vars(record))
-        print(f"{prefix} done in {record.seconds:.1f} s", flush=True)
-    return status
+    return status, seconds
 
 
 def num_processes(accelerate_config: str | None) -> int:

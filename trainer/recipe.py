@@ -136,7 +136,7 @@ def _build_parser(dataclass_types: tuple[type, ...]) -> Any:
         def _parse_dataclass_field(parser: Any, field: Any) -> None:
             TrlParser._parse_dataclass_field(parser, _parseable_field(field))
 
-        def parse_args_into_dataclasses(
+        def parse_args_into_dataclasses(  # pyright: ignore[reportIncompatibleMethodOverride]
             self, args: Any = None, return_remaining_strings: bool = False, **_: Any
         ) -> tuple[Any, ...]:
             namespace, rest = self.parse_known_args(args)
@@ -149,7 +149,9 @@ def _build_parser(dataclass_types: tuple[type, ...]) -> Any:
 
     # Of two options with one name the later holds, so the first type goes last.
     return StrictParser(
-        list(reversed(dataclass_types)), conflict_handler="resolve", allow_abbrev=False
+        list(reversed(dataclass_types)),  # pyright: ignore[reportArgumentType]
+        conflict_handler="resolve",
+        allow_abbrev=False,
     )
 
 

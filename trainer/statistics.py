@@ -56,10 +56,11 @@ def paired_p_value(candidate: Sequence[bool], incumbent: Sequence[bool]) -> tupl
 
 def within_problem_auroc(
     groups: Sequence[Sequence[tuple[float, float]]], seed: int
-) -> tuple[Estimate, int]:
+) -> tuple[Estimate | None, int]:
     """P(the prefix with the higher success rate is scored higher), over pairs within one problem
     whose success rates differ; ties in score count half. `groups` holds (score, success rate) per
-    problem. 95 % interval by bootstrap over problems. Returns the estimate and the pairs."""
+    problem. 95 % interval by bootstrap over problems. Returns the estimate, None where no pair
+    differs, and the number of pairs."""
     wins: list[float] = []
     pairs: list[int] = []
     for group in groups:
@@ -78,7 +79,7 @@ def within_problem_auroc(
     wins_array, pairs_array = np.array(wins), np.array(pairs)
     total = int(pairs_array.sum())
     if total == 0:
-        raise ValueError("no two prefixes of one problem have different success rates")
+        return None, 0
     generator = np.random.default_rng(seed)
     draws = generator.integers(0, len(groups), size=(1000, len(groups)))
     samples = wins_array[draws].sum(1) / np.maximum(1, pairs_array[draws].sum(1))

@@ -303,33 +303,35 @@ def _deal(config: CountdownConfig, seed: int, sizes: Sequence[int]) -> list[list
     total = sum(sizes)
     targets = _ShuffledTargets(config, seed, limit=max(MAX_MULTISETS_LOOKED_AT, 10 * total))
     most = config.max_target - config.min_target + 1
-    found = sum(len(shuffled) for _, shuffled in targets) if total > most * targets.limit else 0
-    for per_multiset in range(max(1, -(-total // targets.limit)), most + 1):
-        sides: list[list[Problem]] = [[]]
-        for numbers, shuffled in targets:
-            while len(sides) < len(sizes) and len(sides[-1]) == sizes[len(sides) - 1]:
-                sides.append([])
-            missing = sizes[len(sides) - 1] - len(sides[-1])
-            if missing == 0:
-                break
-            chosen = shuffled[: min(per_multiset, missing)]
-            sides[-1] += [make_problem(numbers, target) for target in chosen]
-        sides += [[] for _ in range(len(sizes) - len(sides))]
+    for per_multiset in range(min(most, max(1, -(-total // targets.limit))), most + 1):
+        sides = _deal_at_most(per_multiset, targets, sizes)
         if [len(side) for side in sides] == list(sizes):
             return sides
-        found = sum(len(shuffled) for _, shuffled in targets)
-        if found < total:
-            break  # more targets from each will not do either
-    looked_at = (
-        f"all {config.num_multisets}"
-        if targets.limit == config.num_multisets
-        else f"{targets.limit} of {config.num_multisets}"
-    )
+        if targets.count() < total:
+            break  # more targets from each multiset will not do either
+    looked_at = "all" if targets.limit == config.num_multisets else f"{targets.limit} of"
     raise ValueError(
         f"demonstrations, train, validation and test ask for {total} problems; {config} holds "
-        f"{found} in {looked_at} multisets of numbers (a multiset lies on one side only): ask "
-        "for fewer or widen the ranges"
+        f"{targets.count()} in {looked_at} {config.num_multisets} multisets of numbers (a multiset "
+        "lies on one side only): ask for fewer or widen the ranges"
     )
+
+
+def _deal_at_most(
+    per_multiset: int, targets: _ShuffledTargets, sizes: Sequence[int]
+) -> list[list[Problem]]:
+    """Fill one side after the other; the last ones stay short when the multisets run out."""
+    sides: list[list[Problem]] = [[] for _ in sizes]
+    multisets = iter(targets)
+    for side, size in zip(sides, sizes, strict=True):
+        while len(side) < size:
+            drawn = next(multisets, None)
+            if drawn is None:
+                return sides
+            numbers, shuffled = drawn
+            chosen = shuffled[: min(per_multiset, size - len(side))]
+            side += [make_problem(numbers, target) for target in chosen]
+    return sides
 
 
 class _ShuffledTargets:
@@ -352,6 +354,10 @@ class _ShuffledTargets:
             if i == len(self._known):
                 self._known.append(self._draw(i))
             yield self._known[i]
+
+    def count(self) -> int:
+        """All problems in the multisets that may be looked at; works every one of them out."""
+        return sum(len(targets) for _, targets in self)
 
     def _draw(self, position: int) -> tuple[tuple[int, ...], list[int]]:
         if self._order is not None:

@@ -126,7 +126,7 @@ def test_a_field_named_config_is_refused() -> None:
 
 
 def test_shared_fields_reach_every_type_and_the_first_default_holds(tmp_path: Path) -> None:
-    from trl import SFTConfig
+    from trl.trainer.sft_config import SFTConfig
 
     path = write(
         tmp_path,
