@@ -1,17 +1,33 @@
+# make demo: set up and run the whole loop.  make test: set up and pass the tests.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+# The exact versions tested, on machines without a GPU; with one, pyproject.toml's ranges hold, so
+# that a CUDA build of torch stays in place.
+CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints.txt)
 
-.PHONY: setup demo test
-setup: .venv/.stamp
+.PHONY: setup demo test smoke lint
+setup: $(STAMP)
 
-.venv/.stamp: pyproject.toml
-	test -d .venv || $(PYTHON) -m venv .venv
-	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install -q torch==2.13.0
-	$(BIN)/python -m pip install -q -e ".[dev]"
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install -q torch $(CONSTRAINTS)
+	$(BIN)/python -m pip install -q -e ".[dev]" $(CONSTRAINTS)
 	touch $@
 
 demo: setup
 	$(BIN)/python scripts/run_recipe.py recipes/countdown/demo.yaml $(ARGS)
 
+# The unit suite first, then the slow end-to-end runs.
 test: setup
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 -m "not slow" tests/unit
+	$(BIN)/python -m pytest -q tests/integration
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports

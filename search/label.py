@@ -9,17 +9,11 @@ not drawn from the prefix's own distribution.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from data.types import StepLabels
-from search.base import (
-    Node,
-    SampleRequest,
-    SearchResult,
-    Session,
-)
-from search.solutions import step_end_offsets
+from search.base import SampleRequest, SearchResult, Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +45,9 @@ class Rollout:
 
 
 def cut_steps(session: Session, token_ids: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    node = Node(id=1, parent=0, token_ids=token_ids, text="")
-    steps: list[tuple[int, ...]] = []
-    start = 0
-    for end in step_end_offsets(session, node):
-        steps.append(token_ids[start : end + 1])
-        start = end + 1
-    return tuple(steps)
+    ends = session.engine.step_ends(token_ids)
+    starts = [0, *(end + 1 for end in ends[:-1])]
+    return tuple(token_ids[a : b + 1] for a, b in zip(starts, ends, strict=True))
 
 
 async def collect_rollouts(
@@ -110,11 +100,10 @@ def step_labels(
     prompt: str,
     prompt_ids: tuple[int, ...],
     rollouts: Sequence[Rollout],
-    decode: object,
+    decode: Callable[[Sequence[int]], str],
 ) -> list[StepLabels]:
     """One row a distinct solution; see the module's docstring for the estimate. The standard
     error is that of a share under Laplace's rule, sqrt(p(1-p)/n) with p = (k+1)/(n+2)."""
-    assert callable(decode)
     totals: dict[tuple[tuple[int, ...], ...], tuple[int, int]] = {}
     for rollout in rollouts:
         for depth in range(max(1, rollout.origin), len(rollout.steps) + 1):
@@ -132,7 +121,7 @@ def step_labels(
                 problem_id=problem_id,
                 prompt=prompt,
                 prompt_ids=prompt_ids,
-                completions=tuple(str(decode(step)) for step in steps),
+                completions=tuple(decode(step) for step in steps),
                 completion_ids=steps,
                 labels=tuple(labels),
                 counts=tuple(counts),

@@ -63,11 +63,16 @@ class MCTSConfig:
             raise ValueError(f"aggregate is {self.aggregate!r}; allowed: {', '.join(AGGREGATES)}")
         if not self.budgets or list(self.budgets) != sorted(set(self.budgets)):
             raise ValueError(f"budgets is {self.budgets}; it must be ascending and not empty")
-        for budget in self.budgets:
-            if budget % self.parallel:
-                raise ValueError(f"budgets: {budget} is not a multiple of parallel={self.parallel}")
-        if self.proposals < 1:
-            raise ValueError(f"proposals is {self.proposals}; it must be at least 1")
+        for name, value in (
+            ("the smallest of budgets", self.budgets[0]),
+            ("proposals", self.proposals),
+            ("parallel", self.parallel),
+            ("max_depth", self.max_depth),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if not 0 <= self.leaf_best_weight <= 1:
+            raise ValueError(f"leaf_best_weight is {self.leaf_best_weight}; it must be in [0, 1]")
 
 
 def puct(child: Node, parent_visits: int, exploration: float) -> float:
@@ -90,6 +95,22 @@ def select_leaf(nodes: Sequence[Node], exploration: float) -> int | None:
         visits = node.visit_count + node.virtual_loss
         node = max(open_children, key=lambda child: puct(child, max(1, visits), exploration))
     return None if node.virtual_loss else node.id
+
+
+def select_leaves(nodes: Sequence[Node], exploration: float, most: int) -> list[int]:
+    """Up to `most` different leaves, kept apart by a virtual loss on the paths already chosen."""
+    leaves: list[int] = []
+    for _ in range(most):
+        leaf = select_leaf(nodes, exploration)
+        if leaf is None:
+            break
+        leaves.append(leaf)
+        for node in [0, *path_to(nodes, leaf)]:
+            nodes[node].virtual_loss += 1
+    for leaf in leaves:
+        for node in [0, *path_to(nodes, leaf)]:
+            nodes[node].virtual_loss -= 1
+    return leaves
 
 
 def backup(nodes: Sequence[Node], leaf: int, value: float) -> None:
@@ -267,19 +288,11 @@ async def search_mcts(session: Session, config: MCTSConfig) -> SearchResult:
         while done < budget and not search.nodes[0].settled:
             if config.use_verifier and len(search.solutions) >= config.max_solutions:
                 break
-            leaves: list[int] = []
-            for _ in range(config.parallel):
-                leaf = select_leaf(search.nodes, config.exploration)
-                if leaf is None:
-                    break
-                leaves.append(leaf)
-                for node in [0, *path_to(search.nodes, leaf)]:
-                    search.nodes[node].virtual_loss += 1
-            for leaf in leaves:
-                for node in [0, *path_to(search.nodes, leaf)]:
-                    search.nodes[node].virtual_loss -= 1
+            leaves = select_leaves(
+                search.nodes, config.exploration, min(config.parallel, budget - done)
+            )
             await search.simulate(leaves)
-            done += max(1, len(leaves))
+            done += len(leaves)
         snapshot = await search.snapshot(budget)
         extra = extra + _difference(snapshot.usage, session.usage)
         snapshots.append(snapshot)

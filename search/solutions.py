@@ -85,7 +85,7 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
                     node=node.id,
                     sequence=session.prompt_ids + node.token_ids,
                     step_ends=tuple(
-                        len(session.prompt_ids) + end for end in step_end_offsets(session, node)
+                        len(session.prompt_ids) + end for end in engine.step_ends(node.token_ids)
                     ),
                 )
                 for node in nodes[1:]
@@ -117,15 +117,6 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
         snapshots=tuple(snapshots),
         usage=session.usage,
     )
-
-
-def step_end_offsets(session: Session, node: Node) -> list[int]:
-    """Offsets into a whole solution's ids of each step's last token."""
-    texts = [session.engine.decode([token]) for token in node.token_ids]
-    ends = [i for i, text in enumerate(texts) if "\n" in text]
-    if not ends or ends[-1] != len(texts) - 1:
-        ends.append(len(texts) - 1)
-    return ends
 
 
 def choose(nodes: Sequence[Node], select: str) -> int:

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from data.steps import step_ends
+from data.tokenizers import encode_strict
 from data.types import ModelUsage, Sample, StopReason
 from search.base import SampleRequest, SampleResult
 from search.flops import FlopModel, flop_model
@@ -59,15 +61,16 @@ class TransformersEngine:
         self.padding_positions = 0  # positions run through the model for nothing
         if tokenizer.eos_token_id is None:
             raise ValueError("the tokenizer has no end-of-sequence token")
-        texts = [tokenizer.decode([token]) for token in range(len(tokenizer))]
-        self._ends_step = [config.step_delimiter in text for text in texts]
+        self._texts: list[str] = [tokenizer.decode([token]) for token in range(len(tokenizer))]
+        self._ends_step = [config.step_delimiter in text for text in self._texts]
 
     @property
     def end_token_id(self) -> int:
         return self.tokenizer.eos_token_id
 
     def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        """Raises ValueError naming the text that the vocabulary lacks."""
+        return encode_strict(self.tokenizer, text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of generated ids, without the end token."""
@@ -76,6 +79,11 @@ class TransformersEngine:
             skip_special_tokens=False,
             clean_up_tokenization_spaces=False,
         )
+
+    def step_ends(self, token_ids: Sequence[int]) -> list[int]:
+        """Offsets of each step's last token: see `data.steps.step_ends`."""
+        texts = [self._texts[token] for token in token_ids]
+        return step_ends(texts, self.config.step_delimiter)
 
     def sample_usage(self, prefix_length: int, lengths: Sequence[int]) -> ModelUsage:
         """What n samples of one prefix cost: the prefix but its last token once, and for every

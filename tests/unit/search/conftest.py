@@ -1,0 +1,118 @@
+"""A toy world for search: solutions are strings of letters, one letter a step, so optima are known.
+
+Token ids are the letters' code points; 0 ends a solution; every letter ends a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from data.types import ModelUsage, Outcome, Problem, Sample, StopReason, Verdict
+from search.base import SampleRequest, SampleResult, ScoreRequest, ScoreResult
+from search.noise import gumbel_noise, row_key
+
+PROMPT = "?"
+
+
+class ToyEngine:
+    """A policy over letters. `letters(prefix)` gives the next letters' probabilities; "." ends."""
+
+    end_token_id = 0
+
+    def __init__(self, letters: Callable[[str], dict[str, float]], seed: int = 0) -> None:
+        self.letters = letters
+        self.seed = seed
+        self.batches: list[list[tuple[str, SampleRequest]]] = []
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(map(ord, text))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return "".join(chr(token) for token in token_ids if token)
+
+    def step_ends(self, token_ids: Sequence[int]) -> list[int]:
+        return list(range(len(token_ids)))
+
+    def sample_usage(self, prefix_length: int, lengths: Sequence[int]) -> ModelUsage:
+        return ModelUsage(
+            prompt_tokens=prefix_length, generated_tokens=sum(lengths), sequences=len(lengths)
+        )
+
+    def sample_batch(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
+        self.batches.append(list(items))
+        return [self._answer(problem, request) for problem, request in items]
+
+    def _answer(self, problem: str, request: SampleRequest) -> SampleResult:
+        samples = tuple(
+            self._sample(problem, request, request.first_index + i) for i in range(request.n)
+        )
+        return SampleResult(
+            samples=samples,
+            usage=self.sample_usage(len(request.prefix), [len(s.token_ids) for s in samples]),
+        )
+
+    def _sample(self, problem: str, request: SampleRequest, index: int) -> Sample:
+        text, ids = self.decode(request.prefix)[len(PROMPT) :], []
+        key = torch.tensor([row_key(self.seed, problem, request.node, index)])
+        while True:
+            options = self.letters(text)
+            noise = gumbel_noise(key, len(ids), torch.tensor([list(map(ord, options))]))[0]
+            if request.temperature == 0:
+                noise = torch.zeros_like(noise)
+            scores = torch.tensor(list(options.values())).double().log() + noise
+            letter = list(options)[int(scores.argmax())]
+            ids.append(0 if letter == "." else ord(letter))
+            text += letter
+            if letter == ".":
+                stop = StopReason.END_OF_SOLUTION
+            elif request.stop_at_step:
+                stop = StopReason.STEP_END
+            elif len(ids) == request.max_new_tokens:
+                stop = StopReason.LENGTH
+            else:
+                continue
+            return Sample(token_ids=tuple(ids), logprob=0.0, stop_reason=stop)
+
+
+class ToyScorer:
+    """`value(text)` is the process reward of a partial solution."""
+
+    def __init__(self, value: Callable[[str], float]) -> None:
+        self.value = value
+
+    def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]:
+        results: list[ScoreResult] = []
+        for _, request in items:
+            scores = tuple(
+                self.value("".join(chr(t) for t in request.sequence[1 : end + 1] if t))
+                for end in request.step_ends
+            )
+            usage = ModelUsage(positions=len(request.sequence), sequences=1)
+            results.append(ScoreResult(scores=scores, usage=usage))
+        return results
+
+
+def verify_solution(problem: Problem, solution: str) -> Verdict:
+    right = solution == problem.answer
+    return Verdict(outcome=Outcome.CORRECT if right else Outcome.WRONG)
+
+
+def toy_problem(name: str, answer: str) -> Problem:
+    return Problem(id=name, prompt=PROMPT, answer=answer)
+
+
+class Toys:
+    """Everything above by name, for tests."""
+
+    Engine = ToyEngine
+    Scorer = ToyScorer
+    verify = staticmethod(verify_solution)
+    problem = staticmethod(toy_problem)
+
+
+@pytest.fixture(scope="session")
+def toys() -> type[Toys]:
+    return Toys

@@ -1,0 +1,238 @@
+"""MCTS: hand-computed numbers, then a toy tree with a known optimum."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.types import Sample, StopReason
+from search.base import Node, solution_ids, solution_text
+from search.batcher import run_searches
+from search.mcts import (
+    MCTSConfig,
+    backup,
+    merge_proposals,
+    puct,
+    search_mcts,
+    select_leaf,
+    settle,
+)
+
+
+def make_tree(*nodes: dict[str, Any]) -> list[Node]:
+    made = [Node(id=0, parent=-1, token_ids=(), text="", expanded=True)]
+    for fields in nodes:
+        node = Node(id=len(made), token_ids=(len(made),), text=str(len(made)), **fields)
+        made.append(node)
+        made[node.parent].children.append(node.id)
+    return made
+
+
+def test_puct_by_hand() -> None:
+    # Q = 1.5 / 3; U = 2 x 0.4 x sqrt(16) / (1 + 3)
+    node = Node(id=1, parent=0, token_ids=(), text="", prior=0.4, visit_count=3, value_sum=1.5)
+    assert puct(node, 16, 2.0) == pytest.approx(0.5 + 0.8)
+    # unvisited: its own process reward stands for Q; U = 1 x 0.25 x sqrt(9) / 1
+    node = Node(id=1, parent=0, token_ids=(), text="", prior=0.25, score=0.6)
+    assert puct(node, 9, 1.0) == pytest.approx(0.6 + 0.75)
+    # a virtual loss is a visit of value 0: Q = 1.5 / 4, U = 0.4 x 4 / 5
+    node = Node(
+        id=1, parent=0, token_ids=(), text="", prior=0.4, visit_count=3, value_sum=1.5,
+        virtual_loss=1,
+    )  # fmt: skip
+    assert puct(node, 16, 1.0) == pytest.approx(0.375 + 0.32)
+
+
+def test_selection_by_hand() -> None:
+    # root visits 4. child 1: 0.5 + 0.5 x 2 / 3 = 0.8333; child 2: 0.2 + 0.5 x 2 / 2 = 0.7
+    nodes = make_tree(
+        {"parent": 0, "prior": 0.5, "visit_count": 2, "value_sum": 1.0, "expanded": True},
+        {"parent": 0, "prior": 0.5, "visit_count": 1, "value_sum": 0.2},
+        # under child 1 (2 visits): 3 has 0.1 + 0.9 x 1.414 = 1.37, 4 has 0.9 + 0.1 x 1.414 = 1.04
+        {"parent": 1, "prior": 0.9, "score": 0.1},
+        {"parent": 1, "prior": 0.1, "score": 0.9},
+    )
+    nodes[0].visit_count = 4
+    assert select_leaf(nodes, 1.0) == 3
+    assert select_leaf(nodes, 0.0) == 4  # without exploration the higher process reward wins
+    nodes[3].settled = True
+    assert select_leaf(nodes, 1.0) == 4
+    nodes[4].settled = True
+    settle(nodes, 1)
+    assert nodes[1].settled and not nodes[0].settled
+    assert select_leaf(nodes, 1.0) == 2
+    nodes[2].virtual_loss = 1  # in flight: nothing else is open
+    assert select_leaf(nodes, 1.0) is None
+
+
+def test_backup_by_hand() -> None:
+    nodes = make_tree({"parent": 0}, {"parent": 1}, {"parent": 0})
+    backup(nodes, 2, 0.75)
+    backup(nodes, 1, 0.25)
+    assert [(n.visit_count, n.value_sum) for n in nodes] == [(2, 1.0), (2, 1.0), (1, 0.75), (0, 0)]
+
+
+def test_equal_proposals_merge_and_their_share_is_the_prior() -> None:
+    samples = [
+        Sample(token_ids=ids, logprob=0.0, stop_reason=StopReason.STEP_END)
+        for ids in ((1,), (2,), (1,), (1,))
+    ]
+    assert [(s.token_ids, p) for s, p in merge_proposals(samples)] == [((1,), 0.75), ((2,), 0.25)]
+
+
+def run(toys: Any, config: MCTSConfig, letters: Any, value: Any, answer: str = "badd") -> Any:
+    [result] = run_searches(
+        [toys.problem("p", answer)],
+        partial(search_mcts, config=config),
+        engine=toys.Engine(letters),
+        scorer=toys.Scorer(value),
+        verify=toys.verify,
+    )
+    return result
+
+
+def four_letters(text: str) -> dict[str, float]:
+    """Words of four letters over a..d; greedy and most samples start with the wrong letter."""
+    if len(text) == 4:
+        return {".": 1.0}
+    return {"a": 0.55, "b": 0.15, "c": 0.15, "d": 0.15}
+
+
+def closeness(text: str) -> float:
+    """A process reward that falls with every wrong letter."""
+    return 0.9 ** sum(a != b for a, b in zip(text, "badd", strict=False))
+
+
+def test_the_known_optimum_is_found(toys: Any) -> None:
+    config = MCTSConfig(budgets=(8, 64), proposals=12, exploration=0.5, max_depth=6)
+    result = run(toys, config, four_letters, closeness)
+    assert result.snapshots[-1].answer == "badd"
+    # The same search with uniform priors and random values has not found it: 1 word in 256.
+    control = MCTSConfig(budgets=(64,), proposals=12, exploration=0.5, max_depth=6, control=True)
+    assert run(toys, control, four_letters, closeness).snapshots[-1].answer != "badd"
+
+
+def test_virtual_loss_keeps_parallel_simulations_apart(toys: Any) -> None:
+    config = MCTSConfig(budgets=(64,), proposals=12, exploration=0.5, parallel=4, max_depth=6)
+    result = run(toys, config, four_letters, closeness)
+    assert result.snapshots[-1].answer == "badd"
+    assert all(node.virtual_loss == 0 for node in result.nodes)
+    assert result.nodes[0].visit_count == sum(node.expanded for node in result.nodes) == 64
+
+
+def test_a_settled_tree_ends_early_and_answers_the_best(toys: Any) -> None:
+    def two_words(text: str) -> dict[str, float]:
+        return {".": 1.0} if len(text) == 2 else {"a": 0.5, "b": 0.5}
+
+    config = MCTSConfig(budgets=(4, 100), proposals=16, max_depth=6)
+    result = run(
+        toys, config, two_words, lambda text: 0.9 if text.startswith("ba") else 0.1, "ba"
+    )
+    assert result.nodes[0].settled
+    assert result.nodes[0].visit_count == 7  # the root, 2 letters, 4 words: each expanded once
+    assert result.snapshots[-1].answer == "ba"
+
+
+def test_verifier_values_terminals_and_ends_the_search(toys: Any) -> None:
+    config = MCTSConfig(
+        budgets=(400,), proposals=24, use_verifier=True, max_solutions=1, max_depth=6
+    )
+    result = run(toys, config, four_letters, lambda _: 0.5)
+    correct = [n for n in result.nodes if n.verdict is not None and n.verdict.correct]
+    assert [solution_text(result.nodes, n.id) for n in correct] == ["badd"]
+    assert correct[0].score == 1.0
+    assert result.nodes[0].visit_count < 400
+
+
+def test_a_budget_too_small_to_finish_is_completed_greedily_and_paid_for(toys: Any) -> None:
+    config = MCTSConfig(budgets=(1, 8), proposals=4, max_depth=6)
+    result = run(toys, config, four_letters, closeness)
+    first = result.snapshots[0]
+    assert first.answer is not None and len(first.answer) == 4 and not first.truncated
+    assert first.usage.policy.generated_tokens == 4 + 4  # 4 proposals, then 3 letters and the end
+    # The completion is no part of the larger budget's cost, but of the search's total.
+    assert result.usage.policy.generated_tokens == (
+        result.snapshots[1].usage.policy.generated_tokens + 4
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    weights=st.lists(st.floats(0.05, 1.0), min_size=3, max_size=3),
+    proposals=st.integers(1, 6),
+    parallel=st.integers(1, 3),
+    budget=st.integers(1, 20),
+    exploration=st.floats(0.0, 3.0),
+)
+def test_every_node_is_its_parent_plus_its_step(
+    toys: Any,
+    weights: list[float],
+    proposals: int,
+    parallel: int,
+    budget: int,
+    exploration: float,
+) -> None:
+    def letters(text: str) -> dict[str, float]:
+        return {".": 1.0} if len(text) == 3 else dict(zip("abc", weights, strict=True))
+
+    config = MCTSConfig(
+        budgets=(budget,), proposals=proposals, parallel=parallel, exploration=exploration
+    )
+    result = run(toys, config, letters, lambda text: (len(text) * 37 % 10) / 10)
+    nodes = result.nodes
+    for node in nodes[1:]:
+        parent = nodes[node.parent]
+        assert node.id in parent.children and parent.expanded
+        assert solution_text(nodes, node.id) == solution_text(nodes, parent.id) + node.text
+        assert solution_ids(nodes, node.id) == solution_ids(nodes, parent.id) + node.token_ids
+    for node in nodes:
+        children = [nodes[child] for child in node.children]
+        texts = [child.text for child in children if child.terminal is None]
+        assert len(texts) == len(set(texts))
+        if children:
+            assert sum(child.prior for child in children) == pytest.approx(1.0)
+            assert node.visit_count == 1 + sum(child.visit_count for child in children)
+            assert node.value_sum >= sum(child.value_sum for child in children) - 1e-9
+    assert nodes[0].visit_count == sum(node.expanded for node in nodes) <= budget
+
+
+def test_same_seed_same_tree_whatever_the_company(toys: Any) -> None:
+    config = MCTSConfig(budgets=(16,), proposals=4)
+
+    def trees(names: list[str], concurrent: int) -> dict[str, Any]:
+        results = run_searches(
+            [toys.problem(name, "badd") for name in names],
+            partial(search_mcts, config=config),
+            engine=toys.Engine(four_letters),
+            scorer=toys.Scorer(closeness),
+            verify=toys.verify,
+            max_concurrent=concurrent,
+        )
+        return {r.problem.id: (r.nodes, r.snapshots) for r in results}
+
+    names = ["p", "q", "r", "s"]
+    together = trees(names, 4)
+    assert trees(names, 1) == together
+    assert trees(["r"], 1)["r"] == together["r"]
+    assert len({str(tree) for tree in together.values()}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"budgets": ()}, "budgets"),
+        ({"budgets": (4, 2)}, "ascending"),
+        ({"proposals": 0}, "proposals is 0"),
+        ({"aggregate": "sum"}, "allowed: "),
+        ({"parallel": 0}, "parallel is 0"),
+        ({"budgets": (0, 2)}, "at least 1"),
+    ],
+)
+def test_bad_settings_are_named(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        MCTSConfig(**fields)
+

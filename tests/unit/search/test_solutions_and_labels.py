@@ -1,0 +1,163 @@
+"""Best-of-N on nested subsets, Monte Carlo labels, export and trees on disk."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.types import StopReason
+from search.base import Node, SearchResult, solution_text
+from search.batcher import run_searches
+from search.export import balance_by_difficulty, verified_solutions
+from search.label import LabelConfig, Rollout, collect_rollouts, step_labels
+from search.mcts import MCTSConfig, search_mcts
+from search.solutions import SolutionsConfig, choose, search_solutions
+from search.tree import append_trees, read_trees
+
+
+def coin(text: str) -> dict[str, float]:
+    return {".": 1.0} if len(text) == 2 else {"a": 0.6, "b": 0.4}
+
+
+def solve(toys: Any, config: SolutionsConfig, value: Any = None) -> SearchResult:
+    [result] = run_searches(
+        [toys.problem("p", "bb")],
+        partial(search_solutions, config=config),
+        engine=toys.Engine(coin),
+        scorer=toys.Scorer(value) if value else None,
+        verify=toys.verify,
+    )
+    return result
+
+
+def test_best_of_n_reads_smaller_budgets_from_nested_subsets(toys: Any) -> None:
+    scores = {"aa": 0.1, "ab": 0.5, "ba": 0.6, "bb": 0.9}
+    config = SolutionsConfig(budgets=(1, 4, 32), select="score")
+    result = solve(toys, config, lambda text: scores.get(text, 0.0))
+    texts = [node.text for node in result.nodes[1:]]
+    assert set(texts) == set(scores)
+    for snapshot in result.snapshots:
+        best = max(texts[: snapshot.budget], key=lambda text: scores[text])
+        assert snapshot.answer == best
+        assert snapshot.usage.policy.generated_tokens == 3 * snapshot.budget
+        assert snapshot.usage.reward.sequences == snapshot.budget
+    # A smaller run is exactly the beginning of the larger one.
+    small = solve(toys, SolutionsConfig(budgets=(4,), select="score"), scores.get)
+    assert [n.text for n in small.nodes[1:]] == texts[:4]
+    assert small.snapshots[0].usage == result.snapshots[1].usage
+
+
+def finished(id: int, text: str, score: float, stop: StopReason) -> Node:
+    return Node(id=id, parent=0, token_ids=(), text=text, score=score, terminal=stop)
+
+
+def test_choice_by_hand() -> None:
+    end, cut = StopReason.END_OF_SOLUTION, StopReason.LENGTH
+    nodes = [
+        finished(1, "x", 0.3, end),
+        finished(2, "y", 0.8, end),
+        finished(3, "x", 0.8, end),
+        finished(4, "z", 0.9, cut),
+    ]
+    assert choose(nodes, "score") == 2  # a truncated one loses; of equals the earlier one
+    assert choose(nodes, "majority") == 1
+    assert choose(nodes, "first") == 1
+    assert choose(nodes[3:], "score") == 4
+
+
+def test_search_without_a_reward_model_says_so(toys: Any) -> None:
+    with pytest.raises(ValueError, match="no reward model was given"):
+        solve(toys, SolutionsConfig(budgets=(2,), select="score"))
+
+
+def test_labels_pool_rollouts_in_a_trie_by_hand() -> None:
+    a, b, c, d = (1,), (2,), (3,), (4,)
+    rollouts = [
+        Rollout(steps=(a, b), origin=0, correct=True),
+        Rollout(steps=(a, c), origin=0, correct=False),
+        Rollout(steps=(d,), origin=0, correct=False),
+        # from prefix (a, c): says nothing about (a,), from which it was not drawn
+        Rollout(steps=(a, c, d), origin=2, correct=True),
+        Rollout(steps=(a, c, b), origin=2, correct=False),
+    ]
+    rows = {
+        row.completion_ids: row
+        for row in step_labels("p", "?", (9,), rollouts, lambda ids: str(list(ids)))
+    }
+    assert rows[a, b].labels == (1 / 2, 1.0) and rows[a, b].counts == (2, 1)
+    assert rows[d,].labels == (0.0,) and rows[d,].completions == ("[4]",)
+    assert rows[a, c].labels == (1 / 2, 1 / 3) and rows[a, c].counts == (2, 3)
+    assert rows[a, c, d].labels == (1 / 2, 1 / 3, 1.0)
+    # Laplace's rule for 1 of 2: p = 2 / 4, sqrt(p (1 - p) / 2)
+    assert rows[a, b].standard_errors[0] == pytest.approx((0.25 / 2) ** 0.5)
+
+
+def test_labels_approach_the_true_success_rate(toys: Any) -> None:
+    labels: list[Any] = []
+
+    async def strategy(session: Any) -> SearchResult:
+        config = LabelConfig(solutions=200, rollouts_per_step=400, prefixes=6)
+        rollouts, result = await collect_rollouts(session, config)
+        labels.extend(step_labels("p", "?", (9,), rollouts, session.engine.decode))
+        return result
+
+    [result] = run_searches(
+        [toys.problem("p", "bb")], strategy, engine=toys.Engine(coin), scorer=None,
+        verify=toys.verify,
+    )  # fmt: skip
+    by_text = {"".join(row.completions): row for row in labels}
+    assert by_text["bb"].labels[0] == pytest.approx(0.4, abs=0.08)  # P(b) once b stands
+    assert by_text["ab"].labels[0] == 0.0
+    assert by_text["bb"].labels[-1] == 1.0
+    assert by_text["bb"].counts[0] >= 400
+    assert result.usage.policy.sequences == 200 + 6 * 400
+
+
+def test_export_keeps_distinct_correct_solutions_and_balances(toys: Any) -> None:
+    nodes = [Node(id=0, parent=-1, token_ids=(), text="")]
+    words = [("bb", 0.4), ("bb", 0.9), ("ab", 0.8), ("aa", 0.7)]
+    for i, (word, score) in enumerate(words, start=1):
+        node = Node(id=i, parent=0, token_ids=(i, 0), text=word, score=score)
+        node.terminal = StopReason.END_OF_SOLUTION
+        nodes.append(node)
+    nodes.append(Node(id=5, parent=0, token_ids=(5,), text="bb", terminal=StopReason.LENGTH))
+    result = SearchResult(
+        problem=toys.problem("p", "bb"), strategy="x", nodes=tuple(nodes), snapshots=(),
+        usage=solve(toys, SolutionsConfig()).usage,
+    )  # fmt: skip
+    solutions, rate = verified_solutions(result, toys.verify)
+    assert solutions == [(1, 0)] and rate == pytest.approx(1 / 3)  # bb, ab, aa are the distinct
+    four = [(i,) for i in range(4)]
+    assert len(balance_by_difficulty(four, 0.1, 4)) == 4  # hard: ceil(0.9 x 4)
+    assert len(balance_by_difficulty(four, 0.6, 4)) == 2  # ceil(0.4 x 4)
+    assert len(balance_by_difficulty(four, 1.0, 4)) == 1
+
+
+def test_trees_survive_the_disk_and_a_torn_last_line(toys: Any, tmp_path: Path) -> None:
+    results = list(
+        run_searches(
+            [toys.problem(name, "bb") for name in "pq"],
+            partial(search_mcts, config=MCTSConfig(budgets=(2, 4))),
+            engine=toys.Engine(coin),
+            scorer=toys.Scorer(lambda text: len(text) / 10),
+            verify=toys.verify,
+        )
+    )
+    path = tmp_path / "trees.jsonl"
+    assert append_trees(path, results, "toy") == 2
+    read = read_trees(path)
+    for before, after in zip(results, read, strict=True):
+        assert after.snapshots == before.snapshots and after.usage == before.usage
+        assert after.problem == before.problem
+        for old, new in zip(before.nodes, after.nodes, strict=True):
+            assert (old.children, old.prior, old.visit_count, old.value_sum, old.score) == (
+                new.children, new.prior, new.visit_count, new.value_sum, new.score,
+            )  # fmt: skip
+            assert solution_text(before.nodes, old.id) == solution_text(after.nodes, new.id)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert len(read_trees(path)) == 1
+    append_trees(path, results[1:], "toy")
+    assert [r.problem.id for r in read_trees(path)] == ["p", "q"]
