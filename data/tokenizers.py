@@ -1,8 +1,9 @@
-"""Small tokenizers for models trained from scratch. Decoding is exactly concatenative.
+"""Small tokenizers for models trained from scratch.
 
-"numbers": a token per number and per sign, each with and without a leading space, so that a
-number is one token. "characters": a token per character. Text outside the vocabulary is an error,
-never an unknown token.
+"numbers": a token per number, per sign and per line break; a number is the same token wherever it
+stands, and the single spaces between tokens of a line are implied. "characters": a token per
+character. Text outside the vocabulary is an error, never an unknown token. Both decode line by
+line as they decode the whole, so the texts of steps join to the text of the solution.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 PAD_TOKEN = "<pad>"
 END_TOKEN = "<eos>"
-SIGNS = "+-*/=|>"
-PATTERNS = {"numbers": r" ?\d+| ?[^\s\d]|\n", "characters": r"[\s\S]"}
+SIGNS = ("+", "-", "*", "/", "=", "|", "->")
+PATTERN = r"\d+|->|[^\s\d]|\n"
+KINDS = ("numbers", "characters")
 
 
 def build_tokenizer(kind: str, max_number: int) -> PreTrainedTokenizerFast:
@@ -24,20 +26,33 @@ def build_tokenizer(kind: str, max_number: int) -> PreTrainedTokenizerFast:
     `kind` is "numbers" (0..max_number are tokens) or "characters" (max_number changes nothing).
     Raises ValueError for another kind or max_number < 1.
     """
-    if kind not in PATTERNS:
-        raise ValueError(f"kind is {kind!r}; allowed: {', '.join(PATTERNS)}")
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; allowed: {', '.join(KINDS)}")
     if max_number < 1:
         raise ValueError(f"max_number is {max_number}; allowed: 1 or more")
     if kind == "numbers":
-        words = [str(number) for number in range(max_number + 1)] + list(SIGNS)
-        texts = ["\n", *words, *(f" {word}" for word in words)]
+        texts = ["\n", *map(str, range(max_number + 1)), *SIGNS]
+        pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split(Regex(PATTERN), "isolated")]
+        )
+        # A space before every token, then none at a line's start or end.
+        decoder = decoders.Sequence(
+            [
+                decoders.Replace(Regex("^"), " "),
+                decoders.Fuse(),
+                decoders.Replace(Regex(" ?\n ?"), "\n"),
+                decoders.Strip(" ", 1, 0),
+            ]
+        )
     else:
-        texts = ["\n", " ", *"0123456789", *SIGNS]
+        texts = ["\n", " ", *"0123456789", *"+-*/=|>"]
+        pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        decoder = decoders.Fuse()
     tokens = [PAD_TOKEN, END_TOKEN, *texts]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     tokenizer: Any = Tokenizer(models.WordLevel(vocabulary))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PATTERNS[kind]), "isolated")
-    tokenizer.decoder = decoders.Fuse()
+    tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.decoder = decoder
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD_TOKEN,

@@ -22,9 +22,9 @@ def test_numbers_by_hand() -> None:
     tokenizer = TOKENIZERS["numbers"]
     ids = encode_strict(tokenizer, "3 12 -> 24\n7 | 0")
     assert [tokenizer.convert_ids_to_tokens(i) for i in ids] == [
-        "3", " 12", " -", ">", " 24", "\n", "7", " |", " 0"
+        "3", "12", "->", "24", "\n", "7", "|", "0"
     ]  # fmt: skip
-    assert len(tokenizer) == 2 + 1 + 2 * (41 + 7)
+    assert len(tokenizer) == 2 + 1 + 41 + 7
 
 
 def test_characters_by_hand() -> None:
@@ -66,16 +66,14 @@ def test_saved_and_loaded_is_the_same(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(data=st.data())
 @settings(max_examples=100, deadline=None)
-def test_decode_is_concatenative(kind: str, data: st.DataObject) -> None:
+def test_steps_decode_as_the_whole_does(kind: str, data: st.DataObject) -> None:
     tokenizer = TOKENIZERS[kind]
-    ids = data.draw(st.lists(st.integers(0, len(tokenizer) - 1)))
-    cut = data.draw(st.integers(0, len(ids)))
-    for skip in (False, True):
-        whole = tokenizer.decode(ids, skip_special_tokens=skip)
-        first = tokenizer.decode(ids[:cut], skip_special_tokens=skip)
-        second = tokenizer.decode(ids[cut:], skip_special_tokens=skip)
-        assert whole == first + second
-        assert whole == "".join(tokenizer.decode([i], skip_special_tokens=skip) for i in ids)
+    newline = tokenizer.convert_tokens_to_ids("\n")
+    others = st.integers(newline + 1, len(tokenizer) - 1)
+    lines = data.draw(st.lists(st.lists(others, max_size=6), max_size=5))
+    steps = [[*line, newline] for line in lines]
+    whole = tokenizer.decode([token for step in steps for token in step])
+    assert whole == "".join(tokenizer.decode(step) for step in steps)
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
@@ -95,11 +93,10 @@ def test_encode_then_decode(kind: str, numbers: list[int], target: int, operator
 @pytest.mark.parametrize(
     ("kind", "text", "piece"),
     [
-        ("numbers", "3 41", " 41"),
-        ("numbers", "3 05", " 05"),
-        ("numbers", "3  5", " "),
+        ("numbers", "3 41", "41"),
+        ("numbers", "3 05", "05"),
         ("numbers", "3\t5", "\t"),
-        ("numbers", "3 x", " x"),
+        ("numbers", "3 x", "x"),
         ("numbers", "\u0663", "\u0663"),
         ("characters", "3 x", "x"),
         ("characters", "3\t5", "\t"),
