@@ -36,7 +36,12 @@ def run_report(runtime: RuntimeConfig, config: ReportConfig) -> None:
         folder = Path(runtime.output_dir)
         results = collect(runtime, config)
         (folder / "results.json").write_text(json.dumps(results, indent=1))
-        write_report(results, _trees(config), folder / "report.html")
+        write_report(results, _trees(config, results), folder / "report.html")
+        for name in ("accuracy", "training_curve", "gates", "data_making", "ledger"):
+            record.run.log_table(name, results[name])
+        compared = [{"comparison": key, **c} for key, c in results["comparisons"].items()]
+        record.run.log_table("comparisons", compared)
+        record.run.log_page("report", folder / "report.html")
         for name in ("results.json", "report.html"):
             temporary = folder.parent / f".{name}"
             shutil.copyfile(folder / name, temporary)
@@ -93,13 +98,13 @@ def folder_name(runtime: RuntimeConfig) -> str:
     return Path(runtime.output_dir).parent.name
 
 
-def _trees(config: ReportConfig) -> list[dict[str, Any]]:
+def _trees(config: ReportConfig, results: dict[str, Any]) -> list[dict[str, Any]]:
     """The first trees of the final policy, each terminal node with its verdict."""
     verifier = VERIFIERS[config.task]()
-    path = sorted(Path(config.evaluation).glob("*_mcts.jsonl"), key=lambda p: p.name)
-    final = [p for p in path if not p.name.startswith(("sft", "making"))] or path
+    policies = [row["policy"] for row in results["accuracy"] if row["strategy"] == "mcts"]
+    path = Path(config.evaluation) / f"{policies[-1]}_mcts.jsonl"
     rows: list[dict[str, Any]] = []
-    for line in islice(final[-1].open(encoding="utf-8"), config.num_trees):
+    for line in islice(path.open(encoding="utf-8"), config.num_trees):
         row = json.loads(line)
         result = result_from_json(row)
         for node, item in zip(result.nodes, row["nodes"], strict=True):
@@ -114,12 +119,18 @@ def _trees(config: ReportConfig) -> list[dict[str, Any]]:
 
 
 def print_summary(results: dict[str, Any], path: Path) -> None:
+    """Accuracies and comparisons, each with its 95 % interval, and where the report lies."""
+    print(f"\n{'policy':<12}{'strategy':<22}{'budget':>7}{'accuracy':>10}   95 % interval       n")
+    for row in results["accuracy"]:
+        print(
+            f"{row['policy']:<12}{row['strategy']:<22}{row['budget']:>7}"
+            f"{100 * row['value']:>8.1f} %   [{100 * row['low']:.1f}, {100 * row['high']:.1f}] %"
+            f"  {row['n']:>6}"
+        )
     print(f"\n{'comparison':<28}{'difference':>12}   95 % interval         n")
     for name, c in results["comparisons"].items():
         print(
             f"{name:<28}{100 * c['difference']:>+11.1f}   "
             f"[{100 * c['low']:+.1f}, {100 * c['high']:+.1f}] points  {c['n']:>6}"
         )
-    print(f"report: {path}")
-
-
+    print(f"\nreport: {path}")

@@ -13,7 +13,7 @@ import os
 import random
 import secrets
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +102,23 @@ class Run:
         )
         if not self.handle.offline:
             self.handle.use_artifact(_artifact(name, Path(folder), kind))
+
+    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A W&B table of rows that have the same keys; nothing for no rows."""
+        if self.handle is None or not rows:
+            return
+        import wandb
+
+        columns = list(rows[0])
+        table = wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])
+        self.handle.log({name: table})
+
+    def log_page(self, name: str, path: Path) -> None:
+        """A self-contained HTML file."""
+        if self.handle is not None:
+            import wandb
+
+            self.handle.log({name: wandb.Html(str(path), inject=False)})
 
     def log_folder(self, name: str, folder: str | Path, kind: str) -> None:
         """Log a complete stage folder as an artifact: its manifest, and references to its files

@@ -11,13 +11,14 @@ from typing import Any
 
 from data.types import ModelUsage, Usage
 from trainer.recipe import as_mapping
-from trainer.runtime import RuntimeConfig, is_complete, set_seed, start_wandb, write_manifest
+from trainer.runtime import Run, RuntimeConfig, is_complete, set_seed, start_wandb, write_manifest
 
 
 @dataclass(slots=True)
 class StageRecord:
     """What a stage fills in while it runs; it ends in the manifest and in W&B."""
 
+    run: Run = field(default_factory=Run)  # the stage's W&B run
     metrics: dict[str, Any] = field(default_factory=dict)
     ledger: list[dict[str, Any]] = field(default_factory=list)
 
@@ -51,16 +52,18 @@ def run_stage(
     folder.mkdir(parents=True, exist_ok=True)
     set_seed(runtime.seed)
     started = time.monotonic()
-    record = StageRecord()
     recipe = as_mapping(runtime, *configs)
     folders = {name: Path(path) for name, path in inputs.items() if path and Path(path).is_dir()}
     with start_wandb(runtime, stage=stage, recipe=recipe) as run:
+        record = StageRecord(run=run)
+        for name, path in folders.items():
+            if is_complete(path):
+                run.use_folder(name, path, "stage")
         yield record
         state.wait_for_everyone()
         if state.is_main_process:
-            if run is not None:
-                numbers = {k: v for k, v in record.metrics.items() if isinstance(v, int | float)}
-                run.log({f"{stage}/{name}": value for name, value in numbers.items()})
+            numbers = {k: v for k, v in record.metrics.items() if isinstance(v, int | float)}
+            run.log({f"{stage}/{name}": value for name, value in numbers.items()})
             write_manifest(
                 folder,
                 stage=stage,
@@ -71,4 +74,5 @@ def run_stage(
                 metrics=record.metrics,
                 seconds=time.monotonic() - started,
             )
+            run.log_folder(runtime.run_name or stage, folder, stage)
         state.wait_for_everyone()
