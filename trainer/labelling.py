@@ -135,4 +135,4 @@ def read_labels(path: Path) -> Iterator[StepLabels]:
                 standard_errors=tuple(row["standard_errors"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {number}: not a row of step labels ({error})") from None
+            raise ValueError(f"{path}, line {number}: not a row of step labels ({error!r})") from None

@@ -73,10 +73,17 @@ def run_trees(runtime: RuntimeConfig, stage: TreesConfig, config: MCTSConfig) ->
 
 
 def read_trajectories(path: Path) -> list[TokenRow]:
-    rows = [json.loads(line) for line in path.open(encoding="utf-8")]
-    return [
-        TokenRow(
-            prompt_ids=tuple(row["prompt_ids"]), completion_ids=tuple(row["completion_ids"])
-        )
-        for row in rows
-    ]
+    """Raises ValueError naming file, line and reason for a bad row."""
+    rows: list[TokenRow] = []
+    for number, line in enumerate(path.open(encoding="utf-8"), start=1):
+        try:
+            row = json.loads(line)
+            rows.append(
+                TokenRow(
+                    prompt_ids=tuple(row["prompt_ids"]),
+                    completion_ids=tuple(row["completion_ids"]),
+                )
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {number}: not a trajectory ({error!r})") from None
+    return rows

@@ -1,0 +1,53 @@
+"""The gate keeps what is better and says why; evaluation reads rows back as written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trainer.labelling import read_labels
+from trainer.making_trees import read_trajectories
+from trainer.searching import Ranks
+from trainer.statistics import paired_p_value
+
+
+def test_every_problem_goes_to_exactly_one_rank() -> None:
+    problems = [object() for _ in range(11)]
+    for world in (1, 2, 3, 8):
+        shards = [Ranks(rank=r, world_size=world).shard(problems) for r in range(world)]  # type: ignore[arg-type]
+        assert sorted(map(id, [p for shard in shards for p in shard])) == sorted(map(id, problems))
+        assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_the_gate_refuses_a_worse_and_an_undecided_candidate() -> None:
+    better = paired_p_value([True] * 60 + [False] * 40, [False] * 60 + [True] * 40)[0]
+    equal = paired_p_value([True] * 50 + [False] * 50, [False] * 50 + [True] * 50)[0]
+    worse = paired_p_value([True] * 40 + [False] * 60, [False] * 40 + [True] * 60)[0]
+    assert better < 0.05 < equal < worse
+
+
+def test_a_bad_label_row_names_file_line_and_reason(tmp_path: Path) -> None:
+    row = {
+        "problem_id": "p", "prompt": "?", "prompt_ids": [1], "completions": ["a"],
+        "completion_ids": [[2]], "labels": [0.5], "counts": [2], "standard_errors": [0.2],
+    }  # fmt: skip
+    path = tmp_path / "labels.jsonl"
+    del row["labels"]
+    good = {**row, "labels": [1]}
+    path.write_text(json.dumps(good) + "\n" + json.dumps(row) + "\n")
+    rows = read_labels(path)
+    assert next(rows).labels == (1.0,)
+    with pytest.raises(ValueError, match=r"labels\.jsonl, line 2: .*labels"):
+        next(rows)
+
+
+def test_trajectories_keep_their_ids(tmp_path: Path) -> None:
+    path = tmp_path / "trajectories.jsonl"
+    path.write_text(json.dumps({"prompt_ids": [1, 2], "completion_ids": [3]}) + "\n")
+    [row] = read_trajectories(path)
+    assert (row.prompt_ids, row.completion_ids) == ((1, 2), (3,))
+    path.write_text('{"prompt_ids": [1]}\n')
+    with pytest.raises(ValueError, match=r"trajectories\.jsonl, line 1: .*completion_ids"):
+        read_trajectories(path)
