@@ -56,10 +56,10 @@ async def collect_rollouts(
     """Sample and verify; the result carries the usage."""
 
     def rollout(token_ids: tuple[int, ...], origin: int) -> Rollout:
-        verdict = session.verify(session.engine.decode(token_ids))
-        return Rollout(
-            steps=cut_steps(session, token_ids), origin=origin, correct=verdict.correct
-        )
+        """A truncated solution is not correct, whatever its text says so far."""
+        finished = token_ids[-1] == session.engine.end_token_id
+        correct = finished and session.verify(session.engine.decode(token_ids)).correct
+        return Rollout(steps=cut_steps(session, token_ids), origin=origin, correct=correct)
 
     def request(node: int, prefix: tuple[int, ...], n: int) -> SampleRequest:
         return SampleRequest(

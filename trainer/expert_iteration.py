@@ -8,29 +8,43 @@ from __future__ import annotations
 
 import random
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from data.problems import read_demonstrations, read_problems
+from data.types import StepLabels
+from search.export import balance_by_difficulty
 from trainer.evaluation import evaluate_greedy
+from trainer.labelling import read_labels
 from trainer.making_trees import read_trajectories
 from trainer.models import load_policy
 from trainer.runtime import RuntimeConfig
 from trainer.searching import Workbench
-from trainer.sft import demonstration_rows, save_trained, train_on_rows, training_cost
+from trainer.sft import (
+    TokenRow,
+    demonstration_rows,
+    save_trained,
+    train_on_rows,
+    training_cost,
+)
 from trainer.stage import run_stage
 from trainer.statistics import paired_p_value
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertIterationConfig:
-    """`trees` are folders of the search stage. The gate uses validation problems
+    """`trees` are folders of the search stage, `labels` of the label stage, whose verified rollouts
+    were paid for already. The gate uses validation problems
     gate_skip..gate_skip+gate_problems-1, which no other round may use."""
 
     policy: str
     data: str
     trees: list[str]
+    labels: list[str] = field(default_factory=lambda: [])
+    max_per_problem: int = 4  # verified rollouts taken of one problem's labels
     gate_problems: int = 2000
     gate_skip: int = 0
     gate_p_value: float = 0.05
@@ -45,6 +59,7 @@ def run_expert_iteration(
 
     inputs: dict[str, str | None] = {"policy": config.policy, "data": config.data}
     inputs |= {f"trees_{i}": folder for i, folder in enumerate(config.trees)}
+    inputs |= {f"labels_{i}": folder for i, folder in enumerate(config.labels)}
     with run_stage("expert_iteration", runtime, [config, arguments], inputs) as record:
         folder = Path(runtime.output_dir)
         candidate = folder / "candidate"
@@ -56,10 +71,7 @@ def run_expert_iteration(
                 f"{config.gate_skip} on, but the file has only {len(problems)} there"
             )
         model, tokenizer = load_policy(config.policy)
-        rows = [row for trees in config.trees for row in read_trajectories(Path(trees) / "trajectories.jsonl")]
-        demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
-        rows += demonstration_rows(demonstrations, tokenizer)
-        rows = list(dict.fromkeys(rows))
+        rows = _training_rows(config, tokenizer)
         random.Random(runtime.seed).shuffle(rows)
         trainer = train_on_rows(model, tokenizer, rows, arguments)
         save_trained(trainer, tokenizer, candidate)
@@ -106,3 +118,33 @@ def run_expert_iteration(
             for checkpoint in folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
         accelerator.wait_for_everyone()
+
+
+def _training_rows(config: ExpertIterationConfig, tokenizer: Any) -> list[TokenRow]:
+    """What search found and the demonstrations, each distinct row once."""
+    rows: list[TokenRow] = []
+    for folder in config.trees:
+        rows += read_trajectories(Path(folder) / "trajectories.jsonl")
+    for folder in config.labels:
+        rows += verified_rollouts(read_labels(Path(folder) / "labels.jsonl"), config.max_per_problem)
+    demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
+    return list(dict.fromkeys([*rows, *demonstration_rows(demonstrations, tokenizer)]))
+
+
+def verified_rollouts(labels: Iterable[StepLabels], max_per_problem: int) -> list[TokenRow]:
+    """Rollouts that the verifier found correct (the label of a whole solution is its verdict): of
+    each problem the first ones, fewer where many of its rollouts are correct."""
+    rows: list[TokenRow] = []
+    for _, group in groupby(labels, key=lambda row: row.problem_id):
+        solutions = list(group)
+        correct = [
+            tuple(token for step in row.completion_ids for token in step)
+            for row in solutions
+            if row.labels[-1] == 1.0
+        ]
+        share = len(correct) / len(solutions)
+        rows += [
+            TokenRow(prompt_ids=solutions[0].prompt_ids, completion_ids=ids)
+            for ids in balance_by_difficulty(correct, share, max_per_problem)
+        ]
+    return rows

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from data.types import StepLabels
+from trainer.expert_iteration import verified_rollouts
 from trainer.labelling import read_labels
 from trainer.making_trees import read_trajectories
 from trainer.searching import Ranks
@@ -41,6 +43,22 @@ def test_a_bad_label_row_names_file_line_and_reason(tmp_path: Path) -> None:
     assert next(rows).labels == (1.0,)
     with pytest.raises(ValueError, match=r"labels\.jsonl, line 2: .*labels"):
         next(rows)
+
+
+def labelled(problem: str, ids: int, verdict: float) -> StepLabels:
+    return StepLabels(
+        problem_id=problem, prompt="?", prompt_ids=(1,), completions=("a", "b"),
+        completion_ids=((ids,), (0,)), labels=(0.5, verdict), counts=(8, 1),
+        standard_errors=(0.1, 0.2),
+    )  # fmt: skip
+
+
+def test_only_verified_rollouts_train_and_easy_problems_give_fewer() -> None:
+    hard = [labelled("p", i, float(i == 2)) for i in range(8)]
+    easy = [labelled("q", i, 1.0) for i in range(8)]
+    none = [labelled("r", i, 0.0) for i in range(8)]
+    rows = verified_rollouts([*hard, *easy, *none], max_per_problem=4)
+    assert [row.completion_ids for row in rows] == [(2, 0), (0, 0)]
 
 
 def test_trajectories_keep_their_ids(tmp_path: Path) -> None:
