@@ -84,6 +84,4 @@ class ProcessRewardModel:
             input_ids=ids_RL.to(device), attention_mask=mask_RL.to(device)
         ).logits
         correct_RL = torch.softmax(logits_RLC.float(), dim=-1)[..., 1].cpu()
-        return [
-            [float(correct_RL[i, end]) for end in ends] for i, ends in enumerate(step_ends)
-        ]
+        return [[float(correct_RL[i, end]) for end in ends] for i, ends in enumerate(step_ends)]

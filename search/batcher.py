@@ -245,5 +245,3 @@ def _answer(running: Sequence[_Running], engine: Engine, scorer: Scorer | None) 
             answers[search.order] = flat[cursor : cursor + count]
             cursor += count
     return [answers[search.order] for search in running]
-
-

@@ -14,9 +14,7 @@ def verified_solutions(
 ) -> tuple[list[tuple[int, ...]], float]:
     """Distinct correct finished solutions (token ids, best scored first) and the share of correct
     ones among the distinct finished solutions (the problem's solve rate in this tree)."""
-    finished = [
-        node for node in result.nodes if node.terminal is StopReason.END_OF_SOLUTION
-    ]
+    finished = [node for node in result.nodes if node.terminal is StopReason.END_OF_SOLUTION]
     seen: dict[str, tuple[int, ...]] = {}
     correct: list[tuple[float, int, tuple[int, ...]]] = []
     for node in finished:

@@ -101,9 +101,7 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig) -> None:
                         sampled.generated_tokens,
                     )
         first, last = Path(config.policies[0]).name, Path(config.policies[-1]).name
-        comparisons["final_vs_sft_greedy"] = compare(
-            greedy[last], greedy[first], "greedy accuracy"
-        )
+        comparisons["final_vs_sft_greedy"] = compare(greedy[last], greedy[first], "greedy accuracy")
         if accelerator.is_main_process:
             content = {
                 "accuracy": [asdict(row) for row in rows],
@@ -111,9 +109,7 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig) -> None:
                 **found,
             }
             (folder / "evaluation.json").write_text(json.dumps(content, indent=1))
-        record.metrics |= {
-            f"{row.policy}_{row.strategy}_{row.budget}": row.value for row in rows
-        }
+        record.metrics |= {f"{row.policy}_{row.strategy}_{row.budget}": row.value for row in rows}
 
 
 def _mcts(config: EvaluateConfig, *, control: bool) -> MCTSConfig:

@@ -92,9 +92,9 @@ def accuracy_row(
     usage = sum((s.usage for s in snapshots), Usage())
     visited: float | None = None
     if strategy.startswith("mcts"):
-        visited = sum(
-            sum(node.expanded for node in r.nodes) / len(r.nodes) for r in results
-        ) / len(results)
+        visited = sum(sum(node.expanded for node in r.nodes) / len(r.nodes) for r in results) / len(
+            results
+        )
     return _row(
         policy,
         strategy,
@@ -187,9 +187,7 @@ def best_of_n_rows(
                 )
                 for node in nodes
             }
-            finished = {
-                node.id: node.terminal is StopReason.END_OF_SOLUTION for node in nodes
-            }
+            finished = {node.id: node.terminal is StopReason.END_OF_SOLUTION for node in nodes}
             chosen = choose(nodes, "majority")
             majority.append(verdicts[chosen].correct and finished[chosen])
             any_correct.append(any(v.correct and finished[i] for i, v in verdicts.items()))
@@ -321,9 +319,7 @@ class DataMaking:
     distinct_per_million_tokens: float
 
 
-def data_making(
-    workbench: Workbench, method: str, results: Sequence[SearchResult]
-) -> DataMaking:
+def data_making(workbench: Workbench, method: str, results: Sequence[SearchResult]) -> DataMaking:
     """Problems solved and distinct verified solutions a million tokens run through the models."""
     from search.export import verified_solutions
 
@@ -341,5 +337,3 @@ def data_making(
         solved_per_million_tokens=solved / tokens * 1e6,
         distinct_per_million_tokens=distinct / tokens * 1e6,
     )
-
-

@@ -43,7 +43,7 @@ class ExpertIterationConfig:
     policy: str
     data: str
     trees: list[str]
-    labels: list[str] = field(default_factory=lambda: [])
+    labels: list[str] = field(default_factory=list)
     max_per_problem: int = 4  # verified rollouts taken of one problem's labels
     gate_problems: int = 2000
     gate_skip: int = 0
@@ -126,7 +126,9 @@ def _training_rows(config: ExpertIterationConfig, tokenizer: Any) -> list[TokenR
     for folder in config.trees:
         rows += read_trajectories(Path(folder) / "trajectories.jsonl")
     for folder in config.labels:
-        rows += verified_rollouts(read_labels(Path(folder) / "labels.jsonl"), config.max_per_problem)
+        rows += verified_rollouts(
+            read_labels(Path(folder) / "labels.jsonl"), config.max_per_problem
+        )
     demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
     return list(dict.fromkeys([*rows, *demonstration_rows(demonstrations, tokenizer)]))
 

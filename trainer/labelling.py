@@ -11,8 +11,8 @@ from typing import Any
 
 from data.problems import read_problems
 from data.types import Problem, StepLabels
-from search.batcher import Journal, read_whole_lines, run_searches
 from search.base import SearchResult, Session
+from search.batcher import Journal, read_whole_lines, run_searches
 from search.label import LabelConfig, collect_rollouts, step_labels
 from search.tree import usage_from_json
 from trainer.runtime import RuntimeConfig
@@ -98,9 +98,7 @@ def _merge(problems: list[Problem], folder: Path, record: Any) -> int:
     """labels.jsonl in the problems' order; returns how many problems some rollout solved."""
     parts = sorted(folder.glob("labels.rank*.jsonl"))
     found = {
-        row["problem_id"]: row
-        for part in parts
-        for row in map(json.loads, read_whole_lines(part))
+        row["problem_id"]: row for part in parts for row in map(json.loads, read_whole_lines(part))
     }
     solved = 0
     temporary = folder / "labels.merging"
@@ -110,8 +108,10 @@ def _merge(problems: list[Problem], folder: Path, record: Any) -> int:
             solved += any(label["labels"][-1] == 1.0 for label in row["rows"])
             for label in row["rows"]:
                 file.write(json.dumps(label) + "\n")
-    total = sum((usage_from_json(found[p.id]["usage"]) for p in problems[1:]),
-                usage_from_json(found[problems[0].id]["usage"]))
+    total = sum(
+        (usage_from_json(found[p.id]["usage"]) for p in problems[1:]),
+        usage_from_json(found[problems[0].id]["usage"]),
+    )
     record.search(total)
     os.replace(temporary, folder / "labels.jsonl")
     for path in [*parts, *folder.glob("labels.journal*.jsonl")]:
@@ -135,4 +135,6 @@ def read_labels(path: Path) -> Iterator[StepLabels]:
                 standard_errors=tuple(row["standard_errors"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {number}: not a row of step labels ({error!r})") from None
+            raise ValueError(
+                f"{path}, line {number}: not a row of step labels ({error!r})"
+            ) from None

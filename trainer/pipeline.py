@@ -93,9 +93,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         _check_keys(row, STAGE_KEYS, required=("name", "script"), where=where)
         row["args"] = row.get("args") or {}
         if not isinstance(row["args"], dict):
-            raise ValueError(  # noqa: TRY004
-                f"args of {where} must be a mapping, got {row['args']!r}"
-            )
+            raise ValueError(f"args of {where} must be a mapping, got {row['args']!r}")
     for override in overrides:
         _apply_override(values, rows, override)
     for key, kind in (("run_name", str), ("output_dir", str), ("seed", int)):

@@ -132,7 +132,9 @@ def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -
     with run_stage("prm", runtime, [config, arguments], inputs) as record:
         model = reward_model_from_policy(config.model)
         tokenizer = load_tokenizer(config.model)
-        rows = [row for folder in config.labels for row in read_labels(Path(folder) / "labels.jsonl")]
+        rows = [
+            row for folder in config.labels for row in read_labels(Path(folder) / "labels.jsonl")
+        ]
         trainer = train_prm(model, tokenizer, rows, arguments)
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
         token_rows = [

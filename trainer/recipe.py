@@ -68,9 +68,7 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ValueError(f"config {str(path)!r} is not valid YAML: {error}") from error
     if not isinstance(root, yaml.MappingNode) or not isinstance(values, dict):
-        raise ValueError(  # noqa: TRY004
-            f"config {str(path)!r} must hold a YAML mapping of field names to values"
-        )
+        raise ValueError(f"config {str(path)!r} must hold a YAML mapping of field names to values")
     names = [key.value for key, _ in root.value]
     for name in names:
         if names.count(name) > 1:
@@ -174,7 +172,7 @@ def _parseable_field(field: Any) -> Any:
 def _json_mapping(text: str) -> dict[str, Any]:
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise ValueError(text)  # noqa: TRY004
+        raise ValueError(text)
     return value
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rewards.verifiers import VERIFIERS
-from search.tree import result_from_json
 from search.base import solution_text
+from search.tree import result_from_json
 from trainer.report import write_report
 from trainer.runtime import RuntimeConfig, read_manifest
 from trainer.stage import run_stage

@@ -161,9 +161,12 @@ class TransformersEngine:
             running = [i for i, row in enumerate(alive) if row.stop_reason is None]
             if not running:
                 break
-            keep = running + [i for i, row in enumerate(alive) if row.stop_reason is not None][
-                : max(0, BLOCK - len(running))
-            ]
+            keep = (
+                running
+                + [i for i, row in enumerate(alive) if row.stop_reason is not None][
+                    : max(0, BLOCK - len(running))
+                ]
+            )
             if len(keep) <= 0.8 * len(alive):
                 select = torch.tensor(sorted(keep), device=self.model.device)
                 cache.batch_select_indices(select)
@@ -270,7 +273,9 @@ def _draw(
         ids_RK = torch.arange(logits_RV.shape[1], device=logits_RV.device).expand_as(logits_RV)
     noise_RK = gumbel_noise(keys_R, position, ids_RK)
     greedy_R1 = (temperature_R == 0)[:, None]
-    scale_R1 = torch.where(greedy_R1, torch.ones_like(temperature_R)[:, None], temperature_R[:, None])
+    scale_R1 = torch.where(
+        greedy_R1, torch.ones_like(temperature_R)[:, None], temperature_R[:, None]
+    )
     noised_RK = top_RK.double() / scale_R1 + noise_RK.masked_fill(greedy_R1, 0.0)
     token_R = ids_RK.gather(1, noised_RK.argmax(dim=-1, keepdim=True)).squeeze(1)
     return token_R, logprobs_RV.gather(1, token_R[:, None]).squeeze(1)

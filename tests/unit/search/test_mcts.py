@@ -129,9 +129,7 @@ def test_a_settled_tree_ends_early_and_answers_the_best(toys: Any) -> None:
         return {".": 1.0} if len(text) == 2 else {"a": 0.5, "b": 0.5}
 
     config = MCTSConfig(budgets=(4, 100), proposals=16, max_depth=6)
-    result = run(
-        toys, config, two_words, lambda text: 0.9 if text.startswith("ba") else 0.1, "ba"
-    )
+    result = run(toys, config, two_words, lambda text: 0.9 if text.startswith("ba") else 0.1, "ba")
     assert result.nodes[0].settled
     assert result.nodes[0].visit_count == 7  # the root, 2 letters, 4 words: each expanded once
     assert result.snapshots[-1].answer == "ba"
@@ -235,4 +233,3 @@ def test_same_seed_same_tree_whatever_the_company(toys: Any) -> None:
 def test_bad_settings_are_named(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         MCTSConfig(**fields)
-
