@@ -1,4 +1,4 @@
-"""Measure policies and searches on held-out problems: accelerate launch scripts/evaluate_run.py ..."""
+"""Measure policies and searches on held-out problems."""
 
 from __future__ import annotations
 

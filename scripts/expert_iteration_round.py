@@ -1,8 +1,8 @@
-"""One gated round of expert iteration: accelerate launch scripts/expert_iteration_round.py --config ..."""
+"""One gated round of expert iteration."""
 
 from __future__ import annotations
 
-from trl import SFTConfig
+from trl.trainer.sft_config import SFTConfig
 
 from trainer.expert_iteration import ExpertIterationConfig, run_expert_iteration
 from trainer.recipe import parse_recipe

@@ -1,4 +1,4 @@
-"""Label reasoning steps by rollouts: accelerate launch scripts/label_steps.py --config recipes/..."""
+"""Label reasoning steps by rollouts."""
 
 from __future__ import annotations
 

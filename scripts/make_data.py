@@ -1,4 +1,4 @@
-"""Make or take in the problems: accelerate launch scripts/make_data.py --config recipes/..."""
+"""Make or take in the problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search problems for training data: accelerate launch scripts/run_search.py --config recipes/..."""
+"""Search problems for training data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train a process reward model: accelerate launch scripts/train_prm.py --config recipes/..."""
+"""Train a process reward model."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Train the first policy: accelerate launch scripts/train_sft.py --config recipes/..."""
+"""Train the first policy."""
 
 from __future__ import annotations
 
-from trl import SFTConfig
+from trl.trainer.sft_config import SFTConfig
 
 from trainer.recipe import parse_recipe
 from trainer.runtime import RuntimeConfig

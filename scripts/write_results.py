@@ -1,4 +1,4 @@
-"""Collect a run's numbers and draw its report: accelerate launch scripts/write_results.py --config ..."""
+"""Collect a run's numbers and draw its report."""
 
 from __future__ import annotations
 

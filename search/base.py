@@ -102,7 +102,7 @@ class Node:
     score: float | None = None  # the process reward at this step's end
     terminal: StopReason | None = None
     verdict: Verdict | None = None
-    children: list[int] = field(default_factory=list)
+    children: list[int] = field(default_factory=list[int])
     expanded: bool = False
     settled: bool = False  # nothing below can change any more: no visit is wasted on it
     virtual_loss: int = 0

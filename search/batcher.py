@@ -89,9 +89,8 @@ class Journal:
         self._known: dict[tuple[str, int], Results] = {}
         for line in read_whole_lines(path):
             row = json.loads(line)
-            self._known[row["problem"], row["call"]] = [
-                _result_from_json(item) for item in row["results"]
-            ]  # pyright: ignore[reportArgumentType]
+            results = [_result_from_json(item) for item in row["results"]]
+            self._known[row["problem"], row["call"]] = cast("Results", results)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8")
 

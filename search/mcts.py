@@ -1,4 +1,4 @@
-"""Monte Carlo tree search over reasoning steps with PUCT (Silver et al. 2017, AlphaZero 1712.01815).
+"""Monte Carlo tree search over reasoning steps with PUCT (AlphaZero, 1712.01815).
 
 Granularity: step. One simulation: walk down by PUCT to a node that is not expanded, sample K
 proposals for its next step, merge equal ones (prior = share of the K, Sampled MuZero 2104.06303),

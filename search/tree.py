@@ -76,17 +76,19 @@ def result_from_json(row: dict[str, Any]) -> SearchResult:
         nodes.append(node)
         if node.parent >= 0:
             nodes[node.parent].children.append(node.id)
-    problem = {**row["problem"], "numbers": tuple(row["problem"]["numbers"])}
+    problem: dict[str, Any] = row["problem"] | {"numbers": tuple(row["problem"]["numbers"])}
     return SearchResult(
         problem=Problem(**problem),
         strategy=row["strategy"],
         nodes=tuple(nodes),
-        snapshots=tuple(
-            Snapshot(**{**snapshot, "usage": usage_from_json(snapshot["usage"])})
-            for snapshot in row["snapshots"]
-        ),
+        snapshots=tuple(_snapshot_from_json(snapshot) for snapshot in row["snapshots"]),
         usage=usage_from_json(row["usage"]),
     )
+
+
+def _snapshot_from_json(row: dict[str, Any]) -> Snapshot:
+    usage: Any = usage_from_json(row["usage"])
+    return Snapshot(**row | {"usage": usage})
 
 
 def usage_from_json(row: dict[str, Any]) -> Usage:

@@ -11,6 +11,7 @@ from typing import Any
 from data.problems import read_problems
 from data.types import Problem, Usage
 from search.mcts import MCTSConfig
+from search.probe import ProbeConfig
 from search.solutions import SolutionsConfig
 from trainer.evaluation import (
     AccuracyRow,
@@ -20,8 +21,8 @@ from trainer.evaluation import (
     compare,
     data_making,
     evaluate_greedy,
-    evaluate_prm,
     evaluate_sampled,
+    prm_quality,
 )
 from trainer.runtime import RuntimeConfig
 from trainer.searching import Workbench, correct_at, total_usage
@@ -85,12 +86,13 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig) -> None:
                     evaluate_sampled(workbench, name, problems[: config.greedy_problems], folder)
                 )
                 searched = problems[: config.search_problems]
+                final = policy == config.policies[-1]
                 new_rows, new_comparisons = _search_rows(
-                    workbench, name, searched, config, folder, greedy[name], record
+                    workbench, name, searched, config, folder, greedy[name], final=final
                 )
                 rows += new_rows
-                if policy == config.policies[-1]:
-                    comparisons |= new_comparisons
+                comparisons |= new_comparisons
+                if final:
                     sampled = next(r for r in rows if r.policy == name and r.strategy == "sample")
                     found = _final_only(
                         workbench,
@@ -100,6 +102,7 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig) -> None:
                         runtime.seed,
                         sampled.generated_tokens,
                     )
+            record.search(workbench.usage)
         first, last = Path(config.policies[0]).name, Path(config.policies[-1]).name
         comparisons["final_vs_sft_greedy"] = compare(greedy[last], greedy[first], "greedy accuracy")
         if accelerator.is_main_process:
@@ -130,8 +133,10 @@ def _search_rows(
     config: EvaluateConfig,
     folder: Path,
     greedy: list[bool],
-    record: Any,
+    *,
+    final: bool,
 ) -> tuple[list[AccuracyRow], dict[str, Comparison]]:
+    """Best-of-N and MCTS; for the final policy also the unguided control and the comparisons."""
     solutions = workbench.search(
         problems,
         SolutionsConfig(budgets=config.best_of_n, select="score", aggregate=config.aggregate),
@@ -146,6 +151,10 @@ def _search_rows(
         name=f"{name}_mcts",
         policy_name=name,
     )
+    rows = best_of_n_rows(workbench, name, solutions, config.best_of_n)
+    mcts_rows = [accuracy_row(workbench, name, "mcts", trees, b) for b in config.simulations]
+    if not final:
+        return rows + mcts_rows, {}
     control = workbench.search(
         problems,
         _mcts(config, control=True),
@@ -153,10 +162,6 @@ def _search_rows(
         name=f"{name}_mcts_control",
         policy_name=name,
     )
-    for results in (solutions, trees, control):
-        record.search(total_usage(results))
-    rows = best_of_n_rows(workbench, name, solutions, config.best_of_n)
-    mcts_rows = [accuracy_row(workbench, name, "mcts", trees, b) for b in config.simulations]
     control_rows = [
         accuracy_row(workbench, name, "mcts_uniform_control", control, b)
         for b in config.simulations
@@ -203,12 +208,12 @@ def _final_only(
     seed: int,
     tokens_per_sample: float,
 ) -> dict[str, Any]:
-    quality = evaluate_prm(
-        workbench,
+    probed = workbench.search(
         problems[: config.prm_problems],
-        rollouts=config.prm_rollouts,
-        prefixes_per_problem=config.prm_prefixes,
-        seed=seed,
+        ProbeConfig(rollouts=config.prm_rollouts, prefixes=config.prm_prefixes),
+        folder=folder,
+        name="prm_probe",
+        policy_name="final",
     )
     making = read_problems(Path(config.data) / "train.jsonl")[-config.making_problems :]
     trees = workbench.search(
@@ -233,7 +238,7 @@ def _final_only(
         policy_name="final",
     )
     return {
-        "prm": asdict(quality),
+        "prm": asdict(prm_quality(probed, config.prm_rollouts, seed)),
         "data_making": [
             asdict(data_making(workbench, "mcts", trees)),
             asdict(data_making(workbench, "sample", plain)),

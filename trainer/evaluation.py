@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.types import Problem, StopReason, Usage
-from search.base import SampleRequest, ScoreRequest, SearchResult, solution_text
+from search.base import SearchResult, solution_text
+from search.export import verified_solutions
 from search.solutions import SolutionsConfig, choose
 from trainer.searching import Workbench, correct_at
 from trainer.statistics import (
@@ -215,82 +216,13 @@ def best_of_n_rows(
     return rows
 
 
-def evaluate_prm(
-    workbench: Workbench,
-    problems: Sequence[Problem],
-    *,
-    rollouts: int,
-    prefixes_per_problem: int,
-    seed: int,
-) -> PRMQuality:
-    """The reward model against success rates of `rollouts` completions from non-terminal steps.
-
-    From each problem's first few distinct sampled steps; pairs are compared within a problem.
-    """
-    engine, scorer = workbench.engine, workbench.scorer
-    assert scorer is not None
-    first = engine.sample_batch(
-        [
-            (
-                problem.id,
-                SampleRequest(
-                    node=900_001,
-                    prefix=engine.encode(problem.prompt),
-                    n=4,
-                    stop_at_step=False,
-                    max_new_tokens=64,
-                ),
-            )
-            for problem in problems
-        ]
-    )
-    rows: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
-    for index, result in enumerate(first):
-        found: list[tuple[int, ...]] = []
-        for sample in result.samples:
-            for end, token in enumerate(sample.token_ids[:-1]):
-                prefix = sample.token_ids[: end + 1]
-                if "\n" in engine.decode([token]) and prefix not in found:
-                    found.append(prefix)
-        rows += [
-            (index, engine.encode(problems[index].prompt), prefix)
-            for prefix in found[:prefixes_per_problem]
-        ]
-    scored = scorer.score_batch(
-        [
-            (
-                problems[index].id,
-                ScoreRequest(
-                    node=i, sequence=prompt + prefix, step_ends=(len(prompt + prefix) - 1,)
-                ),
-            )
-            for i, (index, prompt, prefix) in enumerate(rows)
-        ]
-    )
-    completed = engine.sample_batch(
-        [
-            (
-                problems[index].id,
-                SampleRequest(
-                    node=910_000 + i,
-                    prefix=prompt + prefix,
-                    n=rollouts,
-                    stop_at_step=False,
-                    max_new_tokens=64,
-                ),
-            )
-            for i, (index, prompt, prefix) in enumerate(rows)
-        ]
-    )
-    groups: list[list[tuple[float, float]]] = [[] for _ in problems]
-    for (index, _, prefix), score, result in zip(rows, scored, completed, strict=True):
-        successes = sum(
-            workbench.verifier.verify(
-                problems[index], engine.decode(prefix + sample.token_ids)
-            ).correct
-            for sample in result.samples
-        )
-        groups[index].append((score.scores[0], successes / rollouts))
+def prm_quality(probed: Sequence[SearchResult], rollouts: int, seed: int) -> PRMQuality:
+    """The reward model against success rates of `rollouts` completions from non-terminal steps,
+    as `search.probe` found them; pairs are compared within a problem."""
+    groups = [
+        [(node.score or 0.0, node.value_sum / node.visit_count) for node in result.nodes[1:]]
+        for result in probed
+    ]
     flat = [pair for group in groups for pair in group]
     scores, rates = [s for s, _ in flat], [r for _, r in flat]
     auroc, pairs = within_problem_auroc(groups, seed)
@@ -321,8 +253,6 @@ class DataMaking:
 
 def data_making(workbench: Workbench, method: str, results: Sequence[SearchResult]) -> DataMaking:
     """Problems solved and distinct verified solutions a million tokens run through the models."""
-    from search.export import verified_solutions
-
     found = [verified_solutions(r, workbench.verifier.verify)[0] for r in results]
     usage = sum((r.usage for r in results), Usage())
     tokens = usage.policy.positions + usage.reward.positions

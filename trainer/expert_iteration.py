@@ -43,7 +43,7 @@ class ExpertIterationConfig:
     policy: str
     data: str
     trees: list[str]
-    labels: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list[str])
     max_per_problem: int = 4  # verified rollouts taken of one problem's labels
     gate_problems: int = 2000
     gate_skip: int = 0
@@ -87,6 +87,7 @@ def run_expert_iteration(
                 accelerator=accelerator,
             )
             _, outcomes[name] = evaluate_greedy(workbench, name, problems, folder / "gate")
+            record.search(workbench.usage)
         p_value, wins, losses = paired_p_value(outcomes["candidate"], outcomes["incumbent"])
         accepted = p_value < config.gate_p_value
         n = len(problems)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,7 +112,7 @@ def _merge(problems: list[Problem], folder: Path, record: Any) -> int:
         usage_from_json(found[problems[0].id]["usage"]),
     )
     record.search(total)
-    os.replace(temporary, folder / "labels.jsonl")
+    temporary.replace(folder / "labels.jsonl")
     for path in [*parts, *folder.glob("labels.journal*.jsonl")]:
         path.unlink()
     return solved

@@ -11,7 +11,7 @@ from data.problems import read_problems
 from search.export import balance_by_difficulty, verified_solutions
 from search.mcts import MCTSConfig
 from trainer.runtime import RuntimeConfig
-from trainer.searching import Workbench, total_usage
+from trainer.searching import Workbench
 from trainer.sft import TokenRow
 from trainer.stage import run_stage
 
@@ -68,7 +68,7 @@ def run_trees(runtime: RuntimeConfig, stage: TreesConfig, config: MCTSConfig) ->
                         }
                         file.write(json.dumps(row) + "\n")
             record.metrics |= {"problems": len(results), "solved": solved, "trajectories": rows}
-            record.search(total_usage(results))
+            record.search(workbench.usage)
         accelerator.wait_for_everyone()
 
 

@@ -48,8 +48,8 @@ def write_json(path: Path, value: Any) -> None:
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -83,7 +83,7 @@ def hash_value(value: Any) -> str:
 
 
 def hash_outputs(folder: Path, *, sync: bool = False) -> dict[str, str]:
-    """sha256 of every result in `folder`, by relative path; checkpoints and run records left out."""
+    """sha256 of every result in `folder` by relative path, without checkpoints and run records."""
     return {
         path.relative_to(folder).as_posix(): hash_file(path, sync=sync)
         for path in _result_files(folder)

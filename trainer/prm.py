@@ -78,8 +78,9 @@ class PRMTrainer(Trainer):
     """transformers' Trainer with soft labels (its own losses cast labels to integers)."""
 
     def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> Any:
-        count = sum((batch["labels"] != IGNORED).sum() for batch in batch_samples)
-        return self.accelerator.gather(torch.as_tensor(count, device=device)).sum()
+        count = sum(int((batch["labels"] != IGNORED).sum()) for batch in batch_samples)
+        counts: Any = self.accelerator.gather(torch.as_tensor(count, device=device))
+        return counts.sum()
 
     def compute_loss(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from itertools import islice
@@ -45,7 +44,7 @@ def run_report(runtime: RuntimeConfig, config: ReportConfig) -> None:
         for name in ("results.json", "report.html"):
             temporary = folder.parent / f".{name}"
             shutil.copyfile(folder / name, temporary)
-            os.replace(temporary, folder.parent / name)
+            temporary.replace(folder.parent / name)
         record.metrics |= {
             f"{name}_{key}": comparison[key]
             for name, comparison in results["comparisons"].items()

@@ -109,7 +109,7 @@ class Run:
             return
         import wandb
 
-        columns = list(rows[0])
+        columns: list[Any] = list(rows[0])
         table = wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])
         self.handle.log({name: table})
 

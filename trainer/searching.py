@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from search.base import SearchResult, Strategy
 from search.batcher import Journal, run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from search.mcts import MCTSConfig, search_mcts
+from search.probe import ProbeConfig, probe_prefixes
 from search.scorer import RewardScorer, process_reward_model
 from search.solutions import SolutionsConfig, search_solutions
 from search.tree import append_trees, read_trees
@@ -23,10 +23,14 @@ from trainer.models import load_policy, load_reward_model
 STRATEGIES: dict[str, tuple[type, Callable[..., Any]]] = {
     "solutions": (SolutionsConfig, search_solutions),
     "mcts": (MCTSConfig, search_mcts),
+    "probe": (ProbeConfig, probe_prefixes),
 }
 
 
-def bind(config: SolutionsConfig | MCTSConfig) -> Strategy:
+StrategyConfig = SolutionsConfig | MCTSConfig | ProbeConfig
+
+
+def bind(config: StrategyConfig) -> Strategy:
     """The strategy that belongs to a config, ready to be started per problem."""
     for config_type, function in STRATEGIES.values():
         if isinstance(config, config_type):
@@ -46,7 +50,8 @@ class Ranks:
 
 
 class Workbench:
-    """Loaded models and the verifier of a stage, and where it runs."""
+    """Loaded models and the verifier of a stage, and where it runs. `usage` is what all of its
+    searches spent, on all ranks, in this run of the stage and in those before it was cut off."""
 
     def __init__(
         self,
@@ -77,11 +82,12 @@ class Workbench:
         if verifier not in VERIFIERS:
             raise ValueError(f"verifier is {verifier!r}; allowed: {', '.join(VERIFIERS)}")
         self.verifier = VERIFIERS[verifier]()
+        self.usage = Usage()
 
     def search(
         self,
         problems: Sequence[Problem],
-        config: SolutionsConfig | MCTSConfig,
+        config: StrategyConfig,
         *,
         folder: Path,
         name: str,
@@ -101,12 +107,14 @@ class Workbench:
             if self.accelerator.is_main_process:
                 self._merge(problems, folder, name, policy_name)
         self.accelerator.wait_for_everyone()
-        return read_trees(merged)
+        results = read_trees(merged)
+        self.usage += total_usage(results)
+        return results
 
     def _search_shard(
         self,
         problems: Sequence[Problem],
-        config: SolutionsConfig | MCTSConfig,
+        config: StrategyConfig,
         folder: Path,
         name: str,
         policy_name: str,
@@ -135,7 +143,7 @@ class Workbench:
         temporary = folder / f"{name}.merging"
         temporary.unlink(missing_ok=True)
         append_trees(temporary, (found[problem.id] for problem in problems), policy_name)
-        os.replace(temporary, folder / f"{name}.jsonl")
+        temporary.replace(folder / f"{name}.jsonl")
         for part in parts:
             part.unlink()
         for journal in folder.glob(f"{name}.journal*.jsonl"):

@@ -56,7 +56,7 @@ def train_on_rows(model: Any, tokenizer: Any, rows: Sequence[TokenRow], argument
 
     `arguments` is an `SFTConfig`. Returns the finished trainer. Raises ValueError without rows.
     """
-    from trl import SFTTrainer
+    from trl.trainer.sft_trainer import SFTTrainer
 
     if not rows:
         raise ValueError("there is no row to train on")

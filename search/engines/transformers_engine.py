@@ -61,12 +61,13 @@ class TransformersEngine:
         self.padding_positions = 0  # positions run through the model for nothing
         if tokenizer.eos_token_id is None:
             raise ValueError("the tokenizer has no end-of-sequence token")
+        self._end_token_id: int = tokenizer.eos_token_id
         self._texts: list[str] = [tokenizer.decode([token]) for token in range(len(tokenizer))]
         self._ends_step = [config.step_delimiter in text for text in self._texts]
 
     @property
     def end_token_id(self) -> int:
-        return self.tokenizer.eos_token_id
+        return self._end_token_id
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Raises ValueError naming the text that the vocabulary lacks."""
@@ -157,7 +158,7 @@ class TransformersEngine:
             token_R, logprob_R = _draw(logits_RV, keys_R, temperature_R, step)
             step += 1
             position_R = position_R + 1
-            self._record(items, alive, token_R.tolist(), logprob_R.tolist())
+            self._record(items, alive, token_R, logprob_R)
             running = [i for i, row in enumerate(alive) if row.stop_reason is None]
             if not running:
                 break
@@ -214,9 +215,11 @@ class TransformersEngine:
         self,
         items: Sequence[tuple[str, SampleRequest]],
         alive: Sequence[_Row],
-        tokens: Sequence[int],
-        logprobs: Sequence[float],
+        token_R: Any,
+        logprob_R: Any,
     ) -> None:
+        tokens: list[int] = token_R.tolist()
+        logprobs: list[float] = logprob_R.tolist()
         for row, token, logprob in zip(alive, tokens, logprobs, strict=True):
             if row.stop_reason is not None:
                 self.padding_positions += 1

@@ -14,6 +14,7 @@ from search.batcher import run_searches
 from search.export import balance_by_difficulty, verified_solutions
 from search.label import LabelConfig, Rollout, collect_rollouts, step_labels
 from search.mcts import MCTSConfig, search_mcts
+from search.probe import ProbeConfig, probe_prefixes
 from search.solutions import SolutionsConfig, choose, search_solutions
 from search.tree import append_trees, read_trees
 
@@ -161,3 +162,35 @@ def test_trees_survive_the_disk_and_a_torn_last_line(toys: Any, tmp_path: Path) 
     assert len(read_trees(path)) == 1
     append_trees(path, results[1:], "toy")
     assert [r.problem.id for r in read_trees(path)] == ["p", "q"]
+
+
+def test_probe_sets_scores_beside_success_rates(toys: Any) -> None:
+    # "bb" is correct and the policy says b with 0.4 each time: 0.4 from "b", 1 from "bb", else 0.
+    [result] = run_searches(
+        [toys.problem("p", "bb")],
+        partial(probe_prefixes, config=ProbeConfig(solutions=32, prefixes=6, rollouts=400)),
+        engine=toys.Engine(coin),
+        scorer=toys.Scorer(lambda text: len(text) / 10),
+        verify=toys.verify,
+    )
+    found = {node.text: node for node in result.nodes[1:]}
+    assert set(found) == {"a", "b", "aa", "ab", "ba", "bb"}
+    assert {text: node.score for text, node in found.items()} == {t: len(t) / 10 for t in found}
+    assert {node.visit_count for node in found.values()} == {400}
+    rates = {text: node.value_sum / 400 for text, node in found.items()}
+    assert rates.pop("b") == pytest.approx(0.4, abs=0.08)
+    assert rates == {"a": 0.0, "aa": 0.0, "ab": 0.0, "ba": 0.0, "bb": 1.0}
+    assert result.usage.policy.sequences == 32 + 6 * 400
+    assert result.usage.reward.sequences == 6
+
+
+def test_a_probe_does_not_count_truncated_rollouts(toys: Any) -> None:
+    [result] = run_searches(
+        [toys.problem("p", "bb")],
+        partial(probe_prefixes, config=ProbeConfig(rollouts=50, max_new_tokens=2)),
+        engine=toys.Engine(lambda text: {"b": 1.0} if len(text) < 2 else {".": 1.0}),
+        scorer=toys.Scorer(lambda text: 0.5),
+        verify=toys.verify,
+    )
+    # From nothing two tokens reach "bb" without its end; the one step before it is "b".
+    assert [(n.text, n.value_sum) for n in result.nodes[1:]] == [("b", 0.0)]

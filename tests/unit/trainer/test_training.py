@@ -93,7 +93,8 @@ def test_sft_learns_a_row_by_heart_and_ignores_the_prompt(tiny_policy: Any, tmp_
     assert losses[-1] < 0.01
     tokens, flops = training_cost(trainer, rows)
     assert tokens == 60 * 4 * 6
-    assert flops > 6 * tokens * 30_000  # 6 x parameters x tokens, and attention
+    matrices = sum(p.numel() for p in model.parameters() if p.dim() == 2)  # the head is tied
+    assert 6 * tokens * matrices < flops < 6.6 * tokens * matrices  # and a little attention
 
 
 def test_prm_learns_soft_labels_and_reads_back(tiny_policy: Any, tmp_path: Path) -> None:
