@@ -186,11 +186,11 @@ def test_probe_sets_scores_beside_success_rates(toys: Any) -> None:
 
 def test_a_probe_does_not_count_truncated_rollouts(toys: Any) -> None:
     [result] = run_searches(
-        [toys.problem("p", "bb")],
+        [toys.problem("p", "bbb")],
         partial(probe_prefixes, config=ProbeConfig(rollouts=50, max_new_tokens=2)),
-        engine=toys.Engine(lambda text: {"b": 1.0} if len(text) < 2 else {".": 1.0}),
+        engine=toys.Engine(lambda text: {"b": 1.0} if len(text) < 3 else {".": 1.0}),
         scorer=toys.Scorer(lambda text: 0.5),
         verify=toys.verify,
     )
-    # From nothing two tokens reach "bb" without its end; the one step before it is "b".
+    # Two tokens from "b" reach the answer's text, but not the end of the solution.
     assert [(n.text, n.value_sum) for n in result.nodes[1:]] == [("b", 0.0)]
