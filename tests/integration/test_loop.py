@@ -1,0 +1,210 @@
+"""The whole loop as a user runs it: every figure, skipping, kills in every stage, two processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+pytestmark = pytest.mark.slow
+SMOKE = Path(__file__).resolve().parents[2] / "recipes/countdown/smoke.yaml"
+STAGES: list[str] = [row["name"] for row in yaml.safe_load(SMOKE.read_text())["stages"]]
+TIMES = ("seconds", "training_seconds")
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+def without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k not in (*TIMES, "stages")}
+    return [without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def model_files(folder: Path) -> dict[str, bytes]:
+    """Everything that one stage hands to the next: weights, trees, labels, problems."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for stage in STAGES
+        for pattern in ("model.safetensors", "*.jsonl")
+        for path in sorted((folder / stage).glob(pattern))
+    }
+
+
+def test_results_hold_every_figure(smoke_run: Path) -> None:
+    results = results_of(smoke_run)
+    assert set(results["stages"]) == set(STAGES) - {"report"}
+    assert all(seconds > 0 for seconds in results["stages"].values())
+    for name in (
+        "final_vs_sft_greedy",
+        "mcts_vs_greedy",
+        "mcts_vs_best_of_n",
+        "mcts_vs_uniform_control",
+    ):
+        row = results["comparisons"][name]
+        assert -1 <= row["low"] <= row["difference"] <= row["high"] <= 1
+        assert row["n"] == (40 if name == "final_vs_sft_greedy" else 20)
+        assert row["metric"]
+    rows = {(r["policy"], r["strategy"], r["budget"]): r for r in results["accuracy"]}
+    for policy in ("sft", "round_2"):
+        wanted = [("greedy", 1), ("sample", 1)]
+        wanted += [(s, n) for s in ("best_of_n", "majority", "pass_at_n") for n in (2, 8, 32)]
+        wanted += [("mcts", n) for n in (1, 4, 16)]
+        for strategy, budget in wanted:
+            row = rows[policy, strategy, budget]
+            assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
+            assert row["flops"] == row["policy_flops"] + row["reward_flops"] > 0
+        assert rows[policy, "mcts", 16]["reward_flops"] > 0
+        assert rows[policy, "pass_at_n", 32]["value"] >= rows[policy, "best_of_n", 32]["value"]
+    assert {row["stage"] for row in results["ledger"]} == set(STAGES) - {"data", "report"}
+    assert [row["policy"] for row in results["training_curve"]] == ["sft", "round_1", "round_2"]
+    assert [gate["round"] for gate in results["gates"]] == ["round_1", "round_2"]
+    assert results["prm"]["rollouts_per_prefix"] == 16
+    assert [row["method"] for row in results["data_making"]] == ["mcts", "sample"]
+
+
+def test_the_ledger_counts_every_search_on_disk(smoke_run: Path) -> None:
+    generated = scored = 0
+    for path in (smoke_run / "evaluate").glob("*.jsonl"):
+        for row in map(json.loads, path.open(encoding="utf-8")):
+            usage = row["usage"]
+            generated += usage["policy"]["generated_tokens"]
+            scored += usage["reward"]["positions"]
+            if row["strategy"] == "solutions":
+                tokens = sum(len(node["token_ids"]) for node in row["nodes"])
+                assert usage["policy"]["generated_tokens"] == tokens
+    ledger = [r for r in results_of(smoke_run)["ledger"] if r["stage"] == "evaluate"]
+    assert sum(r["generated_tokens"] for r in ledger if r["model"] == "policy") == generated > 0
+    assert sum(r["positions"] for r in ledger if r["model"] == "reward") == scored > 0
+
+
+def test_a_second_call_does_nothing(smoke_run: Path, checkout: Any) -> None:
+    before = {p: p.stat().st_mtime_ns for s in STAGES for p in (smoke_run / s).rglob("*")}
+    printed = checkout.run(checkout.recipe(smoke_run))
+    assert printed.count("unchanged, skipped") == len(STAGES)
+    after = {p: p.stat().st_mtime_ns for s in STAGES for p in (smoke_run / s).rglob("*")}
+    assert after == before
+
+
+def in_the_middle(folder: Path) -> bool:
+    """Whether a stage has work on disk that a resumed run must continue from."""
+    if any(folder.glob("checkpoint-*/manifest.json")):
+        return True
+    if any(path.stat().st_size for path in folder.rglob("*.journal*.jsonl")):
+        return True
+    return folder.name in ("data", "report") and folder.exists()
+
+
+def kill_in(checkout: Any, stage: str, folder: Path) -> bool:
+    """Start the recipe and kill all its processes in the middle of `stage`. False if the stage
+    was over before that."""
+    child = subprocess.Popen(
+        checkout.recipe(folder),
+        cwd=checkout.root,
+        env=checkout.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not in_the_middle(folder / stage) and time.monotonic() < deadline:
+        assert child.poll() is None, f"the recipe ended before {stage} was killed"
+        time.sleep(0.005)
+    family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
+    for process in family:
+        process.kill()
+    psutil.wait_procs(family, timeout=20)
+    child.wait()
+    return not (folder / stage / "manifest.json").exists()
+
+
+def test_kills_in_every_stage_change_nothing(
+    smoke_run: Path, checkout: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    killed = {stage: kill_in(checkout, stage, folder) for stage in STAGES}
+    checkout.run(checkout.recipe(folder))
+    late = [stage for stage, early in killed.items() if not early]
+    assert len(late) <= 2, f"these stages were over before the kill: {late}"
+    assert without_times(results_of(folder)) == without_times(results_of(smoke_run))
+    ours, theirs = model_files(folder), model_files(smoke_run)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+    attempts = {
+        stage: json.loads((folder / "stages" / f"{stage}.json").read_text())["attempts"]
+        for stage in STAGES
+    }
+    assert all(attempts[stage] == 2 for stage in STAGES if stage not in late), attempts
+
+
+@pytest.mark.parametrize("stage", ["search_1", "label_1"])
+def test_two_processes_find_what_one_finds(
+    smoke_run: Path, checkout: Any, tmp_path: Path, stage: str
+) -> None:
+    data, sft, prm = (str(smoke_run / name) for name in ("data", "sft", "prm_1"))
+    script, config, output, *words = {
+        "search_1": ["run_search.py", "search.yaml", "trees.jsonl", "--reward_model", prm],
+        "label_1": ["label_steps.py", "label.yaml", "labels.jsonl"],
+    }[stage]
+    words += ["--policy", sft, "--data", data, "--num_problems", "20", "--seed", "5"]
+    found: dict[str, bytes] = {}
+    usage: dict[str, Any] = {}
+    for launch in ("cpu", "cpu_ddp"):
+        folder = tmp_path / launch
+        command = checkout.stage(
+            script, config, *words, "--output_dir", str(folder), accelerate=launch
+        )
+        checkout.run(command, OMP_NUM_THREADS="1")
+        found[launch] = (folder / output).read_bytes()
+        usage[launch] = json.loads((folder / "manifest.json").read_text())["usage"]
+        assert not [*folder.glob("*.rank*"), *folder.glob("*journal*")]
+    assert found["cpu"] == found["cpu_ddp"]
+    assert usage["cpu"] == usage["cpu_ddp"]
+
+
+def test_the_larger_evaluation_runs_alone_on_earlier_folders(
+    smoke_run: Path, checkout: Any, tmp_path: Path
+) -> None:
+    at = {name: str(smoke_run / name) for name in ("sft", "round_2", "prm_2", "data")}
+    words = ["--policies", at["sft"], at["round_2"], "--reward_model", at["prm_2"]]
+    words += ["--data", at["data"], "--output_dir", str(tmp_path / "larger")]
+    words += ["--greedy_problems", "8", "--search_problems", "4", "--prm_problems", "4"]
+    words += ["--prm_rollouts", "8", "--making_problems", "4"]
+    checkout.run(checkout.stage("evaluate_run.py", "evaluate.yaml", *words))
+    content = json.loads((tmp_path / "larger" / "evaluation.json").read_text())
+    budgets = {r["budget"] for r in content["accuracy"] if r["strategy"] == "mcts"}
+    assert budgets == {4, 16, 64}
+
+
+def test_the_demo_is_planned_without_running(checkout: Any, tmp_path: Path) -> None:
+    words = checkout.recipe(tmp_path / "demo", "recipes/countdown/demo.yaml")
+    printed = checkout.run([*words, "--dry-run"])
+    assert printed.count("accelerate launch --config_file recipes/accelerate/cpu.yaml") == 12
+    assert "memory" in printed and "tokens" in printed
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_bad_row_of_ones_own_problems_stops_the_stage(
+    smoke_run: Path, checkout: Any, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.jsonl"
+    shutil.copyfile(smoke_run / "data" / "test.jsonl", mine)
+    with mine.open("a", encoding="utf-8") as file:
+        file.write('{"prompt": "1 2 3 4 -> 24\\n"}\n')
+    words = ["--output_dir", str(tmp_path / "data"), "--test_file", str(mine)]
+    printed = checkout.run(checkout.stage("make_data.py", "data.yaml", *words), fails=True)
+    assert "line 41: answer is absent; it is required" in printed
+    assert not (tmp_path / "data" / "manifest.json").exists()
+
+
+def test_a_typo_on_the_command_line_is_answered(checkout: Any, tmp_path: Path) -> None:
+    words = ["--output_dir", str(tmp_path / "data"), "--min_nubmer", "3"]
+    printed = checkout.run(checkout.stage("make_data.py", "data.yaml", *words), fails=True)
+    assert "min_nubmer" in printed and "min_number" in printed
