@@ -158,10 +158,12 @@ def run_searches(
     verify: Verify,
     max_concurrent: int = 256,
     journal: Journal | None = None,
+    on_batch: Callable[[int, int], None] | None = None,
 ) -> Iterator[SearchResult]:
     """Yield each problem's result as it finishes. `strategy` is started once per problem.
 
     At most `max_concurrent` problems run at once; one that finishes makes room for the next.
+    `on_batch` is told after every batch how many problems are finished and how many run.
     Raises whatever a strategy, the engine or the verifier raises.
     """
     queue = deque(enumerate(problems))
@@ -198,6 +200,8 @@ def run_searches(
             else:
                 finished.append(result)
         running = still_running
+        if on_batch is not None:
+            on_batch(len(problems) - len(queue) - len(running), len(running))
         yield from finished
 
 

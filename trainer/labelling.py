@@ -15,7 +15,7 @@ from search.batcher import Journal, read_whole_lines, run_searches
 from search.label import LabelConfig, collect_rollouts, step_labels
 from search.tree import usage_from_json
 from trainer.runtime import RuntimeConfig
-from trainer.searching import Workbench
+from trainer.searching import Workbench, progress_printer
 from trainer.stage import run_stage
 
 
@@ -73,13 +73,15 @@ def _label_shard(
         return result
 
     journal = Journal(folder / f"labels.journal{rank}.jsonl")
+    waiting = [p for p in workbench.ranks.shard(problems) if p.id not in done]
     results = run_searches(
-        [p for p in workbench.ranks.shard(problems) if p.id not in done],
+        waiting,
         strategy,
         engine=workbench.engine,
         scorer=None,
         verify=workbench.verifier.verify,
         journal=journal,
+        on_batch=progress_printer("labels", len(waiting), rank),
     )
     with part.open("a", encoding="utf-8") as file:
         for result in results:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from search.solutions import SolutionsConfig, search_solutions
 from search.tree import append_trees, read_trees
 from trainer.models import load_policy, load_reward_model
 
+PROGRESS_SECONDS = 2.0
 STRATEGIES: dict[str, tuple[type, Callable[..., Any]]] = {
     "solutions": (SolutionsConfig, search_solutions),
     "mcts": (MCTSConfig, search_mcts),
@@ -123,14 +125,16 @@ class Workbench:
         part = folder / f"{name}.rank{self.ranks.rank}.jsonl"
         done = {result.problem.id for result in read_trees(part)}
         journal = Journal(folder / f"{name}.journal{self.ranks.rank}.jsonl")
+        waiting = [p for p in self.ranks.shard(problems) if p.id not in done]
         results = run_searches(
-            [p for p in self.ranks.shard(problems) if p.id not in done],
+            waiting,
             bind(config),
             engine=self.engine,
             scorer=self.scorer,
             verify=self.verifier.verify,
             max_concurrent=max_concurrent,
             journal=journal,
+            on_batch=progress_printer(name, len(waiting), self.ranks.rank),
         )
         append_trees(part, results, policy_name)
         journal.close()
@@ -148,6 +152,21 @@ class Workbench:
             part.unlink()
         for journal in folder.glob(f"{name}.journal*.jsonl"):
             journal.unlink()
+
+
+def progress_printer(name: str, total: int, rank: int) -> Callable[[int, int], None] | None:
+    """Prints how far rank 0's part of a search is, every few seconds; nothing on other ranks."""
+    if rank != 0:
+        return None
+    last = time.monotonic()
+
+    def say(finished: int, running: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_SECONDS:
+            last = time.monotonic()
+            print(f"{name}: {finished} of {total} problems done, {running} running", flush=True)
+
+    return say
 
 
 def correct_at(workbench: Workbench, results: Sequence[SearchResult], budget: int) -> list[bool]:
