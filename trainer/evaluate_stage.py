@@ -116,8 +116,11 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig) -> None:
 
 
 def _mcts(config: EvaluateConfig, *, control: bool) -> MCTSConfig:
+    budgets = config.simulations
+    if control:  # without a reward model it needs more simulations to spend the search's FLOPs
+        budgets = (*budgets, 2 * budgets[-1])
     return MCTSConfig(
-        budgets=config.simulations,
+        budgets=budgets,
         proposals=config.proposals,
         exploration=config.exploration,
         leaf_best_weight=config.leaf_best_weight,
@@ -155,16 +158,17 @@ def _search_rows(
     mcts_rows = [accuracy_row(workbench, name, "mcts", trees, b) for b in config.simulations]
     if not final:
         return rows + mcts_rows, {}
+    control_config = _mcts(config, control=True)
     control = workbench.search(
         problems,
-        _mcts(config, control=True),
+        control_config,
         folder=folder,
         name=f"{name}_mcts_control",
         policy_name=name,
     )
     control_rows = [
         accuracy_row(workbench, name, "mcts_uniform_control", control, b)
-        for b in config.simulations
+        for b in control_config.budgets
     ]
     top = config.simulations[-1]
     by_mcts = correct_at(workbench, trees, top)

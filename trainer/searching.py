@@ -94,7 +94,7 @@ class Workbench:
         folder: Path,
         name: str,
         policy_name: str,
-        max_concurrent: int = 256,
+        max_concurrent: int = 512,
     ) -> list[SearchResult]:
         """Search all problems and return the results in the problems' order, on every rank.
 

@@ -96,11 +96,11 @@ def test_a_second_call_does_nothing(smoke_run: Path, checkout: Any) -> None:
 
 def in_the_middle(folder: Path) -> bool:
     """Whether a stage has work on disk that a resumed run must continue from."""
-    if any(folder.glob("checkpoint-*/manifest.json")):
+    if any(folder.glob("checkpoint-*/checkpoint_manifest.json")):
         return True
     if any(path.stat().st_size for path in folder.rglob("*.journal*.jsonl")):
         return True
-    return folder.name in ("data", "report") and folder.exists()
+    return folder.name in ("data", "label_1", "label_2", "report") and folder.exists()
 
 
 def kill_in(checkout: Any, stage: str, folder: Path) -> bool:
@@ -114,8 +114,9 @@ def kill_in(checkout: Any, stage: str, folder: Path) -> bool:
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
-    while not in_the_middle(folder / stage) and time.monotonic() < deadline:
+    while not in_the_middle(folder / stage):
         assert child.poll() is None, f"the recipe ended before {stage} was killed"
+        assert time.monotonic() < deadline, f"{stage} never came to its middle"
         time.sleep(0.005)
     family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
     for process in family:
