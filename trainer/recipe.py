@@ -21,6 +21,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from trainer.runtime import cpu_processes
+
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """The allowed name most like `name`, '' where none is allowed."""
@@ -34,7 +36,8 @@ def parse_recipe(
 
     A field that several types declare (`output_dir`, `seed`) is one option: all of them receive
     its value, and the first type's default holds. Mapping fields take JSON on the command line,
-    list and tuple fields take several words.
+    list and tuple fields take several words. transformers' `use_cpu` is on where several processes
+    were launched on a machine without an accelerator.
 
     Raises ValueError for an unknown key, a value of the wrong type, a missing required field, a
     missing or malformed file, and a field named `config` or `env`.
@@ -45,6 +48,8 @@ def parse_recipe(
         check_values(read_yaml_mapping(Path(words[words.index("--config") + 1])), hints)
     parser = _build_parser(dataclass_types)
     _check_flags(words, parser._option_string_actions)
+    if "use_cpu" in hints and "--use_cpu" not in words and cpu_processes():
+        words = [*words, "--use_cpu", "true"]
     return tuple(parser.parse_args_and_config(words))
 
 

@@ -72,6 +72,31 @@ class RuntimeConfig:
             raise ValueError(f"seed must be in [0, 2**32), got {self.seed}")
 
 
+def cpu_processes() -> bool:
+    """Whether this is one of several plain processes on a machine without an accelerator.
+    accelerate and transformers must be told: else each process believes that it is alone."""
+    import torch
+
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
+    return several and not deepspeed and not torch.accelerator.is_available()
+
+
+def process_state() -> Any:
+    """accelerate's `PartialState`. Raises RuntimeError when the launcher started more processes
+    than joined: they would overwrite each other's files."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=cpu_processes())
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != launched:
+        raise RuntimeError(
+            f"{launched} processes were launched, but only {state.num_processes} joined: check "
+            "distributed_type and use_cpu in the accelerate config"
+        )
+    return state
+
+
 def set_seed(seed: int) -> None:
     """Seed Python, NumPy and torch (all devices), the same on every process."""
     import numpy

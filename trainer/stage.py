@@ -11,7 +11,15 @@ from typing import Any
 
 from data.types import ModelUsage, Usage
 from trainer.recipe import as_mapping
-from trainer.runtime import Run, RuntimeConfig, is_complete, set_seed, start_wandb, write_manifest
+from trainer.runtime import (
+    Run,
+    RuntimeConfig,
+    is_complete,
+    process_state,
+    set_seed,
+    start_wandb,
+    write_manifest,
+)
 
 
 @dataclass(slots=True)
@@ -42,13 +50,11 @@ def run_stage(
 ) -> Iterator[StageRecord]:
     """Run a stage's body. On leaving without an error rank 0 writes the manifest, by rename, so a
     folder without one never counts. Raises SystemExit(0) when the folder is complete already."""
-    from accelerate import PartialState
-
     folder = Path(runtime.output_dir)
     if is_complete(folder):
         print(f"{folder} is complete; nothing to do")
         raise SystemExit(0)
-    state = PartialState()
+    state = process_state()
     folder.mkdir(parents=True, exist_ok=True)
     set_seed(runtime.seed)
     started = time.monotonic()

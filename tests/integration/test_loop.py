@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -168,6 +169,24 @@ def test_two_processes_find_what_one_finds(
         assert not [*folder.glob("*.rank*"), *folder.glob("*journal*")]
     assert found["cpu"] == found["cpu_ddp"]
     assert usage["cpu"] == usage["cpu_ddp"]
+
+
+def test_two_processes_train_one_model(smoke_run: Path, checkout: Any, tmp_path: Path) -> None:
+    """Two processes of batch 64 take the steps of one process of batch 128."""
+    losses: dict[str, list[float]] = {}
+    for launch, batch in (("cpu", "128"), ("cpu_ddp", "64")):
+        folder = tmp_path / launch
+        words = ["--data", str(smoke_run / "data"), "--max_steps", "3", "--logging_steps", "1"]
+        words += ["--per_device_train_batch_size", batch, "--output_dir", str(folder)]
+        words += ["--save_steps", "3", "--wandb", "false"]
+        printed = checkout.run(
+            checkout.stage("train_sft.py", "sft.yaml", *words, accelerate=launch),
+            OMP_NUM_THREADS="1",
+        )
+        losses[launch] = [float(found) for found in re.findall(r"'loss': '([\d.]+)'", printed)]
+        assert json.loads((folder / "manifest.json").read_text())["usage"]["ledger"]
+    assert len(losses["cpu"]) == 3
+    assert losses["cpu_ddp"] == pytest.approx(losses["cpu"], rel=2e-3)
 
 
 def test_the_larger_evaluation_runs_alone_on_earlier_folders(

@@ -15,6 +15,7 @@ from trainer.runtime import (
     RuntimeConfig,
     is_complete,
     is_main_process,
+    process_state,
     read_manifest,
     start_wandb,
     wandb_mode,
@@ -154,3 +155,11 @@ def test_wandb_off_does_nothing(tmp_path: Path) -> None:
         run.log({"loss": 1.0})
         run.log_folder("x", tmp_path, "dataset")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_that_did_not_join_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert process_state().num_processes == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="2 processes were launched, but only 1 joined"):
+        process_state()
