@@ -13,8 +13,12 @@ from typing import Any
 import torch
 
 from data.types import ModelUsage
-
-BLOCK = 16  # rows and lengths are padded to this: keeps fp32 results on CPU free of the company
+from rewards.bit_identity import (
+    BLOCK,
+    batches_of_one_length,
+    padded,
+    use_plain_attention_on_cpu,
+)
 
 
 class ProcessRewardModel:
@@ -33,6 +37,7 @@ class ProcessRewardModel:
                 "it must have 2 (incorrect, correct)"
             )
         self.model = model.eval()
+        use_plain_attention_on_cpu(model)
         self.pad_token_id = pad_token_id
         self.flops = flops
         self.max_rows = max_rows
@@ -52,10 +57,12 @@ class ProcessRewardModel:
                     f"step_ends is {list(ends)}; each must lie in a sequence of "
                     f"{len(sequence)} tokens, and there must be one"
                 )
-        scores: list[list[float]] = []
-        for start in range(0, len(sequences), self.max_rows):
-            stop = start + self.max_rows
-            scores += self._score_rows(sequences[start:stop], step_ends[start:stop])
+        scores: list[list[float]] = [[] for _ in sequences]
+        lengths = [len(sequence) for sequence in sequences]
+        for batch in batches_of_one_length(lengths, [1] * len(lengths), self.max_rows):
+            found = self._score_rows([sequences[i] for i in batch], [step_ends[i] for i in batch])
+            for i, row in zip(batch, found, strict=True):
+                scores[i] = row
         usage = [
             ModelUsage(
                 prompt_tokens=len(sequence),
@@ -71,7 +78,7 @@ class ProcessRewardModel:
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
     ) -> list[list[float]]:
         rows = max(BLOCK, len(sequences))
-        length = -(-max(len(sequence) for sequence in sequences) // BLOCK) * BLOCK
+        length = padded(max(len(sequence) for sequence in sequences))
         ids_RL = torch.full((rows, length), self.pad_token_id, dtype=torch.long)
         mask_RL = torch.zeros((rows, length), dtype=torch.long)
         mask_RL[:, 0] = 1

@@ -5,8 +5,9 @@ belongs to the request, and what was computed is counted exactly. Legend: P pref
 (samples), L cached prefix length (padded), V vocabulary.
 
 Layout of a row: prefix tokens at cache slots 0..p-2, padding up to a multiple of 16, then the
-last prefix token and the generated tokens. Padding is masked and positions are explicit, so on
-CPU in fp32, with at least 16 rows, the logits of a row are bit-identical whoever shares the batch.
+last prefix token and the generated tokens. Padding is masked, positions are explicit and a batch
+holds prefixes of one padded length, so on CPU in fp32 the logits of a row are bit-identical whoever
+shares the batch (rewards/bit_identity.py).
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ from transformers import DynamicCache
 from data.steps import step_ends
 from data.tokenizers import encode_strict
 from data.types import ModelUsage, Sample, StopReason
+from rewards.bit_identity import (
+    BLOCK,
+    batches_of_one_length,
+    padded,
+    use_plain_attention_on_cpu,
+)
 from search.base import SampleRequest, SampleResult
 from search.flops import FlopModel, flop_model
 from search.noise import gumbel_noise, row_key
 
-BLOCK = 16  # rows and cache starts are padded to this: see the module's docstring
 TOP_K = 256
 
 
@@ -55,6 +61,7 @@ class TransformersEngine:
 
     def __init__(self, model: Any, tokenizer: Any, config: EngineConfig) -> None:
         self.model = model.eval()
+        use_plain_attention_on_cpu(model)
         self.tokenizer = tokenizer
         self.config = config
         self.flops: FlopModel = flop_model(model)
@@ -112,21 +119,19 @@ class TransformersEngine:
                     f"(has {len(request.prefix)}), n >= 1 (has {request.n}) and max_new_tokens >= "
                     f"1 (has {request.max_new_tokens})"
                 )
-        results: list[SampleResult] = []
-        chunk: list[tuple[str, SampleRequest]] = []
-        rows = 0
-        for item in items:
-            if chunk and rows + item[1].n > self.config.max_rows:
-                results += self._sample_chunk(chunk)
-                chunk, rows = [], 0
-            chunk.append(item)
-            rows += item[1].n
-        if chunk:
-            results += self._sample_chunk(chunk)
-        return results
+        batches = batches_of_one_length(
+            [len(request.prefix) - 1 for _, request in items],
+            [request.n for _, request in items],
+            self.config.max_rows,
+        )
+        found: dict[int, SampleResult] = {}
+        for batch in batches:
+            results = self._sample_rows([items[i] for i in batch])
+            found |= zip(batch, results, strict=True)
+        return [found[i] for i in range(len(items))]
 
     @torch.inference_mode()
-    def _sample_chunk(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
+    def _sample_rows(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
         rows, cache, mask_RL = self._prefill(items)
         keys_R = torch.tensor(
             [
@@ -180,10 +185,9 @@ class TransformersEngine:
         self, items: Sequence[tuple[str, SampleRequest]]
     ) -> tuple[list[_Row], DynamicCache, Tensor]:
         device = self.model.device
-        longest = max(len(request.prefix) - 1 for _, request in items)
-        padded = -(-longest // BLOCK) * BLOCK
-        ids_PL = torch.full((len(items), padded), self.end_token_id, dtype=torch.long)
-        mask_PL = torch.zeros((len(items), padded), dtype=torch.long)
+        length = padded(max(len(request.prefix) - 1 for _, request in items))
+        ids_PL = torch.full((len(items), length), self.end_token_id, dtype=torch.long)
+        mask_PL = torch.zeros((len(items), length), dtype=torch.long)
         for i, (_, request) in enumerate(items):
             ids_PL[i, : len(request.prefix) - 1] = torch.tensor(request.prefix[:-1])
             mask_PL[i, : len(request.prefix) - 1] = 1
@@ -191,7 +195,7 @@ class TransformersEngine:
         self.model(
             input_ids=ids_PL.to(device),
             attention_mask=mask_PL.to(device),
-            position_ids=torch.arange(padded, device=device)[None].expand(len(items), -1),
+            position_ids=torch.arange(length, device=device)[None].expand(len(items), -1),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
