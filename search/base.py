@@ -96,16 +96,21 @@ class Node:
     token_ids: tuple[int, ...]
     text: str
     prior: float = 1.0
-    logprob: float = 0.0
+    proposals: int = 0  # how often the policy proposed this step from its parent
+    logprob: float | None = None  # nats, as sampled; None for a part of a longer sample
     visit_count: int = 0
     value_sum: float = 0.0
     score: float | None = None  # the process reward at this step's end
     terminal: StopReason | None = None
     verdict: Verdict | None = None
     children: list[int] = field(default_factory=list[int])
-    expanded: bool = False
+    expansions: int = 0  # how often proposals were sampled from here
     settled: bool = False  # nothing below can change any more: no visit is wasted on it
     virtual_loss: int = 0
+
+    @property
+    def expanded(self) -> bool:
+        return self.expansions > 0
 
 
 @dataclass(frozen=True, kw_only=True)

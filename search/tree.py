@@ -46,7 +46,8 @@ def _node_to_json(node: Node) -> dict[str, Any]:
         "score": node.score,
         "terminal": node.terminal.value if node.terminal else None,
         "verdict": node.verdict.outcome.value if node.verdict else None,
-        "expanded": node.expanded,
+        "proposals": node.proposals,
+        "expansions": node.expansions,
     }
 
 
@@ -71,7 +72,8 @@ def result_from_json(row: dict[str, Any]) -> SearchResult:
             score=item["score"],
             terminal=StopReason(item["terminal"]) if item["terminal"] else None,
             verdict=Verdict(outcome=Outcome(item["verdict"])) if item["verdict"] else None,
-            expanded=item["expanded"],
+            proposals=item["proposals"],
+            expansions=item["expansions"],
         )
         nodes.append(node)
         if node.parent >= 0:

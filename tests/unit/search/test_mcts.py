@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.types import Sample, StopReason
+from data.types import StopReason
 from search.base import Node, solution_ids, solution_text
 from search.batcher import run_searches
 from search.mcts import (
     MCTSConfig,
     backup,
-    merge_proposals,
+    may_widen,
     puct,
     search_mcts,
     select_leaf,
@@ -24,7 +24,7 @@ from search.mcts import (
 
 
 def make_tree(*nodes: dict[str, Any]) -> list[Node]:
-    made = [Node(id=0, parent=-1, token_ids=(), text="", expanded=True)]
+    made = [Node(id=0, parent=-1, token_ids=(), text="", expansions=1)]
     for fields in nodes:
         node = Node(id=len(made), token_ids=(len(made),), text=str(len(made)), **fields)
         made.append(node)
@@ -45,28 +45,34 @@ def test_puct_by_hand() -> None:
         virtual_loss=1,
     )  # fmt: skip
     assert puct(node, 16, 1.0) == pytest.approx(0.375 + 0.32)
+    # a process reward of 0.9 that counts for 2 visits: Q = (1.5 + 2 x 0.9) / (3 + 2)
+    node = Node(
+        id=1, parent=0, token_ids=(), text="", prior=0.4, visit_count=3, value_sum=1.5, score=0.9
+    )
+    assert puct(node, 16, 1.0, score_weight=2.0) == pytest.approx(0.66 + 0.4)
 
 
 def test_selection_by_hand() -> None:
     # root visits 4. child 1: 0.5 + 0.5 x 2 / 3 = 0.8333; child 2: 0.2 + 0.5 x 2 / 2 = 0.7
     nodes = make_tree(
-        {"parent": 0, "prior": 0.5, "visit_count": 2, "value_sum": 1.0, "expanded": True},
+        {"parent": 0, "prior": 0.5, "visit_count": 2, "value_sum": 1.0, "expansions": 1},
         {"parent": 0, "prior": 0.5, "visit_count": 1, "value_sum": 0.2},
         # under child 1 (2 visits): 3 has 0.1 + 0.9 x 1.414 = 1.37, 4 has 0.9 + 0.1 x 1.414 = 1.04
         {"parent": 1, "prior": 0.9, "score": 0.1},
         {"parent": 1, "prior": 0.1, "score": 0.9},
     )
     nodes[0].visit_count = 4
-    assert select_leaf(nodes, 1.0) == 3
-    assert select_leaf(nodes, 0.0) == 4  # without exploration the higher process reward wins
+    one, none = MCTSConfig(exploration=1.0), MCTSConfig(exploration=0.0)
+    assert select_leaf(nodes, one) == 3
+    assert select_leaf(nodes, none) == 4  # without exploration the higher process reward wins
     nodes[3].settled = True
-    assert select_leaf(nodes, 1.0) == 4
+    assert select_leaf(nodes, one) == 4
     nodes[4].settled = True
     settle(nodes, 1)
     assert nodes[1].settled and not nodes[0].settled
-    assert select_leaf(nodes, 1.0) == 2
+    assert select_leaf(nodes, one) == 2
     nodes[2].virtual_loss = 1  # in flight: nothing else is open
-    assert select_leaf(nodes, 1.0) is None
+    assert select_leaf(nodes, one) is None
 
 
 def test_backup_by_hand() -> None:
@@ -76,12 +82,23 @@ def test_backup_by_hand() -> None:
     assert [(n.visit_count, n.value_sum) for n in nodes] == [(2, 1.0), (2, 1.0), (1, 0.75), (0, 0)]
 
 
-def test_equal_proposals_merge_and_their_share_is_the_prior() -> None:
-    samples = [
-        Sample(token_ids=ids, logprob=0.0, stop_reason=StopReason.STEP_END)
-        for ids in ((1,), (2,), (1,), (1,))
-    ]
-    assert [(s.token_ids, p) for s, p in merge_proposals(samples)] == [((1,), 0.75), ((2,), 0.25)]
+def test_widening_by_hand() -> None:
+    # With w = 1/2 a second expansion comes after more than 1 simulation, a third after more than 4.
+    config = MCTSConfig(widening=0.5)
+    node = Node(id=0, parent=-1, token_ids=(), text="", expansions=1, visit_count=1)
+    assert not may_widen(node, config)
+    node.visit_count = 2
+    assert may_widen(node, config)
+    node.expansions, node.visit_count = 2, 4
+    assert not may_widen(node, config)
+    node.visit_count = 5
+    assert may_widen(node, config)
+    assert not may_widen(node, MCTSConfig(widening=0.0))
+    # A rollout is a visit, so 8 visits are 2 simulations of 4 rollouts.
+    node.expansions, node.visit_count = 1, 4
+    assert not may_widen(node, MCTSConfig(widening=0.5, rollouts=True, proposals=4))
+    node.visit_count = 8
+    assert may_widen(node, MCTSConfig(widening=0.5, rollouts=True, proposals=4))
 
 
 def run(toys: Any, config: MCTSConfig, letters: Any, value: Any, answer: str = "badd") -> Any:
@@ -114,6 +131,60 @@ def test_the_known_optimum_is_found(toys: Any) -> None:
     # The same search with uniform priors and random values has not found it: 1 word in 256.
     control = MCTSConfig(budgets=(64,), proposals=12, exploration=0.5, max_depth=6, control=True)
     assert run(toys, control, four_letters, closeness).snapshots[-1].answer != "badd"
+
+
+def test_one_expansion_by_rollouts_by_hand(toys: Any) -> None:
+    """One letter and the end, 40 rollouts: every count can be told from the tree's leaves."""
+
+    def letters(text: str) -> dict[str, float]:
+        return {".": 1.0} if len(text) == 2 else {"a": 0.7, "b": 0.3}
+
+    def value(text: str) -> float:
+        return {"aa": 0.2, "ab": 0.4, "ba": 0.8, "bb": 0.6}.get(text[:2], 0.1)
+
+    config = MCTSConfig(budgets=(1,), proposals=40, rollouts=True)
+    result = run(toys, config, letters, value, "ba")
+    nodes = result.nodes
+    ends = [node for node in nodes if node.terminal is StopReason.END_OF_SOLUTION]
+    assert {solution_text(nodes, n.id) for n in ends} == {"aa", "ab", "ba", "bb"}
+    assert sum(n.visit_count for n in ends) == nodes[0].visit_count == 40
+    for node in nodes:
+        below = [n for n in ends if solution_text(nodes, n.id).startswith(node.text)]
+        if node.parent == 0:
+            assert node.visit_count == node.proposals == sum(n.visit_count for n in below)
+            assert node.prior == node.visit_count / 40
+            assert node.value_sum == pytest.approx(
+                sum(n.visit_count * value(solution_text(nodes, n.id)) for n in below)
+            )
+            assert node.score == 0.1  # scored on the way to its ends
+    assert result.snapshots[0].answer == "ba"
+    assert result.usage.policy.sequences == 40
+    assert result.usage.reward.sequences == 4  # one forward for each distinct solution
+
+
+@pytest.mark.parametrize("widening", [0.0, 0.5])
+def test_rollouts_find_the_known_optimum(toys: Any, widening: float) -> None:
+    # Four proposals that are never widened may lack the right first letter for good.
+    proposals = 4 if widening else 12
+    fields = {
+        "proposals": proposals, "rollouts": True, "exploration": 0.5, "widening": widening,
+    }  # fmt: skip
+    result = run(toys, MCTSConfig(budgets=(64,), **fields), four_letters, closeness)
+    assert result.snapshots[-1].answer == "badd"
+    control = MCTSConfig(budgets=(64,), control=True, **fields)
+    assert run(toys, control, four_letters, closeness).snapshots[-1].answer != "badd"
+
+
+def test_with_the_verifier_rollouts_ask_the_reward_model_only_for_what_steers(toys: Any) -> None:
+    fields = {"budgets": (3,), "proposals": 4, "rollouts": True, "use_verifier": True}
+    free = run(toys, MCTSConfig(**fields), four_letters, closeness)
+    assert free.usage.reward.sequences == 0
+    guided = run(toys, MCTSConfig(score_weight=1.0, **fields), four_letters, closeness)
+    assert guided.usage.reward.sequences > 0
+    for node in guided.nodes[1:]:
+        text = solution_text(guided.nodes, node.id)
+        expected = float(text == "badd") if node.terminal else closeness(text)
+        assert node.score == pytest.approx(expected)
 
 
 def test_virtual_loss_keeps_parallel_simulations_apart(toys: Any) -> None:
@@ -165,6 +236,8 @@ def test_a_budget_too_small_to_finish_is_completed_greedily_and_paid_for(toys: A
     parallel=st.integers(1, 3),
     budget=st.integers(1, 20),
     exploration=st.floats(0.0, 3.0),
+    rollouts=st.booleans(),
+    widening=st.sampled_from([0.0, 0.5, 1.0]),
 )
 def test_every_node_is_its_parent_plus_its_step(
     toys: Any,
@@ -173,18 +246,22 @@ def test_every_node_is_its_parent_plus_its_step(
     parallel: int,
     budget: int,
     exploration: float,
+    rollouts: bool,
+    widening: float,
 ) -> None:
     def letters(text: str) -> dict[str, float]:
         return {".": 1.0} if len(text) == 3 else dict(zip("abc", weights, strict=True))
 
     config = MCTSConfig(
-        budgets=(budget,), proposals=proposals, parallel=parallel, exploration=exploration
-    )
+        budgets=(budget,), proposals=proposals, parallel=parallel, exploration=exploration,
+        rollouts=rollouts, widening=widening,
+    )  # fmt: skip
     result = run(toys, config, letters, lambda text: (len(text) * 37 % 10) / 10)
     nodes = result.nodes
     for node in nodes[1:]:
         parent = nodes[node.parent]
-        assert node.id in parent.children and parent.expanded
+        assert node.id in parent.children
+        assert parent.expanded or rollouts
         assert solution_text(nodes, node.id) == solution_text(nodes, parent.id) + node.text
         assert solution_ids(nodes, node.id) == solution_ids(nodes, parent.id) + node.token_ids
     for node in nodes:
@@ -193,9 +270,14 @@ def test_every_node_is_its_parent_plus_its_step(
         assert len(texts) == len(set(texts))
         if children:
             assert sum(child.prior for child in children) == pytest.approx(1.0)
-            assert node.visit_count == 1 + sum(child.visit_count for child in children)
+            own = 0 if rollouts else node.expansions
+            assert node.visit_count == own + sum(child.visit_count for child in children)
             assert node.value_sum >= sum(child.value_sum for child in children) - 1e-9
-    assert nodes[0].visit_count == sum(node.expanded for node in nodes) <= budget
+        assert all(nodes[child].score is not None for child in node.children)
+    expansions = sum(node.expansions for node in nodes)
+    assert nodes[0].visit_count == expansions * config.visits_per_expansion
+    assert expansions <= budget
+    assert widening == 0 or expansions == budget
 
 
 def test_same_seed_same_tree_whatever_the_company(toys: Any) -> None:
@@ -227,6 +309,8 @@ def test_same_seed_same_tree_whatever_the_company(toys: Any) -> None:
         ({"proposals": 0}, "proposals is 0"),
         ({"aggregate": "sum"}, "allowed: "),
         ({"parallel": 0}, "parallel is 0"),
+        ({"widening": 1.5}, "widening is 1.5"),
+        ({"score_weight": -1.0}, "score_weight is -1.0"),
         ({"budgets": (0, 2)}, "at least 1"),
     ],
 )

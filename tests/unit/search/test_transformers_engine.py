@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from search.scorer import RewardScorer, process_reward_model
 
 PROMPTS = ["3 4 7 12 -> 24\n", "1 2 -> 3\n", "5 6 7 8 9 10 -> 11\n"]
+LONG = " ".join(map(str, range(1, 38))) + " -> 5\n"  # padded to three times the others' length
 
 
 def make_engine(tiny_policy: Any, **options: Any) -> TransformersEngine:
@@ -81,17 +83,47 @@ def test_flops_are_those_that_torch_counts(tiny_policy: Any) -> None:
     assert 0 <= rotary <= 0.002 * ours
 
 
-@pytest.mark.parametrize("company", [0, 5, 40])
-def test_a_sample_does_not_depend_on_who_shares_the_batch(tiny_policy: Any, company: int) -> None:
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("company", [0, 5, 40, 90])
+def test_a_sample_does_not_depend_on_who_shares_the_batch(
+    tiny_policy: Any, company: int, threads: int
+) -> None:
     engine = make_engine(tiny_policy)
-    mine = ("mine", request(engine, PROMPTS[0], n=3))
+    prompts = [*PROMPTS, LONG]
     others = [
-        (f"other{i}", request(engine, PROMPTS[i % 3], n=1 + i % 4, max_new_tokens=5 + i % 20))
+        (f"other{i}", request(engine, prompts[i % 4], n=1 + i % 4, max_new_tokens=5 + i % 20))
         for i in range(company)
     ]
-    alone = engine.sample_batch([mine])[0]
-    together = engine.sample_batch([*others[: company // 2], mine, *others[company // 2 :]])
-    assert together[company // 2] == alone  # log-probabilities to the last bit
+    for prompt in prompts:
+        mine = ("mine", request(engine, prompt, n=3))
+        alone = engine.sample_batch([mine])[0]
+        together = engine.sample_batch([*others[: company // 2], mine, *others[company // 2 :]])
+        assert together[company // 2] == alone  # log-probabilities to the last bit
+
+
+def test_a_process_reward_does_not_depend_on_who_shares_the_batch(
+    tiny_policy: Any, tmp_path: Any, threads: int
+) -> None:
+    from trainer.models import reward_model_from_policy, save_model
+
+    save_model(*tiny_policy, tmp_path)
+    model = reward_model_from_policy(str(tmp_path))
+    scorer = RewardScorer(process_reward_model(model, tiny_policy[1].pad_token_id))
+    engine = make_engine(tiny_policy)
+    sequences = [engine.encode([*PROMPTS, LONG][i % 4] + "1 2 -> 3\n" * (i % 3)) for i in range(90)]
+    items = [
+        ("p", ScoreRequest(node=i, sequence=ids, step_ends=(3, len(ids) - 1)))
+        for i, ids in enumerate(sequences)
+    ]
+    together = scorer.score_batch(items)
+    assert [scorer.score_batch([item])[0] for item in items] == together
 
 
 def test_samples_of_a_request_can_be_asked_for_in_parts(tiny_policy: Any) -> None:
