@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -107,12 +108,18 @@ class Usage:
 class Sample:
     """One continuation of a prefix, as generated (ids are never re-encoded).
 
-    `logprob` is the sum over its tokens, nats, from the unnoised logits at temperature 1.
+    `step_logprobs` holds the log-probability of each of its steps, nats, summed over the step's
+    tokens, from the unnoised logits at temperature 1.
     """
 
     token_ids: tuple[int, ...]
-    logprob: float
+    step_logprobs: tuple[float, ...]
     stop_reason: StopReason
+
+    @property
+    def logprob(self) -> float:
+        """Nats, summed over all tokens."""
+        return math.fsum(self.step_logprobs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ search/batcher.py) and never sees the gold answer, unless it is told to use the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -97,7 +98,7 @@ class Node:
     text: str
     prior: float = 1.0
     proposals: int = 0  # how often the policy proposed this step from its parent
-    logprob: float | None = None  # nats, as sampled; None for a part of a longer sample
+    logprob: float = 0.0  # of this step after its parent, nats, at temperature 1
     visit_count: int = 0
     value_sum: float = 0.0
     score: float | None = None  # the process reward at this step's end
@@ -152,6 +153,22 @@ def solution_ids(nodes: Sequence[Node], node: int) -> tuple[int, ...]:
 
 def solution_text(nodes: Sequence[Node], node: int) -> str:
     return "".join(nodes[step].text for step in path_to(nodes, node))
+
+
+def solution_logprob(nodes: Sequence[Node], node: int) -> float:
+    """log pi(solution | prompt), nats, of all steps down to `node`."""
+    return math.fsum(nodes[step].logprob for step in path_to(nodes, node))
+
+
+def answer_value(score: float, logprob: float, likelihood_weight: float) -> float:
+    """log score + likelihood_weight x log pi(solution | prompt): the answer maximises it.
+
+    At weight 0 the best process reward wins, and with ever more samples ever stranger solutions
+    that the reward model misjudges. With pi as a prior they must be likely too. In N samples a
+    solution appears N x pi times on average, so this is also the vote weighted by the reward model
+    (best-of-N weighted, Snell et al. 2408.03314, section 5.1) without the noise of counting.
+    """
+    return math.log(max(score, 1e-12)) + likelihood_weight * logprob
 
 
 def step_end_positions(prompt_length: int, nodes: Sequence[Node], node: int) -> tuple[int, ...]:

@@ -131,7 +131,7 @@ def _result_from_json(row: dict[str, Any]) -> SampleResult | ScoreResult:
         samples=tuple(
             Sample(
                 token_ids=tuple(sample["token_ids"]),
-                logprob=sample["logprob"],
+                step_logprobs=tuple(sample["step_logprobs"]),
                 stop_reason=StopReason(sample["stop_reason"]),
             )
             for sample in row["samples"]

@@ -32,8 +32,10 @@ from search.base import (
     SearchResult,
     Session,
     Snapshot,
+    answer_value,
     path_to,
     solution_ids,
+    solution_logprob,
     solution_text,
     step_end_positions,
 )
@@ -48,6 +50,7 @@ class MCTSConfig:
     virtual loss. `widening` w lets a node be expanded again once its visits, counted in expansions,
     exceed (expansions so far)^(1/w); 0: never. `max_step_tokens` and `max_depth` bound a step and
     a path, `max_new_tokens` a rollout.
+    `likelihood_weight` is that of `search.base.answer_value`, by which the answer is chosen.
     `control` replaces what guides the search by nothing: uniform priors and random values.
     `use_verifier` values terminal nodes by the verifier (making training data only) and ends after
     `max_solutions` distinct correct ones.
@@ -63,6 +66,7 @@ class MCTSConfig:
     temperature: float = 1.0
     parallel: int = 1
     aggregate: str = "last"
+    likelihood_weight: float = 0.0
     max_step_tokens: int = 24
     max_new_tokens: int = 64
     max_depth: int = 8
@@ -89,7 +93,11 @@ class MCTSConfig:
         ):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; it must be in [0, 1]")
-        for name, value in (("exploration", self.exploration), ("score_weight", self.score_weight)):
+        for name, value in (
+            ("exploration", self.exploration),
+            ("score_weight", self.score_weight),
+            ("likelihood_weight", self.likelihood_weight),
+        ):
             if value < 0:
                 raise ValueError(f"{name} is {value}; it must not be negative")
 
@@ -225,7 +233,7 @@ class _Search:
                     sample.token_ids[start : end + 1],
                     terminal=sample.stop_reason if last else None,
                     deepest=depth + steps >= self.config.max_depth,
-                    logprob=sample.logprob if len(step_ends) == 1 else None,
+                    logprob=sample.step_logprobs[steps - 1],
                 )
                 start = end + 1
             ends.append(at)
@@ -238,7 +246,7 @@ class _Search:
         *,
         terminal: StopReason | None,
         deepest: bool,
-        logprob: float | None,
+        logprob: float,
     ) -> int:
         """The parent's child with this step, made if need be; one more proposal counts for it."""
         siblings = [self.nodes[child] for child in self.nodes[parent].children]
@@ -313,12 +321,21 @@ class _Search:
         return True
 
     async def snapshot(self, budget: int) -> Snapshot:
-        """Best finished solution by score. Without one, the most promising open path is completed
-        greedily; that is paid for by this snapshot only, not by larger budgets."""
+        """The finished solution with the best `answer_value`. Without one, the most promising open
+        path is completed greedily; that is paid for by this snapshot only, not by larger budgets.
+        """
         before = self.session.usage
         finished = [n for n in self.nodes if n.terminal is StopReason.END_OF_SOLUTION]
         if finished:
-            answer = max(finished, key=lambda node: (node.score or 0.0, -node.id))
+            weight = 0.0 if self.config.control else self.config.likelihood_weight
+            answer = max(
+                finished,
+                key=lambda node: answer_value(
+                    node.score or 0.0,
+                    solution_logprob(self.nodes, node.id) if weight else 0.0,
+                    weight,
+                ),
+            )
             text = solution_text(self.nodes, answer.id)
             return Snapshot(
                 budget=budget, answer=text, answer_node=answer.id, truncated=False, usage=before

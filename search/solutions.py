@@ -19,6 +19,7 @@ from search.base import (
     SearchResult,
     Session,
     Snapshot,
+    answer_value,
     solution_ids,
 )
 
@@ -31,13 +32,14 @@ class SolutionsConfig:
 
     `select`: "score" takes the best process reward (aggregated by `aggregate`), "majority" the
     most frequent solution text, "first" the first sample (plain sampling, or greedy at
-    temperature 0).
+    temperature 0). `likelihood_weight` is that of `search.base.answer_value`, for "score".
     """
 
     budgets: tuple[int, ...] = (1,)
     temperature: float = 1.0
     select: str = "first"
     aggregate: str = "last"
+    likelihood_weight: float = 0.0
     max_new_tokens: int = 64
 
     def __post_init__(self) -> None:
@@ -50,7 +52,8 @@ class SolutionsConfig:
 
 
 async def search_solutions(session: Session, config: SolutionsConfig) -> SearchResult:
-    """Sample max(budgets) solutions and choose one for every budget."""
+    """Sample max(budgets) solutions and choose one for every budget. Equal solutions are scored
+    once, when the first of them is seen."""
     engine = session.engine
     [sampled] = await session.sample(
         [
@@ -79,6 +82,8 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
     lengths = [len(node.token_ids) for node in nodes[1:]]
     reward_usage = [Usage() for _ in lengths]
     if config.select == "score":
+        first = {node.token_ids: node.id for node in reversed(nodes[1:])}
+        distinct = [node for node in nodes[1:] if first[node.token_ids] == node.id]
         scored = await session.score(
             [
                 ScoreRequest(
@@ -88,16 +93,18 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
                         len(session.prompt_ids) + end for end in engine.step_ends(node.token_ids)
                     ),
                 )
-                for node in nodes[1:]
+                for node in distinct
             ]
         )
         aggregate = AGGREGATES[config.aggregate]
-        for node, result in zip(nodes[1:], scored, strict=True):
+        for node, result in zip(distinct, scored, strict=True):
             node.score = aggregate(result.scores)
-        reward_usage = [Usage(reward=result.usage) for result in scored]
+            reward_usage[node.id - 1] = Usage(reward=result.usage)
+        for node in nodes[1:]:
+            node.score = nodes[first[node.token_ids]].score
     snapshots: list[Snapshot] = []
     for budget in config.budgets:
-        answer = nodes[choose(nodes[1 : budget + 1], config.select)]
+        answer = nodes[choose(nodes[1 : budget + 1], config.select, config.likelihood_weight)]
         snapshots.append(
             Snapshot(
                 budget=budget,
@@ -119,13 +126,16 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
     )
 
 
-def choose(nodes: Sequence[Node], select: str) -> int:
+def choose(nodes: Sequence[Node], select: str, likelihood_weight: float = 0.0) -> int:
     """The chosen node's id. Truncated solutions lose to finished ones; the earlier sample wins
     a tie, so nested subsets agree."""
     finished = [node for node in nodes if node.terminal is StopReason.END_OF_SOLUTION]
     candidates = finished or list(nodes)
     if select == "score":
-        return max(candidates, key=lambda node: node.score or 0.0).id
+        return max(
+            candidates,
+            key=lambda node: answer_value(node.score or 0.0, node.logprob, likelihood_weight),
+        ).id
     if select == "majority":
         votes = Counter(node.text for node in candidates)
         return max(candidates, key=lambda node: votes[node.text]).id

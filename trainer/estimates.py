@@ -78,7 +78,7 @@ def _training(
 def _generation(settings: Mapping[str, Any], parameters: float) -> Estimate:
     """Problems x samples x length. A search's budget is in simulations of one sample or more."""
     problems = settings.get("num_problems") or settings.get("search_problems")
-    budgets = settings.get("budgets") or settings.get("simulations") or settings.get("solutions")
+    budgets = settings.get("budgets") or settings.get("solutions")
     samples = sum(budgets) if isinstance(budgets, list) else budgets
     tokens = None
     if isinstance(problems, int) and isinstance(samples, int):

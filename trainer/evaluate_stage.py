@@ -4,7 +4,7 @@ test split. Writes evaluation.json and the trees behind it."""
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from search.mcts import MCTSConfig
 from search.probe import ProbeConfig
 from search.solutions import SolutionsConfig
 from trainer.evaluation import (
+    WEIGHTED,
     AccuracyRow,
     Comparison,
     accuracy_row,
@@ -28,12 +29,16 @@ from trainer.runtime import RuntimeConfig
 from trainer.searching import Workbench, correct_at, total_usage
 from trainer.stage import run_stage
 
+NO_LIMIT = 1_000_000  # solutions: data making is measured at a fixed number of simulations
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """`policies` are folders, the first policy first and the final one last; all of them are
-    measured greedily, the first and the last in full. Budgets of best-of-N are N, of MCTS
-    simulations; both ascending."""
+    measured greedily, the first and the last in full. `best_of_n` are values of N, ascending; the
+    tree search's settings are an `MCTSConfig` of their own, whose budgets are simulations.
+    `control_factor` more simulations than the search's largest budget are given to the unguided
+    control, which has no reward model to pay for, to spend about the same FLOPs."""
 
     policies: list[str]
     reward_model: str
@@ -43,11 +48,7 @@ class EvaluateConfig:
     greedy_problems: int = 2000
     search_problems: int = 500
     best_of_n: tuple[int, ...] = (2, 8, 32)
-    simulations: tuple[int, ...] = (4, 16, 64)
-    proposals: int = 4
-    exploration: float = 1.0
-    leaf_best_weight: float = 1.0
-    aggregate: str = "last"
+    control_factor: float = 2.0
     prm_problems: int = 100
     prm_rollouts: int = 64
     prm_prefixes: int = 4
@@ -55,12 +56,18 @@ class EvaluateConfig:
     making_simulations: int = 16
 
 
-def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig) -> None:
+def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig, mcts: MCTSConfig) -> None:
+    """Raises ValueError for a tree search that would see the verifier or be its own control."""
     from accelerate import Accelerator
 
+    if mcts.use_verifier or mcts.control:
+        raise ValueError(
+            "use_verifier and control must be false: at test time the search is guided by the "
+            "reward model alone, and the control is run beside it"
+        )
     inputs: dict[str, str | None] = {Path(p).name: p for p in config.policies}
     inputs |= {"reward_model": config.reward_model, "data": config.data}
-    with run_stage("evaluate", runtime, [config], inputs) as record:
+    with run_stage("evaluate", runtime, [config, mcts], inputs) as record:
         accelerator = Accelerator()
         folder = Path(runtime.output_dir)
         problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
@@ -88,7 +95,7 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig) -> None:
                 searched = problems[: config.search_problems]
                 final = policy == config.policies[-1]
                 new_rows, new_comparisons = _search_rows(
-                    workbench, name, searched, config, folder, greedy[name], final=final
+                    workbench, name, searched, config, mcts, folder, greedy[name], final=final
                 )
                 rows += new_rows
                 comparisons |= new_comparisons
@@ -98,6 +105,7 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig) -> None:
                         workbench,
                         searched,
                         config,
+                        mcts,
                         folder,
                         runtime.seed,
                         sampled.generated_tokens,
@@ -115,50 +123,47 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig) -> None:
         record.metrics |= {f"{row.policy}_{row.strategy}_{row.budget}": row.value for row in rows}
 
 
-def _mcts(config: EvaluateConfig, *, control: bool) -> MCTSConfig:
-    budgets = config.simulations
-    if control:  # without a reward model it needs more simulations to spend the search's FLOPs
-        budgets = (*budgets, 2 * budgets[-1])
-    return MCTSConfig(
-        budgets=budgets,
-        proposals=config.proposals,
-        exploration=config.exploration,
-        leaf_best_weight=config.leaf_best_weight,
-        aggregate=config.aggregate,
-        control=control,
-    )
-
-
 def _search_rows(
     workbench: Workbench,
     name: str,
     problems: list[Problem],
     config: EvaluateConfig,
+    mcts: MCTSConfig,
     folder: Path,
     greedy: list[bool],
     *,
     final: bool,
 ) -> tuple[list[AccuracyRow], dict[str, Comparison]]:
-    """Best-of-N and MCTS; for the final policy also the unguided control and the comparisons."""
+    """Best-of-N and MCTS, sampled at one temperature and choosing by one rule; for the final policy also the unguided control and the comparisons."""
+    grid = equal_compute_grid(config.best_of_n)
     solutions = workbench.search(
         problems,
-        SolutionsConfig(budgets=config.best_of_n, select="score", aggregate=config.aggregate),
+        SolutionsConfig(
+            budgets=grid,
+            temperature=mcts.temperature,
+            select="score",
+            aggregate=mcts.aggregate,
+            likelihood_weight=mcts.likelihood_weight,
+            max_new_tokens=mcts.max_new_tokens,
+        ),
         folder=folder,
         name=f"{name}_best_of_n",
         policy_name=name,
     )
     trees = workbench.search(
         problems,
-        _mcts(config, control=False),
+        mcts,
         folder=folder,
         name=f"{name}_mcts",
         policy_name=name,
     )
     rows = best_of_n_rows(workbench, name, solutions, config.best_of_n)
-    mcts_rows = [accuracy_row(workbench, name, "mcts", trees, b) for b in config.simulations]
+    mcts_rows = [accuracy_row(workbench, name, "mcts", trees, b) for b in mcts.budgets]
     if not final:
         return rows + mcts_rows, {}
-    control_config = _mcts(config, control=True)
+    top = mcts.budgets[-1]
+    more = max(top + 1, round(config.control_factor * top))
+    control_config = replace(mcts, budgets=(*mcts.budgets, more), control=True)
     control = workbench.search(
         problems,
         control_config,
@@ -170,9 +175,10 @@ def _search_rows(
         accuracy_row(workbench, name, "mcts_uniform_control", control, b)
         for b in control_config.budgets
     ]
-    top = config.simulations[-1]
     by_mcts = correct_at(workbench, trees, top)
-    n_equal = _equal_flops(mcts_rows[-1], [r for r in rows if r.strategy == "best_of_n"])
+    n_equal = _equal_flops(
+        mcts_rows[-1], [accuracy_row(workbench, name, WEIGHTED, solutions, n) for n in grid]
+    )
     control_equal = _equal_flops(mcts_rows[-1], control_rows)
     comparisons = {
         "mcts_vs_greedy": compare(
@@ -181,12 +187,12 @@ def _search_rows(
         "best_of_n_vs_greedy": compare(
             correct_at(workbench, solutions, config.best_of_n[-1]),
             greedy[: len(problems)],
-            f"accuracy, best of {config.best_of_n[-1]} by the reward model against greedy",
+            f"accuracy, weighted best of {config.best_of_n[-1]} against greedy",
         ),
         "mcts_vs_best_of_n": compare(
             by_mcts,
             correct_at(workbench, solutions, n_equal.budget),
-            f"accuracy, {top} simulations against best of {n_equal.budget}: the N nearest in "
+            f"accuracy, {top} simulations against weighted best of {n_equal.budget}: the N nearest in "
             f"FLOPs ({n_equal.flops / mcts_rows[-1].flops:.2f} of the search's)",
         ),
         "mcts_vs_uniform_control": compare(
@@ -199,6 +205,13 @@ def _search_rows(
     return rows + mcts_rows + control_rows, comparisons
 
 
+def equal_compute_grid(budgets: tuple[int, ...]) -> tuple[int, ...]:
+    """The budgets, and up to 32 more values of N below the largest, so that some N costs nearly
+    what a tree search does."""
+    most = budgets[-1]
+    return tuple(sorted({*budgets, *range(most, 0, -max(1, most // 32))}))
+
+
 def _equal_flops(target: AccuracyRow, rows: list[AccuracyRow]) -> AccuracyRow:
     """The row whose FLOPs a problem are nearest to the target's."""
     return min(rows, key=lambda row: abs(row.flops - target.flops))
@@ -208,6 +221,7 @@ def _final_only(
     workbench: Workbench,
     problems: list[Problem],
     config: EvaluateConfig,
+    mcts: MCTSConfig,
     folder: Path,
     seed: int,
     tokens_per_sample: float,
@@ -222,12 +236,11 @@ def _final_only(
     making = read_problems(Path(config.data) / "train.jsonl")[-config.making_problems :]
     trees = workbench.search(
         making,
-        MCTSConfig(
+        replace(
+            mcts,
             budgets=(config.making_simulations,),
-            proposals=config.proposals,
-            exploration=config.exploration,
             use_verifier=True,
-            max_solutions=1_000_000,
+            max_solutions=NO_LIMIT,
         ),
         folder=folder,
         name="making_mcts",

@@ -4,11 +4,11 @@ is not about training. Nothing here chooses anything; tuning belongs on validati
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.types import Problem, StopReason, Usage
-from search.base import SearchResult, solution_text
+from data.types import Problem, StopReason, Usage, Verdict
+from search.base import Node, SearchResult, solution_text
 from search.export import verified_solutions
 from search.solutions import SolutionsConfig, choose
 from trainer.searching import Workbench, correct_at
@@ -21,6 +21,8 @@ from trainer.statistics import (
     reliability,
     within_problem_auroc,
 )
+
+WEIGHTED = "best_of_n_weighted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,45 +174,47 @@ def evaluate_sampled(
 def best_of_n_rows(
     workbench: Workbench, policy: str, results: Sequence[SearchResult], budgets: Sequence[int]
 ) -> list[AccuracyRow]:
-    """Best-of-N by process reward, by majority, and pass@N (the oracle), from nested subsets of
-    the same samples. Only selection by the reward model pays for it."""
-    rows = [accuracy_row(workbench, policy, "best_of_n", results, n) for n in budgets]
-    for n, scored in zip(budgets, list(rows), strict=True):
-        majority: list[bool] = []
-        any_correct: list[bool] = []
-        formats: list[bool] = []
-        truncated: list[bool] = []
-        for result in results:
-            nodes = result.nodes[1 : n + 1]
-            verdicts = {
-                node.id: workbench.verifier.verify(
-                    result.problem, solution_text(result.nodes, node.id)
-                )
-                for node in nodes
-            }
-            finished = {node.id: node.terminal is StopReason.END_OF_SOLUTION for node in nodes}
-            chosen = choose(nodes, "majority")
-            majority.append(verdicts[chosen].correct and finished[chosen])
-            any_correct.append(any(v.correct and finished[i] for i, v in verdicts.items()))
-            formats.append(verdicts[chosen].well_formed)
-            truncated.append(not finished[chosen])
-        for strategy, correct in (("majority", majority), ("pass_at_n", any_correct)):
+    """Best-of-N by process reward weighted with the policy's likelihood (as the results were
+    searched: `search.base.answer_value`), by process reward alone, by majority, and pass@N (the
+    oracle), from nested subsets of the same samples. Only the first two pay for the reward model.
+    """
+    rows = [accuracy_row(workbench, policy, WEIGHTED, results, n) for n in budgets]
+    verdicts = [
+        {
+            node.id: workbench.verifier.verify(r.problem, solution_text(r.nodes, node.id))
+            for node in r.nodes[1:]
+        }
+        for r in results
+    ]
+    for weighted in list(rows):
+        chosen: dict[str, list[tuple[Node, Verdict]]] = {
+            "best_of_n": [],
+            "majority": [],
+            "pass_at_n": [],
+        }
+        for result, verdict in zip(results, verdicts, strict=True):
+            nodes = result.nodes[1 : weighted.budget + 1]
+            by_score, by_vote = choose(nodes, "score"), choose(nodes, "majority")
+            finished = (n for n in nodes if n.terminal is StopReason.END_OF_SOLUTION)
+            solved = next((n.id for n in finished if verdict[n.id].correct), by_vote)
+            for strategy, id in zip(chosen, (by_score, by_vote, solved), strict=True):
+                chosen[strategy].append((result.nodes[id], verdict[id]))
+        for strategy, answers in chosen.items():
+            cut = [node.terminal is StopReason.LENGTH for node, _ in answers]
+            correct = [v.correct and not c for (_, v), c in zip(answers, cut, strict=True)]
             estimate = accuracy(correct)
+            reward_flops = weighted.reward_flops if strategy == "best_of_n" else 0.0
             rows.append(
-                AccuracyRow(
-                    policy=policy,
+                replace(
+                    weighted,
                     strategy=strategy,
-                    budget=n,
-                    n=estimate.n,
                     value=estimate.value,
                     low=estimate.low,
                     high=estimate.high,
-                    format_rate=sum(formats) / len(formats),
-                    truncation_rate=sum(truncated) / len(truncated),
-                    generated_tokens=scored.generated_tokens,
-                    policy_flops=scored.policy_flops,
-                    reward_flops=0.0,
-                    flops=scored.policy_flops,
+                    format_rate=sum(v.well_formed for _, v in answers) / len(answers),
+                    truncation_rate=sum(cut) / len(answers),
+                    reward_flops=reward_flops,
+                    flops=weighted.policy_flops + reward_flops,
                 )
             )
     return rows

@@ -13,7 +13,7 @@ shares the batch (rewards/bit_identity.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -52,7 +52,8 @@ class _Row:
     request: int
     index: int
     token_ids: list[int]
-    logprob: float = 0.0
+    step_logprobs: list[float] = field(default_factory=list[float])
+    new_step: bool = True
     stop_reason: StopReason | None = None
 
 
@@ -230,7 +231,10 @@ class TransformersEngine:
                 continue
             request = items[row.request][1]
             row.token_ids.append(token)
-            row.logprob += logprob
+            if row.new_step:
+                row.step_logprobs.append(0.0)
+            row.step_logprobs[-1] += logprob
+            row.new_step = self._ends_step[token]
             if token == self.end_token_id:
                 row.stop_reason = StopReason.END_OF_SOLUTION
             elif request.stop_at_step and self._ends_step[token]:
@@ -249,7 +253,7 @@ class TransformersEngine:
             samples[row.request].append(
                 Sample(
                     token_ids=tuple(row.token_ids),
-                    logprob=row.logprob,
+                    step_logprobs=tuple(row.step_logprobs),
                     stop_reason=row.stop_reason,
                 )
             )

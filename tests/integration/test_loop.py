@@ -57,14 +57,14 @@ def test_results_hold_every_figure(smoke_run: Path) -> None:
     rows = {(r["policy"], r["strategy"], r["budget"]): r for r in results["accuracy"]}
     for policy in ("sft", "round_2"):
         wanted = [("greedy", 1), ("sample", 1)]
-        wanted += [(s, n) for s in ("best_of_n", "majority", "pass_at_n") for n in (2, 8, 32)]
+        wanted += [(s, n) for s in ("best_of_n_weighted", "best_of_n", "majority", "pass_at_n") for n in (3, 12, 48)]
         wanted += [("mcts", n) for n in (1, 4, 16)]
         for strategy, budget in wanted:
             row = rows[policy, strategy, budget]
             assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
             assert row["flops"] == row["policy_flops"] + row["reward_flops"] > 0
         assert rows[policy, "mcts", 16]["reward_flops"] > 0
-        assert rows[policy, "pass_at_n", 32]["value"] >= rows[policy, "best_of_n", 32]["value"]
+        assert rows[policy, "pass_at_n", 48]["value"] >= rows[policy, "best_of_n", 48]["value"]
     assert {row["stage"] for row in results["ledger"]} == set(STAGES) - {"data", "report"}
     assert [row["policy"] for row in results["training_curve"]] == ["sft", "round_1", "round_2"]
     assert [gate["round"] for gate in results["gates"]] == ["round_1", "round_2"]

@@ -5,6 +5,7 @@ Token ids are the letters' code points; 0 ends a solution; every letter ends a s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -56,6 +57,7 @@ class ToyEngine:
 
     def _sample(self, problem: str, request: SampleRequest, index: int) -> Sample:
         text, ids = self.decode(request.prefix)[len(PROMPT) :], []
+        logprobs: list[float] = []
         key = torch.tensor([row_key(self.seed, problem, request.node, index)])
         while True:
             options = self.letters(text)
@@ -66,6 +68,7 @@ class ToyEngine:
             letter = list(options)[int(scores.argmax())]
             ids.append(0 if letter == "." else ord(letter))
             text += letter
+            logprobs.append(math.log(options[letter]))
             if letter == ".":
                 stop = StopReason.END_OF_SOLUTION
             elif request.stop_at_step:
@@ -74,7 +77,7 @@ class ToyEngine:
                 stop = StopReason.LENGTH
             else:
                 continue
-            return Sample(token_ids=tuple(ids), logprob=0.0, stop_reason=stop)
+            return Sample(token_ids=tuple(ids), step_logprobs=tuple(logprobs), stop_reason=stop)
 
 
 class ToyScorer:

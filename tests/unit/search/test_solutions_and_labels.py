@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data.types import StopReason
-from search.base import Node, SearchResult, solution_text
+from search.base import Node, SearchResult, answer_value, solution_text
 from search.batcher import run_searches
 from search.export import balance_by_difficulty, verified_solutions
 from search.label import LabelConfig, Rollout, collect_rollouts, step_labels
@@ -44,7 +44,8 @@ def test_best_of_n_reads_smaller_budgets_from_nested_subsets(toys: Any) -> None:
         best = max(texts[: snapshot.budget], key=lambda text: scores[text])
         assert snapshot.answer == best
         assert snapshot.usage.policy.generated_tokens == 3 * snapshot.budget
-        assert snapshot.usage.reward.sequences == snapshot.budget
+        # Equal solutions are scored once.
+        assert snapshot.usage.reward.sequences == len(set(texts[: snapshot.budget]))
     # A smaller run is exactly the beginning of the larger one.
     small = solve(toys, SolutionsConfig(budgets=(4,), select="score"), scores.get)
     assert [n.text for n in small.nodes[1:]] == texts[:4]
@@ -67,6 +68,19 @@ def test_choice_by_hand() -> None:
     assert choose(nodes, "majority") == 1
     assert choose(nodes, "first") == 1
     assert choose(nodes[3:], "score") == 4
+
+
+def test_likelihood_in_the_choice_by_hand() -> None:
+    # log 0.8 - 0.5 x 4 = -2.223; log 0.6 - 0.5 x 3 = -2.011: the likelier one wins, from
+    # weight log(0.8 / 0.6) / 1 = 0.288 on
+    end = StopReason.END_OF_SOLUTION
+    nodes = [finished(1, "x", 0.8, end), finished(2, "y", 0.6, end)]
+    nodes[0].logprob, nodes[1].logprob = -4.0, -3.0
+    assert answer_value(0.8, -4.0, 0.5) == pytest.approx(-2.22314355)
+    assert choose(nodes, "score") == 1
+    assert choose(nodes, "score", 0.28) == 1
+    assert choose(nodes, "score", 0.29) == 2
+    assert answer_value(0.0, 0.0, 0.5) < answer_value(1e-6, -10.0, 0.5)  # a score of 0 is no error
 
 
 def test_search_without_a_reward_model_says_so(toys: Any) -> None:
