@@ -17,7 +17,8 @@ VERSION = 1
 
 
 def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
-    """A row that `result_from_json` reads back; see docs/formats.md for its fields."""
+    """A row that `result_from_json` reads back: the fields of `SearchResult`, `Node` and
+    `Snapshot`; `value` is a node's Q, `answer` the node of the last snapshot's answer."""
     last = result.snapshots[-1] if result.snapshots else None
     return {
         "format": FORMAT,

@@ -134,7 +134,8 @@ def _search_rows(
     *,
     final: bool,
 ) -> tuple[list[AccuracyRow], dict[str, Comparison]]:
-    """Best-of-N and MCTS, sampled at one temperature and choosing by one rule; for the final policy also the unguided control and the comparisons."""
+    """Best-of-N and MCTS, sampled at one temperature and choosing by one rule; for the final
+    policy also the unguided control and the comparisons."""
     grid = equal_compute_grid(config.best_of_n)
     solutions = workbench.search(
         problems,
@@ -192,8 +193,8 @@ def _search_rows(
         "mcts_vs_best_of_n": compare(
             by_mcts,
             correct_at(workbench, solutions, n_equal.budget),
-            f"accuracy, {top} simulations against weighted best of {n_equal.budget}: the N nearest in "
-            f"FLOPs ({n_equal.flops / mcts_rows[-1].flops:.2f} of the search's)",
+            f"accuracy, {top} simulations against weighted best of {n_equal.budget}: the N nearest "
+            f"in FLOPs ({n_equal.flops / mcts_rows[-1].flops:.2f} of the search's)",
         ),
         "mcts_vs_uniform_control": compare(
             by_mcts,

@@ -57,7 +57,8 @@ def test_results_hold_every_figure(smoke_run: Path) -> None:
     rows = {(r["policy"], r["strategy"], r["budget"]): r for r in results["accuracy"]}
     for policy in ("sft", "round_2"):
         wanted = [("greedy", 1), ("sample", 1)]
-        wanted += [(s, n) for s in ("best_of_n_weighted", "best_of_n", "majority", "pass_at_n") for n in (3, 12, 48)]
+        chosen = ("best_of_n_weighted", "best_of_n", "majority", "pass_at_n")
+        wanted += [(strategy, n) for strategy in chosen for n in (3, 12, 48)]
         wanted += [("mcts", n) for n in (1, 4, 16)]
         for strategy, budget in wanted:
             row = rows[policy, strategy, budget]

@@ -4,7 +4,12 @@
 const STRATEGIES = {
   greedy: { label: "greedy", color: "--greedy", symbol: "star", size: 13 },
   sample: { label: "one sample", color: "--sample", symbol: "x", size: 9 },
-  best_of_n: { label: "best of N by the reward model", color: "--best_of_n", symbol: "square" },
+  best_of_n_weighted: {
+    label: "best of N, reward model and likelihood", color: "--best_of_n", symbol: "square",
+  },
+  best_of_n: {
+    label: "best of N, reward model alone", color: "--best_of_n", symbol: "square-open", dash: "dot",
+  },
   majority: { label: "majority of N", color: "--majority", symbol: "triangle-up" },
   mcts: { label: "tree search (MCTS)", color: "--mcts", symbol: "circle" },
   mcts_uniform_control: {

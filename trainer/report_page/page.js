@@ -3,7 +3,7 @@
 const LABELS = {
   final_vs_sft_greedy: "Last policy against the first, both greedy",
   mcts_vs_greedy: "Tree search against greedy",
-  best_of_n_vs_greedy: "Best of N by the reward model against greedy",
+  best_of_n_vs_greedy: "Best of N against greedy",
   mcts_vs_best_of_n: "Tree search against best of N at nearly equal compute",
   mcts_vs_uniform_control: "Guided tree search against the unguided control",
 };

@@ -157,6 +157,12 @@ def test_greedy_and_log_probabilities_are_those_of_a_plain_forward(tiny_policy: 
         generated = torch.tensor(sample.token_ids)
         expected = logprobs_TV.gather(1, generated[:, None]).sum()
         assert sample.logprob == pytest.approx(float(expected), abs=1e-4)
+        by_token = logprobs_TV.gather(1, generated[:, None])[:, 0].tolist()
+        start = 0
+        ends = engine.step_ends(sample.token_ids)
+        for end, logprob in zip(ends, sample.step_logprobs, strict=True):
+            assert logprob == pytest.approx(sum(by_token[start : end + 1]), abs=1e-4)
+            start = end + 1
         if temperature == 0:
             assert torch.equal(logprobs_TV.argmax(-1), generated)
 

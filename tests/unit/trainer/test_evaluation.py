@@ -1,0 +1,96 @@
+"""Rows of the evaluation by hand: four ways to choose among the same samples."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from data.types import ModelUsage, Outcome, Problem, StopReason, Usage, Verdict
+from search.base import Node, SearchResult, Snapshot
+from search.mcts import MCTSConfig
+from trainer.evaluate_stage import EvaluateConfig, equal_compute_grid, run_evaluate
+from trainer.evaluation import best_of_n_rows
+from trainer.runtime import RuntimeConfig
+
+
+class TextVerifier:
+    def verify(self, problem: Problem, solution: str) -> Verdict:
+        right = solution == problem.answer
+        return Verdict(outcome=Outcome.CORRECT if right else Outcome.WRONG)
+
+
+def searched(name: str, samples: list[tuple[str, float, bool]], answers: list[int]) -> SearchResult:
+    """Samples are (text, score, finished); answers are the nodes chosen at budgets 1 and 4."""
+    nodes = [Node(id=0, parent=-1, token_ids=(), text="")]
+    for i, (text, score, finished) in enumerate(samples, start=1):
+        stop = StopReason.END_OF_SOLUTION if finished else StopReason.LENGTH
+        node = Node(id=i, parent=0, token_ids=(i,), text=text, score=score, terminal=stop)
+        nodes.append(node)
+    snapshots = [
+        Snapshot(
+            budget=budget,
+            answer=nodes[answer].text,
+            answer_node=answer,
+            truncated=nodes[answer].terminal is StopReason.LENGTH,
+            usage=Usage(
+                policy=ModelUsage(generated_tokens=10 * budget, flops=100.0 * budget),
+                reward=ModelUsage(flops=7.0 * budget),
+            ),
+        )
+        for budget, answer in zip((1, 4), answers, strict=True)
+    ]
+    return SearchResult(
+        problem=Problem(id=name, prompt="?", answer="r"),
+        strategy="solutions",
+        nodes=tuple(nodes),
+        snapshots=tuple(snapshots),
+        usage=Usage(),
+    )
+
+
+def test_four_choices_among_the_same_samples() -> None:
+    results = [
+        # the vote is right, the best score wrong, the weighted choice right
+        searched("p", [("w", 0.9, True), ("r", 0.5, True), ("r", 0.5, True), ("x", 0.1, True)],
+                 [1, 2]),
+        # only an oracle sees the right one
+        searched("q", [("w", 0.9, True), ("w", 0.9, True), ("w", 0.9, True), ("r", 0.2, True)],
+                 [1, 1]),
+        # the text is right, but the sample was cut off: nobody's point
+        searched("s", [("r", 0.9, False)] * 4, [1, 1]),
+    ]  # fmt: skip
+    bench: Any = SimpleNamespace(verifier=TextVerifier())
+    rows = {(r.strategy, r.budget): r for r in best_of_n_rows(bench, "policy", results, (1, 4))}
+    solved = {key: round(3 * row.value) for key, row in rows.items()}
+    assert solved == {
+        ("best_of_n_weighted", 1): 0, ("best_of_n_weighted", 4): 1,
+        ("best_of_n", 1): 0, ("best_of_n", 4): 0,
+        ("majority", 1): 0, ("majority", 4): 1,
+        ("pass_at_n", 1): 0, ("pass_at_n", 4): 2,
+    }  # fmt: skip
+    assert rows["best_of_n", 4].flops == rows["best_of_n_weighted", 4].flops == 428.0
+    assert rows["majority", 4].flops == rows["pass_at_n", 4].flops == 400.0
+    assert all(row.generated_tokens == 10 * row.budget for row in rows.values())
+    assert rows["majority", 4].truncation_rate == pytest.approx(1 / 3)
+
+
+def test_the_grid_holds_the_budgets_and_steps_of_at_most_a_32nd() -> None:
+    assert equal_compute_grid((2, 8)) == (1, 2, 3, 4, 5, 6, 7, 8)
+    grid = equal_compute_grid((9, 36, 144))
+    assert {9, 36, 144} <= set(grid) and len(grid) <= 40
+    assert max(b - a for a, b in itertools.pairwise(grid)) <= 144 // 32
+
+
+@pytest.mark.parametrize("wrong", ["use_verifier", "control"])
+def test_a_search_that_sees_the_verifier_is_no_test_time_search(tmp_path: Path, wrong: str) -> None:
+    runtime = RuntimeConfig(output_dir=str(tmp_path / "out"))
+    config = EvaluateConfig(policies=["a"], reward_model="b", data="c")
+    evaluate = partial(run_evaluate, runtime, config)
+    with pytest.raises(ValueError, match="use_verifier and control must be false"):
+        evaluate(MCTSConfig(**{wrong: True}))
+    assert not (tmp_path / "out").exists()
