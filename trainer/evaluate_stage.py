@@ -24,6 +24,7 @@ from trainer.evaluation import (
     evaluate_greedy,
     evaluate_sampled,
     prm_quality,
+    visited_share,
 )
 from trainer.runtime import RuntimeConfig
 from trainer.searching import Workbench, correct_at, total_usage
@@ -38,7 +39,8 @@ class EvaluateConfig:
     measured greedily, the first and the last in full. `best_of_n` are values of N, ascending; the
     tree search's settings are an `MCTSConfig` of their own, whose budgets are simulations.
     `control_factor` more simulations than the search's largest budget are given to the unguided
-    control, which has no reward model to pay for, to spend about the same FLOPs."""
+    control, which has no reward model to pay for, to spend about the same FLOPs. Results over
+    `tree_max_value` are no part of a problem's tree when the share seen of it is worked out."""
 
     policies: list[str]
     reward_model: str
@@ -52,6 +54,7 @@ class EvaluateConfig:
     prm_problems: int = 100
     prm_rollouts: int = 64
     prm_prefixes: int = 4
+    tree_max_value: int | None = None
     making_problems: int = 100
     making_simulations: int = 16
 
@@ -160,6 +163,8 @@ def _search_rows(
     )
     rows = best_of_n_rows(workbench, name, solutions, config.best_of_n)
     mcts_rows = [accuracy_row(workbench, name, "mcts", trees, b) for b in mcts.budgets]
+    seen = visited_share(config.verifier, trees, config.tree_max_value)
+    mcts_rows[-1] = replace(mcts_rows[-1], visited_share=seen)
     if not final:
         return rows + mcts_rows, {}
     top = mcts.budgets[-1]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data.tasks.countdown_tree import share_seen
 from data.types import Problem, StopReason, Usage, Verdict
 from search.base import Node, SearchResult, solution_text
 from search.export import verified_solutions
@@ -23,12 +24,14 @@ from trainer.statistics import (
 )
 
 WEIGHTED = "best_of_n_weighted"
+TREE_SHARES = {"countdown": share_seen}
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccuracyRow:
     """Accuracy of one policy under one strategy and budget. Tokens and FLOPs are means a problem;
-    FLOPs include the reward model's."""
+    FLOPs include the reward model's. `visited_share` is the share of a problem's whole tree of
+    legal steps that a tree search saw, where the task can count it and at the largest budget."""
 
     policy: str
     strategy: str
@@ -93,11 +96,6 @@ def accuracy_row(
         for r, s in zip(results, snapshots, strict=True)
     ]
     usage = sum((s.usage for s in snapshots), Usage())
-    visited: float | None = None
-    if strategy.startswith("mcts"):
-        visited = sum(sum(node.expanded for node in r.nodes) / len(r.nodes) for r in results) / len(
-            results
-        )
     return _row(
         policy,
         strategy,
@@ -106,7 +104,6 @@ def accuracy_row(
         usage,
         format_rate=sum(v.well_formed for v in verdicts) / len(verdicts),
         truncation_rate=sum(s.truncated for s in snapshots) / len(snapshots),
-        visited=visited,
     )
 
 
@@ -119,7 +116,6 @@ def _row(
     *,
     format_rate: float,
     truncation_rate: float,
-    visited: float | None = None,
 ) -> AccuracyRow:
     n = estimate.n
     return AccuracyRow(
@@ -136,8 +132,24 @@ def _row(
         policy_flops=usage.policy.flops / n,
         reward_flops=usage.reward.flops / n,
         flops=usage.flops / n,
-        visited_share=visited,
     )
+
+
+def visited_share(
+    verifier: str, results: Sequence[SearchResult], max_value: int | None
+) -> float | None:
+    """Mean share of a problem's whole tree of legal steps that the search's nodes show; None for
+    a task whose tree cannot be counted."""
+    if verifier not in TREE_SHARES:
+        return None
+    share = TREE_SHARES[verifier]
+    shares = [
+        share(
+            r.problem, [solution_text(r.nodes, n.id) for n in r.nodes if not n.children], max_value
+        )
+        for r in results
+    ]
+    return sum(shares) / len(shares)
 
 
 def evaluate_greedy(

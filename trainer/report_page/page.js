@@ -118,7 +118,7 @@ function accuracySection(results) {
   return [
     element("p", { class: "quiet" }, "Tokens and FLOPs are means for one problem. Format: the share of "
       + "answers that can be read as a solution. Cut off: the share that reached the token limit. "
-      + "Expanded: the share of a tree's nodes whose next steps were proposed."),
+      + "Seen: the share of a problem's whole tree of legal steps that a tree search saw."),
     table([
       { head: "strategy", name: true, cell: (r) => strategyOf(r.strategy).label },
       { head: "budget", number: true, cell: (r) => count(r.budget) },
@@ -129,7 +129,7 @@ function accuracySection(results) {
       { head: "n", number: true, cell: (r) => count(r.n) },
       { head: "format", number: true, cell: (r) => percent(r.format_rate) },
       { head: "cut off", number: true, cell: (r) => percent(r.truncation_rate) },
-      { head: "expanded", number: true, cell: (r) => percent(r.visited_share) },
+      { head: "seen", number: true, cell: (r) => percent(r.visited_share) },
       { head: "tokens", number: true, cell: (r) => count(r.generated_tokens) },
       { head: "policy FLOPs", number: true, cell: (r) => power(r.policy_flops) },
       { head: "reward FLOPs", number: true, cell: (r) => power(r.reward_flops) },

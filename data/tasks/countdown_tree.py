@@ -1,0 +1,76 @@
+"""How much of a Countdown problem's tree of legal steps a search has seen.
+
+A node of the whole tree is a sequence of legal operations; the order of an operation's two numbers
+does not count, nor does which of two equal numbers is used. A path ends when the target is reached
+or one number is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from data.tasks.countdown import OPERATORS, apply, parse_step
+from data.types import Problem
+
+Move = tuple[int, str, int]  # larger number, operator, smaller number
+
+
+@lru_cache(maxsize=1 << 16)
+def legal_moves(
+    numbers: tuple[int, ...], max_value: int | None
+) -> dict[Move, tuple[int, tuple[int, ...]]]:
+    """Every distinct operation on two of `numbers` (sorted), with its result and the sorted
+    numbers that remain after it."""
+    moves: dict[Move, tuple[int, tuple[int, ...]]] = {}
+    for i, small in enumerate(numbers):
+        for j in range(i + 1, len(numbers)):
+            large = numbers[j]
+            rest = [number for k, number in enumerate(numbers) if k not in (i, j)]
+            for operator in OPERATORS:
+                result = apply(large, operator, small)
+                if result is not None and (max_value is None or result <= max_value):
+                    moves[large, operator, small] = (result, tuple(sorted([*rest, result])))
+    return moves
+
+
+@lru_cache(maxsize=1 << 16)
+def tree_size(numbers: tuple[int, ...], target: int, max_value: int | None) -> int:
+    """Nodes below the root of the whole tree. `numbers` are sorted."""
+    size = 0
+    for result, remaining in legal_moves(numbers, max_value).values():
+        size += 1 if result == target else 1 + tree_size(remaining, target, max_value)
+    return size
+
+
+def nodes_seen(problem: Problem, paths: Iterable[str], max_value: int | None) -> int:
+    """Distinct nodes of the whole tree on `paths` (steps joined by newlines). A path counts up to
+    its first illegal step."""
+    target = int(problem.answer)
+    seen: set[tuple[Move, ...]] = set()
+    for path in paths:
+        numbers = tuple(sorted(problem.numbers))
+        walked: tuple[Move, ...] = ()
+        for line in path.rstrip("\n").split("\n"):
+            step = parse_step(line)
+            if step is None:
+                break
+            large, small = max(step.left, step.right), min(step.left, step.right)
+            ordered = step.operator in "+*" or step.left == large
+            move = (large, step.operator, small)
+            result, remaining = legal_moves(numbers, max_value).get(move, (None, ()))
+            stated = (step.result, tuple(sorted(step.remaining)))
+            if not ordered or stated != (result, remaining):
+                break
+            walked = (*walked, move)
+            seen.add(walked)
+            if result == target:
+                break
+            numbers = remaining
+    return len(seen)
+
+
+def share_seen(problem: Problem, paths: Iterable[str], max_value: int | None) -> float:
+    """`nodes_seen` over `tree_size`, in [0, 1]; results above `max_value` are no nodes."""
+    size = tree_size(tuple(sorted(problem.numbers)), int(problem.answer), max_value)
+    return nodes_seen(problem, paths, max_value) / size if size else 1.0
