@@ -1,9 +1,10 @@
 """What keeps fp32 results on a CPU the same whoever shares the batch.
 
-Measured on x86 with torch's CPU kernels: the last bits of a row depend on the number of rows below
-16, on the length its keys are padded to, and, with several threads, on the fused attention's
-scratch memory. So a batch has at least `BLOCK` rows, all padded to one length that each would have
-alone, and attention is plain matrix products. On GPUs none of this promises anything.
+Measured on x86 with torch's CPU kernels: the last bits of a row depend on whether it is among the
+rows left over after whole blocks, on the length its keys are padded to, and, with several threads,
+on the fused attention's scratch memory. So a batch has a multiple of `BLOCK` rows, all padded to
+one length that each would have alone, and attention is plain matrix products. On GPUs none of this
+promises anything.
 """
 
 from __future__ import annotations

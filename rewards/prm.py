@@ -13,12 +13,7 @@ from typing import Any
 import torch
 
 from data.types import ModelUsage
-from rewards.bit_identity import (
-    BLOCK,
-    batches_of_one_length,
-    padded,
-    use_plain_attention_on_cpu,
-)
+from rewards.bit_identity import batches_of_one_length, padded, use_plain_attention_on_cpu
 
 
 class ProcessRewardModel:
@@ -77,7 +72,7 @@ class ProcessRewardModel:
     def _score_rows(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
     ) -> list[list[float]]:
-        rows = max(BLOCK, len(sequences))
+        rows = padded(len(sequences))
         length = padded(max(len(sequence) for sequence in sequences))
         ids_RL = torch.full((rows, length), self.pad_token_id, dtype=torch.long)
         mask_RL = torch.zeros((rows, length), dtype=torch.long)

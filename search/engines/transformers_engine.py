@@ -150,7 +150,7 @@ class TransformersEngine:
         position_R = torch.tensor(
             [len(items[r.request][1].prefix) - 1 for r in rows], device=self.model.device
         )
-        alive = list(rows)
+        alive: list[_Row] = list(rows)
         step = 0
         while True:
             mask_RL = torch.cat([mask_RL, mask_RL.new_ones(len(alive), 1)], dim=1)
@@ -168,16 +168,12 @@ class TransformersEngine:
             running = [i for i, row in enumerate(alive) if row.stop_reason is None]
             if not running:
                 break
-            keep = (
-                running
-                + [i for i, row in enumerate(alive) if row.stop_reason is not None][
-                    : max(0, BLOCK - len(running))
-                ]
-            )
+            finished = [i for i, row in enumerate(alive) if row.stop_reason is not None]
+            keep: list[int] = sorted([*running, *finished[: padded(len(running)) - len(running)]])
             if len(keep) <= 0.8 * len(alive):
-                select = torch.tensor(sorted(keep), device=self.model.device)
+                select = torch.tensor(keep, device=self.model.device)
                 cache.batch_select_indices(select)
-                alive = [alive[i] for i in sorted(keep)]
+                alive = [alive[i] for i in keep]
                 mask_RL, token_R, position_R = mask_RL[select], token_R[select], position_R[select]
                 keys_R, temperature_R = keys_R[select], temperature_R[select]
         return self._collect(items, rows)
@@ -208,7 +204,7 @@ class TransformersEngine:
             for j in range(request.n)
         ]
         owners = [row.request for row in rows]
-        fillers = max(0, BLOCK - len(rows))
+        fillers = padded(len(rows)) - len(rows)
         for _ in range(fillers):
             rows.append(_Row(request=0, index=0, token_ids=[], stop_reason=StopReason.LENGTH))
             owners.append(0)

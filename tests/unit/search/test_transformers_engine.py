@@ -12,6 +12,9 @@ from data.types import StopReason
 from search.base import SampleRequest, ScoreRequest
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from search.scorer import RewardScorer, process_reward_model
+from trainer.models import build_policy
+
+from ..conftest import TINY
 
 PROMPTS = ["3 4 7 12 -> 24\n", "1 2 -> 3\n", "5 6 7 8 9 10 -> 11\n"]
 LONG = " ".join(map(str, range(1, 38))) + " -> 5\n"  # padded to three times the others' length
@@ -106,6 +109,17 @@ def test_a_sample_does_not_depend_on_who_shares_the_batch(
         alone = engine.sample_batch([mine])[0]
         together = engine.sample_batch([*others[: company // 2], mine, *others[company // 2 :]])
         assert together[company // 2] == alone  # log-probabilities to the last bit
+
+
+@pytest.mark.parametrize("rows", [16, 17, 21, 31, 33, 63])
+def test_the_last_of_an_odd_number_of_rows_is_like_any_other(threads: int, rows: int) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 128, "intermediate_size": 336, "num_attention_heads": 4}
+    wide = {**TINY, **sizes, "num_key_value_heads": 4}
+    engine = make_engine(build_policy(wide, "numbers", 30))
+    whole = engine.sample_batch([("p", request(engine, PROMPTS[1], n=rows))])[0]
+    last = request(engine, PROMPTS[1], n=1, first_index=rows - 1)
+    assert engine.sample_batch([("p", last)])[0].samples == whole.samples[-1:]
 
 
 def test_a_process_reward_does_not_depend_on_who_shares_the_batch(
