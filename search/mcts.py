@@ -13,7 +13,8 @@ Departures, and why:
 - A step's process reward counts as `score_weight` visits in its Q, and as its whole Q before the
   first visit: the information is already paid for.
 - Settled nodes (terminal, or all children settled) are not walked into again, so no simulation is
-  wasted; a search whose root is settled ends early. The backed-up value is the reward in [0, 1];
+  wasted; a search whose root is settled ends early. With widening only ends are settled, as more
+  can be proposed anywhere. The backed-up value is the reward in [0, 1];
   there is one player, so no sign flips.
 """
 
@@ -280,9 +281,8 @@ class _Search:
         known = {node.id for node in new if self._known_value(node)}
         parents = {node.parent for node in new}
         to_score = [node for node in new if node.id not in known and node.id not in parents]
-        if (
-            self.config.score_weight > 0 and not self.config.control
-        ):  # ends that need no reward model have steps that do
+        steers = self.config.score_weight > 0 and not self.config.control
+        if steers:  # ends that need no reward model have steps that do
             to_score += [node for node in new if node.id in known and node.parent >= first_new]
         to_score.sort(key=lambda node: node.id)
         if not to_score:

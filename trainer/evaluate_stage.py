@@ -38,8 +38,8 @@ class EvaluateConfig:
     """`policies` are folders, the first policy first and the final one last; all of them are
     measured greedily, the first and the last in full. `best_of_n` are values of N, ascending; the
     tree search's settings are an `MCTSConfig` of their own, whose budgets are simulations.
-    `control_factor` more simulations than the search's largest budget are given to the unguided
-    control, which has no reward model to pay for, to spend about the same FLOPs. Results over
+    The unguided control, which has no reward model to pay for, gets `control_factor` times the
+    search's largest budget, to spend about the same FLOPs. Results over
     `tree_max_value` are no part of a problem's tree when the share seen of it is worked out."""
 
     policies: list[str]
@@ -68,6 +68,16 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig, mcts: MCTSConfi
             "use_verifier and control must be false: at test time the search is guided by the "
             "reward model alone, and the control is run beside it"
         )
+    names = [Path(policy).name for policy in dict.fromkeys(config.policies)]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"policies holds folders of one name, {names}: results are told apart by it"
+        )
+    if config.greedy_problems < config.search_problems:
+        raise ValueError(
+            f"greedy_problems is {config.greedy_problems}; it must be at least search_problems, "
+            f"{config.search_problems}: searches are compared with greedy on the same problems"
+        )
     inputs: dict[str, str | None] = {Path(p).name: p for p in config.policies}
     inputs |= {"reward_model": config.reward_model, "data": config.data}
     with run_stage("evaluate", runtime, [config, mcts], inputs) as record:
@@ -88,12 +98,18 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig, mcts: MCTSConfi
                 accelerator=accelerator,
             )
             row, greedy[name] = evaluate_greedy(
-                workbench, name, problems[: config.greedy_problems], folder
+                workbench, name, problems[: config.greedy_problems], folder, mcts.max_new_tokens
             )
             rows.append(row)
             if policy in (config.policies[0], config.policies[-1]):
                 rows.append(
-                    evaluate_sampled(workbench, name, problems[: config.greedy_problems], folder)
+                    evaluate_sampled(
+                        workbench,
+                        name,
+                        problems[: config.greedy_problems],
+                        folder,
+                        mcts.max_new_tokens,
+                    )
                 )
                 searched = problems[: config.search_problems]
                 final = policy == config.policies[-1]
@@ -115,7 +131,9 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig, mcts: MCTSConfi
                     )
             record.search(workbench.usage)
         first, last = Path(config.policies[0]).name, Path(config.policies[-1]).name
-        comparisons["final_vs_sft_greedy"] = compare(greedy[last], greedy[first], "greedy accuracy")
+        comparisons["final_vs_sft_greedy"] = compare(
+            greedy[last], greedy[first], "greedy accuracy", problems[: config.greedy_problems]
+        )
         if accelerator.is_main_process:
             content = {
                 "accuracy": [asdict(row) for row in rows],
@@ -188,32 +206,39 @@ def _search_rows(
     control_equal = _equal_flops(mcts_rows[-1], control_rows)
     comparisons = {
         "mcts_vs_greedy": compare(
-            by_mcts, greedy[: len(problems)], f"accuracy, {top} simulations against greedy"
+            by_mcts,
+            greedy[: len(problems)],
+            f"accuracy, {top} simulations against greedy",
+            problems,
         ),
         "best_of_n_vs_greedy": compare(
             correct_at(workbench, solutions, config.best_of_n[-1]),
             greedy[: len(problems)],
             f"accuracy, weighted best of {config.best_of_n[-1]} against greedy",
+            problems,
         ),
         "mcts_vs_best_of_n": compare(
             by_mcts,
             correct_at(workbench, solutions, n_equal.budget),
             f"accuracy, {top} simulations against weighted best of {n_equal.budget}: the N nearest "
             f"in FLOPs ({n_equal.flops / mcts_rows[-1].flops:.2f} of the search's)",
+            problems,
         ),
         "mcts_vs_uniform_control": compare(
             by_mcts,
             correct_at(workbench, control, control_equal.budget),
             f"accuracy, {top} simulations against {control_equal.budget} unguided ones "
-            f"({control_equal.flops / mcts_rows[-1].flops:.2f} of the search's FLOPs)",
+            f"({control_equal.flops / mcts_rows[-1].flops:.2f} of the search's FLOPs): uniform "
+            "priors, random values, an answer chosen by them",
+            problems,
         ),
     }
     return rows + mcts_rows + control_rows, comparisons
 
 
 def equal_compute_grid(budgets: tuple[int, ...]) -> tuple[int, ...]:
-    """The budgets, and up to 32 more values of N below the largest, so that some N costs nearly
-    what a tree search does."""
+    """The budgets, and more values of N at most 1/32 of the largest apart, so that some N costs
+    nearly what a tree search does."""
     most = budgets[-1]
     return tuple(sorted({*budgets, *range(most, 0, -max(1, most // 32))}))
 
@@ -234,7 +259,11 @@ def _final_only(
 ) -> dict[str, Any]:
     probed = workbench.search(
         problems[: config.prm_problems],
-        ProbeConfig(rollouts=config.prm_rollouts, prefixes=config.prm_prefixes),
+        ProbeConfig(
+            rollouts=config.prm_rollouts,
+            prefixes=config.prm_prefixes,
+            max_new_tokens=mcts.max_new_tokens,
+        ),
         folder=folder,
         name="prm_probe",
         policy_name="final",
@@ -244,6 +273,7 @@ def _final_only(
         making,
         replace(
             mcts,
+            temperature=1.0,
             budgets=(config.making_simulations,),
             use_verifier=True,
             max_solutions=NO_LIMIT,
@@ -255,7 +285,10 @@ def _final_only(
     spent = total_usage(trees)
     plain = workbench.search(
         making,
-        SolutionsConfig(budgets=(_samples_for(spent, len(making), tokens_per_sample),)),
+        SolutionsConfig(
+            budgets=(_samples_for(spent, len(making), tokens_per_sample),),
+            max_new_tokens=mcts.max_new_tokens,
+        ),
         folder=folder,
         name="making_sample",
         policy_name="final",

@@ -3,7 +3,7 @@ is not about training. Nothing here chooses anything; tuning belongs on validati
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,8 +71,16 @@ class PRMQuality:
     reliability: tuple[ReliabilityBin, ...]
 
 
-def compare(first: Sequence[bool], second: Sequence[bool], metric: str) -> Comparison:
-    estimate = paired_difference(first, second)
+def groups_of(problems: Iterable[Problem]) -> list[str]:
+    """The clusters of an interval: problems of one group, or each alone."""
+    return [problem.group or problem.id for problem in problems]
+
+
+def compare(
+    first: Sequence[bool], second: Sequence[bool], metric: str, problems: Sequence[Problem]
+) -> Comparison:
+    """Both on `problems`, in order."""
+    estimate = paired_difference(first, second, groups_of(problems))
     return Comparison(
         difference=estimate.value,
         low=estimate.low,
@@ -100,7 +108,7 @@ def accuracy_row(
         policy,
         strategy,
         budget,
-        accuracy(correct_at(workbench, results, budget)),
+        accuracy(correct_at(workbench, results, budget), groups_of(r.problem for r in results)),
         usage,
         format_rate=sum(v.well_formed for v in verdicts) / len(verdicts),
         truncation_rate=sum(s.truncated for s in snapshots) / len(snapshots),
@@ -153,11 +161,15 @@ def visited_share(
 
 
 def evaluate_greedy(
-    workbench: Workbench, policy: str, problems: Sequence[Problem], folder: Path
+    workbench: Workbench,
+    policy: str,
+    problems: Sequence[Problem],
+    folder: Path,
+    max_new_tokens: int,
 ) -> tuple[AccuracyRow, list[bool]]:
     results = workbench.search(
         problems,
-        SolutionsConfig(temperature=0.0),
+        SolutionsConfig(temperature=0.0, max_new_tokens=max_new_tokens),
         folder=folder,
         name=f"{policy}_greedy",
         policy_name=policy,
@@ -170,11 +182,15 @@ def evaluate_greedy(
 
 
 def evaluate_sampled(
-    workbench: Workbench, policy: str, problems: Sequence[Problem], folder: Path
+    workbench: Workbench,
+    policy: str,
+    problems: Sequence[Problem],
+    folder: Path,
+    max_new_tokens: int,
 ) -> AccuracyRow:
     results = workbench.search(
         problems,
-        SolutionsConfig(),
+        SolutionsConfig(max_new_tokens=max_new_tokens),
         folder=folder,
         name=f"{policy}_sample",
         policy_name=policy,
@@ -214,7 +230,7 @@ def best_of_n_rows(
         for strategy, answers in chosen.items():
             cut = [node.terminal is StopReason.LENGTH for node, _ in answers]
             correct = [v.correct and not c for (_, v), c in zip(answers, cut, strict=True)]
-            estimate = accuracy(correct)
+            estimate = accuracy(correct, groups_of(r.problem for r in results))
             reward_flops = weighted.reward_flops if strategy == "best_of_n" else 0.0
             rows.append(
                 replace(

@@ -20,7 +20,8 @@ from search.export import balance_by_difficulty
 from trainer.evaluation import evaluate_greedy
 from trainer.labelling import read_labels
 from trainer.making_trees import read_trajectories
-from trainer.models import load_policy
+from trainer.manifests import MANIFEST, UNHASHED_FILES
+from trainer.models import load_policy, save_model
 from trainer.runtime import RuntimeConfig
 from trainer.searching import Workbench
 from trainer.sft import (
@@ -48,6 +49,7 @@ class ExpertIterationConfig:
     gate_problems: int = 2000
     gate_skip: int = 0
     gate_p_value: float = 0.05
+    max_new_tokens: int = 64
     verifier: str = "countdown"
 
 
@@ -86,7 +88,9 @@ def run_expert_iteration(
                 seed=runtime.seed,
                 accelerator=accelerator,
             )
-            _, outcomes[name] = evaluate_greedy(workbench, name, problems, folder / "gate")
+            _, outcomes[name] = evaluate_greedy(
+                workbench, name, problems, folder / "gate", config.max_new_tokens
+            )
             record.search(workbench.usage)
         p_value, wins, losses = paired_p_value(outcomes["candidate"], outcomes["incumbent"])
         accepted = p_value < config.gate_p_value
@@ -111,14 +115,20 @@ def run_expert_iteration(
         }
         record.metrics["rows"] = len(rows)
         if accelerator.is_main_process:
-            source = candidate if accepted else Path(config.policy)
-            for path in source.iterdir():
-                if path.is_file() and path.name not in ("manifest.json", "trajectories.jsonl"):
-                    shutil.copyfile(path, folder / path.name)
+            if accepted or Path(config.policy).is_dir():
+                _copy_model(candidate if accepted else Path(config.policy), folder)
+            else:  # a hub id
+                save_model(*load_policy(config.policy), folder)
             shutil.rmtree(candidate)
             for checkpoint in folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
         accelerator.wait_for_everyone()
+
+
+def _copy_model(source: Path, folder: Path) -> None:
+    for path in source.iterdir():
+        if path.is_file() and path.name not in (MANIFEST, *UNHASHED_FILES):
+            shutil.copyfile(path, folder / path.name)
 
 
 def _training_rows(config: ExpertIterationConfig, tokenizer: Any) -> list[TokenRow]:
@@ -136,7 +146,7 @@ def _training_rows(config: ExpertIterationConfig, tokenizer: Any) -> list[TokenR
 
 def verified_rollouts(labels: Iterable[StepLabels], max_per_problem: int) -> list[TokenRow]:
     """Rollouts that the verifier found correct (the label of a whole solution is its verdict): of
-    each problem the first ones, fewer where many of its rollouts are correct."""
+    each problem the first ones, fewer where many of its distinct rollouts are correct."""
     rows: list[TokenRow] = []
     for _, group in groupby(labels, key=lambda row: row.problem_id):
         solutions = list(group)

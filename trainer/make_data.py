@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data.problems import read_demonstrations, read_problems, write_demonstrations, write_problems
 from data.tasks.countdown import CountdownConfig, CountdownTask
-from trainer.runtime import RuntimeConfig
+from trainer.runtime import RuntimeConfig, is_main_process
 from trainer.stage import run_stage
 
 SPLITS = ("demonstrations", "train", "validation", "test")
@@ -33,6 +33,8 @@ def run_data(runtime: RuntimeConfig, config: DataConfig, task: CountdownConfig) 
     and when a group (Countdown: a multiset) of validation or test is also in another split."""
     files = {name: getattr(config, f"{name}_file") for name in SPLITS}
     with run_stage("data", runtime, [config, task], {}) as record:
+        if not is_main_process():
+            return
         folder = Path(runtime.output_dir)
         if not all(files.values()):
             splits = CountdownTask(config=task).make_splits(

@@ -12,8 +12,9 @@ from typing import Any
 from rewards.verifiers import VERIFIERS
 from search.base import solution_text
 from search.tree import result_from_json
+from trainer.manifests import read_json
 from trainer.report import write_report
-from trainer.runtime import RuntimeConfig, read_manifest
+from trainer.runtime import RuntimeConfig, is_main_process, read_manifest
 from trainer.stage import run_stage
 
 
@@ -32,6 +33,8 @@ class ReportConfig:
 def run_report(runtime: RuntimeConfig, config: ReportConfig) -> None:
     inputs: dict[str, str | None] = {Path(stage).name: stage for stage in config.stages}
     with run_stage("report", runtime, [config], inputs) as record:
+        if not is_main_process():
+            return
         folder = Path(runtime.output_dir)
         results = collect(runtime, config)
         (folder / "results.json").write_text(json.dumps(results, indent=1))
@@ -58,6 +61,7 @@ def collect(runtime: RuntimeConfig, config: ReportConfig) -> dict[str, Any]:
     recipe and the seed."""
     evaluation = json.loads((Path(config.evaluation) / "evaluation.json").read_text())
     manifests = {Path(stage).name: read_manifest(Path(stage)) for stage in config.stages}
+    spent = {Path(stage).name: seconds_of(Path(stage)) for stage in config.stages}
     greedy = {r["policy"]: r for r in evaluation["accuracy"] if r["strategy"] == "greedy"}
     ledger: list[dict[str, Any]] = []
     curve: list[dict[str, Any]] = []
@@ -67,7 +71,7 @@ def collect(runtime: RuntimeConfig, config: ReportConfig) -> dict[str, Any]:
         rows = [{"stage": name, **row} for row in manifest["usage"]["ledger"]]
         ledger += rows
         flops += sum(row["flops"] for row in rows)
-        seconds += manifest["seconds"]
+        seconds += spent[name]
         if "gate" in manifest["metrics"]:
             gates.append({"round": name, **manifest["metrics"]["gate"]})
         if name in greedy:
@@ -85,12 +89,18 @@ def collect(runtime: RuntimeConfig, config: ReportConfig) -> dict[str, Any]:
         "run": runtime.run_group or folder_name(runtime),
         "seed": runtime.seed,
         "task": {"name": config.task, "description": config.description},
-        "stages": {name: manifest["seconds"] for name, manifest in manifests.items()},
+        "stages": spent,
         **evaluation,
         "training_curve": curve,
         "gates": gates,
         "ledger": ledger,
     }
+
+
+def seconds_of(stage: Path) -> float:
+    """Wall time over all attempts where a pipeline kept it, else that of the last attempt."""
+    record = read_json(stage.parent / "stages" / f"{stage.name}.json") or {}
+    return record.get("seconds") or read_manifest(stage)["seconds"]
 
 
 def folder_name(runtime: RuntimeConfig) -> str:

@@ -102,7 +102,10 @@ class Workbench:
         continues from its per-rank files and journals, in the middle of a tree if need be.
         """
         merged = folder / f"{name}.jsonl"
-        if not merged.exists():
+        if merged.exists():
+            if self.accelerator.is_main_process:
+                _remove_parts(folder, name)
+        else:
             folder.mkdir(parents=True, exist_ok=True)
             self._search_shard(problems, config, folder, name, policy_name, max_concurrent)
             self.accelerator.wait_for_everyone()
@@ -148,10 +151,14 @@ class Workbench:
         temporary.unlink(missing_ok=True)
         append_trees(temporary, (found[problem.id] for problem in problems), policy_name)
         temporary.replace(folder / f"{name}.jsonl")
-        for part in parts:
-            part.unlink()
-        for journal in folder.glob(f"{name}.journal*.jsonl"):
-            journal.unlink()
+        _remove_parts(folder, name)
+
+
+def _remove_parts(folder: Path, name: str) -> None:
+    """What the ranks wrote on the way to a merged file."""
+    for pattern in (f"{name}.rank*.jsonl", f"{name}.journal*.jsonl"):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def progress_printer(name: str, total: int, rank: int) -> Callable[[int, int], None] | None:

@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from data.types import ModelUsage, Usage
+from trainer.manifests import hash_input, read_json, write_json
 from trainer.recipe import as_mapping
 from trainer.runtime import (
     Run,
     RuntimeConfig,
     is_complete,
+    is_main_process,
     process_state,
     set_seed,
     start_wandb,
     write_manifest,
 )
+
+BEGUN = ".begun.json"
 
 
 @dataclass(slots=True)
@@ -41,6 +45,31 @@ class StageRecord:
         self.ledger.append({"model": model, "kind": "training", **asdict(usage)})
 
 
+def check_begun(
+    folder: Path, seed: int, configs: Sequence[Any], inputs: Mapping[str, str | None]
+) -> None:
+    """Keep what a folder is made with and from in `.begun.json`, so that a stage which was cut off
+    is not continued as another one. transformers' training arguments are left to its own resuming.
+
+    Raises ValueError naming what differs.
+    """
+    settings = {"seed": seed}
+    for config in configs:
+        settings |= {} if hasattr(config, "to_dict") else as_mapping(config)
+    settings |= {f"input {name}": hash_input(path) for name, path in inputs.items() if path}
+    begun = read_json(folder / BEGUN)
+    if begun is None:
+        if is_main_process():
+            write_json(folder / BEGUN, settings)
+        return
+    differing = sorted(key for key in begun | settings if begun.get(key) != settings.get(key))
+    if differing:
+        raise ValueError(
+            f"output_dir {str(folder)!r} holds unfinished work with other settings ("
+            f"{', '.join(differing)}): remove it, or choose another folder"
+        )
+
+
 @contextmanager
 def run_stage(
     stage: str,
@@ -49,13 +78,15 @@ def run_stage(
     inputs: Mapping[str, str | None],
 ) -> Iterator[StageRecord]:
     """Run a stage's body. On leaving without an error rank 0 writes the manifest, by rename, so a
-    folder without one never counts. Raises SystemExit(0) when the folder is complete already."""
+    folder without one never counts. Raises SystemExit(0) when the folder is complete already, and
+    ValueError when it was begun with other settings."""
     folder = Path(runtime.output_dir)
     if is_complete(folder):
         print(f"{folder} is complete; nothing to do")
         raise SystemExit(0)
     state = process_state()
     folder.mkdir(parents=True, exist_ok=True)
+    check_begun(folder, runtime.seed, configs, inputs)
     set_seed(runtime.seed)
     started = time.monotonic()
     recipe = as_mapping(runtime, *configs)

@@ -1,4 +1,8 @@
-"""Intervals and tests: accuracy, paired differences, AUROC within problems, calibration."""
+"""Intervals and tests: accuracy, paired differences, AUROC within problems, calibration.
+
+Problems that share a group (Countdown: a multiset of numbers) are not independent, so intervals
+take groups as clusters (Liang and Zeger 1986): what varies is a group's sum, not a problem.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+
+Z = 1.959964  # of a two-sided 95 % interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,25 +26,44 @@ class Estimate:
     n: int
 
 
-def accuracy(correct: Sequence[bool]) -> Estimate:
-    """Share of correct ones with Wilson's 95 % score interval. Raises ValueError when empty."""
+def variance_of_mean(values: Sequence[float], groups: Sequence[str] | None = None) -> float:
+    """Estimated variance of the mean, groups as clusters: G / (G - 1) x the sum over groups of
+    (sum of residuals)^2, over n^2. Without groups each value is one. 0 for a single group."""
+    value = np.asarray(values, dtype=float)
+    _, cluster = np.unique(range(len(value)) if groups is None else groups, return_inverse=True)
+    sums = np.bincount(cluster, weights=value - value.mean())
+    if len(sums) < 2:
+        return 0.0
+    return float((sums**2).sum()) * len(sums) / (len(sums) - 1) / len(value) ** 2
+
+
+def accuracy(correct: Sequence[bool], groups: Sequence[str] | None = None) -> Estimate:
+    """Share of correct ones with Wilson's 95 % score interval. Where clustering makes the variance
+    larger than that of n independent problems, the interval is that of the smaller number of
+    independent problems with this variance. Raises ValueError when empty."""
     if not correct:
         raise ValueError("accuracy of no problems")
-    test = stats.binomtest(sum(correct), len(correct))
-    interval = test.proportion_ci(confidence_level=0.95, method="wilson")
-    return Estimate(
-        value=sum(correct) / len(correct), low=interval.low, high=interval.high, n=len(correct)
-    )
+    n, p = len(correct), sum(correct) / len(correct)
+    values = [float(c) for c in correct]
+    alone = variance_of_mean(values)
+    effective = n / max(1.0, variance_of_mean(values, groups) / alone) if alone else float(n)
+    z2 = Z**2
+    centre = (p + z2 / (2 * effective)) / (1 + z2 / effective)
+    half = Z * math.sqrt(p * (1 - p) / effective + z2 / (4 * effective**2)) / (1 + z2 / effective)
+    return Estimate(value=p, low=max(0.0, centre - half), high=min(1.0, centre + half), n=n)
 
 
-def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> Estimate:
+def paired_difference(
+    first: Sequence[bool], second: Sequence[bool], groups: Sequence[str] | None = None
+) -> Estimate:
     """Accuracy of `first` minus `second` on the same problems, in order: mean of the paired
-    differences with the normal 95 % interval. Raises ValueError when lengths differ."""
+    differences with the normal 95 % interval, groups as clusters. Raises ValueError when lengths
+    differ."""
     if len(first) != len(second) or not first:
         raise ValueError(f"paired samples need equal lengths, got {len(first)} and {len(second)}")
-    difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
-    half = 1.959964 * float(difference.std(ddof=1)) / math.sqrt(len(difference))
-    mean = float(difference.mean())
+    difference = [float(a) - float(b) for a, b in zip(first, second, strict=True)]
+    half = Z * math.sqrt(variance_of_mean(difference, groups))
+    mean = sum(difference) / len(difference)
     return Estimate(value=mean, low=mean - half, high=mean + half, n=len(difference))
 
 

@@ -13,6 +13,7 @@ from trainer.statistics import (
     paired_difference,
     paired_p_value,
     reliability,
+    variance_of_mean,
     within_problem_auroc,
 )
 
@@ -35,6 +36,24 @@ def test_paired_difference_by_hand() -> None:
     assert (estimate.low, estimate.high) == pytest.approx((0.2 - half, 0.2 + half))
     with pytest.raises(ValueError, match="equal lengths"):
         paired_difference([True], [True, False])
+
+
+def test_problems_of_one_group_are_not_independent() -> None:
+    # Residuals 1/2, 1/2, -1/2, -1/2 sum to 1 and -1 in the groups: 2 / 1 x (1 + 1) / 4^2. Alone:
+    # 4 / 3 x (4 / 4) / 4^2 = 1 / 12, so the four count as 4 / 3.
+    values, groups = [1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"]
+    assert variance_of_mean(values, groups) == pytest.approx(0.25)
+    assert variance_of_mean(values) == pytest.approx(1 / 12)
+    assert variance_of_mean(values, ["a", "b", "c", "d"]) == variance_of_mean(values)
+    assert variance_of_mean(values, ["a"] * 4) == 0.0
+    outcomes = [True, True, False, False]
+    estimate = paired_difference(outcomes, [False] * 4, groups)
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.959964 * 0.5)
+    # Every problem three times is no more than once: the interval is that of 30 problems.
+    thrice = accuracy(([True] * 20 + [False] * 10) * 3, [str(i) for i in range(30)] * 3)
+    once = accuracy([True] * 20 + [False] * 10)
+    assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high), abs=3e-3)
+    assert thrice.n == 90
 
 
 def test_exact_mcnemar_by_hand() -> None:
