@@ -41,6 +41,7 @@ from trainer.manifests import (
     write_json,
 )
 from trainer.recipe import nearest, read_yaml_mapping
+from trainer.summary import print_results
 
 TOP_LEVEL = ("run_name", "output_dir", "seed", "accelerate_config", "stages")
 STAGE_KEYS = ("name", "script", "config", "args", "accelerate_config")
@@ -407,7 +408,7 @@ def _move_aside(pipeline: Pipeline, stage: Stage) -> Path:
 
 
 def print_summary(pipeline: Pipeline) -> None:
-    """Seconds by stage over all attempts, and where the report is."""
+    """Seconds by stage over all attempts, accuracies, and where the report is."""
     rows = [(stage.name, read_record(pipeline, stage.name)) for stage in pipeline.stages]
     width = max(len(name) for name, _ in rows)
     print("\nseconds by stage (all attempts)")
@@ -415,9 +416,12 @@ def print_summary(pipeline: Pipeline) -> None:
         print(f"  {name:<{width}}  {record.seconds if record else 0.0:9.1f}")
     print(f"  {'total':<{width}}  {sum(r.seconds for _, r in rows if r):9.1f}")
     out = Path(pipeline.output_dir)
+    results = read_json(out / "results.json")
+    if results is not None:
+        print_results(results)
     for report in (out / "report.html", *sorted(out.glob("*/report.html"))):
         if report.is_file():
-            print(f"report: {report}", flush=True)
+            print(f"\nreport: {report}", flush=True)
             return
 
 

@@ -16,6 +16,7 @@ from trainer.manifests import read_json
 from trainer.report import write_report
 from trainer.runtime import RuntimeConfig, is_main_process, read_manifest
 from trainer.stage import run_stage
+from trainer.summary import print_results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ def run_report(runtime: RuntimeConfig, config: ReportConfig) -> None:
             for name, comparison in results["comparisons"].items()
             for key in ("difference", "low", "high")
         }
-        print_summary(results, folder.parent / "report.html")
+        print_results(results)
 
 
 def collect(runtime: RuntimeConfig, config: ReportConfig) -> dict[str, Any]:
@@ -125,21 +126,3 @@ def _trees(config: ReportConfig, results: dict[str, Any]) -> list[dict[str, Any]
         row["outcome"] = verifier.verify(result.problem, answer).outcome.value
         rows.append(row)
     return rows
-
-
-def print_summary(results: dict[str, Any], path: Path) -> None:
-    """Accuracies and comparisons, each with its 95 % interval, and where the report lies."""
-    print(f"\n{'policy':<12}{'strategy':<22}{'budget':>7}{'accuracy':>10}   95 % interval       n")
-    for row in results["accuracy"]:
-        print(
-            f"{row['policy']:<12}{row['strategy']:<22}{row['budget']:>7}"
-            f"{100 * row['value']:>8.1f} %   [{100 * row['low']:.1f}, {100 * row['high']:.1f}] %"
-            f"  {row['n']:>6}"
-        )
-    print(f"\n{'comparison':<28}{'difference':>12}   95 % interval         n")
-    for name, c in results["comparisons"].items():
-        print(
-            f"{name:<28}{100 * c['difference']:>+11.1f}   "
-            f"[{100 * c['low']:+.1f}, {100 * c['high']:+.1f}] points  {c['n']:>6}"
-        )
-    print(f"\nreport: {path}")

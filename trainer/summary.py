@@ -1,0 +1,28 @@
+"""A run's results as a short table for the console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def print_results(results: Mapping[str, Any]) -> None:
+    """Each policy's accuracy by strategy, at its largest budget, and the comparisons, with their
+    95 % intervals. `results` is the content of results.json."""
+    largest = {(row["policy"], row["strategy"]): row for row in results["accuracy"]}
+    for row in results["accuracy"]:
+        key = row["policy"], row["strategy"]
+        largest[key] = max(largest[key], row, key=lambda r: r["budget"])
+    print(f"\n{'policy':<10}{'strategy':<22}{'budget':>7}{'accuracy':>10}   95 % interval       n")
+    for row in largest.values():
+        print(
+            f"{row['policy']:<10}{row['strategy']:<22}{row['budget']:>7}"
+            f"{100 * row['value']:>8.1f} %   [{100 * row['low']:.1f}, {100 * row['high']:.1f}] %"
+            f"  {row['n']:>6}"
+        )
+    print(f"\n{'comparison':<28}{'difference':>12}   95 % interval          n")
+    for name, c in results["comparisons"].items():
+        print(
+            f"{name:<28}{100 * c['difference']:>+11.1f}   "
+            f"[{100 * c['low']:+.1f}, {100 * c['high']:+.1f}] points  {c['n']:>6}"
+        )
