@@ -92,6 +92,7 @@ def test_a_second_call_does_nothing(smoke_run: Path, checkout: Any) -> None:
     before = {p: p.stat().st_mtime_ns for s in STAGES for p in (smoke_run / s).rglob("*")}
     printed = checkout.run(checkout.recipe(smoke_run))
     assert printed.count("unchanged, skipped") == len(STAGES)
+    assert "final_vs_sft_greedy" in printed and printed.splitlines()[-1].startswith("report: ")
     after = {p: p.stat().st_mtime_ns for s in STAGES for p in (smoke_run / s).rglob("*")}
     assert after == before
 
