@@ -9,11 +9,15 @@ from enum import StrEnum
 
 
 class StopReason(StrEnum):
-    """Why generation of one sample ended."""
+    """Why one sample, or one path of a search, ended. Only `END_OF_SOLUTION` is a finished
+    solution; what follows it names why a path has no answer."""
 
     STEP_END = "step_end"  # a token whose text contains the step delimiter
     END_OF_SOLUTION = "end_of_solution"  # the end-of-sequence token
-    LENGTH = "length"  # the token limit: the sample is truncated
+    LENGTH = "length"  # the token limit of a step or a solution: it is truncated
+    CONTEXT = "context"  # the policy's context is full
+    DEPTH = "depth"  # the limit on the number of steps
+    BAD_SCORE = "bad_score"  # its guidance gave no number in [0, 1]: nothing is known of it
 
 
 class Outcome(StrEnum):
@@ -88,6 +92,14 @@ class ModelUsage:
             }
         )
 
+    def __sub__(self, other: ModelUsage) -> ModelUsage:
+        return ModelUsage(
+            **{
+                f.name: getattr(self, f.name) - getattr(other, f.name)
+                for f in dataclasses.fields(self)
+            }
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
@@ -99,6 +111,9 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         return Usage(policy=self.policy + other.policy, reward=self.reward + other.reward)
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(policy=self.policy - other.policy, reward=self.reward - other.reward)
+
     @property
     def flops(self) -> float:
         return self.policy.flops + self.reward.flops
@@ -108,12 +123,14 @@ class Usage:
 class Sample:
     """One continuation of a prefix, as generated (ids are never re-encoded).
 
-    `step_logprobs` holds the log-probability of each of its steps, nats, summed over the step's
-    tokens, from the unnoised logits at temperature 1.
+    `step_logprobs` holds the log-probability of each of its steps and `step_entropies` the entropy
+    of the distributions its tokens were drawn from, both in nats, summed over the step's tokens,
+    from the unnoised logits at temperature 1.
     """
 
     token_ids: tuple[int, ...]
     step_logprobs: tuple[float, ...]
+    step_entropies: tuple[float, ...]
     stop_reason: StopReason
 
     @property

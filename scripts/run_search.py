@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from search.mcts import MCTSConfig
+from search.settings import SearchSettings
 from trainer.making_trees import TreesConfig, run_trees
-from trainer.recipe import parse_recipe
 from trainer.runtime import RuntimeConfig
+from trainer.strategy import parse_with_strategy
 
 
 def main() -> None:
-    run_trees(*parse_recipe((RuntimeConfig, TreesConfig, MCTSConfig)))
+    run_trees(*parse_with_strategy((RuntimeConfig, TreesConfig, SearchSettings)))
 
 
 if __name__ == "__main__":

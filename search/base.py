@@ -8,11 +8,18 @@ search/batcher.py) and never sees the gold answer, unless it is told to use the 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from data.types import ModelUsage, Problem, Sample, StopReason, Usage, Verdict
+from search.settings import SearchSettings
+
+# Samples of one node for different ends have indices apart, so that they share no noise.
+GUIDANCE_INDEX = 1_000_000
+ROLLOUT_INDEX = 2_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +57,35 @@ class ScoreResult:
     usage: ModelUsage
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChoiceRequest:
+    """How probable each of the token ids `options` is as the next token after `prefix`."""
+
+    node: int
+    prefix: tuple[int, ...]
+    options: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceResult:
+    probabilities: tuple[float, ...]  # of the whole vocabulary's softmax, one per option
+    usage: ModelUsage
+
+
 class Engine(Protocol):
-    """Batches in, results out in input order. `items` pairs a problem id with its request."""
+    """Batches in, results out in input order. `items` pairs a problem id with its request.
+    `context_length` is the most tokens a prefix and what is sampled after it may have together,
+    `seed` what all noise is keyed by."""
+
+    @property
+    def context_length(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
 
     def sample_batch(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]: ...
+
+    def choice_batch(self, items: Sequence[tuple[str, ChoiceRequest]]) -> list[ChoiceResult]: ...
 
     def encode(self, text: str) -> tuple[int, ...]: ...
 
@@ -73,24 +105,52 @@ class Scorer(Protocol):
     def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]: ...
 
 
+class SearchEnd(StrEnum):
+    """Why a search ended."""
+
+    COMPLETE = "complete"  # it did all it was to do
+    SETTLED = "settled"  # nothing that is left to do could change the answer
+    SOLVED = "solved"  # as many correct solutions as were wanted
+    TOKENS = "tokens"  # a limit of `SearchSettings` was spent: generated tokens,
+    FLOPS = "flops"  # floating point operations,
+    DEADLINE = "deadline"  # seconds
+    EMPTY_PROMPT = "empty_prompt"  # never started: the prompt has too few tokens
+    LONG_PROMPT = "long_prompt"  # never started: the prompt leaves no room in the context
+
+
 class Session(Protocol):
-    """One problem's view of policy, reward model and verifier; adds up what was spent."""
+    """One problem's view of policy, reward model and verifier; adds up what was spent, in all
+    (`usage`) and by the node that asked for it (`node_usage`)."""
 
     problem: Problem
     prompt_ids: tuple[int, ...]
     engine: Engine
+    settings: SearchSettings
     usage: Usage
+    node_usage: dict[int, Usage]
 
     def sample(self, requests: Sequence[SampleRequest]) -> Awaitable[list[SampleResult]]: ...
 
     def score(self, requests: Sequence[ScoreRequest]) -> Awaitable[list[ScoreResult]]: ...
 
+    def choose(self, requests: Sequence[ChoiceRequest]) -> Awaitable[list[ChoiceResult]]: ...
+
     def verify(self, solution: str) -> Verdict: ...
+
+    def final_answer(self, solution: str) -> str:
+        """What the solution has in common with others that give the same answer."""
+        ...
+
+    def exhausted(self) -> SearchEnd | None:
+        """The limit of the settings that is spent, if one is."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
 class Node:
-    """One step (or one whole solution) in a tree. `value_sum / visit_count` is Q, in [0, 1]."""
+    """One step (or one whole solution) in a tree. `value_sum / visit_count` is its mean value, in
+    [0, 1]. A node that is not among its parent's `children` hangs beside the tree (a rollout's or a
+    lookahead's steps): it may be the answer, but no search walks into it."""
 
     id: int
     parent: int
@@ -99,8 +159,11 @@ class Node:
     prior: float = 1.0
     proposals: int = 0  # how often the policy proposed this step from its parent
     logprob: float = 0.0  # of this step after its parent, nats, at temperature 1
+    entropy: float = 0.0  # of its tokens' distributions, nats, summed, at temperature 1
     visit_count: int = 0
     value_sum: float = 0.0
+    value_max: float = 0.0  # the largest value backed up through it
+    simulations: int = 0  # that walked through it, its own expansions among them
     score: float | None = None  # the process reward at this step's end
     terminal: StopReason | None = None
     verdict: Verdict | None = None
@@ -108,6 +171,8 @@ class Node:
     expansions: int = 0  # how often proposals were sampled from here
     settled: bool = False  # nothing below can change any more: no visit is wasted on it
     virtual_loss: int = 0
+    revises: int = -1  # the earlier attempt that this one was made from
+    usage: Usage = field(default_factory=Usage)  # of all requests made for this node
 
     @property
     def expanded(self) -> bool:
@@ -132,6 +197,30 @@ class SearchResult:
     nodes: tuple[Node, ...]
     snapshots: tuple[Snapshot, ...]
     usage: Usage
+    end: SearchEnd = SearchEnd.COMPLETE
+
+    @property
+    def terminals(self) -> Counter[str]:
+        """How many paths ended in which way (`StopReason`): truncations and scores that were no
+        numbers are counted here, never taken for wrong answers."""
+        return Counter(node.terminal.value for node in self.nodes if node.terminal)
+
+    def at(self, budget: int) -> Snapshot:
+        """The answer at `budget`: none, at no cost, where the search never started.
+
+        Raises ValueError for a budget the search did not answer at.
+        """
+        for snapshot in self.snapshots:
+            if snapshot.budget == budget:
+                return snapshot
+        if self.end in (SearchEnd.EMPTY_PROMPT, SearchEnd.LONG_PROMPT):
+            return Snapshot(
+                budget=budget, answer=None, answer_node=None, truncated=True, usage=Usage()
+            )
+        raise ValueError(
+            f"problem {self.problem.id}: no answer at budget {budget}; there are answers at "
+            f"{[snapshot.budget for snapshot in self.snapshots]}"
+        )
 
 
 Strategy = Callable[[Session], Awaitable[SearchResult]]
@@ -160,6 +249,27 @@ def solution_logprob(nodes: Sequence[Node], node: int) -> float:
     return math.fsum(nodes[step].logprob for step in path_to(nodes, node))
 
 
+def finish(
+    session: Session,
+    strategy: str,
+    nodes: Sequence[Node],
+    snapshots: Sequence[Snapshot],
+    end: SearchEnd,
+) -> SearchResult:
+    """The result of a search, each node with what was spent for it; the nodes' usages add up to
+    the result's."""
+    for node, usage in session.node_usage.items():
+        nodes[node].usage = usage
+    return SearchResult(
+        problem=session.problem,
+        strategy=strategy,
+        nodes=tuple(nodes),
+        snapshots=tuple(snapshots),
+        usage=session.usage,
+        end=end,
+    )
+
+
 def answer_value(score: float, logprob: float, likelihood_weight: float) -> float:
     """log score + likelihood_weight x log pi(solution | prompt): the answer maximises it.
 
@@ -171,11 +281,13 @@ def answer_value(score: float, logprob: float, likelihood_weight: float) -> floa
     return math.log(max(score, 1e-12)) + likelihood_weight * logprob
 
 
-def step_end_positions(prompt_length: int, nodes: Sequence[Node], node: int) -> tuple[int, ...]:
-    """Position of the last token of every step on the path, counted from the prompt's start."""
-    ends: list[int] = []
-    position = prompt_length - 1
+def step_end_positions(session: Session, nodes: Sequence[Node], node: int) -> list[tuple[int, ...]]:
+    """For each node on the path, the positions of its steps' last tokens, counted from the prompt's
+    start. A node is one step, or a whole solution with several."""
+    ends: list[tuple[int, ...]] = []
+    position = len(session.prompt_ids)
     for step in path_to(nodes, node):
-        position += len(nodes[step].token_ids)
-        ends.append(position)
-    return tuple(ends)
+        ids = nodes[step].token_ids
+        ends.append(tuple(position + end for end in session.engine.step_ends(ids)))
+        position += len(ids)
+    return ends

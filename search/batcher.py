@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,28 +20,34 @@ from pathlib import Path
 from typing import Any, cast
 
 from data.types import ModelUsage, Problem, Sample, StopReason, Usage, Verdict
+from rewards.final_answers import whole_text
 from search.base import (
+    ChoiceRequest,
+    ChoiceResult,
     Engine,
+    Node,
     SampleRequest,
     SampleResult,
     Scorer,
     ScoreRequest,
     ScoreResult,
+    SearchEnd,
     SearchResult,
     Session,
     Strategy,
 )
+from search.settings import SearchSettings
 
-Requests = Sequence[SampleRequest] | Sequence[ScoreRequest]
-Results = list[SampleResult] | list[ScoreResult]
+Results = list[SampleResult] | list[ScoreResult] | list[ChoiceResult]
 Verify = Callable[[Problem, str], Verdict]
+FinalAnswer = Callable[[Problem, str], str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Call:
     """What a coroutine waits for. Awaiting it hands it to the batcher and gets the results."""
 
-    kind: str  # "sample" or "score"
+    kind: str  # "sample", "score" or "choose"
     requests: tuple[Any, ...]
 
     def __await__(self) -> Generator[_Call, Any, Any]:
@@ -51,31 +58,83 @@ class ProblemSession:
     """Implements `search.base.Session`."""
 
     def __init__(
-        self, problem: Problem, engine: Engine, verify: Verify, *, has_reward_model: bool
+        self,
+        problem: Problem,
+        engine: Engine,
+        verify: Verify,
+        settings: SearchSettings,
+        final_answer: FinalAnswer,
+        *,
+        has_reward_model: bool,
     ) -> None:
         self.problem = problem
         self.engine = engine
+        self.settings = settings
         self.prompt_ids = engine.encode(problem.prompt)
         self.usage = Usage()
+        self.node_usage: dict[int, Usage] = {}
         self._verify = verify
+        self._final_answer = final_answer
         self._has_reward_model = has_reward_model
+        self._started = time.monotonic()
 
     async def sample(self, requests: Sequence[SampleRequest]) -> list[SampleResult]:
         results: list[SampleResult] = await _Call(kind="sample", requests=tuple(requests))
-        for result in results:
-            self.usage += Usage(policy=result.usage)
+        for request, result in zip(requests, results, strict=True):
+            self._spend(request.node, Usage(policy=result.usage))
         return results
 
     async def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreResult]:
         if not self._has_reward_model:
             raise ValueError("this search asks for process rewards, but no reward model was given")
         results: list[ScoreResult] = await _Call(kind="score", requests=tuple(requests))
-        for result in results:
-            self.usage += Usage(reward=result.usage)
+        for request, result in zip(requests, results, strict=True):
+            self._spend(request.node, Usage(reward=result.usage))
+        return results
+
+    async def choose(self, requests: Sequence[ChoiceRequest]) -> list[ChoiceResult]:
+        results: list[ChoiceResult] = await _Call(kind="choose", requests=tuple(requests))
+        for request, result in zip(requests, results, strict=True):
+            self._spend(request.node, Usage(policy=result.usage))
         return results
 
     def verify(self, solution: str) -> Verdict:
         return self._verify(self.problem, solution)
+
+    def final_answer(self, solution: str) -> str:
+        return self._final_answer(self.problem, solution)
+
+    def exhausted(self) -> SearchEnd | None:
+        settings = self.settings
+        if 0 < settings.max_generated_tokens <= self.usage.policy.generated_tokens:
+            return SearchEnd.TOKENS
+        if 0 < settings.max_flops <= self.usage.flops:
+            return SearchEnd.FLOPS
+        if 0 < settings.max_seconds <= time.monotonic() - self._started:
+            return SearchEnd.DEADLINE
+        return None
+
+    def refusal(self) -> SearchResult | None:
+        """The result of a problem that no search can begin: its prompt has fewer than the 2 tokens
+        an engine needs, or fills the context."""
+        if len(self.prompt_ids) < 2:
+            end = SearchEnd.EMPTY_PROMPT
+        elif len(self.prompt_ids) >= self.engine.context_length:
+            end = SearchEnd.LONG_PROMPT
+        else:
+            return None
+        return SearchResult(
+            problem=self.problem,
+            strategy="",
+            nodes=(Node(id=0, parent=-1, token_ids=(), text=""),),
+            snapshots=(),
+            usage=Usage(),
+            end=end,
+        )
+
+    def _spend(self, node: int, usage: Usage) -> None:
+        self.usage += usage
+        self.node_usage[node] = self.node_usage.get(node, Usage()) + usage
 
 
 class Journal:
@@ -123,15 +182,18 @@ def read_whole_lines(path: Path) -> list[str]:
     return content[:whole].decode("utf-8").splitlines()
 
 
-def _result_from_json(row: dict[str, Any]) -> SampleResult | ScoreResult:
+def _result_from_json(row: dict[str, Any]) -> SampleResult | ScoreResult | ChoiceResult:
     usage = ModelUsage(**row["usage"])
     if "scores" in row:
         return ScoreResult(scores=tuple(row["scores"]), usage=usage)
+    if "probabilities" in row:
+        return ChoiceResult(probabilities=tuple(row["probabilities"]), usage=usage)
     return SampleResult(
         samples=tuple(
             Sample(
                 token_ids=tuple(sample["token_ids"]),
                 step_logprobs=tuple(sample["step_logprobs"]),
+                step_entropies=tuple(sample["step_entropies"]),
                 stop_reason=StopReason(sample["stop_reason"]),
             )
             for sample in row["samples"]
@@ -156,11 +218,14 @@ def run_searches(
     engine: Engine,
     scorer: Scorer | None,
     verify: Verify,
+    settings: SearchSettings | None = None,
+    final_answer: FinalAnswer = whole_text,
     max_concurrent: int = 256,
     journal: Journal | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> Iterator[SearchResult]:
-    """Yield each problem's result as it finishes. `strategy` is started once per problem.
+    """Yield each problem's result as it finishes. `strategy` is started once per problem; a problem
+    whose prompt allows no search gets a result that says so (`SearchEnd`).
 
     At most `max_concurrent` problems run at once; one that finishes makes room for the next.
     `on_batch` is told after every batch how many problems are finished and how many run.
@@ -171,7 +236,18 @@ def run_searches(
     while queue or running:
         while queue and len(running) < max_concurrent:
             order, problem = queue.popleft()
-            session = ProblemSession(problem, engine, verify, has_reward_model=scorer is not None)
+            session = ProblemSession(
+                problem,
+                engine,
+                verify,
+                settings or SearchSettings(),
+                final_answer,
+                has_reward_model=scorer is not None,
+            )
+            refusal = session.refusal()
+            if refusal is not None:
+                yield refusal
+                continue
             coroutine = cast(
                 "Coroutine[_Call, Any, SearchResult]", strategy(cast("Session", session))
             )
@@ -224,7 +300,7 @@ def _advance(
 
 def _answer(running: Sequence[_Running], engine: Engine, scorer: Scorer | None) -> list[Results]:
     answers: dict[int, Results] = {}
-    for kind in ("sample", "score"):
+    for kind in ("sample", "score", "choose"):
         searches = [
             search
             for search in sorted(running, key=lambda search: search.order)
@@ -239,6 +315,8 @@ def _answer(running: Sequence[_Running], engine: Engine, scorer: Scorer | None) 
         ]
         if kind == "sample":
             flat: list[Any] = list(engine.sample_batch(items))
+        elif kind == "choose":
+            flat = list(engine.choice_batch(items))
         else:
             assert scorer is not None
             flat = list(scorer.score_batch(items))

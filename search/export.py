@@ -1,23 +1,61 @@
-"""Verified trajectories out of finished searches: rows for the next policy."""
+"""Finished searches as training data: rows that TRL's trainers and ours read.
+
+Every row names its problem. Token ids are those that were generated, never re-encoded.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from data.types import Problem, StopReason, Verdict
-from search.base import SearchResult, solution_ids, solution_text
+from data.types import Problem, StepLabels, StopReason, Verdict
+from search.base import Node, SearchResult, path_to, solution_ids, solution_text
+
+Verify = Callable[[Problem, str], Verdict]
 
 
-def verified_solutions(
-    result: SearchResult, verify: Callable[[Problem, str], Verdict]
-) -> tuple[list[tuple[int, ...]], float]:
+@dataclass(frozen=True, kw_only=True)
+class WeightedRow:
+    """A completion and its `weight` in the loss: the rows of one problem sum to at most 1."""
+
+    problem_id: str
+    prompt: str
+    completion: str
+    completion_ids: tuple[int, ...]
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceRow:
+    """Two steps after the same `prompt` (problem and steps so far), the first one better:
+    TRL's preference columns, and the tree's evidence."""
+
+    problem_id: str
+    prompt: str
+    chosen: str
+    rejected: str
+    chosen_value: float
+    rejected_value: float
+    chosen_visits: int
+    rejected_visits: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateRow:
+    """A problem with the share of correct ones among its tree's distinct finished solutions."""
+
+    problem: Problem
+    solve_rate: float
+    solutions: int
+
+
+def verified_solutions(result: SearchResult, verify: Verify) -> tuple[list[tuple[int, ...]], float]:
     """Distinct correct finished solutions (token ids, best scored first) and the share of correct
     ones among the distinct finished solutions (the problem's solve rate in this tree)."""
-    finished = [node for node in result.nodes if node.terminal is StopReason.END_OF_SOLUTION]
     seen: dict[str, tuple[int, ...]] = {}
     correct: list[tuple[float, int, tuple[int, ...]]] = []
-    for node in finished:
+    for node in _finished(result):
         text = solution_text(result.nodes, node.id)
         if text in seen:
             continue
@@ -35,3 +73,122 @@ def balance_by_difficulty(
     one. Without it, problems that every attempt solves crowd out those the policy must learn."""
     keep = max(1, math.ceil((1 - solve_rate) * max_per_problem))
     return list(solutions[:keep])
+
+
+def best_paths(results: Iterable[SearchResult], verify: Verify) -> Iterator[WeightedRow]:
+    """Each problem's best scored correct solution, where it has one."""
+    for result in results:
+        correct = [
+            node
+            for node in _finished(result)
+            if verify(result.problem, solution_text(result.nodes, node.id)).correct
+        ]
+        if correct:
+            best = max(correct, key=lambda node: node.score or 0.0)
+            yield _row(result, best, 1.0)
+
+
+def visit_weighted_paths(results: Iterable[SearchResult]) -> Iterator[WeightedRow]:
+    """Every finished solution of a tree, weighted by the product of its steps' shares of their
+    siblings' visits: the distribution that AlphaZero trains its policy on, over whole paths
+    (1712.01815). What ends unfinished keeps its share, so a problem's weights may sum to less
+    than 1."""
+    for result in results:
+        nodes = result.nodes
+        for node in _finished(result):
+            weight = 1.0
+            for step in path_to(nodes, node.id):
+                siblings = nodes[nodes[step].parent].children
+                total = sum(nodes[sibling].visit_count for sibling in siblings)
+                inside = step in siblings and total > 0
+                weight *= nodes[step].visit_count / total if inside else 0.0
+            if weight > 0:
+                yield _row(result, node, weight)
+
+
+def step_preferences(
+    results: Iterable[SearchResult], *, min_gap: float, min_visits: int
+) -> Iterator[PreferenceRow]:
+    """Of each node, its best and its worst child, when both have at least `min_visits` visits and
+    their mean values are at least `min_gap` apart (step-level preferences, 2405.00451)."""
+    for result in results:
+        nodes = result.nodes
+        for parent in nodes:
+            children = [
+                nodes[child] for child in parent.children if nodes[child].visit_count >= min_visits
+            ]
+            if len(children) < 2:
+                continue
+            best, worst = max(children, key=_value), min(children, key=_value)
+            if _value(best) - _value(worst) < min_gap:
+                continue
+            yield PreferenceRow(
+                problem_id=result.problem.id,
+                prompt=result.problem.prompt + solution_text(nodes, parent.id),
+                chosen=best.text,
+                rejected=worst.text,
+                chosen_value=_value(best),
+                rejected_value=_value(worst),
+                chosen_visits=best.visit_count,
+                rejected_visits=worst.visit_count,
+            )
+
+
+def step_value_labels(
+    results: Iterable[SearchResult], prompt_ids: Callable[[str], tuple[int, ...]], min_visits: int
+) -> Iterator[StepLabels]:
+    """Every path from the root to a leaf, or to its last step with `min_visits` visits, each step
+    labelled with its mean value and visit count (ReST-MCTS*, 2406.03816). The standard error takes
+    visits for independent, which those of a tree are not quite: sqrt(q(1 - q) / n) under Laplace's
+    rule."""
+    for result in results:
+        nodes = result.nodes
+        in_tree = {child for node in nodes for child in node.children}
+        known = {n.id for n in nodes if n.id in in_tree and n.visit_count >= min_visits}
+        ends = [id for id in known if not any(child in known for child in nodes[id].children)]
+        for end in sorted(ends):
+            path = [nodes[step] for step in path_to(nodes, end)]
+            shares = [(n.value_sum + 1) / (n.visit_count + 2) for n in path]
+            yield StepLabels(
+                problem_id=result.problem.id,
+                prompt=result.problem.prompt,
+                prompt_ids=prompt_ids(result.problem.prompt),
+                completions=tuple(n.text for n in path),
+                completion_ids=tuple(n.token_ids for n in path),
+                labels=tuple(_value(n) for n in path),
+                counts=tuple(n.visit_count for n in path),
+                standard_errors=tuple(
+                    math.sqrt(p * (1 - p) / n.visit_count)
+                    for p, n in zip(shares, path, strict=True)
+                ),
+            )
+
+
+def by_solve_rate(
+    results: Iterable[SearchResult], verify: Verify, *, low: float, high: float
+) -> Iterator[RateRow]:
+    """Problems whose solve rate lies in [low, high]: neither hopeless nor done, for reinforcement
+    learning."""
+    for result in results:
+        _, rate = verified_solutions(result, verify)
+        if low <= rate <= high:
+            finished = {solution_text(result.nodes, node.id) for node in _finished(result)}
+            yield RateRow(problem=result.problem, solve_rate=rate, solutions=len(finished))
+
+
+def _finished(result: SearchResult) -> list[Node]:
+    return [node for node in result.nodes if node.terminal is StopReason.END_OF_SOLUTION]
+
+
+def _value(node: Node) -> float:
+    return node.value_sum / node.visit_count
+
+
+def _row(result: SearchResult, node: Node, weight: float) -> WeightedRow:
+    return WeightedRow(
+        problem_id=result.problem.id,
+        prompt=result.problem.prompt,
+        completion=solution_text(result.nodes, node.id),
+        completion_ids=solution_ids(result.nodes, node.id),
+        weight=weight,
+    )

@@ -25,6 +25,12 @@ def row_key(seed: int, problem_id: str, node: int, index: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
 
+def uniform(seed: int, problem_id: str, node: int, index: int) -> float:
+    """A number in (0, 1) for a strategy's own dice: a function of its arguments alone."""
+    key = row_key(seed, f"dice:{problem_id}", node, index)
+    return ((key & (2**53 - 1)) + 0.5) * 2.0**-53
+
+
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 

@@ -1,142 +1,133 @@
-"""Greedy decoding and N free samples of whole solutions, scored or not: best-of-N's raw material.
+"""Greedy decoding and N free samples of whole solutions: best-of-N and votes.
 
-A tree of depth one: the root and one node a solution. The answers at smaller N are read from
-nested subsets of the same samples (`choose`), so one run serves every budget.
+Granularity: solution. A tree of depth one: the root and one node a solution. The answers at smaller
+N are read from nested subsets of the same samples, so one run serves every budget.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data.types import StopReason, Usage
-from rewards.aggregate import AGGREGATES
+from search.answers import choose_for
 from search.base import (
     Node,
     SampleRequest,
-    ScoreRequest,
+    SearchEnd,
     SearchResult,
     Session,
     Snapshot,
-    answer_value,
-    solution_ids,
+    finish,
+    solution_text,
 )
-
-SELECTIONS = ("score", "majority", "first")
+from search.growth import new_tree
+from search.guidance import judge
+from search.settings import check_budgets
 
 
 @dataclass(frozen=True, kw_only=True)
 class SolutionsConfig:
-    """Granularity: solution. `budgets` are values of N, ascending; the largest is sampled.
-
-    `select`: "score" takes the best process reward (aggregated by `aggregate`), "majority" the
-    most frequent solution text, "first" the first sample (plain sampling, or greedy at
-    temperature 0). `likelihood_weight` is that of `search.base.answer_value`, for "score".
-    """
+    """`budgets` are values of N, ascending; the largest is sampled. `round_size` samples are drawn
+    at a time (0: all at once): between rounds the search stops when a limit is spent, or when no
+    sample that is left could change a majority."""
 
     budgets: tuple[int, ...] = (1,)
-    temperature: float = 1.0
-    select: str = "first"
-    aggregate: str = "last"
-    likelihood_weight: float = 0.0
-    max_new_tokens: int = 64
+    round_size: int = 0
 
     def __post_init__(self) -> None:
-        if self.select not in SELECTIONS:
-            raise ValueError(f"select is {self.select!r}; allowed: {', '.join(SELECTIONS)}")
-        if self.aggregate not in AGGREGATES:
-            raise ValueError(f"aggregate is {self.aggregate!r}; allowed: {', '.join(AGGREGATES)}")
-        if not self.budgets or list(self.budgets) != sorted(set(self.budgets)):
-            raise ValueError(f"budgets is {self.budgets}; it must be ascending and not empty")
+        check_budgets(self.budgets, nested=True)
+        if self.round_size < 0:
+            raise ValueError(f"round_size is {self.round_size}; it must not be negative")
 
 
 async def search_solutions(session: Session, config: SolutionsConfig) -> SearchResult:
-    """Sample max(budgets) solutions and choose one for every budget. Equal solutions are scored
+    """Sample max(budgets) solutions and choose one for every budget. Equal solutions are judged
     once, when the first of them is seen."""
-    engine = session.engine
-    [sampled] = await session.sample(
+    settings, most = session.settings, config.budgets[-1]
+    nodes = new_tree()
+    first: dict[tuple[int, ...], int] = {}  # the first node with these token ids
+    end: SearchEnd | None = None
+    while len(nodes) <= most and end is None:
+        done = len(nodes) - 1
+        fresh = await _sample(session, nodes, min(config.round_size or most, most - done))
+        if settings.needs_scores:
+            distinct = [id for id in fresh if first.setdefault(nodes[id].token_ids, id) == id]
+            await judge(session, nodes, distinct)
+            for id in fresh:
+                known = nodes[first[nodes[id].token_ids]]
+                nodes[id].score, nodes[id].terminal = known.score, known.terminal
+        if len(nodes) <= most:
+            end = session.exhausted()
+            if end is None and settings.answer == "majority":
+                end = _settled(session, nodes, most - len(nodes) + 1)
+    lengths = [len(node.token_ids) for node in nodes[1:]]
+    snapshots: list[Snapshot] = []
+    for budget in config.budgets:
+        taken = nodes[1 : budget + 1]
+        answer = choose_for(session, nodes, [node.id for node in taken])
+        judged = (session.node_usage.get(node.id, Usage()) for node in taken)
+        sampled = _sampling_usage(session, lengths[:budget], config.round_size or most)
+        snapshots.append(
+            Snapshot(
+                budget=budget,
+                answer=nodes[answer].text,
+                answer_node=answer,
+                truncated=nodes[answer].terminal is not StopReason.END_OF_SOLUTION,
+                usage=sum(judged, sampled),
+            )
+        )
+    return finish(session, "solutions", nodes, snapshots, end or SearchEnd.COMPLETE)
+
+
+async def _sample(session: Session, nodes: list[Node], n: int) -> list[int]:
+    """Add `n` more solutions; their ids."""
+    settings = session.settings
+    [result] = await session.sample(
         [
             SampleRequest(
                 node=0,
                 prefix=session.prompt_ids,
-                n=config.budgets[-1],
+                n=n,
+                first_index=len(nodes) - 1,
                 stop_at_step=False,
-                max_new_tokens=config.max_new_tokens,
-                temperature=config.temperature,
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
             )
         ]
     )
-    nodes = [Node(id=0, parent=-1, token_ids=(), text="")]
-    for sample in sampled.samples:
-        node = Node(
-            id=len(nodes),
-            parent=0,
-            token_ids=sample.token_ids,
-            text=engine.decode(sample.token_ids),
-            logprob=sample.logprob,
-            terminal=sample.stop_reason,
-        )
-        nodes.append(node)
-        nodes[0].children.append(node.id)
-    lengths = [len(node.token_ids) for node in nodes[1:]]
-    reward_usage = [Usage() for _ in lengths]
-    if config.select == "score":
-        first = {node.token_ids: node.id for node in reversed(nodes[1:])}
-        distinct = [node for node in nodes[1:] if first[node.token_ids] == node.id]
-        scored = await session.score(
-            [
-                ScoreRequest(
-                    node=node.id,
-                    sequence=session.prompt_ids + node.token_ids,
-                    step_ends=tuple(
-                        len(session.prompt_ids) + end for end in engine.step_ends(node.token_ids)
-                    ),
-                )
-                for node in distinct
-            ]
-        )
-        aggregate = AGGREGATES[config.aggregate]
-        for node, result in zip(distinct, scored, strict=True):
-            node.score = aggregate(result.scores)
-            reward_usage[node.id - 1] = Usage(reward=result.usage)
-        for node in nodes[1:]:
-            node.score = nodes[first[node.token_ids]].score
-    snapshots: list[Snapshot] = []
-    for budget in config.budgets:
-        answer = nodes[choose(nodes[1 : budget + 1], config.select, config.likelihood_weight)]
-        snapshots.append(
-            Snapshot(
-                budget=budget,
-                answer=engine.decode(solution_ids(nodes, answer.id)),
-                answer_node=answer.id,
-                truncated=answer.terminal is StopReason.LENGTH,
-                usage=sum(
-                    reward_usage[:budget],
-                    Usage(policy=engine.sample_usage(len(session.prompt_ids), lengths[:budget])),
-                ),
+    for sample in result.samples:
+        nodes.append(
+            Node(
+                id=len(nodes),
+                parent=0,
+                token_ids=sample.token_ids,
+                text=session.engine.decode(sample.token_ids),
+                proposals=1,
+                logprob=sample.logprob,
+                entropy=sum(sample.step_entropies),
+                terminal=sample.stop_reason,
             )
         )
-    return SearchResult(
-        problem=session.problem,
-        strategy="solutions",
-        nodes=tuple(nodes),
-        snapshots=tuple(snapshots),
-        usage=session.usage,
+        nodes[0].children.append(nodes[-1].id)
+    return [node.id for node in nodes[-n:]]
+
+
+def _sampling_usage(session: Session, lengths: list[int], round_size: int) -> Usage:
+    """What samples of these lengths cost: every round runs the prompt again."""
+    rounds = [lengths[i : i + round_size] for i in range(0, len(lengths), round_size)]
+    prompt = len(session.prompt_ids)
+    return sum(
+        (Usage(policy=session.engine.sample_usage(prompt, lengths)) for lengths in rounds), Usage()
     )
 
 
-def choose(nodes: Sequence[Node], select: str, likelihood_weight: float = 0.0) -> int:
-    """The chosen node's id. Truncated solutions lose to finished ones; the earlier sample wins
-    a tie, so nested subsets agree."""
-    finished = [node for node in nodes if node.terminal is StopReason.END_OF_SOLUTION]
-    candidates = finished or list(nodes)
-    if select == "score":
-        return max(
-            candidates,
-            key=lambda node: answer_value(node.score or 0.0, node.logprob, likelihood_weight),
-        ).id
-    if select == "majority":
-        votes = Counter(node.text for node in candidates)
-        return max(candidates, key=lambda node: votes[node.text]).id
-    return nodes[0].id
+def _settled(session: Session, nodes: list[Node], left: int) -> SearchEnd | None:
+    """A majority that `left` more votes cannot overturn."""
+    votes = Counter(
+        session.final_answer(solution_text(nodes, node.id))
+        for node in nodes[1:]
+        if node.terminal is StopReason.END_OF_SOLUTION
+    )
+    ranked = [count for _, count in votes.most_common(2)] + [0, 0]
+    return SearchEnd.SETTLED if ranked[0] - ranked[1] > left else None

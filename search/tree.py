@@ -9,31 +9,37 @@ from pathlib import Path
 from typing import Any
 
 from data.types import ModelUsage, Outcome, Problem, StopReason, Usage, Verdict
-from search.base import Node, SearchResult, Snapshot
+from search.base import Node, SearchEnd, SearchResult, Snapshot
 from search.batcher import read_whole_lines
 
 FORMAT = "thinktree-tree"
-VERSION = 1
+VERSION = 2
 
 
 def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
     """A row that `result_from_json` reads back: the fields of `SearchResult`, `Node` and
-    `Snapshot`; `value` is a node's Q, `answer` the node of the last snapshot's answer."""
+    `Snapshot`; `value` is a node's mean value, `reward` the verifier's word as a number where it
+    was asked, `answer` the node of the last snapshot's answer."""
     last = result.snapshots[-1] if result.snapshots else None
+    in_tree = {child for node in result.nodes for child in node.children}
     return {
         "format": FORMAT,
         "version": VERSION,
         "problem": dataclasses.asdict(result.problem),
         "strategy": result.strategy,
         "policy": policy,
-        "nodes": [_node_to_json(node) for node in result.nodes],
+        "end": result.end.value,
+        "nodes": [
+            _node_to_json(node, node.parent >= 0 and node.id not in in_tree)
+            for node in result.nodes
+        ],
         "answer": last.answer_node if last else None,
         "snapshots": [dataclasses.asdict(snapshot) for snapshot in result.snapshots],
         "usage": dataclasses.asdict(result.usage),
     }
 
 
-def _node_to_json(node: Node) -> dict[str, Any]:
+def _node_to_json(node: Node, beside: bool) -> dict[str, Any]:
     return {
         "id": node.id,
         "parent": node.parent,
@@ -41,14 +47,30 @@ def _node_to_json(node: Node) -> dict[str, Any]:
         "text": node.text,
         "prior": node.prior,
         "logprob": node.logprob,
+        "entropy": node.entropy,
         "visit_count": node.visit_count,
         "value": node.value_sum / node.visit_count if node.visit_count else node.score or 0.0,
         "value_sum": node.value_sum,
+        "value_max": node.value_max,
+        "simulations": node.simulations,
         "score": node.score,
         "terminal": node.terminal.value if node.terminal else None,
         "verdict": node.verdict.outcome.value if node.verdict else None,
+        "reward": float(node.verdict.correct) if node.verdict else None,
+        "beside": beside,
+        "revises": node.revises,
         "proposals": node.proposals,
         "expansions": node.expansions,
+        "usage": _spent(node.usage),
+    }
+
+
+def _spent(usage: Usage) -> dict[str, Any]:
+    """Only what is not 0: most nodes cost nothing of their own."""
+    return {
+        model: {key: value for key, value in counts.items() if value}
+        for model, counts in dataclasses.asdict(usage).items()
+        if any(counts.values())
     }
 
 
@@ -68,16 +90,21 @@ def result_from_json(row: dict[str, Any]) -> SearchResult:
             text=item["text"],
             prior=item["prior"],
             logprob=item["logprob"],
+            entropy=item["entropy"],
             visit_count=item["visit_count"],
             value_sum=item["value_sum"],
+            value_max=item["value_max"],
+            simulations=item["simulations"],
             score=item["score"],
             terminal=StopReason(item["terminal"]) if item["terminal"] else None,
             verdict=Verdict(outcome=Outcome(item["verdict"])) if item["verdict"] else None,
             proposals=item["proposals"],
             expansions=item["expansions"],
+            revises=item["revises"],
+            usage=usage_from_json(item["usage"]),
         )
         nodes.append(node)
-        if node.parent >= 0:
+        if node.parent >= 0 and not item["beside"]:
             nodes[node.parent].children.append(node.id)
     problem: dict[str, Any] = row["problem"] | {"numbers": tuple(row["problem"]["numbers"])}
     return SearchResult(
@@ -86,6 +113,7 @@ def result_from_json(row: dict[str, Any]) -> SearchResult:
         nodes=tuple(nodes),
         snapshots=tuple(_snapshot_from_json(snapshot) for snapshot in row["snapshots"]),
         usage=usage_from_json(row["usage"]),
+        end=SearchEnd(row["end"]),
     )
 
 
@@ -95,7 +123,9 @@ def _snapshot_from_json(row: dict[str, Any]) -> Snapshot:
 
 
 def usage_from_json(row: dict[str, Any]) -> Usage:
-    return Usage(policy=ModelUsage(**row["policy"]), reward=ModelUsage(**row["reward"]))
+    return Usage(
+        policy=ModelUsage(**row.get("policy", {})), reward=ModelUsage(**row.get("reward", {}))
+    )
 
 
 def read_trees(path: Path) -> list[SearchResult]:

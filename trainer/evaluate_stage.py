@@ -12,6 +12,7 @@ from data.problems import read_problems
 from data.types import Problem, Usage
 from search.mcts import MCTSConfig
 from search.probe import ProbeConfig
+from search.settings import SearchSettings
 from search.solutions import SolutionsConfig
 from trainer.evaluation import (
     WEIGHTED,
@@ -37,7 +38,8 @@ NO_LIMIT = 1_000_000  # solutions: data making is measured at a fixed number of 
 class EvaluateConfig:
     """`policies` are folders, the first policy first and the final one last; all of them are
     measured greedily, the first and the last in full. `best_of_n` are values of N, ascending; the
-    tree search's settings are an `MCTSConfig` of their own, whose budgets are simulations.
+    tree search has a `MCTSConfig` of its own, whose budgets are simulations, and shares the
+    `SearchSettings` with best of N.
     The unguided control, which has no reward model to pay for, gets `control_factor` times the
     search's largest budget, to spend about the same FLOPs. Results over
     `tree_max_value` are no part of a problem's tree when the share seen of it is worked out."""
@@ -59,14 +61,16 @@ class EvaluateConfig:
     making_simulations: int = 16
 
 
-def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig, mcts: MCTSConfig) -> None:
-    """Raises ValueError for a tree search that would see the verifier or be its own control."""
+def run_evaluate(
+    runtime: RuntimeConfig, config: EvaluateConfig, settings: SearchSettings, mcts: MCTSConfig
+) -> None:
+    """Raises ValueError for a search that would see the verifier or be its own control."""
     from accelerate import Accelerator
 
-    if mcts.use_verifier or mcts.control:
+    if mcts.use_verifier or settings.guidance in ("oracle", "random"):
         raise ValueError(
-            "use_verifier and control must be false: at test time the search is guided by the "
-            "reward model alone, and the control is run beside it"
+            "use_verifier must be false and guidance neither oracle nor random: at test time a "
+            "search does not see the truth, and the control is run beside it"
         )
     names = [Path(policy).name for policy in dict.fromkeys(config.policies)]
     if len(set(names)) < len(names):
@@ -80,7 +84,7 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig, mcts: MCTSConfi
         )
     inputs: dict[str, str | None] = {Path(p).name: p for p in config.policies}
     inputs |= {"reward_model": config.reward_model, "data": config.data}
-    with run_stage("evaluate", runtime, [config, mcts], inputs) as record:
+    with run_stage("evaluate", runtime, [config, settings, mcts], inputs) as record:
         accelerator = Accelerator()
         folder = Path(runtime.output_dir)
         problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
@@ -98,7 +102,7 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig, mcts: MCTSConfi
                 accelerator=accelerator,
             )
             row, greedy[name] = evaluate_greedy(
-                workbench, name, problems[: config.greedy_problems], folder, mcts.max_new_tokens
+                workbench, name, problems[: config.greedy_problems], folder, settings.max_new_tokens
             )
             rows.append(row)
             if policy in (config.policies[0], config.policies[-1]):
@@ -108,13 +112,21 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig, mcts: MCTSConfi
                         name,
                         problems[: config.greedy_problems],
                         folder,
-                        mcts.max_new_tokens,
+                        settings.max_new_tokens,
                     )
                 )
                 searched = problems[: config.search_problems]
                 final = policy == config.policies[-1]
                 new_rows, new_comparisons = _search_rows(
-                    workbench, name, searched, config, mcts, folder, greedy[name], final=final
+                    workbench,
+                    name,
+                    searched,
+                    config,
+                    settings,
+                    mcts,
+                    folder,
+                    greedy[name],
+                    final=final,
                 )
                 rows += new_rows
                 comparisons |= new_comparisons
@@ -124,6 +136,7 @@ def run_evaluate(runtime: RuntimeConfig, config: EvaluateConfig, mcts: MCTSConfi
                         workbench,
                         searched,
                         config,
+                        settings,
                         mcts,
                         folder,
                         runtime.seed,
@@ -149,6 +162,7 @@ def _search_rows(
     name: str,
     problems: list[Problem],
     config: EvaluateConfig,
+    settings: SearchSettings,
     mcts: MCTSConfig,
     folder: Path,
     greedy: list[bool],
@@ -160,14 +174,8 @@ def _search_rows(
     grid = equal_compute_grid(config.best_of_n)
     solutions = workbench.search(
         problems,
-        SolutionsConfig(
-            budgets=grid,
-            temperature=mcts.temperature,
-            select="score",
-            aggregate=mcts.aggregate,
-            likelihood_weight=mcts.likelihood_weight,
-            max_new_tokens=mcts.max_new_tokens,
-        ),
+        SolutionsConfig(budgets=grid),
+        replace(settings, answer="score"),
         folder=folder,
         name=f"{name}_best_of_n",
         policy_name=name,
@@ -175,6 +183,7 @@ def _search_rows(
     trees = workbench.search(
         problems,
         mcts,
+        settings,
         folder=folder,
         name=f"{name}_mcts",
         policy_name=name,
@@ -187,10 +196,11 @@ def _search_rows(
         return rows + mcts_rows, {}
     top = mcts.budgets[-1]
     more = max(top + 1, round(config.control_factor * top))
-    control_config = replace(mcts, budgets=(*mcts.budgets, more), control=True)
+    control_config = replace(mcts, budgets=(*mcts.budgets, more), priors="uniform")
     control = workbench.search(
         problems,
         control_config,
+        replace(settings, guidance="random", likelihood_weight=0.0),
         folder=folder,
         name=f"{name}_mcts_control",
         policy_name=name,
@@ -252,6 +262,7 @@ def _final_only(
     workbench: Workbench,
     problems: list[Problem],
     config: EvaluateConfig,
+    settings: SearchSettings,
     mcts: MCTSConfig,
     folder: Path,
     seed: int,
@@ -262,8 +273,9 @@ def _final_only(
         ProbeConfig(
             rollouts=config.prm_rollouts,
             prefixes=config.prm_prefixes,
-            max_new_tokens=mcts.max_new_tokens,
+            max_new_tokens=settings.max_new_tokens,
         ),
+        settings,
         folder=folder,
         name="prm_probe",
         policy_name="final",
@@ -273,11 +285,11 @@ def _final_only(
         making,
         replace(
             mcts,
-            temperature=1.0,
             budgets=(config.making_simulations,),
             use_verifier=True,
             max_solutions=NO_LIMIT,
         ),
+        replace(settings, temperature=1.0),
         folder=folder,
         name="making_mcts",
         policy_name="final",
@@ -285,10 +297,8 @@ def _final_only(
     spent = total_usage(trees)
     plain = workbench.search(
         making,
-        SolutionsConfig(
-            budgets=(_samples_for(spent, len(making), tokens_per_sample),),
-            max_new_tokens=mcts.max_new_tokens,
-        ),
+        SolutionsConfig(budgets=(_samples_for(spent, len(making), tokens_per_sample),)),
+        replace(settings, answer="first", temperature=1.0),
         folder=folder,
         name="making_sample",
         policy_name="final",

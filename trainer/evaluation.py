@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from data.tasks.countdown_tree import share_seen
 from data.types import Problem, StopReason, Usage, Verdict
+from search.answers import choose
 from search.base import Node, SearchResult, solution_text
 from search.export import verified_solutions
-from search.solutions import SolutionsConfig, choose
+from search.settings import SearchSettings
+from search.solutions import SolutionsConfig
 from trainer.searching import Workbench, correct_at
 from trainer.statistics import (
     Estimate,
@@ -24,6 +27,8 @@ from trainer.statistics import (
 )
 
 WEIGHTED = "best_of_n_weighted"
+# Rows that the same samples give: strategy -> how the answer is chosen (search/answers.py)
+READ_FROM_SAMPLES = {"best_of_n": "score", "majority": "majority", "pass_at_n": "oracle"}
 TREE_SHARES = {"countdown": share_seen}
 
 
@@ -98,7 +103,7 @@ def accuracy_row(
     budget: int,
 ) -> AccuracyRow:
     """Measure the answers a strategy gave at `budget`."""
-    snapshots = [next(s for s in r.snapshots if s.budget == budget) for r in results]
+    snapshots = [r.at(budget) for r in results]
     verdicts = [
         workbench.verifier.verify(r.problem, s.answer or "")
         for r, s in zip(results, snapshots, strict=True)
@@ -169,7 +174,8 @@ def evaluate_greedy(
 ) -> tuple[AccuracyRow, list[bool]]:
     results = workbench.search(
         problems,
-        SolutionsConfig(temperature=0.0, max_new_tokens=max_new_tokens),
+        SolutionsConfig(),
+        SearchSettings(answer="first", temperature=0.0, max_new_tokens=max_new_tokens),
         folder=folder,
         name=f"{policy}_greedy",
         policy_name=policy,
@@ -190,7 +196,8 @@ def evaluate_sampled(
 ) -> AccuracyRow:
     results = workbench.search(
         problems,
-        SolutionsConfig(max_new_tokens=max_new_tokens),
+        SolutionsConfig(),
+        SearchSettings(answer="first", max_new_tokens=max_new_tokens),
         folder=folder,
         name=f"{policy}_sample",
         policy_name=policy,
@@ -215,20 +222,20 @@ def best_of_n_rows(
         for r in results
     ]
     for weighted in list(rows):
-        chosen: dict[str, list[tuple[Node, Verdict]]] = {
-            "best_of_n": [],
-            "majority": [],
-            "pass_at_n": [],
-        }
+        chosen: dict[str, list[tuple[Node, Verdict]]] = {key: [] for key in READ_FROM_SAMPLES}
         for result, verdict in zip(results, verdicts, strict=True):
-            nodes = result.nodes[1 : weighted.budget + 1]
-            by_score, by_vote = choose(nodes, "score"), choose(nodes, "majority")
-            finished = (n for n in nodes if n.terminal is StopReason.END_OF_SOLUTION)
-            solved = next((n.id for n in finished if verdict[n.id].correct), by_vote)
-            for strategy, id in zip(chosen, (by_score, by_vote, solved), strict=True):
+            texts = {node.text: verdict[node.id].correct for node in result.nodes[1:]}
+            for strategy, answer in READ_FROM_SAMPLES.items():
+                id = choose(
+                    result.nodes,
+                    range(1, weighted.budget + 1),
+                    answer=answer,
+                    final_answer=partial(workbench.final_answer, result.problem),
+                    correct=texts.__getitem__,
+                )
                 chosen[strategy].append((result.nodes[id], verdict[id]))
         for strategy, answers in chosen.items():
-            cut = [node.terminal is StopReason.LENGTH for node, _ in answers]
+            cut = [node.terminal is not StopReason.END_OF_SOLUTION for node, _ in answers]
             correct = [v.correct and not c for (_, v), c in zip(answers, cut, strict=True)]
             estimate = accuracy(correct, groups_of(r.problem for r in results))
             reward_flops = weighted.reward_flops if strategy == "best_of_n" else 0.0

@@ -6,22 +6,24 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data.problems import read_problems
 from search.export import balance_by_difficulty, verified_solutions
-from search.mcts import MCTSConfig
+from search.settings import SearchSettings
 from trainer.runtime import RuntimeConfig
-from trainer.searching import Workbench
+from trainer.searching import Workbench, ends_of, paths_of
 from trainer.sft import TokenRow
 from trainer.stage import run_stage
 
 
 @dataclass(frozen=True, kw_only=True)
 class TreesConfig:
-    """Search problems skip..skip+num_problems-1 of `<data>/<split>.jsonl`."""
+    """Search problems skip..skip+num_problems-1 of `<data>/<split>.jsonl` by `strategy`."""
 
     policy: str
     data: str
+    strategy: str = "mcts"
     reward_model: str | None = None
     split: str = "train"
     skip: int = 0
@@ -30,12 +32,15 @@ class TreesConfig:
     max_per_problem: int = 4
 
 
-def run_trees(runtime: RuntimeConfig, stage: TreesConfig, config: MCTSConfig) -> None:
-    """Write trees.jsonl and trajectories.jsonl (prompt_ids, completion_ids, problem_id)."""
+def run_trees(
+    runtime: RuntimeConfig, stage: TreesConfig, settings: SearchSettings, config: Any
+) -> None:
+    """Write trees.jsonl and trajectories.jsonl (prompt_ids, completion_ids, problem_id). `config`
+    is that of the stage's strategy."""
     from accelerate import Accelerator
 
     inputs = {"policy": stage.policy, "data": stage.data, "reward_model": stage.reward_model}
-    with run_stage("search", runtime, [stage, config], inputs) as record:
+    with run_stage("search", runtime, [stage, settings, config], inputs) as record:
         accelerator = Accelerator()
         workbench = Workbench(
             policy=stage.policy,
@@ -48,7 +53,12 @@ def run_trees(runtime: RuntimeConfig, stage: TreesConfig, config: MCTSConfig) ->
         problems = problems[stage.skip : stage.skip + stage.num_problems]
         folder = Path(runtime.output_dir)
         results = workbench.search(
-            problems, config, folder=folder, name="trees", policy_name=Path(stage.policy).name
+            problems,
+            config,
+            settings,
+            folder=folder,
+            name="trees",
+            policy_name=Path(stage.policy).name,
         )
         if accelerator.is_main_process:
             solved = 0
@@ -68,6 +78,8 @@ def run_trees(runtime: RuntimeConfig, stage: TreesConfig, config: MCTSConfig) ->
                         }
                         file.write(json.dumps(row) + "\n")
             record.metrics |= {"problems": len(results), "solved": solved, "trajectories": rows}
+            record.metrics |= {f"ended_{end}": n for end, n in sorted(ends_of(results).items())}
+            record.metrics |= {f"paths_{kind}": n for kind, n in sorted(paths_of(results).items())}
             record.search(workbench.usage)
         accelerator.wait_for_everyone()
 

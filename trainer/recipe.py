@@ -53,6 +53,21 @@ def parse_recipe(
     return tuple(parser.parse_args_and_config(words))
 
 
+def peek(name: str, argv: Sequence[str], default: Any) -> Any:
+    """One key's value before the rest of a recipe can be read: the command line's, else the
+    file's, else `default`. Raises ValueError for a missing or malformed file."""
+    words = _split_config_flag(argv)
+    for i, word in enumerate(words):
+        if word == f"--{name}" and i + 1 < len(words):
+            return words[i + 1]
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    if "--config" in words:
+        values = read_yaml_mapping(Path(words[words.index("--config") + 1]))
+        return values.get(name, default)
+    return default
+
+
 def as_mapping(*configs: Any) -> dict[str, Any]:
     """The resolved recipe, ready for JSON; where names repeat, the first config's value holds."""
     merged: dict[str, Any] = {}

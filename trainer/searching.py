@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,34 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from data.types import Problem, Usage
+from rewards.final_answers import FINAL_ANSWERS, whole_text
 from rewards.verifiers import VERIFIERS
 from search.base import SearchResult, Strategy
 from search.batcher import Journal, run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
-from search.mcts import MCTSConfig, search_mcts
 from search.probe import ProbeConfig, probe_prefixes
 from search.scorer import RewardScorer, process_reward_model
-from search.solutions import SolutionsConfig, search_solutions
+from search.settings import SearchSettings
+from search.strategies import bind
 from search.tree import append_trees, read_trees
 from trainer.models import load_policy, load_reward_model
 
 PROGRESS_SECONDS = 2.0
-STRATEGIES: dict[str, tuple[type, Callable[..., Any]]] = {
-    "solutions": (SolutionsConfig, search_solutions),
-    "mcts": (MCTSConfig, search_mcts),
-    "probe": (ProbeConfig, probe_prefixes),
-}
 
 
-StrategyConfig = SolutionsConfig | MCTSConfig | ProbeConfig
-
-
-def bind(config: StrategyConfig) -> Strategy:
-    """The strategy that belongs to a config, ready to be started per problem."""
-    for config_type, function in STRATEGIES.values():
-        if isinstance(config, config_type):
-            return partial(function, config=config)
-    raise ValueError(f"no strategy takes a {type(config).__name__}")
+def bound(config: Any) -> Strategy:
+    """A strategy's or the probe's function with its config."""
+    if isinstance(config, ProbeConfig):
+        return partial(probe_prefixes, config=config)
+    return bind(config)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +62,8 @@ class Workbench:
         self.tokenizer = tokenizer
         self.accelerator = accelerator
         self.ranks = Ranks(rank=accelerator.process_index, world_size=accelerator.num_processes)
-        self.engine = TransformersEngine(
-            model.to(accelerator.device), tokenizer, EngineConfig(seed=seed, max_rows=max_rows)
-        )
         self.scorer: RewardScorer | None = None
+        max_context = 0
         if reward_model is not None:
             prm = load_reward_model(reward_model).to(accelerator.device)
             if prm.config.vocab_size != model.config.vocab_size:
@@ -80,23 +71,29 @@ class Workbench:
                     f"reward model {reward_model} has {prm.config.vocab_size} tokens, policy "
                     f"{policy} has {model.config.vocab_size}: they must share one tokenizer"
                 )
+            max_context = getattr(prm.config, "max_position_embeddings", None) or 0
             self.scorer = RewardScorer(process_reward_model(prm, tokenizer.pad_token_id))
+        engine_config = EngineConfig(seed=seed, max_rows=max_rows, max_context=max_context)
+        self.engine = TransformersEngine(model.to(accelerator.device), tokenizer, engine_config)
         if verifier not in VERIFIERS:
             raise ValueError(f"verifier is {verifier!r}; allowed: {', '.join(VERIFIERS)}")
         self.verifier = VERIFIERS[verifier]()
+        self.final_answer = FINAL_ANSWERS.get(verifier, whole_text)
         self.usage = Usage()
 
     def search(
         self,
         problems: Sequence[Problem],
-        config: StrategyConfig,
+        config: Any,
+        settings: SearchSettings,
         *,
         folder: Path,
         name: str,
         policy_name: str,
         max_concurrent: int = 512,
     ) -> list[SearchResult]:
-        """Search all problems and return the results in the problems' order, on every rank.
+        """Search all problems by the strategy that `config` belongs to and return the results in
+        the problems' order, on every rank.
 
         Finished problems lie in `<folder>/<name>.jsonl` in the end; a run that was cut off
         continues from its per-rank files and journals, in the middle of a tree if need be.
@@ -107,7 +104,10 @@ class Workbench:
                 _remove_parts(folder, name)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            self._search_shard(problems, config, folder, name, policy_name, max_concurrent)
+            strategy = bound(config)
+            self._search_shard(
+                problems, strategy, settings, folder, name, policy_name, max_concurrent
+            )
             self.accelerator.wait_for_everyone()
             if self.accelerator.is_main_process:
                 self._merge(problems, folder, name, policy_name)
@@ -119,7 +119,8 @@ class Workbench:
     def _search_shard(
         self,
         problems: Sequence[Problem],
-        config: StrategyConfig,
+        strategy: Strategy,
+        settings: SearchSettings,
         folder: Path,
         name: str,
         policy_name: str,
@@ -131,10 +132,12 @@ class Workbench:
         waiting = [p for p in self.ranks.shard(problems) if p.id not in done]
         results = run_searches(
             waiting,
-            bind(config),
+            strategy,
             engine=self.engine,
             scorer=self.scorer,
             verify=self.verifier.verify,
+            settings=settings,
+            final_answer=self.final_answer,
             max_concurrent=max_concurrent,
             journal=journal,
             on_batch=progress_printer(name, len(waiting), self.ranks.rank),
@@ -180,7 +183,7 @@ def correct_at(workbench: Workbench, results: Sequence[SearchResult], budget: in
     """Whether the answer at `budget` is correct, per problem."""
     correct: list[bool] = []
     for result in results:
-        [snapshot] = [s for s in result.snapshots if s.budget == budget]
+        snapshot = result.at(budget)
         text = snapshot.answer
         correct.append(
             text is not None
@@ -192,3 +195,13 @@ def correct_at(workbench: Workbench, results: Sequence[SearchResult], budget: in
 
 def total_usage(results: Sequence[SearchResult]) -> Usage:
     return sum((result.usage for result in results), Usage())
+
+
+def ends_of(results: Sequence[SearchResult]) -> Counter[str]:
+    """How many searches ended in which way (`SearchEnd`)."""
+    return Counter(result.end.value for result in results)
+
+
+def paths_of(results: Sequence[SearchResult]) -> Counter[str]:
+    """How many paths of all searches ended in which way (`StopReason`)."""
+    return sum((result.terminals for result in results), Counter[str]())

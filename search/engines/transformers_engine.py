@@ -29,11 +29,12 @@ from rewards.bit_identity import (
     padded,
     use_plain_attention_on_cpu,
 )
-from search.base import SampleRequest, SampleResult
+from search.base import ChoiceRequest, ChoiceResult, SampleRequest, SampleResult
 from search.flops import FlopModel, flop_model
 from search.noise import gumbel_noise, row_key
 
 TOP_K = 256
+NO_LIMIT = 2**31  # the context of a model whose config names none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class EngineConfig:
     seed: int
     max_rows: int = 512  # samples decoded at once
     step_delimiter: str = "\n"
+    max_context: int = 0  # tokens, where less is wanted than the model's own; 0: its own
 
     def __post_init__(self) -> None:
         if self.max_rows < BLOCK:
@@ -53,6 +55,7 @@ class _Row:
     index: int
     token_ids: list[int]
     step_logprobs: list[float] = field(default_factory=list[float])
+    step_entropies: list[float] = field(default_factory=list[float])
     new_step: bool = True
     stop_reason: StopReason | None = None
 
@@ -73,9 +76,21 @@ class TransformersEngine:
         self._texts: list[str] = [tokenizer.decode([token]) for token in range(len(tokenizer))]
         self._ends_step = [config.step_delimiter in text for text in self._texts]
 
+        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._context_length: int = min(limit or NO_LIMIT, config.max_context or NO_LIMIT)
+
     @property
     def end_token_id(self) -> int:
         return self._end_token_id
+
+    @property
+    def context_length(self) -> int:
+        """Tokens: the model's own context, or less where the config wants less."""
+        return self._context_length
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Raises ValueError naming the text that the vocabulary lacks."""
@@ -112,13 +127,19 @@ class TransformersEngine:
         )
 
     def sample_batch(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
-        """Raises ValueError for a prefix under 2 tokens or an empty request."""
+        """Raises ValueError for a prefix under 2 tokens or one that fills the context, and for an
+        empty request."""
         for problem_id, request in items:
             if len(request.prefix) < 2 or request.n < 1 or request.max_new_tokens < 1:
                 raise ValueError(
                     f"problem {problem_id}: a sample request needs a prefix of at least 2 tokens "
                     f"(has {len(request.prefix)}), n >= 1 (has {request.n}) and max_new_tokens >= "
                     f"1 (has {request.max_new_tokens})"
+                )
+            if len(request.prefix) >= self.context_length:
+                raise ValueError(
+                    f"problem {problem_id}: a prefix of {len(request.prefix)} tokens leaves no "
+                    f"room in the model's context of {self.context_length}"
                 )
         batches = batches_of_one_length(
             [len(request.prefix) - 1 for _, request in items],
@@ -130,6 +151,47 @@ class TransformersEngine:
             results = self._sample_rows([items[i] for i in batch])
             found |= zip(batch, results, strict=True)
         return [found[i] for i in range(len(items))]
+
+    def choice_batch(self, items: Sequence[tuple[str, ChoiceRequest]]) -> list[ChoiceResult]:
+        """Raises ValueError for a prefix that does not fit into the context."""
+        for problem_id, request in items:
+            if not 1 <= len(request.prefix) <= self.context_length:
+                raise ValueError(
+                    f"problem {problem_id}: a prefix of {len(request.prefix)} tokens; it must have "
+                    f"1 to {self.context_length}"
+                )
+        lengths = [len(request.prefix) for _, request in items]
+        found: dict[int, ChoiceResult] = {}
+        for batch in batches_of_one_length(lengths, [1] * len(items), self.config.max_rows):
+            results = self._choice_rows([items[i][1] for i in batch])
+            found |= zip(batch, results, strict=True)
+        return [found[i] for i in range(len(items))]
+
+    @torch.inference_mode()
+    def _choice_rows(self, requests: Sequence[ChoiceRequest]) -> list[ChoiceResult]:
+        rows = padded(len(requests))
+        length = padded(max(len(request.prefix) for request in requests))
+        ids_RL = torch.full((rows, length), self.end_token_id, dtype=torch.long)
+        mask_RL = torch.zeros((rows, length), dtype=torch.long)
+        mask_RL[:, 0] = 1
+        for i, request in enumerate(requests):
+            ids_RL[i, : len(request.prefix)] = torch.tensor(request.prefix)
+            mask_RL[i, : len(request.prefix)] = 1
+        self.padding_positions += rows * length - sum(len(r.prefix) for r in requests)
+        device = self.model.device
+        logits_RLV = self.model(
+            input_ids=ids_RL.to(device), attention_mask=mask_RL.to(device)
+        ).logits
+        results: list[ChoiceResult] = []
+        for i, request in enumerate(requests):
+            n = len(request.prefix)
+            probabilities_V = torch.softmax(logits_RLV[i, n - 1].float(), dim=-1)
+            usage = ModelUsage(
+                prompt_tokens=n, positions=n, sequences=1, flops=self.flops.forward(0, n)
+            )
+            chosen = tuple(float(probabilities_V[option]) for option in request.options)
+            results.append(ChoiceResult(probabilities=chosen, usage=usage))
+        return results
 
     @torch.inference_mode()
     def _sample_rows(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
@@ -161,10 +223,10 @@ class TransformersEngine:
                 past_key_values=cache,
                 use_cache=True,
             ).logits[:, -1]
-            token_R, logprob_R = _draw(logits_RV, keys_R, temperature_R, step)
+            token_R, logprob_R, entropy_R = _draw(logits_RV, keys_R, temperature_R, step)
             step += 1
             position_R = position_R + 1
-            self._record(items, alive, token_R, logprob_R)
+            self._record(items, alive, token_R, logprob_R, entropy_R)
             running = [i for i, row in enumerate(alive) if row.stop_reason is None]
             if not running:
                 break
@@ -218,10 +280,12 @@ class TransformersEngine:
         alive: Sequence[_Row],
         token_R: Any,
         logprob_R: Any,
+        entropy_R: Any,
     ) -> None:
         tokens: list[int] = token_R.tolist()
         logprobs: list[float] = logprob_R.tolist()
-        for row, token, logprob in zip(alive, tokens, logprobs, strict=True):
+        entropies: list[float] = entropy_R.tolist()
+        for row, token, logprob, entropy in zip(alive, tokens, logprobs, entropies, strict=True):
             if row.stop_reason is not None:
                 self.padding_positions += 1
                 continue
@@ -229,10 +293,14 @@ class TransformersEngine:
             row.token_ids.append(token)
             if row.new_step:
                 row.step_logprobs.append(0.0)
+                row.step_entropies.append(0.0)
             row.step_logprobs[-1] += logprob
+            row.step_entropies[-1] += entropy
             row.new_step = self._ends_step[token]
             if token == self.end_token_id:
                 row.stop_reason = StopReason.END_OF_SOLUTION
+            elif len(request.prefix) + len(row.token_ids) >= self.context_length:
+                row.stop_reason = StopReason.CONTEXT
             elif request.stop_at_step and self._ends_step[token]:
                 row.stop_reason = StopReason.STEP_END
             elif len(row.token_ids) >= request.max_new_tokens:
@@ -250,6 +318,7 @@ class TransformersEngine:
                 Sample(
                     token_ids=tuple(row.token_ids),
                     step_logprobs=tuple(row.step_logprobs),
+                    step_entropies=tuple(row.step_entropies),
                     stop_reason=row.stop_reason,
                 )
             )
@@ -266,10 +335,11 @@ class TransformersEngine:
 
 def _draw(
     logits_RV: Tensor, keys_R: Tensor, temperature_R: Tensor, position: int
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gumbel-max on the top logits; greedy where the temperature is 0.
 
-    Returns token ids (R,) and their log-probabilities (R,), nats, from the unnoised logits.
+    Returns token ids (R,), their log-probabilities (R,) and the distributions' entropies (R,),
+    nats, both from the unnoised logits.
     """
     logits_RV = logits_RV.float()
     logprobs_RV = torch.log_softmax(logits_RV, dim=-1)
@@ -285,4 +355,5 @@ def _draw(
     )
     noised_RK = top_RK.double() / scale_R1 + noise_RK.masked_fill(greedy_R1, 0.0)
     token_R = ids_RK.gather(1, noised_RK.argmax(dim=-1, keepdim=True)).squeeze(1)
-    return token_R, logprobs_RV.gather(1, token_R[:, None]).squeeze(1)
+    entropy_R = torch.nan_to_num(-logprobs_RV * logprobs_RV.exp(), nan=0.0).sum(dim=-1)
+    return token_R, logprobs_RV.gather(1, token_R[:, None]).squeeze(1), entropy_R

@@ -12,10 +12,17 @@ import pytest
 import torch
 
 from data.types import ModelUsage, Outcome, Problem, Sample, StopReason, Verdict
-from search.base import SampleRequest, SampleResult, ScoreRequest, ScoreResult
+from search.base import (
+    ChoiceRequest,
+    ChoiceResult,
+    SampleRequest,
+    SampleResult,
+    ScoreRequest,
+    ScoreResult,
+)
 from search.noise import gumbel_noise, row_key
 
-PROMPT = "?"
+PROMPT = "?>"
 
 
 class ToyEngine:
@@ -23,9 +30,17 @@ class ToyEngine:
 
     end_token_id = 0
 
-    def __init__(self, letters: Callable[[str], dict[str, float]], seed: int = 0) -> None:
+    def __init__(
+        self,
+        letters: Callable[[str], dict[str, float]],
+        seed: int = 0,
+        context_length: int = 1000,
+        choices: Callable[[str], dict[str, float]] | None = None,
+    ) -> None:
         self.letters = letters
         self.seed = seed
+        self.context_length = context_length
+        self.choices = choices
         self.batches: list[list[tuple[str, SampleRequest]]] = []
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -46,6 +61,16 @@ class ToyEngine:
         self.batches.append(list(items))
         return [self._answer(problem, request) for problem, request in items]
 
+    def choice_batch(self, items: Sequence[tuple[str, ChoiceRequest]]) -> list[ChoiceResult]:
+        assert self.choices is not None
+        results: list[ChoiceResult] = []
+        for _, request in items:
+            options = self.choices(self.decode(request.prefix)[len(PROMPT) :])
+            usage = ModelUsage(positions=len(request.prefix), sequences=1)
+            probabilities = tuple(options.get(chr(token), 0.0) for token in request.options)
+            results.append(ChoiceResult(probabilities=probabilities, usage=usage))
+        return results
+
     def _answer(self, problem: str, request: SampleRequest) -> SampleResult:
         samples = tuple(
             self._sample(problem, request, request.first_index + i) for i in range(request.n)
@@ -58,6 +83,7 @@ class ToyEngine:
     def _sample(self, problem: str, request: SampleRequest, index: int) -> Sample:
         text, ids = self.decode(request.prefix)[len(PROMPT) :], []
         logprobs: list[float] = []
+        entropies: list[float] = []
         key = torch.tensor([row_key(self.seed, problem, request.node, index)])
         while True:
             options = self.letters(text)
@@ -69,15 +95,23 @@ class ToyEngine:
             ids.append(0 if letter == "." else ord(letter))
             text += letter
             logprobs.append(math.log(options[letter]))
+            entropies.append(-math.fsum(p * math.log(p) for p in options.values()))
             if letter == ".":
                 stop = StopReason.END_OF_SOLUTION
+            elif len(request.prefix) + len(ids) >= self.context_length:
+                stop = StopReason.CONTEXT
             elif request.stop_at_step:
                 stop = StopReason.STEP_END
             elif len(ids) == request.max_new_tokens:
                 stop = StopReason.LENGTH
             else:
                 continue
-            return Sample(token_ids=tuple(ids), step_logprobs=tuple(logprobs), stop_reason=stop)
+            return Sample(
+                token_ids=tuple(ids),
+                step_logprobs=tuple(logprobs),
+                step_entropies=tuple(entropies),
+                stop_reason=stop,
+            )
 
 
 class ToyScorer:
@@ -90,7 +124,7 @@ class ToyScorer:
         results: list[ScoreResult] = []
         for _, request in items:
             scores = tuple(
-                self.value("".join(chr(t) for t in request.sequence[1 : end + 1] if t))
+                self.value("".join(chr(t) for t in request.sequence[len(PROMPT) : end + 1] if t))
                 for end in request.step_ends
             )
             usage = ModelUsage(positions=len(request.sequence), sequences=1)

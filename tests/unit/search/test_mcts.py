@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 from data.types import StopReason
 from search.base import Node, solution_ids, solution_text
 from search.batcher import run_searches
-from search.mcts import (
-    MCTSConfig,
-    backup,
-    may_widen,
-    puct,
-    search_mcts,
-    select_leaf,
-    settle,
-)
+from search.descent import backup, may_widen
+from search.mcts import MCTSConfig, search_mcts
+from search.settings import SearchSettings
 
 
 def make_tree(*nodes: dict[str, Any]) -> list[Node]:
@@ -30,49 +24,6 @@ def make_tree(*nodes: dict[str, Any]) -> list[Node]:
         made.append(node)
         made[node.parent].children.append(node.id)
     return made
-
-
-def test_puct_by_hand() -> None:
-    # Q = 1.5 / 3; U = 2 x 0.4 x sqrt(16) / (1 + 3)
-    node = Node(id=1, parent=0, token_ids=(), text="", prior=0.4, visit_count=3, value_sum=1.5)
-    assert puct(node, 16, 2.0) == pytest.approx(0.5 + 0.8)
-    # unvisited: its own process reward stands for Q; U = 1 x 0.25 x sqrt(9) / 1
-    node = Node(id=1, parent=0, token_ids=(), text="", prior=0.25, score=0.6)
-    assert puct(node, 9, 1.0) == pytest.approx(0.6 + 0.75)
-    # a virtual loss is a visit of value 0: Q = 1.5 / 4, U = 0.4 x 4 / 5
-    node = Node(
-        id=1, parent=0, token_ids=(), text="", prior=0.4, visit_count=3, value_sum=1.5,
-        virtual_loss=1,
-    )  # fmt: skip
-    assert puct(node, 16, 1.0) == pytest.approx(0.375 + 0.32)
-    # a process reward of 0.9 that counts for 2 visits: Q = (1.5 + 2 x 0.9) / (3 + 2)
-    node = Node(
-        id=1, parent=0, token_ids=(), text="", prior=0.4, visit_count=3, value_sum=1.5, score=0.9
-    )
-    assert puct(node, 16, 1.0, score_weight=2.0) == pytest.approx(0.66 + 0.4)
-
-
-def test_selection_by_hand() -> None:
-    # root visits 4. child 1: 0.5 + 0.5 x 2 / 3 = 0.8333; child 2: 0.2 + 0.5 x 2 / 2 = 0.7
-    nodes = make_tree(
-        {"parent": 0, "prior": 0.5, "visit_count": 2, "value_sum": 1.0, "expansions": 1},
-        {"parent": 0, "prior": 0.5, "visit_count": 1, "value_sum": 0.2},
-        # under child 1 (2 visits): 3 has 0.1 + 0.9 x 1.414 = 1.37, 4 has 0.9 + 0.1 x 1.414 = 1.04
-        {"parent": 1, "prior": 0.9, "score": 0.1},
-        {"parent": 1, "prior": 0.1, "score": 0.9},
-    )
-    nodes[0].visit_count = 4
-    one, none = MCTSConfig(exploration=1.0), MCTSConfig(exploration=0.0)
-    assert select_leaf(nodes, one) == 3
-    assert select_leaf(nodes, none) == 4  # without exploration the higher process reward wins
-    nodes[3].settled = True
-    assert select_leaf(nodes, one) == 4
-    nodes[4].settled = True
-    settle(nodes, 1)
-    assert nodes[1].settled and not nodes[0].settled
-    assert select_leaf(nodes, one) == 2
-    nodes[2].virtual_loss = 1  # in flight: nothing else is open
-    assert select_leaf(nodes, one) is None
 
 
 def test_backup_by_hand() -> None:
@@ -101,13 +52,24 @@ def test_widening_by_hand() -> None:
     assert may_widen(node, MCTSConfig(widening=0.5, rollouts=True, proposals=4))
 
 
-def run(toys: Any, config: MCTSConfig, letters: Any, value: Any, answer: str = "badd") -> Any:
+CONTROL = SearchSettings(guidance="random", max_depth=6)
+
+
+def run(
+    toys: Any,
+    config: MCTSConfig,
+    letters: Any,
+    value: Any,
+    answer: str = "badd",
+    settings: SearchSettings | None = None,
+) -> Any:
     [result] = run_searches(
         [toys.problem("p", answer)],
         partial(search_mcts, config=config),
         engine=toys.Engine(letters),
         scorer=toys.Scorer(value),
         verify=toys.verify,
+        settings=settings or SearchSettings(max_depth=6),
     )
     return result
 
@@ -125,12 +87,13 @@ def closeness(text: str) -> float:
 
 
 def test_the_known_optimum_is_found(toys: Any) -> None:
-    config = MCTSConfig(budgets=(8, 64), proposals=12, exploration=0.5, max_depth=6)
+    config = MCTSConfig(budgets=(8, 64), proposals=12, exploration=0.5)
     result = run(toys, config, four_letters, closeness)
     assert result.snapshots[-1].answer == "badd"
     # The same search with uniform priors and random values has not found it: 1 word in 256.
-    control = MCTSConfig(budgets=(64,), proposals=12, exploration=0.5, max_depth=6, control=True)
-    assert run(toys, control, four_letters, closeness).snapshots[-1].answer != "badd"
+    control = MCTSConfig(budgets=(64,), proposals=12, exploration=0.5, priors="uniform")
+    found = run(toys, control, four_letters, closeness, settings=CONTROL)
+    assert found.snapshots[-1].answer != "badd"
 
 
 def test_one_expansion_by_rollouts_by_hand(toys: Any) -> None:
@@ -171,8 +134,9 @@ def test_rollouts_find_the_known_optimum(toys: Any, widening: float) -> None:
     }  # fmt: skip
     result = run(toys, MCTSConfig(budgets=(64,), **fields), four_letters, closeness)
     assert result.snapshots[-1].answer == "badd"
-    control = MCTSConfig(budgets=(64,), control=True, **fields)
-    assert run(toys, control, four_letters, closeness).snapshots[-1].answer != "badd"
+    control = MCTSConfig(budgets=(64,), priors="uniform", **fields)
+    found = run(toys, control, four_letters, closeness, settings=CONTROL)
+    assert found.snapshots[-1].answer != "badd"
 
 
 def test_with_the_verifier_rollouts_ask_the_reward_model_only_for_what_steers(toys: Any) -> None:
@@ -188,7 +152,7 @@ def test_with_the_verifier_rollouts_ask_the_reward_model_only_for_what_steers(to
 
 
 def test_virtual_loss_keeps_parallel_simulations_apart(toys: Any) -> None:
-    config = MCTSConfig(budgets=(64,), proposals=12, exploration=0.5, parallel=4, max_depth=6)
+    config = MCTSConfig(budgets=(64,), proposals=12, exploration=0.5, parallel=4)
     result = run(toys, config, four_letters, closeness)
     assert result.snapshots[-1].answer == "badd"
     assert all(node.virtual_loss == 0 for node in result.nodes)
@@ -199,7 +163,7 @@ def test_a_settled_tree_ends_early_and_answers_the_best(toys: Any) -> None:
     def two_words(text: str) -> dict[str, float]:
         return {".": 1.0} if len(text) == 2 else {"a": 0.5, "b": 0.5}
 
-    config = MCTSConfig(budgets=(4, 100), proposals=16, max_depth=6)
+    config = MCTSConfig(budgets=(4, 100), proposals=16)
     result = run(toys, config, two_words, lambda text: 0.9 if text.startswith("ba") else 0.1, "ba")
     assert result.nodes[0].settled
     assert result.nodes[0].visit_count == 7  # the root, 2 letters, 4 words: each expanded once
@@ -207,9 +171,7 @@ def test_a_settled_tree_ends_early_and_answers_the_best(toys: Any) -> None:
 
 
 def test_verifier_values_terminals_and_ends_the_search(toys: Any) -> None:
-    config = MCTSConfig(
-        budgets=(400,), proposals=24, use_verifier=True, max_solutions=1, max_depth=6
-    )
+    config = MCTSConfig(budgets=(400,), proposals=24, use_verifier=True, max_solutions=1)
     result = run(toys, config, four_letters, lambda _: 0.5)
     correct = [n for n in result.nodes if n.verdict is not None and n.verdict.correct]
     assert [solution_text(result.nodes, n.id) for n in correct] == ["badd"]
@@ -218,7 +180,7 @@ def test_verifier_values_terminals_and_ends_the_search(toys: Any) -> None:
 
 
 def test_a_budget_too_small_to_finish_is_completed_greedily_and_paid_for(toys: Any) -> None:
-    config = MCTSConfig(budgets=(1, 8), proposals=4, max_depth=6)
+    config = MCTSConfig(budgets=(1, 8), proposals=4)
     result = run(toys, config, four_letters, closeness)
     first = result.snapshots[0]
     assert first.answer is not None and len(first.answer) == 4 and not first.truncated
@@ -307,7 +269,9 @@ def test_same_seed_same_tree_whatever_the_company(toys: Any) -> None:
         ({"budgets": ()}, "budgets"),
         ({"budgets": (4, 2)}, "ascending"),
         ({"proposals": 0}, "proposals is 0"),
-        ({"aggregate": "sum"}, "allowed: "),
+        ({"selection": "ucb"}, "allowed: "),
+        ({"selection": "gumbel", "budgets": (2, 4)}, "one budget"),
+        ({"rollout_weight": 0.5}, "both must be above 0"),
         ({"parallel": 0}, "parallel is 0"),
         ({"widening": 1.5}, "widening is 1.5"),
         ({"score_weight": -1.0}, "score_weight is -1.0"),

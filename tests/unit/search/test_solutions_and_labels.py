@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from data.types import StopReason
+from search.answers import choose
 from search.base import Node, SearchResult, answer_value, solution_text
 from search.batcher import run_searches
 from search.export import balance_by_difficulty, verified_solutions
 from search.label import LabelConfig, Rollout, collect_rollouts, step_labels
 from search.mcts import MCTSConfig, search_mcts
 from search.probe import ProbeConfig, probe_prefixes
-from search.solutions import SolutionsConfig, choose, search_solutions
+from search.settings import SearchSettings
+from search.solutions import SolutionsConfig, search_solutions
 from search.tree import append_trees, read_trees
 
 
@@ -23,20 +25,27 @@ def coin(text: str) -> dict[str, float]:
     return {".": 1.0} if len(text) == 2 else {"a": 0.6, "b": 0.4}
 
 
-def solve(toys: Any, config: SolutionsConfig, value: Any = None) -> SearchResult:
+def solve(
+    toys: Any,
+    config: SolutionsConfig,
+    value: Any = None,
+    answer: str = "score",
+    letters: Any = coin,
+) -> SearchResult:
     [result] = run_searches(
         [toys.problem("p", "bb")],
         partial(search_solutions, config=config),
         engine=toys.Engine(coin),
         scorer=toys.Scorer(value) if value else None,
         verify=toys.verify,
+        settings=SearchSettings(answer=answer),
     )
     return result
 
 
 def test_best_of_n_reads_smaller_budgets_from_nested_subsets(toys: Any) -> None:
     scores = {"aa": 0.1, "ab": 0.5, "ba": 0.6, "bb": 0.9}
-    config = SolutionsConfig(budgets=(1, 4, 32), select="score")
+    config = SolutionsConfig(budgets=(1, 4, 32))
     result = solve(toys, config, lambda text: scores.get(text, 0.0))
     texts = [node.text for node in result.nodes[1:]]
     assert set(texts) == set(scores)
@@ -47,9 +56,18 @@ def test_best_of_n_reads_smaller_budgets_from_nested_subsets(toys: Any) -> None:
         # Equal solutions are scored once.
         assert snapshot.usage.reward.sequences == len(set(texts[: snapshot.budget]))
     # A smaller run is exactly the beginning of the larger one.
-    small = solve(toys, SolutionsConfig(budgets=(4,), select="score"), scores.get)
+    small = solve(toys, SolutionsConfig(budgets=(4,)), scores.get)
     assert [n.text for n in small.nodes[1:]] == texts[:4]
     assert small.snapshots[0].usage == result.snapshots[1].usage
+
+
+def pick(nodes: list[Node], answer: str, weight: float = 0.0, correct: Any = None) -> int:
+    """`choose` among all nodes, whose ids are consecutive."""
+    tree = [Node(id=i, parent=-1, token_ids=(), text="") for i in range(nodes[0].id)] + nodes
+    return choose(
+        tree, [n.id for n in nodes], answer=answer, likelihood_weight=weight,
+        final_answer=str, correct=correct,
+    )  # fmt: skip
 
 
 def finished(id: int, text: str, score: float, stop: StopReason) -> Node:
@@ -64,10 +82,19 @@ def test_choice_by_hand() -> None:
         finished(3, "x", 0.8, end),
         finished(4, "z", 0.9, cut),
     ]
-    assert choose(nodes, "score") == 2  # a truncated one loses; of equals the earlier one
-    assert choose(nodes, "majority") == 1
-    assert choose(nodes, "first") == 1
-    assert choose(nodes[3:], "score") == 4
+    assert pick(nodes, "score") == 2  # a truncated one loses; of equals the earlier one
+    assert pick(nodes, "majority") == 1
+    assert pick(nodes, "first") == 1
+    # x has 0.3 + 0.8 = 1.1 against 0.8 of y, and of x the better solution is the third
+    assert pick(nodes, "weighted_vote") == 3
+    assert pick(nodes, "oracle", correct=lambda text: text == "y") == 2
+    assert pick(nodes, "oracle", correct=lambda text: text == "z") == 1  # truncated: not solved
+    nodes[1].proposals = 3  # merged: three samples gave y
+    assert pick(nodes, "majority") == 2
+    assert pick(nodes, "weighted_vote") == 2  # 3 x 0.8 against 1.1
+    nodes[1].score = nodes[2].score = None
+    assert pick(nodes, "score") == 1  # what has no score comes last
+    assert pick(nodes[3:], "score") == 4
 
 
 def test_likelihood_in_the_choice_by_hand() -> None:
@@ -77,15 +104,15 @@ def test_likelihood_in_the_choice_by_hand() -> None:
     nodes = [finished(1, "x", 0.8, end), finished(2, "y", 0.6, end)]
     nodes[0].logprob, nodes[1].logprob = -4.0, -3.0
     assert answer_value(0.8, -4.0, 0.5) == pytest.approx(-2.22314355)
-    assert choose(nodes, "score") == 1
-    assert choose(nodes, "score", 0.28) == 1
-    assert choose(nodes, "score", 0.29) == 2
+    assert pick(nodes, "score") == 1
+    assert pick(nodes, "score", 0.28) == 1
+    assert pick(nodes, "score", 0.29) == 2
     assert answer_value(0.0, 0.0, 0.5) < answer_value(1e-6, -10.0, 0.5)  # a score of 0 is no error
 
 
 def test_search_without_a_reward_model_says_so(toys: Any) -> None:
     with pytest.raises(ValueError, match="no reward model was given"):
-        solve(toys, SolutionsConfig(budgets=(2,), select="score"))
+        solve(toys, SolutionsConfig(budgets=(2,)))
 
 
 def test_labels_pool_rollouts_in_a_trie_by_hand() -> None:
@@ -141,7 +168,7 @@ def test_export_keeps_distinct_correct_solutions_and_balances(toys: Any) -> None
     nodes.append(Node(id=5, parent=0, token_ids=(5,), text="bb", terminal=StopReason.LENGTH))
     result = SearchResult(
         problem=toys.problem("p", "bb"), strategy="x", nodes=tuple(nodes), snapshots=(),
-        usage=solve(toys, SolutionsConfig()).usage,
+        usage=solve(toys, SolutionsConfig(), answer="first").usage,
     )  # fmt: skip
     solutions, rate = verified_solutions(result, toys.verify)
     assert solutions == [(1, 0)] and rate == pytest.approx(1 / 3)  # bb, ab, aa are the distinct

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from data.types import ModelUsage, Outcome, Problem, StopReason, Usage, Verdict
+from rewards.final_answers import whole_text
 from search.base import Node, SearchResult, Snapshot
 from search.mcts import MCTSConfig
+from search.settings import SearchSettings
 from trainer.evaluate_stage import EvaluateConfig, equal_compute_grid, run_evaluate
 from trainer.evaluation import best_of_n_rows
 from trainer.runtime import RuntimeConfig
@@ -64,7 +66,7 @@ def test_four_choices_among_the_same_samples() -> None:
         # the text is right, but the sample was cut off: nobody's point
         searched("s", [("r", 0.9, False)] * 4, [1, 1]),
     ]  # fmt: skip
-    bench: Any = SimpleNamespace(verifier=TextVerifier())
+    bench: Any = SimpleNamespace(verifier=TextVerifier(), final_answer=whole_text)
     rows = {(r.strategy, r.budget): r for r in best_of_n_rows(bench, "policy", results, (1, 4))}
     solved = {key: round(3 * row.value) for key, row in rows.items()}
     assert solved == {
@@ -86,11 +88,12 @@ def test_the_grid_holds_the_budgets_and_steps_of_at_most_a_32nd() -> None:
     assert max(b - a for a, b in itertools.pairwise(grid)) <= 144 // 32
 
 
-@pytest.mark.parametrize("wrong", ["use_verifier", "control"])
+@pytest.mark.parametrize("wrong", ["use_verifier", "oracle", "random"])
 def test_a_search_that_sees_the_verifier_is_no_test_time_search(tmp_path: Path, wrong: str) -> None:
     runtime = RuntimeConfig(output_dir=str(tmp_path / "out"))
     config = EvaluateConfig(policies=["a"], reward_model="b", data="c")
     evaluate = partial(run_evaluate, runtime, config)
-    with pytest.raises(ValueError, match="use_verifier and control must be false"):
-        evaluate(MCTSConfig(**{wrong: True}))
+    settings = SearchSettings(guidance="prm" if wrong == "use_verifier" else wrong)
+    with pytest.raises(ValueError, match="use_verifier must be false and guidance neither"):
+        evaluate(settings, MCTSConfig(use_verifier=wrong == "use_verifier"))
     assert not (tmp_path / "out").exists()

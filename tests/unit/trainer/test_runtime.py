@@ -167,7 +167,7 @@ def test_processes_that_did_not_join_are_an_error(monkeypatch: pytest.MonkeyPatc
 
 def test_unfinished_work_is_not_continued_with_other_settings(tmp_path: Path) -> None:
     """A search that was cut off must not mix its answers with those of another temperature."""
-    from search.solutions import SolutionsConfig
+    from search.settings import SearchSettings
     from trainer.stage import check_begun
 
     policy = tmp_path / "policy"
@@ -175,12 +175,12 @@ def test_unfinished_work_is_not_continued_with_other_settings(tmp_path: Path) ->
     (policy / "weights").write_text("1")
     folder = tmp_path / "out"
     folder.mkdir()
-    settings = [SolutionsConfig(temperature=1.0)]
+    settings = [SearchSettings(temperature=1.0)]
     inputs = {"policy": str(policy), "reward_model": None}
     check_begun(folder, 3, settings, inputs)
     check_begun(folder, 3, settings, inputs)
     with pytest.raises(ValueError, match=r"other settings \(temperature\)"):
-        check_begun(folder, 3, [SolutionsConfig(temperature=0.7)], inputs)
+        check_begun(folder, 3, [SearchSettings(temperature=0.7)], inputs)
     (policy / "weights").write_text("2")
     with pytest.raises(ValueError, match=r"other settings \(input policy, seed\)"):
         check_begun(folder, 4, settings, inputs)

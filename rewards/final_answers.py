@@ -1,0 +1,32 @@
+"""What two solutions must share to count as one answer: the unit of a majority vote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from data.tasks.countdown import parse_step
+from data.types import Problem
+
+
+def whole_text(problem: Problem, solution: str) -> str:
+    """Every text is an answer of its own."""
+    del problem
+    return solution.strip()
+
+
+def countdown_operations(problem: Problem, solution: str) -> str:
+    """The operations of a solution in a fixed order, the operands of + and * too, so that the same
+    calculation is one answer however its steps are ordered; the text where it is malformed."""
+    operations: list[str] = []
+    for line in solution.strip().split("\n"):
+        step = parse_step(line)
+        if step is None:
+            return whole_text(problem, solution)
+        left, right = step.left, step.right
+        if step.operator in "+*" and left > right:
+            left, right = right, left
+        operations.append(f"{left}{step.operator}{right}={step.result}")
+    return ";".join(sorted(operations))
+
+
+FINAL_ANSWERS: dict[str, Callable[[Problem, str], str]] = {"countdown": countdown_operations}

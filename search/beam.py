@@ -1,0 +1,197 @@
+"""Beam search, diverse verifier tree search (DVTS) and lookahead search over reasoning steps.
+
+Granularity: step. Each round every open beam is expanded, the new steps are judged, and the best go
+on. A finished beam stays in the beam with its score and is never expanded; a continuation hangs
+below the very node it was sampled from. Sources: step-level beam search and lookahead (2408.03314,
+section 5.2); DVTS (Beeching et al. 2024, "Scaling test-time compute with open models").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data.types import StopReason, Usage
+from search.answers import take_answer
+from search.base import SampleRequest, SearchEnd, SearchResult, Session, finish, solution_ids
+from search.growth import add_sample, new_tree
+from search.guidance import judge
+from search.settings import check_budgets
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamConfig:
+    """`budgets`: the number of beams N, one budget a search. Every beam gets `expansions` M
+    samples a round (the root N x M) and the N best paths are kept.
+
+    `lookahead` k: before a step is judged its path is continued greedily by k more steps, and the
+    path's value is that at the end of these. Merged steps count once.
+    """
+
+    budgets: tuple[int, ...] = (4,)
+    expansions: int = 4
+    lookahead: int = 0
+
+    def __post_init__(self) -> None:
+        check_budgets(self.budgets, nested=False)
+        _check(self.expansions, self.lookahead)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DVTSConfig:
+    """`budgets`: the number of samples a round N, one budget a search. N / `expansions` subtrees
+    begin with different first steps, and each keeps the best of its own `expansions` M."""
+
+    budgets: tuple[int, ...] = (16,)
+    expansions: int = 4
+    lookahead: int = 0
+
+    def __post_init__(self) -> None:
+        check_budgets(self.budgets, nested=False)
+        _check(self.expansions, self.lookahead)
+        if self.budgets[0] % self.expansions:
+            raise ValueError(
+                f"budgets is {self.budgets}; it must be a multiple of expansions, {self.expansions}"
+            )
+
+
+def _check(expansions: int, lookahead: int) -> None:
+    if expansions < 1:
+        raise ValueError(f"expansions is {expansions}; it must be at least 1")
+    if lookahead < 0:
+        raise ValueError(f"lookahead is {lookahead}; it must not be negative")
+
+
+async def search_beam(session: Session, config: BeamConfig) -> SearchResult:
+    """One group that keeps the N best."""
+    rounds = _Rounds(session, config.expansions, config.lookahead)
+    [beams] = config.budgets
+    groups = [[0]]
+    end = session.exhausted()
+    while end is None and rounds.is_open(groups):
+        n = beams * config.expansions if groups == [[0]] else config.expansions
+        values, below = await rounds.expand(groups, n)
+        groups = [rounds.best(below[0], values, beams)]
+        end = session.exhausted()
+    return await rounds.finish("beam", beams, end)
+
+
+async def search_dvts(session: Session, config: DVTSConfig) -> SearchResult:
+    """A group for each of the best distinct first steps; none ever enters another's subtree."""
+    rounds = _Rounds(session, config.expansions, config.lookahead)
+    [n] = config.budgets
+    groups = [[0]]
+    end = session.exhausted()
+    while end is None and rounds.is_open(groups):
+        if groups == [[0]]:
+            values, below = await rounds.expand(groups, n)
+            groups = [[id] for id in rounds.best(below[0], values, n // config.expansions)]
+        else:
+            values, below = await rounds.expand(groups, config.expansions)
+            groups = [rounds.best(group, values, 1) for group in below]
+        end = session.exhausted()
+    return await rounds.finish("dvts", n, end)
+
+
+class _Rounds:
+    """The tree that grows round by round."""
+
+    def __init__(self, session: Session, expansions: int, lookahead: int) -> None:
+        self.session = session
+        self.expansions = expansions
+        self.lookahead = lookahead
+        self.nodes = new_tree()
+        self.values: dict[int, float] = {}
+
+    def is_open(self, groups: Sequence[Sequence[int]]) -> bool:
+        return any(self.nodes[id].terminal is None for group in groups for id in group)
+
+    async def expand(
+        self, groups: Sequence[Sequence[int]], n: int
+    ) -> tuple[dict[int, float], list[list[int]]]:
+        """Sample `n` steps below every open path; the values of all paths so far, and each group's
+        candidates: its finished paths and the children of its open ones."""
+        session, nodes, settings = self.session, self.nodes, self.session.settings
+        paths = [id for group in groups for id in group if nodes[id].terminal is None]
+        first_new = len(nodes)
+        results = await session.sample(
+            [
+                SampleRequest(
+                    node=id,
+                    prefix=session.prompt_ids + solution_ids(nodes, id),
+                    n=n,
+                    stop_at_step=True,
+                    max_new_tokens=settings.max_step_tokens,
+                    temperature=settings.temperature,
+                )
+                for id in paths
+            ]
+        )
+        for id, result in zip(paths, results, strict=True):
+            nodes[id].expansions += 1
+            for sample in result.samples:
+                add_sample(session, nodes, id, sample)
+        await self._value(list(range(first_new, len(nodes))))
+        below = [
+            [
+                candidate
+                for id in group
+                for candidate in ([id] if nodes[id].terminal else nodes[id].children)
+            ]
+            for group in groups
+        ]
+        return self.values, below
+
+    async def _value(self, new: Sequence[int]) -> None:
+        """Judge new nodes: at the end of a lookahead where there is one. A path that was cut off
+        is worth 0."""
+        nodes = self.nodes
+        cut = [id for id in new if nodes[id].terminal not in (None, StopReason.END_OF_SOLUTION)]
+        ends = {id: id for id in new if id not in cut}
+        for _ in range(self.lookahead):
+            ahead = [id for id, end in ends.items() if nodes[end].terminal is None]
+            ends |= await self._one_step_ahead({id: ends[id] for id in ahead})
+        for end in [*cut, *ends.values()]:
+            if nodes[end].terminal not in (None, StopReason.END_OF_SOLUTION):
+                nodes[end].score = 0.0
+        await judge(self.session, nodes, [e for e in ends.values() if nodes[e].score is None])
+        for id in cut:
+            self.values[id] = 0.0
+        for id, end in ends.items():
+            score = nodes[end].score
+            if score is not None:
+                self.values[id] = score
+            elif nodes[id].terminal is None:  # nothing is known of where it leads
+                nodes[id].terminal = StopReason.BAD_SCORE
+
+    async def _one_step_ahead(self, ends: dict[int, int]) -> dict[int, int]:
+        """The greedy step after each path's end, beside the tree."""
+        if not ends:
+            return {}
+        session, nodes, settings = self.session, self.nodes, self.session.settings
+        results = await session.sample(
+            [
+                SampleRequest(
+                    node=end,
+                    prefix=session.prompt_ids + solution_ids(nodes, end),
+                    n=1,
+                    stop_at_step=True,
+                    max_new_tokens=settings.max_step_tokens,
+                    temperature=0.0,
+                )
+                for end in ends.values()
+            ]
+        )
+        return {
+            id: add_sample(session, nodes, end, result.samples[0], beside=True)
+            for (id, end), result in zip(ends.items(), results, strict=True)
+        }
+
+    def best(self, candidates: Sequence[int], values: dict[int, float], most: int) -> list[int]:
+        """The `most` best candidates that have a value, best first; of equals the earlier."""
+        valued = [id for id in candidates if id in values]
+        return sorted(valued, key=lambda id: -values[id])[:most]
+
+    async def finish(self, name: str, budget: int, end: SearchEnd | None) -> SearchResult:
+        snapshot, _ = await take_answer(self.session, self.nodes, budget, completions=Usage())
+        return finish(self.session, name, self.nodes, [snapshot], end or SearchEnd.COMPLETE)

@@ -1,0 +1,82 @@
+"""Samples become nodes: cut into steps, identical siblings merged, priors kept up to date."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from data.types import Sample, StopReason
+from search.base import Node, Session, path_to
+
+PRIORS = ("count", "sequence", "uniform")
+
+
+def new_tree() -> list[Node]:
+    return [Node(id=0, parent=-1, token_ids=(), text="")]
+
+
+def add_sample(
+    session: Session,
+    nodes: list[Node],
+    at: int,
+    sample: Sample,
+    *,
+    priors: str = "count",
+    rollout: bool = False,
+    beside: bool = False,
+) -> int:
+    """Add the sample's steps below node `at`; returns the node at which it ends.
+
+    A step equal to one that is there already (same token ids) is that node again. An unfinished
+    path at `max_depth` ends there (`StopReason.DEPTH`); a `rollout` may go deeper, but no search
+    walks into what lies beyond. `beside`: the first step is no child of `at` (see `Node`).
+    """
+    start = 0
+    depth = len(path_to(nodes, at))
+    step_ends = session.engine.step_ends(sample.token_ids)
+    for index, end in enumerate(step_ends):
+        last = end == step_ends[-1] and sample.stop_reason != StopReason.STEP_END
+        deepest = depth + index + 1 >= session.settings.max_depth
+        terminal = sample.stop_reason if last else None
+        if terminal is None and deepest and not rollout:
+            terminal = StopReason.DEPTH
+        step = sample.token_ids[start : end + 1]
+        linked = not (beside and index == 0)
+        siblings = [nodes[child] for child in nodes[at].children] if linked else []
+        child = next((node for node in siblings if node.token_ids == step), None)
+        if child is None:
+            child = Node(
+                id=len(nodes),
+                parent=at,
+                token_ids=step,
+                text=session.engine.decode(step),
+                logprob=sample.step_logprobs[index],
+                entropy=sample.step_entropies[index],
+                terminal=terminal,
+                settled=terminal is not None or deepest,
+            )
+            nodes.append(child)
+            siblings.append(child)
+            if linked:
+                nodes[at].children.append(child.id)
+        child.proposals += 1
+        set_priors(siblings, priors)
+        at, start = child.id, end + 1
+    return at
+
+
+def set_priors(siblings: Sequence[Node], kind: str) -> None:
+    """- count: the share of all proposals (i.i.d. proposals: Sampled MuZero 2104.06303, section 5);
+    - sequence: the policy's own probabilities of the distinct steps, renormalised (proposals
+      without replacement), at temperature 1;
+    - uniform: for controls."""
+    if kind == "sequence":
+        top = max(node.logprob for node in siblings)
+        weights = [math.exp(node.logprob - top) for node in siblings]
+    elif kind == "count":
+        weights = [float(node.proposals) for node in siblings]
+    else:
+        weights = [1.0] * len(siblings)
+    total = math.fsum(weights)
+    for node, weight in zip(siblings, weights, strict=True):
+        node.prior = weight / total

@@ -1,0 +1,225 @@
+"""What values paths: the reward models, the policy's own confidence, functions, the verifier.
+
+One entry, `judge`, for every strategy; `SearchSettings.guidance` says which. Each judge is plain
+code that gives paths their value in [0, 1]; what is no such number ends the path
+(`StopReason.BAD_SCORE`) and is never taken for 0. Sources: process reward (2305.20050); outcome
+reward (2110.14168); mean token probability (2306.13063 calls it sequence likelihood); P(True)
+(2207.05221); self-consistency (2203.11171); Monte Carlo success rates (2312.08935).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+
+from data.types import StopReason
+from rewards.aggregate import AGGREGATES
+from rewards.heuristics import HEURISTICS
+from search.base import (
+    GUIDANCE_INDEX,
+    ChoiceRequest,
+    Node,
+    SampleRequest,
+    ScoreRequest,
+    Session,
+    path_to,
+    solution_ids,
+    solution_text,
+    step_end_positions,
+)
+from search.noise import uniform
+
+Scores = dict[int, float]  # by node id
+
+
+async def judge(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> None:
+    """Set `score` of the paths' ends `ids`; judges for which it costs no more also set that of the
+    steps on the way which have none yet."""
+    if not ids:
+        return
+    scores = await JUDGES[session.settings.guidance](session, nodes, ids)
+    for id, score in scores.items():
+        if 0.0 <= score <= 1.0:
+            nodes[id].score = score
+        elif id in ids:
+            nodes[id].score = None
+            nodes[id].terminal = StopReason.BAD_SCORE
+            nodes[id].settled = True
+
+
+async def _process_rewards(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
+    """A path is run through the reward model once, for all of its steps."""
+    ends = [step_end_positions(session, nodes, id) for id in ids]
+    results = await session.score(
+        [
+            ScoreRequest(
+                node=id,
+                sequence=session.prompt_ids + solution_ids(nodes, id),
+                step_ends=tuple(end for of_node in by_node for end in of_node),
+            )
+            for id, by_node in zip(ids, ends, strict=True)
+        ]
+    )
+    aggregate = AGGREGATES[session.settings.aggregate]
+    scores: Scores = {}
+    for id, by_node, result in zip(ids, ends, results, strict=True):
+        steps = 0
+        for on_path, of_node in zip(path_to(nodes, id), by_node, strict=True):
+            steps += len(of_node)
+            if on_path == id or nodes[on_path].score is None:
+                scores[on_path] = aggregate(result.scores[:steps])
+    return scores
+
+
+async def _outcome_reward(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
+    sequences = [session.prompt_ids + solution_ids(nodes, id) for id in ids]
+    results = await session.score(
+        [
+            ScoreRequest(node=id, sequence=sequence, step_ends=(len(sequence) - 1,))
+            for id, sequence in zip(ids, sequences, strict=True)
+        ]
+    )
+    return {id: result.scores[0] for id, result in zip(ids, results, strict=True)}
+
+
+async def _likelihood(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
+    return {
+        id: math.exp(
+            math.fsum(nodes[step].logprob for step in path_to(nodes, id))
+            / len(solution_ids(nodes, id))
+        )
+        for id in _with_paths(nodes, ids)
+    }
+
+
+async def _entropy(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
+    return {
+        id: math.exp(
+            -math.fsum(nodes[step].entropy for step in path_to(nodes, id))
+            / len(solution_ids(nodes, id))
+        )
+        for id in _with_paths(nodes, ids)
+    }
+
+
+async def _heuristic(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
+    function = HEURISTICS[session.settings.heuristic]
+    return {
+        id: function(session.problem, solution_text(nodes, id)) for id in _with_paths(nodes, ids)
+    }
+
+
+async def _random(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
+    return {
+        id: uniform(session.engine.seed, session.problem.id, id, 0)
+        for id in _with_paths(nodes, ids)
+    }
+
+
+def _with_paths(nodes: Sequence[Node], ids: Sequence[int]) -> list[int]:
+    """`ids` and the steps on the way to them that have no score yet, each once."""
+    found = dict.fromkeys(ids)
+    for id in ids:
+        found |= dict.fromkeys(step for step in path_to(nodes, id) if nodes[step].score is None)
+    return list(found)
+
+
+async def _self_evaluation(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
+    """P(yes) / (P(yes) + P(no)). A path that leaves no room for the question has no value.
+
+    Raises ValueError when yes and no begin with the same token.
+    """
+    engine, settings = session.engine, session.settings
+    question = engine.encode(settings.question)
+    yes, no = (engine.encode(text)[:1] for text in (settings.yes, settings.no))
+    if yes == no or not yes or not no:
+        raise ValueError(
+            f"yes is {settings.yes!r} and no is {settings.no!r}: their first tokens must differ"
+        )
+    asked = {id: session.prompt_ids + solution_ids(nodes, id) + question for id in ids}
+    fitting = [id for id, prefix in asked.items() if len(prefix) <= engine.context_length]
+    results = await session.choose(
+        [ChoiceRequest(node=id, prefix=asked[id], options=yes + no) for id in fitting]
+    )
+    scores = dict.fromkeys(ids, math.nan)
+    for id, result in zip(fitting, results, strict=True):
+        total = sum(result.probabilities)
+        scores[id] = result.probabilities[0] / total if total > 0 else math.nan
+    return scores
+
+
+async def _self_consistency(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
+    votes: Counter[str] = Counter()
+    for node in nodes:
+        if node.terminal is StopReason.END_OF_SOLUTION:
+            votes[session.final_answer(solution_text(nodes, node.id))] += max(1, node.proposals)
+    scores: Scores = {}
+    for id in ids:
+        if nodes[id].terminal is StopReason.END_OF_SOLUTION:
+            answer = session.final_answer(solution_text(nodes, id))
+            scores[id] = votes[answer] / votes.total()
+    for id, texts in (await _rollouts(session, nodes, ids)).items():
+        answers = Counter(session.final_answer(text) for text in texts)
+        most = max(answers.values(), default=0)
+        scores[id] = most / session.settings.guidance_rollouts
+    return scores
+
+
+async def _oracle(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
+    scores: Scores = {}
+    for id in ids:
+        if nodes[id].terminal is StopReason.END_OF_SOLUTION:
+            verdict = session.verify(solution_text(nodes, id))
+            nodes[id].verdict = verdict
+            scores[id] = float(verdict.correct)
+    for id, texts in (await _rollouts(session, nodes, ids)).items():
+        correct = sum(session.verify(text).correct for text in texts)
+        scores[id] = correct / session.settings.guidance_rollouts
+    return scores
+
+
+async def _rollouts(
+    session: Session, nodes: Sequence[Node], ids: Sequence[int]
+) -> dict[int, list[str]]:
+    """The finished ones among `guidance_rollouts` completions of each unfinished path of `ids`."""
+    settings = session.settings
+    asked = [id for id in ids if nodes[id].terminal is None]
+    if not asked:
+        return {}
+    results = await session.sample(
+        [
+            SampleRequest(
+                node=id,
+                prefix=session.prompt_ids + solution_ids(nodes, id),
+                n=settings.guidance_rollouts,
+                first_index=GUIDANCE_INDEX,
+                stop_at_step=False,
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
+            )
+            for id in asked
+        ]
+    )
+    return {
+        id: [
+            session.engine.decode(solution_ids(nodes, id) + sample.token_ids)
+            for sample in result.samples
+            if sample.stop_reason is StopReason.END_OF_SOLUTION
+        ]
+        for id, result in zip(asked, results, strict=True)
+    }
+
+
+Judge = Callable[[Session, Sequence[Node], Sequence[int]], Awaitable[Scores]]
+JUDGES: dict[str, Judge] = {
+    "prm": _process_rewards,
+    "outcome": _outcome_reward,
+    "likelihood": _likelihood,
+    "entropy": _entropy,
+    "self_evaluation": _self_evaluation,
+    "self_consistency": _self_consistency,
+    "heuristic": _heuristic,
+    "oracle": _oracle,
+    "random": _random,
+}

@@ -1,0 +1,192 @@
+"""Sequential revision, alone or beside parallel sampling: the policy sees its earlier attempts and
+tries again (2408.03314, section 6; with a critique: Self-Refine, 2303.17651).
+
+Granularity: solution. N attempts are split into `chains` independent ones (the parallel part); in
+each, every attempt but the first is a revision of those before it (the sequential part).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from data.types import Usage
+from search.answers import take_answer
+from search.base import (
+    GUIDANCE_INDEX,
+    Node,
+    SampleRequest,
+    SearchEnd,
+    SearchResult,
+    Session,
+    finish,
+)
+from search.growth import new_tree
+from search.guidance import judge
+from search.settings import check_budgets
+
+CRITIQUES = ("none", "score", "policy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevisionConfig:
+    """`budgets`: the number of attempts N, one budget a search; `chains` of them run in parallel
+    (N: plain sampling; 1: all sequential).
+
+    A revision continues `revision_prompt` with {prompt}, {attempts} (the chain's last `seen`
+    attempts, oldest first, each `attempt_template` with {attempt} and {critique}) filled in; where
+    it leaves no room in the context, older attempts are left out. `critique` none: an empty text;
+    score: the attempt's guidance value as a number; policy: sampled from the policy after
+    `critique_prompt` with {prompt} and {attempt}, up to `critique_tokens`.
+    """
+
+    budgets: tuple[int, ...] = (4,)
+    chains: int = 1
+    seen: int = 1
+    revision_prompt: str = "{attempts}{prompt}"
+    attempt_template: str = "{attempt}\n{critique}"
+    critique: str = "none"
+    critique_prompt: str = "{prompt}{attempt}\nCritique:"
+    critique_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        check_budgets(self.budgets, nested=False)
+        if self.critique not in CRITIQUES:
+            raise ValueError(f"critique is {self.critique!r}; allowed: {', '.join(CRITIQUES)}")
+        if self.chains < 1 or self.budgets[0] % self.chains:
+            raise ValueError(
+                f"chains is {self.chains}; budgets, {self.budgets}, must be a multiple of it"
+            )
+        for name in ("seen", "critique_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name, fields in (
+            ("revision_prompt", ("prompt", "attempts")),
+            ("attempt_template", ("attempt",)),
+        ):
+            missing = [f for f in fields if "{" + f + "}" not in getattr(self, name)]
+            if missing:
+                raise ValueError(f"{name} lacks {{{missing[0]}}}: {getattr(self, name)!r}")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Chain:
+    attempts: list[int] = field(default_factory=list[int])
+    critiques: list[str] = field(default_factory=list[str])
+
+
+async def search_revision(session: Session, config: RevisionConfig) -> SearchResult:
+    """All chains make their next attempt together."""
+    [n] = config.budgets
+    nodes = new_tree()
+    chains = [_Chain() for _ in range(config.chains)]
+    end = session.exhausted()
+    for round in range(n // config.chains):
+        if end is not None:
+            break
+        if round:
+            await _criticise(session, config, nodes, chains)
+        await _attempt(session, config, nodes, chains)
+        end = session.exhausted()
+    snapshot, _ = await take_answer(session, nodes, n, completions=Usage())
+    return finish(session, "revision", nodes, [snapshot], end or SearchEnd.COMPLETE)
+
+
+async def _attempt(
+    session: Session, config: RevisionConfig, nodes: list[Node], chains: Sequence[_Chain]
+) -> None:
+    """One more attempt of every chain; equal attempts stay apart, each is its own event."""
+    settings = session.settings
+    results = await session.sample(
+        [
+            SampleRequest(
+                node=chain.attempts[-1] if chain.attempts else 0,
+                prefix=_prefix(session, config, nodes, chain),
+                n=1,
+                first_index=0 if chain.attempts else i,
+                stop_at_step=False,
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
+            )
+            for i, chain in enumerate(chains)
+        ]
+    )
+    new: list[int] = []
+    for chain, result in zip(chains, results, strict=True):
+        [sample] = result.samples
+        node = Node(
+            id=len(nodes),
+            parent=0,
+            token_ids=sample.token_ids,
+            text=session.engine.decode(sample.token_ids),
+            proposals=1,
+            logprob=sample.logprob,
+            entropy=sum(sample.step_entropies),
+            terminal=sample.stop_reason,
+            revises=chain.attempts[-1] if chain.attempts else -1,
+        )
+        nodes.append(node)
+        nodes[0].children.append(node.id)
+        chain.attempts.append(node.id)
+        new.append(node.id)
+    if settings.needs_scores or config.critique == "score":
+        await judge(session, nodes, new)
+
+
+async def _criticise(
+    session: Session, config: RevisionConfig, nodes: Sequence[Node], chains: Sequence[_Chain]
+) -> None:
+    """A critique of each chain's last attempt."""
+    if config.critique != "policy":
+        for chain in chains:
+            score = nodes[chain.attempts[-1]].score
+            known = config.critique == "score" and score is not None
+            chain.critiques.append(f"{score:.2f}\n" if known else "")
+        return
+    engine = session.engine
+    prefixes = [
+        engine.encode(
+            config.critique_prompt.format(
+                prompt=session.problem.prompt, attempt=nodes[chain.attempts[-1]].text
+            )
+        )
+        for chain in chains
+    ]
+    fitting = [i for i, prefix in enumerate(prefixes) if len(prefix) < engine.context_length]
+    texts = [""] * len(chains)
+    if fitting:
+        results = await session.sample(
+            [
+                SampleRequest(
+                    node=chains[i].attempts[-1],
+                    prefix=prefixes[i],
+                    n=1,
+                    first_index=GUIDANCE_INDEX,
+                    stop_at_step=False,
+                    max_new_tokens=config.critique_tokens,
+                    temperature=session.settings.temperature,
+                )
+                for i in fitting
+            ]
+        )
+        for i, result in zip(fitting, results, strict=True):
+            texts[i] = engine.decode(result.samples[0].token_ids) + "\n"
+    for chain, text in zip(chains, texts, strict=True):
+        chain.critiques.append(text)
+
+
+def _prefix(
+    session: Session, config: RevisionConfig, nodes: Sequence[Node], chain: _Chain
+) -> tuple[int, ...]:
+    """The prompt alone for a first attempt, and where no earlier attempt fits into the context."""
+    for seen in range(min(config.seen, len(chain.attempts)), 0, -1):
+        attempts = "".join(
+            config.attempt_template.format(attempt=nodes[id].text, critique=critique)
+            for id, critique in zip(chain.attempts[-seen:], chain.critiques[-seen:], strict=True)
+        )
+        text = config.revision_prompt.format(prompt=session.problem.prompt, attempts=attempts)
+        prefix = session.engine.encode(text)
+        room = session.engine.context_length - len(prefix)
+        if room >= min(session.settings.max_new_tokens, session.engine.context_length // 2):
+            return prefix
+    return session.prompt_ids

@@ -1,0 +1,117 @@
+"""How a tree search chooses a child: UCT, PUCT, and Gumbel sampling with sequential halving.
+
+Pure functions of nodes and numbers. All values are rewards in [0, 1] of one player, so no sign
+flips. Equations of "Policy improvement by planning with Gumbel" (Danihelka et al., ICLR 2022) are
+named beside the formulas.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from search.base import Node
+
+
+def q_value(
+    child: Node, *, score_weight: float = 0.0, maximum: bool = False, first_play: float = 0.0
+) -> float:
+    """The child's value: the mean (or the `maximum`) of what was backed up through it.
+
+    Its own score stands for `score_weight` visits of that value, and for its whole value before
+    the first visit; `first_play` does where it has no score. A virtual loss is a visit of value 0.
+    """
+    visits = child.visit_count + child.virtual_loss
+    if not visits:
+        return first_play if child.score is None else child.score
+    if maximum and child.visit_count:
+        return child.value_max
+    weight = 0.0 if child.score is None else score_weight
+    return (child.value_sum + weight * (child.score or 0.0)) / (visits + weight)
+
+
+def puct(child: Node, q: float, parent_visits: int, exploration: float) -> float:
+    """Q + c P sqrt(N_parent) / (1 + N) (AlphaZero, 1712.01815)."""
+    visits = child.visit_count + child.virtual_loss
+    return q + exploration * child.prior * math.sqrt(parent_visits) / (1 + visits)
+
+
+def uct(child: Node, q: float, parent_visits: int, exploration: float) -> float:
+    """Q + c sqrt(ln N_parent / N) (Kocsis and Szepesvari 2006); infinite before the first visit."""
+    visits = child.visit_count + child.virtual_loss
+    if not visits:
+        return math.inf
+    return q + exploration * math.sqrt(math.log(parent_visits) / visits)
+
+
+def considered_visits(considered: int, simulations: int) -> list[int]:
+    """Sequential halving (Karnin et al. 2013; Gumbel, section 3.2 and figure 1) as a list: at each
+    of `simulations` simulations, how many the root's child to be taken must have had before.
+
+    There are ceil(log2 considered) phases, each with floor(simulations / (phases x children left)),
+    at least 1, simulations of every child left; then half of the children are left, at least 2.
+    """
+    if considered <= 1:
+        return list(range(simulations))
+    phases = math.ceil(math.log2(considered))
+    wanted: list[int] = []
+    had, left = 0, considered
+    while len(wanted) < simulations:
+        for _ in range(max(1, simulations // (phases * left))):
+            wanted += [had] * left
+            had += 1
+        left = max(2, left // 2)
+    return wanted[:simulations]
+
+
+def perturbed_logits(probabilities: Sequence[float], dice: Sequence[float]) -> list[float]:
+    """Gumbel + log probability of distinct draws, in the order they were drawn.
+
+    Drawing without replacement is taking the actions in descending order of g + logits (the Gumbel
+    top-k trick, 1903.06059), so the k-th draw's is a Gumbel, located at the log of the probability
+    that was left, that is not above the one before. `dice` are uniform in (0, 1).
+    """
+    perturbed: list[float] = []
+    left, ceiling = 1.0, math.inf
+    for probability, u in zip(probabilities, dice, strict=True):
+        location = math.log(max(left, 1e-12))
+        ceiling = location - math.log(math.exp(location - ceiling) - math.log(u))
+        perturbed.append(ceiling)
+        left -= probability
+    return perturbed
+
+
+def completed_q(
+    children: Sequence[Node], qs: Sequence[float | None], raw_value: float
+) -> list[float]:
+    """`qs` with what is unknown (None) replaced by the mixed value, equation 33: the node's own
+    value and the prior-weighted mean of the known children, the latter counting all their visits.
+    """
+    known = [(c, q) for c, q in zip(children, qs, strict=True) if q is not None]
+    mixed = raw_value
+    if known:
+        visits = sum(c.visit_count + c.virtual_loss for c in children)
+        weight = math.fsum(c.prior for c, _ in known)
+        mean = math.fsum(c.prior * q for c, q in known) / weight
+        mixed = (raw_value + visits * mean) / (visits + 1)
+    return [mixed if q is None else q for q in qs]
+
+
+def sigma(qs: Sequence[float], most_visits: int, c_visit: float, c_scale: float) -> list[float]:
+    """sigma(q) = (c_visit + max_b N(b)) c_scale q, equation 8."""
+    return [(c_visit + most_visits) * c_scale * q for q in qs]
+
+
+def improved_policy(priors: Sequence[float], sigmas: Sequence[float]) -> list[float]:
+    """pi' = softmax(logits + sigma(completed q)), equation 11."""
+    logits = [math.log(max(p, 1e-12)) + s for p, s in zip(priors, sigmas, strict=True)]
+    top = max(logits)
+    weights = [math.exp(logit - top) for logit in logits]
+    total = math.fsum(weights)
+    return [weight / total for weight in weights]
+
+
+def interior_value(policy: float, visits: int, all_visits: int) -> float:
+    """pi'(a) - N(a) / (1 + sum_b N(b)): below the root the child with the largest is taken, which
+    makes the visits follow the improved policy without any dice (equation 14)."""
+    return policy - visits / (1 + all_visits)

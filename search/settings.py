@@ -1,0 +1,89 @@
+"""What every strategy shares: how it samples, what guides it, how it answers, what it may spend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rewards.aggregate import AGGREGATES
+from rewards.heuristics import HEURISTICS
+
+GUIDANCES = (
+    "prm", "outcome", "likelihood", "entropy", "self_evaluation", "self_consistency",
+    "heuristic", "oracle", "random",
+)  # fmt: skip
+ANSWERS = ("score", "weighted_vote", "majority", "first", "oracle")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """`guidance` is what values a path, partial or finished, in [0, 1] (search/guidance.py):
+    - prm: the process reward model, a path's steps aggregated by `aggregate`;
+    - outcome: an outcome reward model, read at the path's end alone;
+    - likelihood: exp(mean log-probability of a token), the policy's own confidence;
+    - entropy: exp(-mean entropy of a token);
+    - self_evaluation: P(yes) when the policy itself is asked `question` (`yes` or `no`);
+    - self_consistency: the share of the most frequent answer among `guidance_rollouts` rollouts,
+      for a finished solution the share of its answer among those finished so far;
+    - heuristic: a function of `rewards/heuristics.py`;
+    - oracle: the verifier, for an unfinished path its share of correct rollouts: it sees the truth;
+    - random: dice, for controls.
+
+    `answer` is how one solution is chosen among the finished ones (search/answers.py).
+    The limits: a search stops when it has spent one of them, never more than what was in flight
+    over it, and answers with what it has. 0: no limit. `max_flops` counts policy and reward model;
+    a `max_seconds` makes results depend on the machine.
+    """
+
+    guidance: str = "prm"
+    aggregate: str = "last"
+    heuristic: str = ""
+    question: str = "\nIs this correct so far? Answer:"
+    yes: str = " yes"
+    no: str = " no"
+    guidance_rollouts: int = 4
+    answer: str = "score"
+    likelihood_weight: float = 0.0
+    temperature: float = 1.0
+    max_step_tokens: int = 24
+    max_new_tokens: int = 64
+    max_depth: int = 8
+    max_generated_tokens: int = 0
+    max_flops: float = 0.0
+    max_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("guidance", self.guidance, GUIDANCES),
+            ("aggregate", self.aggregate, tuple(AGGREGATES)),
+            ("answer", self.answer, ANSWERS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+        if self.guidance == "heuristic" and self.heuristic not in HEURISTICS:
+            raise ValueError(f"heuristic is {self.heuristic!r}; allowed: {', '.join(HEURISTICS)}")
+        for name in ("max_step_tokens", "max_new_tokens", "max_depth", "guidance_rollouts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in (
+            "temperature", "likelihood_weight", "max_generated_tokens", "max_flops", "max_seconds",
+        ):  # fmt: skip
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether the answer is chosen by scores."""
+        return self.answer in ("score", "weighted_vote")
+
+
+def check_budgets(budgets: tuple[int, ...], *, nested: bool) -> None:
+    """Raises ValueError for budgets that are empty, not ascending or below 1, and for several of
+    them where a strategy answers at one (not `nested`)."""
+    if not budgets or list(budgets) != sorted(set(budgets)):
+        raise ValueError(f"budgets is {budgets}; it must be ascending and not empty")
+    if budgets[0] < 1:
+        raise ValueError(f"the smallest of budgets is {budgets[0]}; it must be at least 1")
+    if not nested and len(budgets) > 1:
+        raise ValueError(
+            f"budgets is {budgets}; this strategy has one budget: run it again for another"
+        )
