@@ -7,8 +7,9 @@ each, every attempt but the first is a revision of those before it (the sequenti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from string import Formatter
 
 from data.types import Usage
 from search.answers import take_answer
@@ -72,7 +73,7 @@ class RevisionConfig:
 @dataclass(slots=True, kw_only=True)
 class _Chain:
     attempts: list[int] = field(default_factory=list[int])
-    critiques: list[str] = field(default_factory=list[str])
+    critiques: list[tuple[int, ...]] = field(default_factory=list[tuple[int, ...]])
 
 
 async def search_revision(session: Session, config: RevisionConfig) -> SearchResult:
@@ -136,43 +137,40 @@ async def _attempt(
 async def _criticise(
     session: Session, config: RevisionConfig, nodes: Sequence[Node], chains: Sequence[_Chain]
 ) -> None:
-    """A critique of each chain's last attempt."""
-    if config.critique != "policy":
-        for chain in chains:
-            score = nodes[chain.attempts[-1]].score
-            known = config.critique == "score" and score is not None
-            chain.critiques.append(f"{score:.2f}\n" if known else "")
-        return
+    """A critique of each chain's last attempt: none where there is no room for one."""
     engine = session.engine
-    prefixes = [
-        engine.encode(
-            config.critique_prompt.format(
-                prompt=session.problem.prompt, attempt=nodes[chain.attempts[-1]].text
+    critiques: list[tuple[int, ...]] = [() for _ in chains]
+    if config.critique == "score":
+        scores = [nodes[chain.attempts[-1]].score for chain in chains]
+        critiques = [() if s is None else engine.encode(f"{s:.2f}\n") for s in scores]
+    elif config.critique == "policy":
+        prefixes = [
+            fill(
+                session,
+                config.critique_prompt,
+                {"attempt": _without_end(session, nodes[chain.attempts[-1]].token_ids)},
             )
-        )
-        for chain in chains
-    ]
-    fitting = [i for i, prefix in enumerate(prefixes) if len(prefix) < engine.context_length]
-    texts = [""] * len(chains)
-    if fitting:
-        results = await session.sample(
-            [
-                SampleRequest(
-                    node=chains[i].attempts[-1],
-                    prefix=prefixes[i],
-                    n=1,
-                    first_index=GUIDANCE_INDEX,
-                    stop_at_step=False,
-                    max_new_tokens=config.critique_tokens,
-                    temperature=session.settings.temperature,
-                )
-                for i in fitting
-            ]
-        )
+            for chain in chains
+        ]
+        fitting = [i for i, prefix in enumerate(prefixes) if len(prefix) < engine.context_length]
+        requests = [
+            SampleRequest(
+                node=chains[i].attempts[-1],
+                prefix=prefixes[i],
+                n=1,
+                first_index=GUIDANCE_INDEX,
+                stop_at_step=False,
+                max_new_tokens=config.critique_tokens,
+                temperature=session.settings.temperature,
+            )
+            for i in fitting
+        ]
+        results = await session.sample(requests) if requests else []
         for i, result in zip(fitting, results, strict=True):
-            texts[i] = engine.decode(result.samples[0].token_ids) + "\n"
-    for chain, text in zip(chains, texts, strict=True):
-        chain.critiques.append(text)
+            said = _without_end(session, result.samples[0].token_ids)
+            critiques[i] = said + engine.encode("\n")
+    for chain, critique in zip(chains, critiques, strict=True):
+        chain.critiques.append(critique)
 
 
 def _prefix(
@@ -180,13 +178,36 @@ def _prefix(
 ) -> tuple[int, ...]:
     """The prompt alone for a first attempt, and where no earlier attempt fits into the context."""
     for seen in range(min(config.seen, len(chain.attempts)), 0, -1):
-        attempts = "".join(
-            config.attempt_template.format(attempt=nodes[id].text, critique=critique)
-            for id, critique in zip(chain.attempts[-seen:], chain.critiques[-seen:], strict=True)
-        )
-        text = config.revision_prompt.format(prompt=session.problem.prompt, attempts=attempts)
-        prefix = session.engine.encode(text)
+        attempts: tuple[int, ...] = ()
+        for id, critique in zip(chain.attempts[-seen:], chain.critiques[-seen:], strict=True):
+            attempt = _without_end(session, nodes[id].token_ids)
+            parts = {"attempt": attempt, "critique": critique}
+            attempts += fill(session, config.attempt_template, parts)
+        prefix = fill(session, config.revision_prompt, {"attempts": attempts})
         room = session.engine.context_length - len(prefix)
         if room >= min(session.settings.max_new_tokens, session.engine.context_length // 2):
             return prefix
     return session.prompt_ids
+
+
+def fill(session: Session, template: str, parts: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Token ids of a template whose {fields} are token ids: what was generated goes in as it was,
+    never re-encoded. {prompt} is the problem's prompt.
+
+    Raises ValueError for a field that is neither that nor one of `parts`.
+    """
+    known = {"prompt": session.prompt_ids, **parts}
+    ids: tuple[int, ...] = ()
+    for literal, name, _, _ in Formatter().parse(template):
+        ids += session.engine.encode(literal) if literal else ()
+        if name is not None:
+            if name not in known:
+                raise ValueError(
+                    f"a template has {{{name}}}; allowed: {', '.join(known)}: {template!r}"
+                )
+            ids += known[name]
+    return ids
+
+
+def _without_end(session: Session, token_ids: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(token for token in token_ids if token != session.engine.end_token_id)

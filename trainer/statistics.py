@@ -62,9 +62,26 @@ def paired_difference(
     if len(first) != len(second) or not first:
         raise ValueError(f"paired samples need equal lengths, got {len(first)} and {len(second)}")
     difference = [float(a) - float(b) for a, b in zip(first, second, strict=True)]
-    half = Z * math.sqrt(variance_of_mean(difference, groups))
-    mean = sum(difference) / len(difference)
-    return Estimate(value=mean, low=mean - half, high=mean + half, n=len(difference))
+    return mean_estimate(difference, groups)
+
+
+def mean_estimate(values: Sequence[float], groups: Sequence[str] | None = None) -> Estimate:
+    """The mean with the normal 95 % interval, groups as clusters."""
+    mean = math.fsum(values) / len(values)
+    half = Z * math.sqrt(variance_of_mean(values, groups))
+    return Estimate(value=mean, low=mean - half, high=mean + half, n=len(values))
+
+
+def adjust_holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979), in the order given: a p-value below alpha after it is
+    significant at alpha over all of them together."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
 
 
 def paired_p_value(candidate: Sequence[bool], incumbent: Sequence[bool]) -> tuple[float, int, int]:
