@@ -141,12 +141,18 @@ def toy_problem(name: str, answer: str) -> Problem:
     return Problem(id=name, prompt=PROMPT, answer=answer)
 
 
+def prefix_text(prefix: Sequence[int]) -> str:
+    """The letters of a request's prefix after the problem's prompt."""
+    return "".join(chr(token) for token in prefix if token)[len(PROMPT) :]
+
+
 class Toys:
     """Everything above by name, for tests."""
 
     Engine = ToyEngine
     Scorer = ToyScorer
     verify = staticmethod(verify_solution)
+    text = staticmethod(prefix_text)
     problem = staticmethod(toy_problem)
 
 
