@@ -31,6 +31,12 @@ class ProcessRewardModel:
                 f"the reward model has num_labels={model.config.num_labels}; "
                 "it must have 2 (incorrect, correct)"
             )
+        labels = {int(i): str(name).lower() for i, name in model.config.id2label.items()}
+        if labels not in ({0: "incorrect", 1: "correct"}, {0: "label_0", 1: "label_1"}):
+            raise ValueError(
+                f"the reward model's labels are {labels}; they must be 0: incorrect, 1: correct "
+                "(or unnamed, which is read so)"
+            )
         self.model = model.eval()
         use_plain_attention_on_cpu(model)
         self.pad_token_id = pad_token_id

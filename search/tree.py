@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,33 @@ def usage_from_json(row: dict[str, Any]) -> Usage:
 
 
 def read_trees(path: Path) -> list[SearchResult]:
+    """All trees of a file that may still be written: a torn last line is cut off."""
     return [result_from_json(json.loads(line)) for line in read_whole_lines(path)]
+
+
+def iterate_trees(path: Path) -> Iterator[SearchResult]:
+    """The trees of a finished file, one at a time. Raises ValueError naming file and line for a
+    row that is not a tree of this format and version."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield result_from_json(json.loads(line))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+
+
+def node_rows(result: SearchResult) -> Iterator[dict[str, Any]]:
+    """A flat row a node, for tables: the columns of a tree's JSON row with the problem and the
+    strategy in front; usage is the FLOPs and the generated tokens."""
+    for node in result_to_json(result, "")["nodes"]:
+        usage = usage_from_json(node.pop("usage"))
+        yield {
+            "problem_id": result.problem.id,
+            "strategy": result.strategy,
+            **node,
+            "flops": usage.flops,
+            "generated_tokens": usage.policy.generated_tokens,
+        }
 
 
 def append_trees(path: Path, results: Iterable[SearchResult], policy: str) -> int:

@@ -44,6 +44,27 @@ class Ranks:
         return list(problems[self.rank :: self.world_size])
 
 
+def load_engine(
+    policy: str, reward_model: str | None, *, seed: int, device: Any, max_rows: int = 512
+) -> tuple[TransformersEngine, RewardScorer | None]:
+    """A policy and a reward model, ready to search with. Raises ValueError when they do not share
+    one vocabulary, and for a reward model with other classes than ours."""
+    model, tokenizer = load_policy(policy)
+    scorer: RewardScorer | None = None
+    max_context = 0
+    if reward_model is not None:
+        prm = load_reward_model(reward_model).to(device)
+        if prm.config.vocab_size != model.config.vocab_size:
+            raise ValueError(
+                f"reward model {reward_model} has {prm.config.vocab_size} tokens, policy "
+                f"{policy} has {model.config.vocab_size}: they must share one tokenizer"
+            )
+        max_context = getattr(prm.config, "max_position_embeddings", None) or 0
+        scorer = RewardScorer(process_reward_model(prm, tokenizer.pad_token_id))
+    config = EngineConfig(seed=seed, max_rows=max_rows, max_context=max_context)
+    return TransformersEngine(model.to(device), tokenizer, config), scorer
+
+
 class Workbench:
     """Loaded models and the verifier of a stage, and where it runs. `usage` is what all of its
     searches spent, on all ranks, in this run of the stage and in those before it was cut off."""
@@ -58,23 +79,11 @@ class Workbench:
         accelerator: Any,
         max_rows: int = 512,
     ) -> None:
-        model, tokenizer = load_policy(policy)
-        self.tokenizer = tokenizer
         self.accelerator = accelerator
         self.ranks = Ranks(rank=accelerator.process_index, world_size=accelerator.num_processes)
-        self.scorer: RewardScorer | None = None
-        max_context = 0
-        if reward_model is not None:
-            prm = load_reward_model(reward_model).to(accelerator.device)
-            if prm.config.vocab_size != model.config.vocab_size:
-                raise ValueError(
-                    f"reward model {reward_model} has {prm.config.vocab_size} tokens, policy "
-                    f"{policy} has {model.config.vocab_size}: they must share one tokenizer"
-                )
-            max_context = getattr(prm.config, "max_position_embeddings", None) or 0
-            self.scorer = RewardScorer(process_reward_model(prm, tokenizer.pad_token_id))
-        engine_config = EngineConfig(seed=seed, max_rows=max_rows, max_context=max_context)
-        self.engine = TransformersEngine(model.to(accelerator.device), tokenizer, engine_config)
+        self.engine, self.scorer = load_engine(
+            policy, reward_model, seed=seed, device=accelerator.device, max_rows=max_rows
+        )
         if verifier not in VERIFIERS:
             raise ValueError(f"verifier is {verifier!r}; allowed: {', '.join(VERIFIERS)}")
         self.verifier = VERIFIERS[verifier]()

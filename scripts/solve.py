@@ -1,0 +1,19 @@
+"""Think about a problem with a model, a strategy and a budget:
+
+python scripts/solve.py --model outputs/round_2 --reward_model outputs/prm_2 --strategy mcts \\
+  --budgets 32 --problem "3 4 7 12 -> 24"
+"""
+
+from __future__ import annotations
+
+from search.settings import SearchSettings
+from trainer.solving import SolveConfig, solve
+from trainer.strategy import parse_with_strategy
+
+
+def main() -> None:
+    solve(*parse_with_strategy((SolveConfig, SearchSettings)))
+
+
+if __name__ == "__main__":
+    main()

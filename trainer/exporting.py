@@ -1,0 +1,131 @@
+"""The export stage: search trees as training data for other trainers, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rewards.verifiers import VERIFIERS
+from search.base import SearchResult
+from search.export import (
+    best_paths,
+    by_solve_rate,
+    step_preferences,
+    step_value_labels,
+    visit_weighted_paths,
+)
+from search.tree import iterate_trees, node_rows
+from trainer.models import load_tokenizer
+from trainer.runtime import RuntimeConfig, is_main_process
+from trainer.stage import run_stage
+
+Rows = Iterator[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """`trees` is a folder of the search stage (its trees.jsonl) or a file of trees; `kinds` are
+    among those of `EXPORTS`. Preferences need `min_visits` visits of both steps and values
+    `min_gap` apart, labels `min_visits`; problems are kept with solve rates in
+    [`min_rate`, `max_rate`]. `policy`, for labels, is the folder of the tokenizer."""
+
+    trees: str
+    kinds: tuple[str, ...] = ("best_paths",)
+    format: str = "jsonl"
+    verifier: str = "countdown"
+    policy: str | None = None
+    min_visits: int = 4
+    min_gap: float = 0.3
+    min_rate: float = 0.05
+    max_rate: float = 0.95
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            if kind not in EXPORTS:
+                raise ValueError(f"kinds holds {kind!r}; allowed: {', '.join(EXPORTS)}")
+        if self.format not in ("jsonl", "parquet"):
+            raise ValueError(f"format is {self.format!r}; allowed: jsonl, parquet")
+        if "step_labels" in self.kinds and self.policy is None:
+            raise ValueError("step_labels need policy, the folder whose tokenizer made the trees")
+        if self.verifier not in VERIFIERS:
+            raise ValueError(f"verifier is {self.verifier!r}; allowed: {', '.join(VERIFIERS)}")
+
+
+def _best_paths(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
+    return map(asdict, best_paths(results, VERIFIERS[config.verifier]().verify))
+
+
+def _visit_weighted(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
+    return map(asdict, visit_weighted_paths(results))
+
+
+def _preferences(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
+    return map(
+        asdict, step_preferences(results, min_gap=config.min_gap, min_visits=config.min_visits)
+    )
+
+
+def _labels(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
+    tokenizer = load_tokenizer(str(config.policy))
+
+    def encode(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+    return map(asdict, step_value_labels(results, encode, config.min_visits))
+
+
+def _problems(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
+    verify = VERIFIERS[config.verifier]().verify
+    for row in by_solve_rate(results, verify, low=config.min_rate, high=config.max_rate):
+        yield {**asdict(row.problem), "solve_rate": row.solve_rate, "solutions": row.solutions}
+
+
+def _nodes(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
+    return (row for result in results for row in node_rows(result))
+
+
+# kind -> rows: SFT rows, TRL preference rows, StepLabels rows, problems, a row a node
+EXPORTS: dict[str, Callable[[Iterable[SearchResult], ExportConfig], Rows]] = {
+    "best_paths": _best_paths,
+    "visit_weighted_paths": _visit_weighted,
+    "step_preferences": _preferences,
+    "step_labels": _labels,
+    "problems_by_solve_rate": _problems,
+    "nodes": _nodes,
+}
+
+
+def run_export(runtime: RuntimeConfig, config: ExportConfig) -> None:
+    """Write `<kind>.jsonl` or `<kind>.parquet`. Raises ValueError naming file and line for a tree
+    of another format or version."""
+    source = Path(config.trees)
+    path = source / "trees.jsonl" if source.is_dir() else source
+    if not path.is_file():
+        raise ValueError(f"trees is {config.trees!r}: there is no file {str(path)!r}")
+    with run_stage("export", runtime, [config], {"trees": config.trees}) as record:
+        if not is_main_process():
+            return
+        for kind in config.kinds:
+            rows = EXPORTS[kind](iterate_trees(path), config)
+            target = Path(runtime.output_dir) / f"{kind}.{config.format}"
+            count = _write(rows, target, config.format)
+            record.metrics[kind] = count
+            print(f"{kind}: {count} rows in {target}")
+
+
+def _write(rows: Rows, target: Path, format: str) -> int:
+    if format == "jsonl":
+        count = 0
+        with target.open("w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(json.dumps(row) + "\n")
+                count += 1
+        return count
+    from datasets import Dataset
+
+    content = list(rows)
+    Dataset.from_list(content).to_parquet(str(target))
+    return len(content)
