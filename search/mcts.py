@@ -19,6 +19,7 @@ Departures, and why:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,12 +51,14 @@ MAX_DRAWS = 4  # times the distinct proposals wanted; then fewer have to do
 @dataclass(frozen=True, kw_only=True)
 class MCTSConfig:
     """`budgets`: numbers of simulations, ascending, at which an answer is taken (with gumbel one
-    only: its schedule depends on it). The root's expansion is the first simulation.
+    only: its schedule depends on it). The root's expansion is the first simulation; with gumbel and
+    rollouts it is as many as its rollouts make, at most half of all.
 
-    `exploration` is c of PUCT and UCT. gumbel draws `considered` distinct steps at the root (no
-    more than simulations); `gumbel_scale` 0 takes out its noise, `c_visit` and `c_scale` are those
-    of sigma. With `commit` the answer begins with the root's choice. `distinct` draws proposals
-    until `proposals` of them differ: sampling without replacement, with priors "sequence".
+    `exploration` is c of PUCT and UCT. gumbel draws `considered` distinct steps at the root (where
+    they are rollouts: that many, some of which may begin alike); `gumbel_scale` 0 takes out its
+    noise, `c_visit` and `c_scale` are those of sigma. With `commit` the answer begins with the
+    root's choice. `distinct` draws proposals until `proposals` of them differ: sampling without
+    replacement, with priors "sequence".
     `maximum` backs up the largest value instead of the mean. `parallel` simulations of one tree
     share a batch, kept apart by virtual loss. `widening` w lets a node be expanded again once its
     visits, counted in expansions, exceed (expansions so far)^(1/w); 0: never.
@@ -121,14 +124,12 @@ class _Search:
         self.config = config
         self.nodes = new_tree()
         self.descent = Descent(self.nodes, config, session.engine.seed, session.problem.id)
-        self.descent.schedule = considered_visits(
-            min(config.considered, max(1, config.budgets[-1] - 1)), max(1, config.budgets[-1] - 1)
-        )
         self.drawn: dict[int, int] = {}  # proposals sampled so far, by node
         self.solutions: set[str] = set()
 
-    async def simulate(self, leaves: Sequence[int]) -> None:
-        """Expand the chosen leaves in one batch and back values up."""
+    async def simulate(self, leaves: Sequence[int]) -> int:
+        """Expand the chosen leaves in one batch and back values up; how many simulations that was.
+        With gumbel and rollouts the root's expansion is as many as usual ones with its rollouts."""
         nodes, config = self.nodes, self.config
         first_new = len(nodes)
         ends = await self._expand(leaves)
@@ -148,6 +149,13 @@ class _Search:
                     backup(nodes, leaf, value)
             if config.widening == 0:
                 settle(nodes, leaf)
+        spent = len(leaves)
+        if config.selection == "gumbel" and leaves[0] == 0:
+            if config.rollouts:
+                spent = math.ceil(len(ends[0]) / config.proposals)
+            left = max(1, config.budgets[0] - spent)
+            self.descent.schedule = considered_visits(len(nodes[0].children), left)
+        return spent
 
     async def _expand(self, leaves: Sequence[int]) -> dict[int, list[int]]:
         """Add proposals below the leaves; the nodes at which each leaf's proposals end. With
@@ -166,7 +174,7 @@ class _Search:
             open_leaves = [
                 leaf
                 for leaf in open_leaves
-                if (config.distinct or self._is_gumbel_root(leaf))
+                if (config.distinct or (self._is_gumbel_root(leaf) and not config.rollouts))
                 and len(self.nodes[leaf].children) - before[leaf] < wanted[leaf]
                 and len(ends[leaf]) < MAX_DRAWS * wanted[leaf]
             ]
@@ -179,9 +187,12 @@ class _Search:
 
     def _wanted(self, leaf: int) -> int:
         """Proposals of one expansion."""
-        if self._is_gumbel_root(leaf):
-            return min(self.config.considered, max(1, self.config.budgets[-1] - 1))
-        return self.config.proposals
+        config = self.config
+        if not self._is_gumbel_root(leaf):
+            return config.proposals
+        if config.rollouts:  # at most half of all rollouts: the rest is for the best of them
+            return min(config.considered, max(1, config.budgets[0] * config.proposals // 2))
+        return min(config.considered, max(1, config.budgets[0] - 1))
 
     def _request(self, leaf: int, n: int, first_index: int, rollout: bool = False) -> SampleRequest:
         settings = self.session.settings
@@ -286,8 +297,7 @@ async def search_mcts(session: Session, config: MCTSConfig) -> SearchResult:
             if end is None:
                 leaves = search.descent.leaves(min(config.parallel, budget - done))
                 assert leaves, "a tree that is not settled has a leaf to expand"
-                await search.simulate(leaves)
-                done += len(leaves)
+                done += await search.simulate(leaves)
         snapshot, completions = await take_answer(
             session, search.nodes, budget, completions=completions,
             below=search.descent.root_choice() if config.commit else 0,
