@@ -205,10 +205,34 @@ def test_the_larger_evaluation_runs_alone_on_earlier_folders(
     assert budgets == {2, 8, 32}
 
 
-def test_the_demo_is_planned_without_running(checkout: Any, tmp_path: Path) -> None:
-    words = checkout.recipe(tmp_path / "demo", "recipes/countdown/demo.yaml")
+def test_strategies_are_compared_and_trees_exported(
+    smoke_run: Path, checkout: Any, tmp_path: Path
+) -> None:
+    at = {name: str(smoke_run / name) for name in ("round_2", "prm_2", "data", "search_2")}
+    words = ["--policy", at["round_2"], "--reward_model", at["prm_2"], "--data", at["data"]]
+    words += ["--output_dir", str(tmp_path / "compare"), "--num_problems", "4"]
+    printed = checkout.run(checkout.stage("compare_searches.py", "compare.yaml", *words))
+    content = json.loads((tmp_path / "compare" / "comparison.json").read_text())
+    measured = {(row["strategy"], row["budget"]) for row in content["accuracy"]}
+    recipe = yaml.safe_load((SMOKE.parent / "compare.yaml").read_text())
+    for name, arm in recipe["arms"].items():
+        assert {(name, budget) for budget in arm["budgets"]} <= measured
+    assert all(row["flops"] > 0 for row in content["accuracy"])
+    assert "| gumbel | 8 |" in printed
+    words = ["--trees", at["search_2"], "--policy", at["round_2"]]
+    words += ["--output_dir", str(tmp_path / "export")]
+    checkout.run(checkout.stage("export_trees.py", "export.yaml", *words))
+    metrics = json.loads((tmp_path / "export" / "manifest.json").read_text())["metrics"]
+    assert metrics["nodes"] > 100 and metrics["step_labels"] > 0
+
+
+@pytest.mark.parametrize(("recipe", "stages"), [("demo", 12), ("five_numbers", 4)])
+def test_a_recipe_is_planned_without_running(
+    checkout: Any, tmp_path: Path, recipe: str, stages: int
+) -> None:
+    words = checkout.recipe(tmp_path / "demo", f"recipes/countdown/{recipe}.yaml")
     printed = checkout.run([*words, "--dry-run"])
-    assert printed.count("accelerate launch --config_file recipes/accelerate/cpu.yaml") == 12
+    assert printed.count("accelerate launch --config_file recipes/accelerate/cpu.yaml") == stages
     assert "memory" in printed and "tokens" in printed
     assert not (tmp_path / "demo").exists()
 
