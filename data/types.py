@@ -17,7 +17,7 @@ class StopReason(StrEnum):
     LENGTH = "length"  # the token limit of a step or a solution: it is truncated
     CONTEXT = "context"  # the policy's context is full
     DEPTH = "depth"  # the limit on the number of steps
-    BAD_SCORE = "bad_score"  # its guidance gave no number in [0, 1]: nothing is known of it
+    BAD_SCORE = "bad_score"  # an open path whose guidance gave no number in [0, 1]
 
 
 class Outcome(StrEnum):

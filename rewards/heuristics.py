@@ -10,8 +10,8 @@ from data.types import Problem
 
 
 def countdown_closeness(problem: Problem, text: str) -> float:
-    """How promising a Countdown path looks, in [0, 1]: 0 once a step is malformed or false
-    arithmetic; otherwise 1 / (1 + d / target), d the distance from the target to the nearest number
+    """How promising a Countdown path looks, in [0, 1]: 0 once a step is malformed or false;
+    otherwise 1 / (1 + d / target), d the distance from the target to the nearest number
     that remains. The target stands in the prompt, so nothing hidden is read.
 
     Raises ValueError for a prompt that is not a Countdown prompt.
@@ -30,8 +30,10 @@ def countdown_closeness(problem: Problem, text: str) -> float:
                 return 0.0
             available[operand] -= 1
         available[step.result] += 1
+        if sorted(step.remaining) != sorted(available.elements()):
+            return 0.0
     distance = min(abs(number - target) for number in available.elements())
-    return 1 / (1 + distance / target)
+    return 1 / (1 + distance / max(1, target))
 
 
 HEURISTICS: dict[str, Callable[[Problem, str], float]] = {"countdown": countdown_closeness}

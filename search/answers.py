@@ -25,6 +25,7 @@ from search.base import (
     solution_logprob,
     solution_text,
 )
+from search.guidance import vote_shares
 
 
 def choose(
@@ -63,7 +64,12 @@ def choose(
 
 
 def choose_for(session: Session, nodes: Sequence[Node], candidates: Sequence[int]) -> int:
-    """`choose` as the session's settings have it."""
+    """`choose` as the session's settings have it. Scores that are vote shares are those among the
+    candidates."""
+    if session.settings.guidance == "self_consistency":
+        finished = [id for id in candidates if nodes[id].terminal is StopReason.END_OF_SOLUTION]
+        for id, share in vote_shares(session, nodes, finished).items():
+            nodes[id].score = share
     return choose(
         nodes,
         candidates,
@@ -83,43 +89,58 @@ def _best(nodes: Sequence[Node], candidates: Sequence[int], likelihood_weight: f
     return max(candidates, key=value)
 
 
-async def take_answer(
-    session: Session,
-    nodes: Sequence[Node],
-    budget: int,
-    *,
-    completions: Usage,
-    below: int = 0,
-) -> tuple[Snapshot, Usage]:
-    """The answer a tree gives at this budget, among the solutions that begin with node `below`.
+class Answers:
+    """Takes the answers that a tree gives at its budgets."""
 
-    Without a finished one, the most promising open path is completed greedily. That is paid for by
-    this snapshot only: `completions` is what earlier snapshots spent so, the second result that
-    with this one's.
-    """
-    settings = session.settings
-    finished = [n.id for n in nodes if n.terminal is StopReason.END_OF_SOLUTION]
-    inside = [id for id in finished if _is_below(nodes, id, below)]
-    if finished:
-        chosen = choose_for(session, nodes, inside or finished)
-        snapshot = Snapshot(
+    def __init__(self, session: Session, nodes: Sequence[Node]) -> None:
+        self.session = session
+        self.nodes = nodes
+        self._completed: dict[int, tuple[str, bool, Usage]] = {}  # by the path's end
+
+    async def take(self, budget: int, *, below: int = 0) -> Snapshot:
+        """The answer among the finished solutions that begin with node `below`.
+
+        Without one, the most promising open path is completed greedily. Only this snapshot pays for
+        that; a path that was completed before is not completed again.
+        """
+        session, nodes = self.session, self.nodes
+        inside = [
+            node.id
+            for node in nodes
+            if node.terminal is StopReason.END_OF_SOLUTION and _is_below(nodes, node.id, below)
+        ]
+        spent = session.usage - session.beside
+        if inside:
+            chosen = choose_for(session, nodes, inside)
+            return Snapshot(
+                budget=budget,
+                answer=solution_text(nodes, chosen),
+                answer_node=chosen,
+                truncated=False,
+                usage=spent,
+            )
+        leaf = below
+        while nodes[leaf].children:
+            leaf = max(
+                nodes[leaf].children,
+                key=lambda child: (nodes[child].visit_count, nodes[child].score or 0.0),
+            )
+        if leaf not in self._completed:
+            self._completed[leaf] = await self._complete(leaf)
+        answer, finished, cost = self._completed[leaf]
+        return Snapshot(
             budget=budget,
-            answer=solution_text(nodes, chosen),
-            answer_node=chosen,
-            truncated=False,
-            usage=session.usage - completions,
+            answer=answer,
+            answer_node=None,
+            truncated=not finished,
+            usage=spent + cost,
         )
-        return snapshot, completions
-    before = session.usage
-    leaf = below
-    while nodes[leaf].children:
-        leaf = max(
-            nodes[leaf].children,
-            key=lambda child: (nodes[child].visit_count, nodes[child].score or 0.0),
-        )
-    path = solution_ids(nodes, leaf)
-    finished_now, answer = False, session.engine.decode(path)
-    if len(session.prompt_ids) + len(path) < session.engine.context_length:
+
+    async def _complete(self, leaf: int) -> tuple[str, bool, Usage]:
+        """The path's text with its greedy completion, whether that is finished, and its cost."""
+        session, path = self.session, solution_ids(self.nodes, leaf)
+        if len(session.prompt_ids) + len(path) >= session.engine.context_length:
+            return session.engine.decode(path), False, Usage()
         [completed] = await session.sample(
             [
                 SampleRequest(
@@ -127,22 +148,16 @@ async def take_answer(
                     prefix=session.prompt_ids + path,
                     n=1,
                     stop_at_step=False,
-                    max_new_tokens=settings.max_new_tokens,
+                    max_new_tokens=session.settings.max_new_tokens,
                     temperature=0.0,
                 )
             ]
         )
+        cost = Usage(policy=completed.usage)
+        session.beside += cost
         sample = completed.samples[0]
-        finished_now = sample.stop_reason is StopReason.END_OF_SOLUTION
-        answer = session.engine.decode(path + sample.token_ids)
-    snapshot = Snapshot(
-        budget=budget,
-        answer=answer,
-        answer_node=None,
-        truncated=not finished_now,
-        usage=session.usage - completions,
-    )
-    return snapshot, completions + (session.usage - before)
+        finished = sample.stop_reason is StopReason.END_OF_SOLUTION
+        return session.engine.decode(path + sample.token_ids), finished, cost
 
 
 def _is_below(nodes: Sequence[Node], id: int, ancestor: int) -> bool:

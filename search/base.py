@@ -120,7 +120,8 @@ class SearchEnd(StrEnum):
 
 class Session(Protocol):
     """One problem's view of policy, reward model and verifier; adds up what was spent, in all
-    (`usage`) and by the node that asked for it (`node_usage`)."""
+    (`usage`), by the node that asked for it (`node_usage`), and on answers alone (`beside`: greedy
+    completions of open paths, which are no part of the search and of no limit)."""
 
     problem: Problem
     prompt_ids: tuple[int, ...]
@@ -128,6 +129,7 @@ class Session(Protocol):
     settings: SearchSettings
     usage: Usage
     node_usage: dict[int, Usage]
+    beside: Usage
 
     def sample(self, requests: Sequence[SampleRequest]) -> Awaitable[list[SampleResult]]: ...
 
@@ -166,6 +168,7 @@ class Node:
     simulations: int = 0  # that walked through it, its own expansions among them
     score: float | None = None  # the process reward at this step's end
     terminal: StopReason | None = None
+    bad_score: bool = False  # its guidance gave no number in [0, 1]
     verdict: Verdict | None = None
     children: list[int] = field(default_factory=list[int])
     expansions: int = 0  # how often proposals were sampled from here
@@ -203,7 +206,11 @@ class SearchResult:
     def terminals(self) -> Counter[str]:
         """How many paths ended in which way (`StopReason`): truncations and scores that were no
         numbers are counted here, never taken for wrong answers."""
-        return Counter(node.terminal.value for node in self.nodes if node.terminal)
+        return Counter(
+            StopReason.BAD_SCORE.value if node.bad_score else node.terminal.value
+            for node in self.nodes
+            if node.terminal
+        )
 
     def at(self, budget: int) -> Snapshot:
         """The answer at `budget`: none, at no cost, where the search never started.
@@ -242,6 +249,11 @@ def solution_ids(nodes: Sequence[Node], node: int) -> tuple[int, ...]:
 
 def solution_text(nodes: Sequence[Node], node: int) -> str:
     return "".join(nodes[step].text for step in path_to(nodes, node))
+
+
+def without_end(session: Session, token_ids: Sequence[int]) -> tuple[int, ...]:
+    """The ids but for the end token: for what is continued after all."""
+    return tuple(token for token in token_ids if token != session.engine.end_token_id)
 
 
 def solution_logprob(nodes: Sequence[Node], node: int) -> float:

@@ -10,6 +10,7 @@ batch that was in flight.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import time
@@ -50,6 +51,10 @@ class _Call:
     kind: str  # "sample", "score" or "choose"
     requests: tuple[Any, ...]
 
+    def fingerprint(self) -> str:
+        text = f"{self.kind}{self.requests!r}"
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
     def __await__(self) -> Generator[_Call, Any, Any]:
         return (yield self)
 
@@ -73,6 +78,7 @@ class ProblemSession:
         self.prompt_ids = engine.encode(problem.prompt)
         self.usage = Usage()
         self.node_usage: dict[int, Usage] = {}
+        self.beside = Usage()
         self._verify = verify
         self._final_answer = final_answer
         self._has_reward_model = has_reward_model
@@ -105,10 +111,10 @@ class ProblemSession:
         return self._final_answer(self.problem, solution)
 
     def exhausted(self) -> SearchEnd | None:
-        settings = self.settings
-        if 0 < settings.max_generated_tokens <= self.usage.policy.generated_tokens:
+        settings, spent = self.settings, self.usage - self.beside
+        if 0 < settings.max_generated_tokens <= spent.policy.generated_tokens:
             return SearchEnd.TOKENS
-        if 0 < settings.max_flops <= self.usage.flops:
+        if 0 < settings.max_flops <= spent.flops:
             return SearchEnd.FLOPS
         if 0 < settings.max_seconds <= time.monotonic() - self._started:
             return SearchEnd.DEADLINE
@@ -138,30 +144,35 @@ class ProblemSession:
 
 
 class Journal:
-    """Answers already paid for: one JSON line per call, keyed by (problem id, call number).
+    """Answers already paid for: one JSON line per call, keyed by (problem id, call number), with a
+    hash of what was asked: an answer to another question (a deadline made the search take another
+    turn) is not used.
 
     A torn last line (the process was killed while writing) is cut off on opening.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._known: dict[tuple[str, int], Results] = {}
+        self._known: dict[tuple[str, int], tuple[str, Results]] = {}
         for line in read_whole_lines(path):
             row = json.loads(line)
             results = [_result_from_json(item) for item in row["results"]]
-            self._known[row["problem"], row["call"]] = cast("Results", results)
+            answer = (str(row["asked"]), cast("Results", results))
+            self._known[row["problem"], row["call"]] = answer
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8")
 
-    def get(self, problem_id: str, call: int) -> Results | None:
-        return self._known.get((problem_id, call))
+    def get(self, problem_id: str, number: int, call: _Call) -> Results | None:
+        asked, results = self._known.get((problem_id, number), ("", None))
+        return results if asked == call.fingerprint() else None
 
-    def add(self, answers: Sequence[tuple[str, int, Results]]) -> None:
+    def add(self, answers: Sequence[tuple[str, int, _Call, Results]]) -> None:
         """Append and flush, so that a kill of the process loses nothing that was added."""
-        for problem_id, call, results in answers:
+        for problem_id, number, call, results in answers:
             row = {
                 "problem": problem_id,
-                "call": call,
+                "call": number,
+                "asked": call.fingerprint(),
                 "results": [dataclasses.asdict(result) for result in results],
             }
             self._file.write(json.dumps(row, separators=(",", ":")) + "\n")
@@ -263,7 +274,12 @@ def run_searches(
         if journal is not None:
             journal.add(
                 [
-                    (search.session.problem.id, search.calls - 1, results)
+                    (
+                        search.session.problem.id,
+                        search.calls - 1,
+                        cast("_Call", search.waiting_for),
+                        results,
+                    )
                     for search, results in zip(running, answers, strict=True)
                 ]
             )
@@ -292,7 +308,8 @@ def _advance(
             return end.value
         search.waiting_for = call
         search.calls += 1
-        known = journal.get(search.session.problem.id, search.calls - 1) if journal else None
+        number = search.calls - 1
+        known = journal.get(search.session.problem.id, number, call) if journal else None
         if known is None:
             return None
         results = known

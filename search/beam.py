@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data.types import StopReason, Usage
-from search.answers import take_answer
+from data.types import StopReason
+from search.answers import Answers
 from search.base import SampleRequest, SearchEnd, SearchResult, Session, finish, solution_ids
 from search.growth import add_sample, new_tree
 from search.guidance import judge
@@ -163,6 +163,7 @@ class _Rounds:
                 self.values[id] = score
             elif nodes[id].terminal is None:  # nothing is known of where it leads
                 nodes[id].terminal = StopReason.BAD_SCORE
+                nodes[id].bad_score = True
 
     async def _one_step_ahead(self, ends: dict[int, int]) -> dict[int, int]:
         """The greedy step after each path's end, beside the tree."""
@@ -193,5 +194,5 @@ class _Rounds:
         return sorted(valued, key=lambda id: -values[id])[:most]
 
     async def finish(self, name: str, budget: int, end: SearchEnd | None) -> SearchResult:
-        snapshot, _ = await take_answer(self.session, self.nodes, budget, completions=Usage())
+        snapshot = await Answers(self.session, self.nodes).take(budget)
         return finish(self.session, name, self.nodes, [snapshot], end or SearchEnd.COMPLETE)

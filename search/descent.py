@@ -137,11 +137,8 @@ class Descent:
             q if child.visit_count + child.virtual_loss or child.score is not None else None
             for child, q in zip(children, qs, strict=True)
         ]
-        raw = 0.0 if node.score is None else node.score
-        if node.parent < 0:  # no score of its own: what its children say
-            raw = sum(child.prior * (child.score or 0.0) for child in children)
         most = max(child.visit_count + child.virtual_loss for child in children)
-        completed = completed_q(children, known, raw)
+        completed = completed_q(children, known, node.score)
         return sigma(completed, most, self.config.c_visit, self.config.c_scale)
 
     def _perturbed(self, children: Sequence[Node]) -> dict[int, float]:

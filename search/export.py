@@ -99,9 +99,9 @@ def visit_weighted_paths(results: Iterable[SearchResult]) -> Iterator[WeightedRo
             weight = 1.0
             for step in path_to(nodes, node.id):
                 siblings = nodes[nodes[step].parent].children
-                total = sum(nodes[sibling].visit_count for sibling in siblings)
+                total = sum(_visits(nodes[sibling]) for sibling in siblings)
                 inside = step in siblings and total > 0
-                weight *= nodes[step].visit_count / total if inside else 0.0
+                weight *= _visits(nodes[step]) / total if inside else 0.0
             if weight > 0:
                 yield _row(result, node, weight)
 
@@ -109,14 +109,14 @@ def visit_weighted_paths(results: Iterable[SearchResult]) -> Iterator[WeightedRo
 def step_preferences(
     results: Iterable[SearchResult], *, min_gap: float, min_visits: int
 ) -> Iterator[PreferenceRow]:
-    """Of each node, its best and its worst child, when both have at least `min_visits` visits and
-    their mean values are at least `min_gap` apart (step-level preferences, 2405.00451)."""
+    """Of each node, its best and its worst child, when both have at least `min_visits` visits, or
+    the verifier's word, and their mean values are at least `min_gap` apart (step-level preferences,
+    2405.00451)."""
     for result in results:
         nodes = result.nodes
         for parent in nodes:
-            children = [
-                nodes[child] for child in parent.children if nodes[child].visit_count >= min_visits
-            ]
+            children = [nodes[child] for child in parent.children]
+            children = [c for c in children if _visits(c) >= min_visits or c.verdict is not None]
             if len(children) < 2:
                 continue
             best, worst = max(children, key=_value), min(children, key=_value)
@@ -129,26 +129,31 @@ def step_preferences(
                 rejected=worst.text,
                 chosen_value=_value(best),
                 rejected_value=_value(worst),
-                chosen_visits=best.visit_count,
-                rejected_visits=worst.visit_count,
+                chosen_visits=_visits(best),
+                rejected_visits=_visits(worst),
             )
 
 
 def step_value_labels(
     results: Iterable[SearchResult], prompt_ids: Callable[[str], tuple[int, ...]], min_visits: int
 ) -> Iterator[StepLabels]:
-    """Every path from the root to a leaf, or to its last step with `min_visits` visits, each step
-    labelled with its mean value and visit count (ReST-MCTS*, 2406.03816). The standard error takes
-    visits for independent, which those of a tree are not quite: sqrt(q(1 - q) / n) under Laplace's
-    rule."""
+    """Every path from the root to the end of a solution, or to its last step with `min_visits`
+    visits, each step labelled with its mean value and visit count (ReST-MCTS*, 2406.03816). The
+    standard error takes visits for independent, which those of a tree are not quite:
+    sqrt(q(1 - q) / n) under Laplace's rule."""
     for result in results:
         nodes = result.nodes
         in_tree = {child for node in nodes for child in node.children}
-        known = {n.id for n in nodes if n.id in in_tree and n.visit_count >= min_visits}
+        ended = StopReason.END_OF_SOLUTION
+        known = {
+            node.id
+            for node in nodes
+            if node.id in in_tree and _visits(node) >= (1 if node.terminal is ended else min_visits)
+        }
         ends = [id for id in known if not any(child in known for child in nodes[id].children)]
         for end in sorted(ends):
             path = [nodes[step] for step in path_to(nodes, end)]
-            shares = [(n.value_sum + 1) / (n.visit_count + 2) for n in path]
+            shares = [(_value(n) * _visits(n) + 1) / (_visits(n) + 2) for n in path]
             yield StepLabels(
                 problem_id=result.problem.id,
                 prompt=result.problem.prompt,
@@ -156,10 +161,9 @@ def step_value_labels(
                 completions=tuple(n.text for n in path),
                 completion_ids=tuple(n.token_ids for n in path),
                 labels=tuple(_value(n) for n in path),
-                counts=tuple(n.visit_count for n in path),
+                counts=tuple(_visits(n) for n in path),
                 standard_errors=tuple(
-                    math.sqrt(p * (1 - p) / n.visit_count)
-                    for p, n in zip(shares, path, strict=True)
+                    math.sqrt(p * (1 - p) / _visits(n)) for p, n in zip(shares, path, strict=True)
                 ),
             )
 
@@ -180,8 +184,15 @@ def _finished(result: SearchResult) -> list[Node]:
     return [node for node in result.nodes if node.terminal is StopReason.END_OF_SOLUTION]
 
 
+def _visits(node: Node) -> int:
+    """A search walks into the end of a solution once, when it values it, and never again: where no
+    visit is recorded, its score is one."""
+    ended = node.terminal is StopReason.END_OF_SOLUTION and node.score is not None
+    return node.visit_count or int(ended)
+
+
 def _value(node: Node) -> float:
-    return node.value_sum / node.visit_count
+    return node.value_sum / node.visit_count if node.visit_count else node.score or 0.0
 
 
 def _row(result: SearchResult, node: Node, weight: float) -> WeightedRow:

@@ -27,7 +27,8 @@ def add_sample(
 ) -> int:
     """Add the sample's steps below node `at`; returns the node at which it ends.
 
-    A step equal to one that is there already (same token ids) is that node again. An unfinished
+    A step equal to one that is there already (same token ids; a sample that was cut off after it
+    ends in a node of its own) is that node again. An unfinished
     path at `max_depth` ends there (`StopReason.DEPTH`); a `rollout` may go deeper, but no search
     walks into what lies beyond. `beside`: the first step is no child of `at` (see `Node`).
     """
@@ -43,7 +44,8 @@ def add_sample(
         step = sample.token_ids[start : end + 1]
         linked = not (beside and index == 0)
         siblings = [nodes[child] for child in nodes[at].children] if linked else []
-        child = next((node for node in siblings if node.token_ids == step), None)
+        same = (terminal, StopReason.BAD_SCORE if terminal is None else terminal)
+        child = next((n for n in siblings if n.token_ids == step and n.terminal in same), None)
         if child is None:
             child = Node(
                 id=len(nodes),

@@ -1,10 +1,12 @@
 """What values paths: the reward models, the policy's own confidence, functions, the verifier.
 
 One entry, `judge`, for every strategy; `SearchSettings.guidance` says which. Each judge is plain
-code that gives paths their value in [0, 1]; what is no such number ends the path
-(`StopReason.BAD_SCORE`) and is never taken for 0. Sources: process reward (2305.20050); outcome
-reward (2110.14168); mean token probability (2306.13063 calls it sequence likelihood); P(True)
-(2207.05221); self-consistency (2203.11171); Monte Carlo success rates (2312.08935).
+code that gives paths their value in [0, 1]. What is no such number is never taken for 0: a finished
+solution is left without a score, an open path ends there (`StopReason.BAD_SCORE`).
+
+Sources: process reward (2305.20050); outcome reward (2110.14168); mean token probability
+(2306.13063 calls it sequence likelihood); P(True) (2207.05221); self-consistency (2203.11171);
+Monte Carlo success rates (2312.08935).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from search.base import (
     solution_ids,
     solution_text,
     step_end_positions,
+    without_end,
 )
 from search.noise import uniform
 
@@ -44,8 +47,8 @@ async def judge(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> 
             nodes[id].score = score
         elif id in ids:
             nodes[id].score = None
-            nodes[id].terminal = StopReason.BAD_SCORE
-            nodes[id].settled = True
+            nodes[id].bad_score = nodes[id].settled = True
+            nodes[id].terminal = nodes[id].terminal or StopReason.BAD_SCORE
 
 
 async def _process_rewards(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
@@ -68,7 +71,9 @@ async def _process_rewards(session: Session, nodes: Sequence[Node], ids: Sequenc
         for on_path, of_node in zip(path_to(nodes, id), by_node, strict=True):
             steps += len(of_node)
             if on_path == id or nodes[on_path].score is None:
-                scores[on_path] = aggregate(result.scores[:steps])
+                known = result.scores[:steps]
+                valid = all(0.0 <= score <= 1.0 for score in known)
+                scores[on_path] = aggregate(known) if valid else math.nan
     return scores
 
 
@@ -137,7 +142,10 @@ async def _self_evaluation(session: Session, nodes: Sequence[Node], ids: Sequenc
         raise ValueError(
             f"yes is {settings.yes!r} and no is {settings.no!r}: their first tokens must differ"
         )
-    asked = {id: session.prompt_ids + solution_ids(nodes, id) + question for id in ids}
+    asked = {
+        id: session.prompt_ids + without_end(session, solution_ids(nodes, id)) + question
+        for id in ids
+    }
     fitting = [id for id, prefix in asked.items() if len(prefix) <= engine.context_length]
     results = await session.choose(
         [ChoiceRequest(node=id, prefix=asked[id], options=yes + no) for id in fitting]
@@ -150,20 +158,23 @@ async def _self_evaluation(session: Session, nodes: Sequence[Node], ids: Sequenc
 
 
 async def _self_consistency(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
-    votes: Counter[str] = Counter()
-    for node in nodes:
-        if node.terminal is StopReason.END_OF_SOLUTION:
-            votes[session.final_answer(solution_text(nodes, node.id))] += max(1, node.proposals)
-    scores: Scores = {}
-    for id in ids:
-        if nodes[id].terminal is StopReason.END_OF_SOLUTION:
-            answer = session.final_answer(solution_text(nodes, id))
-            scores[id] = votes[answer] / votes.total()
+    finished = [n.id for n in nodes if n.terminal is StopReason.END_OF_SOLUTION]
+    scores = {id: s for id, s in vote_shares(session, nodes, finished).items() if id in ids}
     for id, texts in (await _rollouts(session, nodes, ids)).items():
         answers = Counter(session.final_answer(text) for text in texts)
         most = max(answers.values(), default=0)
         scores[id] = most / session.settings.guidance_rollouts
     return scores
+
+
+def vote_shares(session: Session, nodes: Sequence[Node], candidates: Sequence[int]) -> Scores:
+    """The share of all proposals of the candidates, finished solutions, that give the same final
+    answer. It changes with every further one, so an answer is chosen by shares of its own time."""
+    answers = {id: session.final_answer(solution_text(nodes, id)) for id in candidates}
+    votes: Counter[str] = Counter()
+    for id in candidates:
+        votes[answers[id]] += max(1, nodes[id].proposals)
+    return {id: votes[answers[id]] / votes.total() for id in candidates}
 
 
 async def _oracle(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:

@@ -23,8 +23,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data.types import Sample, StopReason, Usage
-from search.answers import take_answer
+from data.types import Sample, StopReason
+from search.answers import Answers
 from search.base import (
     ROLLOUT_INDEX,
     Node,
@@ -98,7 +98,7 @@ class MCTSConfig:
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
-        for name in ("proposals", "parallel", "considered"):
+        for name in ("proposals", "parallel", "considered", "max_solutions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("leaf_best_weight", "widening", "rollout_weight"):
@@ -107,6 +107,10 @@ class MCTSConfig:
         for name in ("exploration", "score_weight", "gumbel_scale", "c_visit", "c_scale"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if self.rollouts and self.leaf_rollouts:
+            raise ValueError(
+                f"leaf_rollouts is {self.leaf_rollouts}; it must be 0 where proposals are rollouts"
+            )
         if (self.rollout_weight > 0) != (self.leaf_rollouts > 0):
             raise ValueError(
                 f"rollout_weight is {self.rollout_weight} and leaf_rollouts is "
@@ -139,14 +143,14 @@ class _Search:
             for node in [0, *path_to(nodes, leaf)]:
                 nodes[node].simulations += 1
             if config.rollouts:
-                for end in ends[leaf]:
-                    score = nodes[end].score
-                    if score is not None:
-                        backup(nodes, end, score)
+                scored = [(end, s) for end in ends[leaf] if (s := nodes[end].score) is not None]
             else:
                 value = self._leaf_value(leaf, rollouts.get(leaf, []))
-                if value is not None:
-                    backup(nodes, leaf, value)
+                scored = [] if value is None else [(leaf, value)]
+            for end, score in scored:
+                backup(nodes, end, score)
+            if not scored:  # nothing that came of it has a value: it is not tried again
+                nodes[leaf].settled = True
             if config.widening == 0:
                 settle(nodes, leaf)
         spent = len(leaves)
@@ -164,7 +168,10 @@ class _Search:
         open_leaves = list(leaves)
         before = {leaf: len(self.nodes[leaf].children) for leaf in leaves}
         while open_leaves:
-            wanted = {leaf: self._wanted(leaf) for leaf in open_leaves}
+            wanted = {
+                leaf: self._wanted(leaf) - len(self.nodes[leaf].children) + before[leaf]
+                for leaf in open_leaves
+            }
             results = await self.session.sample(
                 [self._request(leaf, wanted[leaf], self.drawn.get(leaf, 0)) for leaf in open_leaves]
             )
@@ -175,8 +182,8 @@ class _Search:
                 leaf
                 for leaf in open_leaves
                 if (config.distinct or (self._is_gumbel_root(leaf) and not config.rollouts))
-                and len(self.nodes[leaf].children) - before[leaf] < wanted[leaf]
-                and len(ends[leaf]) < MAX_DRAWS * wanted[leaf]
+                and len(self.nodes[leaf].children) - before[leaf] < self._wanted(leaf)
+                and len(ends[leaf]) < MAX_DRAWS * self._wanted(leaf)
             ]
         for leaf in leaves:
             self.nodes[leaf].expansions += 1
@@ -252,7 +259,7 @@ class _Search:
         was cut off is worth 0, and a finished one what the verifier says where it may be asked."""
         new = self.nodes[first_new:]
         known = {node.id for node in new if self._known_value(node)}
-        known_ends = {id: (self.nodes[id].score, self.nodes[id].terminal) for id in known}
+        known_scores = {id: self.nodes[id].score for id in known}
         parents = {node.parent for node in new}
         ends = [node for node in new if node.id not in parents and node.id not in known]
         if self.config.rollout_weight == 1:
@@ -262,7 +269,7 @@ class _Search:
         ids = sorted(node.id for node in ends)
         await judge(self.session, self.nodes, ids)
         for id in known.intersection(ids):
-            self.nodes[id].score, self.nodes[id].terminal = known_ends[id]
+            self.nodes[id].score, self.nodes[id].bad_score = known_scores[id], False
 
     def _known_value(self, node: Node) -> bool:
         if node.terminal is None:
@@ -283,7 +290,7 @@ async def search_mcts(session: Session, config: MCTSConfig) -> SearchResult:
     search = _Search(session, config)
     root = search.nodes[0]
     snapshots: list[Snapshot] = []
-    completions = Usage()
+    answers = Answers(session, search.nodes)
     done = 0
     end: SearchEnd | None = None
     for budget in config.budgets:
@@ -298,9 +305,6 @@ async def search_mcts(session: Session, config: MCTSConfig) -> SearchResult:
                 leaves = search.descent.leaves(min(config.parallel, budget - done))
                 assert leaves, "a tree that is not settled has a leaf to expand"
                 done += await search.simulate(leaves)
-        snapshot, completions = await take_answer(
-            session, search.nodes, budget, completions=completions,
-            below=search.descent.root_choice() if config.commit else 0,
-        )  # fmt: skip
-        snapshots.append(snapshot)
+        below = search.descent.root_choice() if config.commit else 0
+        snapshots.append(await answers.take(budget, below=below))
     return finish(session, "mcts", search.nodes, snapshots, end or SearchEnd.COMPLETE)

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data.types import StopReason, Usage
-from search.answers import take_answer
+from data.types import StopReason
+from search.answers import Answers
 from search.base import Node, SampleRequest, SearchEnd, SearchResult, Session, finish, solution_ids
 from search.growth import add_sample, new_tree
 from search.guidance import judge
@@ -80,7 +80,7 @@ async def search_particles(session: Session, config: ParticleConfig) -> SearchRe
             logs = [0.0] * n
         round += 1
         end = session.exhausted()
-    snapshot, _ = await take_answer(session, nodes, n, completions=Usage())
+    snapshot = await Answers(session, nodes).take(n)
     return finish(session, "particles", nodes, [snapshot], end or SearchEnd.COMPLETE)
 
 

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
 
-from data.types import Usage
-from search.answers import take_answer
+from search.answers import Answers
 from search.base import (
     GUIDANCE_INDEX,
     Node,
@@ -21,6 +20,7 @@ from search.base import (
     SearchResult,
     Session,
     finish,
+    without_end,
 )
 from search.growth import new_tree
 from search.guidance import judge
@@ -65,9 +65,15 @@ class RevisionConfig:
             ("revision_prompt", ("prompt", "attempts")),
             ("attempt_template", ("attempt",)),
         ):
-            missing = [f for f in fields if "{" + f + "}" not in getattr(self, name)]
-            if missing:
-                raise ValueError(f"{name} lacks {{{missing[0]}}}: {getattr(self, name)!r}")
+            found = {field for _, field, _, _ in Formatter().parse(getattr(self, name)) if field}
+            for field_name in fields:
+                if field_name not in found:
+                    raise ValueError(f"{name} lacks {{{field_name}}}: {getattr(self, name)!r}")
+            if not found <= {"prompt", *fields, "critique"}:
+                raise ValueError(
+                    f"{name} has {sorted(found)}; allowed: prompt, {', '.join(fields)}"
+                    f"{', critique' if name == 'attempt_template' else ''}"
+                )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,7 +95,7 @@ async def search_revision(session: Session, config: RevisionConfig) -> SearchRes
             await _criticise(session, config, nodes, chains)
         await _attempt(session, config, nodes, chains)
         end = session.exhausted()
-    snapshot, _ = await take_answer(session, nodes, n, completions=Usage())
+    snapshot = await Answers(session, nodes).take(n)
     return finish(session, "revision", nodes, [snapshot], end or SearchEnd.COMPLETE)
 
 
@@ -98,22 +104,23 @@ async def _attempt(
 ) -> None:
     """One more attempt of every chain; equal attempts stay apart, each is its own event."""
     settings = session.settings
+    prefixes = [_prefix(session, config, nodes, chain) for chain in chains]
     results = await session.sample(
         [
             SampleRequest(
                 node=chain.attempts[-1] if chain.attempts else 0,
-                prefix=_prefix(session, config, nodes, chain),
+                prefix=prefix,
                 n=1,
                 first_index=0 if chain.attempts else i,
                 stop_at_step=False,
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,
             )
-            for i, chain in enumerate(chains)
+            for i, (chain, prefix) in enumerate(zip(chains, prefixes, strict=True))
         ]
     )
     new: list[int] = []
-    for chain, result in zip(chains, results, strict=True):
+    for chain, prefix, result in zip(chains, prefixes, results, strict=True):
         [sample] = result.samples
         node = Node(
             id=len(nodes),
@@ -124,7 +131,7 @@ async def _attempt(
             logprob=sample.logprob,
             entropy=sum(sample.step_entropies),
             terminal=sample.stop_reason,
-            revises=chain.attempts[-1] if chain.attempts else -1,
+            revises=chain.attempts[-1] if prefix != session.prompt_ids else -1,
         )
         nodes.append(node)
         nodes[0].children.append(node.id)
@@ -148,7 +155,7 @@ async def _criticise(
             fill(
                 session,
                 config.critique_prompt,
-                {"attempt": _without_end(session, nodes[chain.attempts[-1]].token_ids)},
+                {"attempt": without_end(session, nodes[chain.attempts[-1]].token_ids)},
             )
             for chain in chains
         ]
@@ -167,7 +174,7 @@ async def _criticise(
         ]
         results = await session.sample(requests) if requests else []
         for i, result in zip(fitting, results, strict=True):
-            said = _without_end(session, result.samples[0].token_ids)
+            said = without_end(session, result.samples[0].token_ids)
             critiques[i] = said + engine.encode("\n")
     for chain, critique in zip(chains, critiques, strict=True):
         chain.critiques.append(critique)
@@ -180,7 +187,7 @@ def _prefix(
     for seen in range(min(config.seen, len(chain.attempts)), 0, -1):
         attempts: tuple[int, ...] = ()
         for id, critique in zip(chain.attempts[-seen:], chain.critiques[-seen:], strict=True):
-            attempt = _without_end(session, nodes[id].token_ids)
+            attempt = without_end(session, nodes[id].token_ids)
             parts = {"attempt": attempt, "critique": critique}
             attempts += fill(session, config.attempt_template, parts)
         prefix = fill(session, config.revision_prompt, {"attempts": attempts})
@@ -207,7 +214,3 @@ def fill(session: Session, template: str, parts: Mapping[str, tuple[int, ...]]) 
                 )
             ids += known[name]
     return ids
-
-
-def _without_end(session: Session, token_ids: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(token for token in token_ids if token != session.engine.end_token_id)

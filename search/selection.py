@@ -82,18 +82,18 @@ def perturbed_logits(probabilities: Sequence[float], dice: Sequence[float]) -> l
 
 
 def completed_q(
-    children: Sequence[Node], qs: Sequence[float | None], raw_value: float
+    children: Sequence[Node], qs: Sequence[float | None], raw_value: float | None
 ) -> list[float]:
     """`qs` with what is unknown (None) replaced by the mixed value, equation 33: the node's own
-    value and the prior-weighted mean of the known children, the latter counting all their visits.
-    """
+    value and the prior-weighted mean of the known children, the latter counting all their visits;
+    that mean alone where the node has no value of its own."""
     known = [(c, q) for c, q in zip(children, qs, strict=True) if q is not None]
-    mixed = raw_value
+    mixed = 0.0 if raw_value is None else raw_value  # with nothing known, any number does
     if known:
         visits = sum(c.visit_count + c.virtual_loss for c in children)
         weight = math.fsum(c.prior for c, _ in known)
         mean = math.fsum(c.prior * q for c, q in known) / weight
-        mixed = (raw_value + visits * mean) / (visits + 1)
+        mixed = mean if raw_value is None else (raw_value + visits * mean) / (visits + 1)
     return [mixed if q is None else q for q in qs]
 
 

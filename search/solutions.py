@@ -56,7 +56,7 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
             await judge(session, nodes, distinct)
             for id in fresh:
                 known = nodes[first[nodes[id].token_ids]]
-                nodes[id].score, nodes[id].terminal = known.score, known.terminal
+                nodes[id].score, nodes[id].bad_score = known.score, known.bad_score
         if len(nodes) <= most:
             end = session.exhausted()
             if end is None and settings.answer == "majority":

@@ -49,13 +49,15 @@ def _node_to_json(node: Node, beside: bool) -> dict[str, Any]:
         "logprob": node.logprob,
         "entropy": node.entropy,
         "visit_count": node.visit_count,
-        "value": node.value_sum / node.visit_count if node.visit_count else node.score or 0.0,
+        "value": node.value_sum / node.visit_count if node.visit_count else node.score,
         "value_sum": node.value_sum,
         "value_max": node.value_max,
         "simulations": node.simulations,
         "score": node.score,
         "terminal": node.terminal.value if node.terminal else None,
+        "bad_score": node.bad_score,
         "verdict": node.verdict.outcome.value if node.verdict else None,
+        "reason": node.verdict.reason if node.verdict else "",
         "reward": float(node.verdict.correct) if node.verdict else None,
         "beside": beside,
         "revises": node.revises,
@@ -97,7 +99,12 @@ def result_from_json(row: dict[str, Any]) -> SearchResult:
             simulations=item["simulations"],
             score=item["score"],
             terminal=StopReason(item["terminal"]) if item["terminal"] else None,
-            verdict=Verdict(outcome=Outcome(item["verdict"])) if item["verdict"] else None,
+            bad_score=item["bad_score"],
+            verdict=(
+                Verdict(outcome=Outcome(item["verdict"]), reason=item["reason"])
+                if item["verdict"]
+                else None
+            ),
             proposals=item["proposals"],
             expansions=item["expansions"],
             revises=item["revises"],

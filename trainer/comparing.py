@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, get_type_hints
 from data.problems import read_problems
 from data.types import Problem
 from search.base import SearchResult
-from search.settings import SearchSettings
+from search.settings import SearchSettings, check_budgets
 from search.solutions import SolutionsConfig
 from search.strategies import entry
 from trainer.comparison_table import as_markdown
@@ -62,6 +63,8 @@ class CompareConfig:
                     f"growing names {name!r}, which is no arm; did you mean "
                     f"{nearest(name, self.arms)!r}?"
                 )
+            if len(self.arms[name].get("budgets", ())) < 2:
+                raise ValueError(f"growing names {name!r}, which has fewer than two budgets")
         if self.target not in self.reference_budgets:
             raise ValueError(
                 f"target is {self.target}; it must be one of reference_budgets, "
@@ -84,8 +87,8 @@ class Arm:
 @dataclass(frozen=True, kw_only=True)
 class Growth:
     """`last_minus_first` and `slope` (accuracy per doubling of the budget) as fractions;
-    `adjacent_drops`: Holm-adjusted one-sided p-values that a budget is worse than the one before.
-    """
+    `adjacent_drops`: Holm-adjusted one-sided p-values (McNemar's exact test, problems taken as
+    independent) that a budget is worse than the one before."""
 
     arm: str
     budgets: tuple[int, ...]
@@ -121,6 +124,14 @@ def read_arm(name: str, values: Mapping[str, Any], common: SearchSettings) -> Ar
             hints = {key: [hint] for key, hint in get_type_hints(kind).items()}
             check_values({k: v for k, v in fields.items() if k in hints}, hints)
         budgets = tuple(fields.pop("budgets", ()))
+        check_budgets(budgets, nested=True)
+        if not re.fullmatch(r"[\w-]+", name):
+            raise ValueError("an arm's name names files: letters, digits, - and _ only")
+        sees_truth = fields.get("use_verifier") or "oracle" in (
+            fields.get("guidance"), fields.get("answer"),
+        )  # fmt: skip
+        if sees_truth and "oracle" not in name:
+            raise ValueError("it sees the truth, so its name must hold 'oracle'")
         config = {key: value for key, value in fields.items() if key in own}
         searches = [(b,) for b in budgets] if rerun else [budgets]
         return Arm(
@@ -255,10 +266,11 @@ def at_equal_flops(
     found: dict[int, Comparison] = {}
     for budget, row in measured.rows.items():
         n = min(reference.rows, key=lambda n: abs(reference.rows[n].flops - row.flops))
+        share = reference.rows[n].flops / max(row.flops, 1.0)
         found[budget] = compare(
             measured.correct[budget],
             reference.correct[n],
-            f"against best of {n} ({reference.rows[n].flops / row.flops:.2f} of the FLOPs)",
+            f"against best of {n} ({share:.2f} of the FLOPs)",
             problems,
         )
     return found
@@ -304,6 +316,6 @@ def match(
     for budget in sorted(measured.rows, key=lambda b: measured.rows[b].flops):
         c = compare(measured.correct[budget], reference.correct[target], "", problems)
         if c.low >= -margin:
-            ratio = measured.rows[budget].flops / reference.rows[target].flops
+            ratio = measured.rows[budget].flops / max(reference.rows[target].flops, 1.0)
             return Match(arm=name, budget=budget, flops_ratio=ratio)
     return Match(arm=name, budget=None, flops_ratio=None)

@@ -48,6 +48,15 @@ class ExportConfig:
                 raise ValueError(f"kinds holds {kind!r}; allowed: {', '.join(EXPORTS)}")
         if self.format not in ("jsonl", "parquet"):
             raise ValueError(f"format is {self.format!r}; allowed: jsonl, parquet")
+        if self.min_visits < 1:
+            raise ValueError(f"min_visits is {self.min_visits}; it must be at least 1")
+        if not 0 <= self.min_gap <= 1:
+            raise ValueError(f"min_gap is {self.min_gap}; it must be in [0, 1]")
+        if not 0 <= self.min_rate <= self.max_rate <= 1:
+            raise ValueError(
+                f"min_rate is {self.min_rate} and max_rate is {self.max_rate}; they must be in "
+                "[0, 1], in this order"
+            )
         if "step_labels" in self.kinds and self.policy is None:
             raise ValueError("step_labels need policy, the folder whose tokenizer made the trees")
         if self.verifier not in VERIFIERS:

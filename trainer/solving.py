@@ -26,8 +26,8 @@ from trainer.searching import load_engine
 class SolveConfig:
     """A `problem` (its text fills {problem} of `template`), or a `file` of problems in the columns
     of data/problems.py. `chat` puts the text into the tokenizer's chat template. With a `verifier`
-    the answers of a file's problems are checked. `output` is a file for the results as JSON lines.
-    """
+    the answers of a file's problems are checked. `output` is a file for the results as JSON lines,
+    one as each problem is finished."""
 
     model: str
     reward_model: str | None = None
@@ -48,13 +48,16 @@ class SolveConfig:
             raise ValueError(f"template is {self.template!r}; it must hold {{problem}}")
         if self.verifier is not None and self.verifier not in VERIFIERS:
             raise ValueError(f"verifier is {self.verifier!r}; allowed: {', '.join(VERIFIERS)}")
+        if self.verifier is not None and self.file is None:
+            raise ValueError("a verifier needs the answers of a file: a problem comes without one")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thought:
     """What came of one problem. `confidence` is the answer's score by the guidance, in [0, 1];
     `agreeing` of `solutions` finished solutions give its final answer. Token counts are those of
-    both models together; `verdict` is None without a verifier."""
+    both models together, `seconds` those since the first problem was begun; `verdict` is None
+    without a verifier."""
 
     problem: str
     answer: str | None
@@ -102,6 +105,8 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
     engine, scorer = load_engine(
         config.model, config.reward_model, seed=config.seed, device=Accelerator().device
     )
+    if getattr(strategy, "use_verifier", False):
+        raise ValueError("use_verifier is for making training data: it must be false here")
     if (
         scorer is None
         and settings.guidance in ("prm", "outcome")
@@ -112,6 +117,8 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
             "another guidance, such as likelihood"
         )
     problems = _problems(config, engine)
+    if config.output is not None:
+        Path(config.output).write_text("")
     watched: Any = Watched(engine, None if config.quiet else sys.stderr)
     started = time.monotonic()
     final_answer = FINAL_ANSWERS.get(config.verifier or "", whole_text)
@@ -134,12 +141,10 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
         )
         thoughts[result.problem.id] = thought
         print(as_text(thought, settings.guidance))
-    ordered = [thoughts[problem.id] for problem in problems]
-    if config.output is not None:
-        with Path(config.output).open("w", encoding="utf-8") as file:
-            for thought in ordered:
-                file.write(json.dumps(asdict(thought)) + "\n")
-    return ordered
+        if config.output is not None:
+            with Path(config.output).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"id": result.problem.id} | asdict(thought)) + "\n")
+    return [thoughts[problem.id] for problem in problems]
 
 
 def _asks_for_scores(strategy: str, settings: SearchSettings) -> bool:
@@ -159,7 +164,7 @@ def _problems(config: SolveConfig, engine: TransformersEngine) -> list[Problem]:
 
 
 def _verify(config: SolveConfig) -> Callable[[Problem, str], Verdict]:
-    if config.verifier is None or config.problem is not None:
+    if config.verifier is None:
 
         def unknown(problem: Problem, solution: str) -> Verdict:
             raise ValueError(
@@ -237,7 +242,7 @@ def as_text(thought: Thought, guidance: str) -> str:
     else:
         known = thought.confidence is not None
         confidence = f"{thought.confidence:.2f} by {guidance}" if known else "unknown"
-        lines.append(f"answer      {thought.steps[-1].strip()}")
+        lines.append(f"answer      {thought.steps[-1].strip() if thought.steps else ''}")
         lines.append(
             f"confidence  {confidence}; {thought.agreeing} of {thought.solutions} solutions agree"
         )

@@ -355,5 +355,7 @@ def _draw(
     )
     noised_RK = top_RK.double() / scale_R1 + noise_RK.masked_fill(greedy_R1, 0.0)
     token_R = ids_RK.gather(1, noised_RK.argmax(dim=-1, keepdim=True)).squeeze(1)
-    entropy_R = torch.nan_to_num(-logprobs_RV * logprobs_RV.exp(), nan=0.0).sum(dim=-1)
+    probabilities_RV = logprobs_RV.exp()
+    terms_RV = torch.where(probabilities_RV == 0, 0.0, -logprobs_RV * probabilities_RV)
+    entropy_R = terms_RV.sum(dim=-1)
     return token_R, logprobs_RV.gather(1, token_R[:, None]).squeeze(1), entropy_R

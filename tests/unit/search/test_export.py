@@ -68,11 +68,16 @@ def test_preferences_between_clearly_different_siblings() -> None:
 
 def test_values_as_soft_step_labels() -> None:
     rows = list(step_value_labels([tree()], lambda text: tuple(map(ord, text)), min_visits=2))
-    assert [row.completions for row in rows] == [("b",), ("a", "x"), ("a", "y")]
-    assert rows[1].labels == pytest.approx((0.75, 0.9)) and rows[1].counts == (8, 6)
+    assert [row.completions for row in rows] == [("a", "x"), ("a", "y"), ("b", "z")]
+    assert rows[0].labels == pytest.approx((0.75, 0.9)) and rows[0].counts == (8, 6)
     # Laplace's rule for 6 of 8: p = 7/10
-    assert rows[1].standard_errors[0] == pytest.approx(math.sqrt(0.7 * 0.3 / 8))
+    assert rows[0].standard_errors[0] == pytest.approx(math.sqrt(0.7 * 0.3 / 8))
     assert rows[0].prompt_ids == (ord("?"),)
+    # An end counts whatever its visits, an open step only with enough of them.
+    result = tree()
+    result.nodes[5].terminal = None
+    rows = list(step_value_labels([result], lambda text: (), min_visits=2))
+    assert [row.completions for row in rows] == [("b",), ("a", "x"), ("a", "y")]
 
 
 def test_problems_by_solve_rate() -> None:

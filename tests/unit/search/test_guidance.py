@@ -97,7 +97,7 @@ def test_self_evaluation(toys: Any) -> None:
     small = toys.Engine(letters, choices=engine.choices, context_length=4)
     found, (nodes, _) = scores(toys, settings, ["ab.", "a"], engine=small)
     assert found == [None, pytest.approx(0.75)]
-    assert nodes[3].terminal is StopReason.BAD_SCORE
+    assert nodes[3].bad_score and nodes[3].terminal is StopReason.END_OF_SOLUTION
     wrong = SearchSettings(guidance="self_evaluation", question="!", yes="yes", no="yet")
     with pytest.raises(ValueError, match="first tokens must differ"):
         scores(toys, wrong, ["a"], engine=engine)

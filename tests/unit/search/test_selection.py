@@ -132,6 +132,8 @@ def test_completed_values_by_hand() -> None:
     # known: (0.5 x 0.6 + 0.25 x 0.9) / 0.75 = 0.7; mixed: (0.3 + 3 x 0.7) / (3 + 1) = 0.6
     assert completed_q(children, [0.6, 0.9, None], 0.3) == pytest.approx([0.6, 0.9, 0.6])
     assert completed_q(children, [None, None, None], 0.3) == [0.3, 0.3, 0.3]
+    # A node that has no value of its own is not worth 0: what is known of its children stands in.
+    assert completed_q(children, [0.6, 0.9, None], None) == pytest.approx([0.6, 0.9, 0.7])
 
 
 def test_perturbed_logits_by_hand() -> None:

@@ -56,7 +56,7 @@ def test_best_of_n_reads_smaller_budgets_from_nested_subsets(toys: Any) -> None:
         # Equal solutions are scored once.
         assert snapshot.usage.reward.sequences == len(set(texts[: snapshot.budget]))
     # A smaller run is exactly the beginning of the larger one.
-    small = solve(toys, SolutionsConfig(budgets=(4,)), scores.get)
+    small = solve(toys, SolutionsConfig(budgets=(4,)), lambda text: scores.get(text, 0.0))
     assert [n.text for n in small.nodes[1:]] == texts[:4]
     assert small.snapshots[0].usage == result.snapshots[1].usage
 

@@ -47,6 +47,9 @@ def test_arms_take_keys_of_the_strategy_and_of_the_settings() -> None:
         ({"strategy": "beam", "budgets": [2, 4]}, "one budget"),
         ({"strategy": "mcts", "budgets": [1], "guidance": "x"}, "guidance is 'x'"),
         ({}, "strategy is ''"),
+        ({"strategy": "mcts", "rerun": True}, "not empty"),
+        ({"strategy": "mcts", "budgets": [2], "use_verifier": True}, "must hold 'oracle'"),
+        ({"strategy": "solutions", "budgets": [2], "answer": "oracle"}, "must hold 'oracle'"),
     ],
 )
 def test_a_wrong_arm_is_named(values: dict[str, Any], said: str) -> None:
@@ -56,10 +59,11 @@ def test_a_wrong_arm_is_named(values: dict[str, Any], said: str) -> None:
 
 def test_wrong_comparisons_are_named() -> None:
     fields: dict[str, Any] = {"policy": "p", "reward_model": "r", "data": "d"}
-    arms = {"tree": {"strategy": "mcts"}}
+    arms = {"tree": {"strategy": "mcts", "budgets": [2]}}
     for wrong, said in (
         ({"growing": ["tre"]}, "did you mean 'tree'"),
         ({"target": 5}, "target is 5"),
+        ({"growing": ["tree"]}, "fewer than two budgets"),
     ):
         with pytest.raises(ValueError, match=said):
             CompareConfig(**fields, arms=arms, **wrong)
