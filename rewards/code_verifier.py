@@ -17,8 +17,9 @@ import re
 import select
 import time
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
+from data.tasks.code import CodeTests
 from data.types import Outcome, Problem, Verdict
 from rewards.sandbox.isolation import IsolationUnavailable, Limits, start, why_not_isolated
 from rewards.tally import TALLY
@@ -34,58 +35,6 @@ OUTCOMES = {
     "unreadable": Outcome.UNVERIFIABLE,
     "broken": Outcome.UNVERIFIABLE,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class CodeTests:
-    """What `Problem.answer` holds for a programming problem, as JSON.
-
-    `prefix`: code that precedes a completion, the prompt of HumanEval, '' where the solution is a
-    whole program; `tests`: code; `check`: the name of the function in it that takes the program's
-    (HumanEval), or null (MBPP: asserts that call it by name); `names`: the program's functions that
-    tests call, the first one being the one asked for; `setup`: code the tests need.
-    """
-
-    tests: str
-    names: tuple[str, ...]
-    prefix: str = ""
-    check: str | None = None
-    setup: str = ""
-
-    def to_answer(self) -> str:
-        return json.dumps(
-            {
-                "tests": self.tests,
-                "names": list(self.names),
-                "prefix": self.prefix,
-                "check": self.check,
-                "setup": self.setup,
-            }
-        )
-
-    @staticmethod
-    def from_answer(answer: str) -> CodeTests:
-        """Raises ValueError for anything but what `to_answer` writes."""
-        values: Any = json.loads(answer)
-        if not isinstance(values, dict):
-            raise ValueError("is not a JSON object")
-        columns = cast("dict[str, Any]", values)
-        names: Any = columns.get("names")
-        texts = {name: columns.get(name, "") for name in ("tests", "prefix", "setup")}
-        check = columns.get("check")
-        if not isinstance(names, list) or not names:
-            raise ValueError(f"names is {names!r}; it must be a list of function names")
-        for name in cast("list[Any]", names):
-            if not isinstance(name, str) or not name.isidentifier():
-                raise ValueError(f"names holds {name!r}, which names no function")
-        for name, text in texts.items():
-            if not isinstance(text, str):
-                raise ValueError(f"{name} is {text!r}; it must be text")
-        if check is not None and not isinstance(check, str):
-            raise ValueError(f"check is {check!r}; it must be a function's name or null")
-        if not texts["tests"].strip():
-            raise ValueError("tests is empty")
-        return CodeTests(names=tuple(cast("list[str]", names)), check=check, **texts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +85,9 @@ def program_of(solution: str, tests: CodeTests) -> str:
     blocks: list[str] = FENCE.findall(solution)
     defines = re.compile(rf"^(?:async )?def {re.escape(tests.names[0])}\b", re.M)
     whole = [block for block in blocks if defines.search(block)]
-    prefix = tests.prefix if tests.prefix.endswith("\n") or not tests.prefix else tests.prefix + "\n"
+    prefix = (
+        tests.prefix if tests.prefix.endswith("\n") or not tests.prefix else tests.prefix + "\n"
+    )
     if whole:
         return prefix + ("    pass\n" if prefix else "") + whole[-1]
     if blocks:

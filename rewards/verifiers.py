@@ -1,16 +1,23 @@
-"""The verifiers of whole solutions by name, as recipes call them."""
+"""The verifiers of whole solutions by name, as recipes call them.
+
+A verifier is made when a stage starts; one that needs what the machine lacks raises there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from rewards.base import Verifier
+from rewards.code_verifier import CodeVerifier
 from rewards.countdown_verifier import CountdownVerifier
 from rewards.math_verifier import MathVerifier
 
-__all__ = ["VERIFIERS", "CountdownVerifier", "MathVerifier"]
+__all__ = ["VERIFIERS", "CodeVerifier", "CountdownVerifier", "MathVerifier"]
 
 VERIFIERS: dict[str, Callable[[], Verifier]] = {
     "countdown": CountdownVerifier,
     "math": MathVerifier,
+    "code": CodeVerifier,
+    # Runs what a model wrote as this user. For machines that are thrown away after each run.
+    "code_without_isolation": lambda: CodeVerifier(isolation="none"),
 }

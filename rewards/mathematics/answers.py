@@ -13,10 +13,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from data.boxes import BOX_STARTS, BadBox, last_boxes
+
 MAX_ANSWER_CHARACTERS = 2000
-MAX_JOINED_BOXES = 16
-BOX_STARTS = ("\\boxed", "\\fbox")
-JOINER = re.compile(r"(?:[\s$,;]|\\[()\[\]]|\band\b|\bor\b|\\text\s?\{\s*(?:and|or)\s*\})*")
 PHRASE = re.compile(r".*\banswer\b(?:\s+is)?\s*(?:[:=]\s*|(?<=is)\s+)(?P<answer>\S.*)", re.I)
 DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"))
 
@@ -54,7 +53,10 @@ def final_answer(solution: str) -> str:
     last_line = stripped[stripped.rfind("\n") + 1 :].strip()
     if last_line.startswith("####") and not any(start in last_line for start in BOX_STARTS):
         return _bounded(last_line.lstrip("#").strip())
-    boxed = _last_boxes(solution)
+    try:
+        boxed = last_boxes(solution)
+    except BadBox as error:
+        raise Unreadable(str(error)) from error
     if boxed is not None:
         return _bounded(boxed.strip())
     match = PHRASE.fullmatch(last_line[-MAX_ANSWER_CHARACTERS:])
@@ -72,48 +74,6 @@ def _bounded(answer: str) -> str:
             "read"
         )
     return answer
-
-
-def _last_boxes(text: str) -> str | None:
-    """What the last box holds, with the boxes joined to it; None where there is no box."""
-    contents: list[str] = []
-    end, following = len(text), -1
-    while len(contents) < MAX_JOINED_BOXES:
-        start, name = max((text.rfind(name, 0, end), name) for name in BOX_STARTS)
-        if start < 0:
-            break
-        content, after = _box_at(text, start + len(name))
-        if contents and (after > following or not JOINER.fullmatch(text[after:following])):
-            break
-        contents.append(content)
-        end = following = start
-    return ", ".join(reversed(contents)) if contents else None
-
-
-def _box_at(text: str, position: int) -> tuple[str, int]:
-    """The braces' content from `position` on, and where it ends. `\\boxed 5` holds one word."""
-    while position < len(text) and text[position] in " \t":
-        position += 1
-    if position >= len(text):
-        raise Unreadable("has a box that is cut off")
-    if text[position] != "{":
-        word = re.compile(r"[^\s$]{1,50}").match(text, position)
-        return (word[0], word.end()) if word else ("", position)
-    depth = 0
-    limit = min(len(text), position + 2 * MAX_ANSWER_CHARACTERS)
-    i = position
-    while i < limit:
-        if text[i] == "\\":
-            i += 1
-        elif text[i] == "{":
-            depth += 1
-        elif text[i] == "}":
-            depth -= 1
-            if depth == 0:
-                return text[position + 1 : i], i + 1
-        i += 1
-    reason = "is cut off" if limit == len(text) else f"is over {limit - position} characters long"
-    raise Unreadable(f"has a box that {reason}")
 
 
 def clean(answer: str) -> str:

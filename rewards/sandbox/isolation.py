@@ -1,4 +1,4 @@
-"""Processes without a network, a home, other processes in sight, or a way to outlive their deadline.
+"""Processes without a network, a home, or other processes in sight, gone at their deadline.
 
 bubblewrap gives a process its own user, PID, mount, network, IPC and host name namespaces; the
 launcher before it gives it an unused user id (where we are root) and a scratch folder with limited
@@ -18,7 +18,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -183,7 +183,7 @@ def _bubblewrap_words(info: int) -> list[str]:
     for name in ("/bin", "/lib", "/lib32", "/lib64", "/sbin"):
         path = Path(name)
         if path.is_symlink():
-            words += ["--symlink", os.readlink(path), name]
+            words += ["--symlink", str(path.readlink()), name]
         elif path.is_dir():
             words += ["--ro-bind", name, name]
     prefix = str(Path(_python()).resolve().parents[1])
@@ -237,7 +237,7 @@ _uids_in_use: set[int] = set()
 
 
 @contextlib.contextmanager
-def _unused_uid() -> Iterator[int | None]:
+def _unused_uid() -> Generator[int | None]:
     """None for an ordinary user; for root an id that no process on this machine has, so that a
     limit on the user's processes counts the sandbox's alone. It stays ours until the launcher, and
     then the processes themselves, hold it."""
@@ -250,9 +250,7 @@ def _unused_uid() -> Iterator[int | None]:
         # Spread by process, so that two of ours do not meet between looking and starting.
         offset = os.getpid() * 256 + len(_uids_in_use) + next(_turn)
         uid = next(
-            uid
-            for i in range(count)
-            if (uid := first + (offset + i) % count) not in running
+            uid for i in range(count) if (uid := first + (offset + i) % count) not in running
         )
         _uids_in_use.add(uid)
     try:

@@ -40,7 +40,7 @@ def loads(text: str | bytes) -> Any:
 def _encode(value: Any, depth: int) -> list[Any]:
     if depth == 0:
         raise NotPlain(f"the value is nested more than {MAX_DEPTH} deep")
-    kind = type(value)
+    kind = cast("type[Any]", type(value))
     if value is None:
         return ["none"]
     if kind is bool:
@@ -79,9 +79,7 @@ def _decode(value: Any, depth: int) -> Any:
     if tag in SCALARS and type(body) is str:
         return SCALARS[tag](body)
     if tag == "dict" and type(body) is list:
-        pairs = [
-            (_decode(k, depth - 1), _decode(v, depth - 1)) for k, v in cast("list[Any]", body)
-        ]
+        pairs = [(_decode(k, depth - 1), _decode(v, depth - 1)) for k, v in cast("list[Any]", body)]
         return dict(pairs)
     if tag in COLLECTIONS and type(body) is list:
         return COLLECTIONS[tag]([_decode(item, depth - 1) for item in cast("list[Any]", body)])

@@ -40,7 +40,7 @@ def _call(function: Any, arguments: list[Any], keywords: dict[str, Any]) -> str:
     try:
         return dumps(["value", function(*arguments, **keywords)])
     except NotPlain as error:
-        return dumps(["failed", str(error)])
+        return dumps(["failed", f"returns what is not passed on: {error}"])
     except BaseException as error:  # SystemExit and KeyboardInterrupt are the program's too
         return dumps(["failed", _said(error)])
 
