@@ -10,14 +10,16 @@ from collections.abc import Callable
 from rewards.base import Verifier
 from rewards.code_verifier import CodeVerifier
 from rewards.countdown_verifier import CountdownVerifier
+from rewards.gym_verifier import GymVerifier
 from rewards.math_verifier import MathVerifier
 
-__all__ = ["VERIFIERS", "CodeVerifier", "CountdownVerifier", "MathVerifier"]
+__all__ = ["VERIFIERS", "CodeVerifier", "CountdownVerifier", "GymVerifier", "MathVerifier"]
 
 VERIFIERS: dict[str, Callable[[], Verifier]] = {
     "countdown": CountdownVerifier,
     "math": MathVerifier,
     "code": CodeVerifier,
+    "reasoning_gym": GymVerifier,
     # Runs what a model wrote as this user. For machines that are thrown away after each run.
     "code_without_isolation": lambda: CodeVerifier(isolation="none"),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 
 from data.sources import BadRow
@@ -12,8 +11,8 @@ from data.types import Demonstration, Problem
 
 
 def group_of(text: str) -> str:
-    """A question's key: the same for texts that differ in case, spaces or punctuation alone."""
-    return " ".join(re.findall(r"\w+", text.casefold()))
+    """A question's key: the same for texts that differ in case or spaces alone."""
+    return " ".join(text.casefold().split())
 
 
 def splits_of_rows(
