@@ -9,7 +9,6 @@ that is not the target's own refusal ends the run with the input that caused it.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections import Counter
@@ -28,7 +27,7 @@ from rewards.code_verifier import CodeVerifier, program_of
 from rewards.math_verifier import MathVerifier
 from rewards.mathematics.answers import Unreadable, final_answer
 from rewards.mathematics.structure import read_answer
-from rewards.sandbox.literals import NotPlain, loads
+from rewards.sandbox.literals import NotPlain, dumps, loads
 from rewards.text_rewards import format_reward, repetition_penalty
 
 PIECES = st.sampled_from(
@@ -48,12 +47,20 @@ CODE = st.lists(
     ),
     max_size=20,
 ).map("".join)  # fmt: skip
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-    | st.sampled_from(["int", "list", "dict", "float", "str", "set", "none", "bytes", "complex"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner),
-    max_leaves=12,
-)  # fmt: skip
+PLAIN = [
+    None, True, 0, -(2**70), 1.5, float("inf"), 1 + 2j, "a", "\ud800", b"\xff", [1, [2]], (1, "x"),
+    {1, 2}, frozenset({3}), {"a": [1], (1,): None}, [[[]]], {"k": {"k": 0.0}},
+]  # fmt: skip
+# What the sandbox's channel carries, with some of it replaced by something else.
+LITERALS = st.builds(
+    lambda text, start, length, piece: text[:start] + piece + text[start + length :],
+    st.sampled_from(PLAIN).map(dumps),
+    st.integers(0, 60),
+    st.integers(0, 4),
+    st.sampled_from(
+        ["", '"', "]", "[", ",", "int", "list", "1f", "-", "null", "{}", "\x00", "9e9"]
+    ),
+)
 NAMES = st.sampled_from(
     ["question", "answer", "problem", "solution", "prompt", "code", "test", "test_list", "text",
      "entry_point", "canonical_solution", "test_setup_code"]
@@ -85,13 +92,14 @@ def maths_parsers(text: str) -> None:
         counts["refused"] += 1
 
 
-def literals(content: Any) -> None:
-    for text in (json.dumps(content), str(content)):
-        try:
-            loads(text)
-            counts["read"] += 1
-        except NotPlain:
-            counts["refused"] += 1
+def literals(text: str) -> None:
+    try:
+        value = loads(text)
+    except NotPlain:
+        counts["refused"] += 1
+        return
+    counts["read"] += 1
+    assert repr(loads(dumps(value))) == repr(value)
 
 
 def rows(columns: dict[str, Any]) -> None:
@@ -140,7 +148,7 @@ COLUMN = (
 # A target, what it is given, and the share of --inputs that it gets: a program costs 0.1 s.
 TARGETS: dict[str, tuple[Callable[..., None], tuple[Any, ...], float]] = {
     "maths_parsers": (maths_parsers, (MATHS | st.text(),), 1.0),
-    "literals": (literals, (JSON,), 1.0),
+    "literals": (literals, (LITERALS | st.text(),), 1.0),
     "rows": (rows, (st.dictionaries(NAMES, COLUMN),), 1.0),
     "lines": (lines, (st.binary(max_size=40),), 1.0),
     "programs_and_text": (programs_and_text, (CODE | st.text(),), 1.0),

@@ -146,6 +146,11 @@ def test_a_machine_without_bubblewrap_says_what_to_install(tmp_path: Path) -> No
         ("    return 1\n\ndef main():\n    pass", TESTS, PREFIX + "    return 1\n"),
         ("    return 1\n# that is it", TESTS, PREFIX + "    return 1"),
         ("def square(x): return 1", TESTS, PREFIX + "    pass\ndef square(x): return 1"),
+        (
+            "```\ndef square(x): return 1\n```",
+            TESTS,
+            PREFIX + "    pass\ndef square(x): return 1\n",
+        ),
         ("```\n    return 1\n```", TESTS, PREFIX + "    return 1\n"),
         ("x = 1", ASSERTS, "x = 1"),
     ],
