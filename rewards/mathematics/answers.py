@@ -96,6 +96,8 @@ def clean(answer: str) -> str:
     text = re.sub(r"\^\s*\{\s*\\circ\s*\}", r"^\\circ ", text)
     text = re.sub(r"\\(?:leqslant|leq)(?![A-Za-z])", r"\\le ", text)
     text = re.sub(r"\\(?:geqslant|geq)(?![A-Za-z])", r"\\ge ", text)
+    text = re.sub(r"\\langle(?![A-Za-z])", "(", re.sub(r"\\rangle(?![A-Za-z])", ")", text))
+    text = re.sub(r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset ", text)
     text = re.sub(r"\s+", " ", text).strip()
     text = without_delimiters(text)
     text = _join_thousands(text)

@@ -108,6 +108,8 @@ def _leaf(text: str) -> Answer:
     if words and len(words) > 2:
         return Answer(kind=Kind.WORDS, text=words)
     number, unit = split_unit(text)
+    if re.search(r"\d \d", number) and rational(number) is None:
+        raise Unreadable("has two numbers side by side in its final answer")
     return Answer(kind=Kind.SCALAR, text=number.strip(), unit=unit)
 
 
@@ -150,8 +152,6 @@ def _bracketed(text: str, depth: int) -> Answer | None:
     """What one pair of brackets encloses, where it encloses the whole text."""
     if text.startswith("\\{") and text.endswith("\\}"):
         left, right, inner = "{", "}", text[2:-2]
-    elif text.startswith("\\langle") and text.endswith("\\rangle"):
-        left, right, inner = "(", ")", text[7:-7]
     elif text[0] in "([" and text[-1] in ")]":
         left, right, inner = text[0], text[-1], text[1:-1]
     else:

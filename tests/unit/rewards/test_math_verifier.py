@@ -93,6 +93,7 @@ def test_no_answer(solution: str, reason: str) -> None:
         ("3 1/2", "7/2", CORRECT),
         (".0000672", "6.72e-5", CORRECT),
         ("\\sqrt{2} \\cdot 10^{-20}", "\\sqrt{3} \\cdot 10^{-20}", WRONG),
+        ("18", "1 8", UNVERIFIABLE),
         ("4", "14", WRONG),
         ("14", "4", WRONG),
         # names and equations
@@ -111,6 +112,9 @@ def test_no_answer(solution: str, reason: str) -> None:
         ("1, 2", "(1,2)", WRONG),
         ("1, 2", "\\{2, 1\\}", CORRECT),
         ("1, 1, 2", "1, 2, 2", WRONG),
+        ("(1,2)", "\\langle 1, 2 \\rangle", CORRECT),
+        ("\\emptyset", "\\{\\}", CORRECT),
+        ("\\emptyset", "\\{0\\}", WRONG),
         ("58,500", "58, 500", WRONG),
         ("(58, 500)", "(58,500)", CORRECT),
         # matrices
