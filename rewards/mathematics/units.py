@@ -71,8 +71,23 @@ def split_unit(text: str) -> tuple[str, str]:
         return text, ""
     words = match["upright"] or match["plain"]
     unit = canonical(words, match["power"])
-    single_letter = match["upright"] is None and len(words) == 1
-    return (text, "") if unit is None or single_letter else (match["body"], unit)
+    if unit is None or (match["upright"] is None and not _plain_unit(text, match)):
+        return text, ""
+    return match["body"], unit
+
+
+def _plain_unit(text: str, match: re.Match[str]) -> bool:
+    """Whether words without a font are a unit, and no product of variables: each one is a unit
+    that is known, or, after a space, one that can be spoken."""
+    words = [word.lower() for word in re.split(r"[ /.-]+", match["plain"]) if word]
+    known = {name for names in FAMILIES.values() for name in names} | {"per", "square", "cubic"}
+    spaced = text[match.start("plain") - 1] == " "
+    return bool(words) and all(
+        (len(word) > 1 and SPELLINGS.get(word, _singular(word)) in known)
+        or word in WHOLE_SPELLINGS
+        or (spaced and len(word) > 2 and re.search(r"[aeiouy]", word) is not None)
+        for word in words
+    )
 
 
 def canonical(words: str, power: str | None = None) -> str | None:

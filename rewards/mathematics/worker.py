@@ -45,6 +45,8 @@ def compare(gold: str, answer: str, *, relation: bool) -> dict[str, Any]:
     for side, value in sides.items():
         if value is None:
             return {"unparsed": side}
+    if relation and all(value.__class__.__name__ == "Equality" for value in sides.values()):
+        return {"equal": same_equation(sides["gold"], sides["answer"])}
     equal = library().verify(
         sides["gold"],
         sides["answer"],
@@ -55,6 +57,14 @@ def compare(gold: str, answer: str, *, relation: bool) -> dict[str, Any]:
         raise_on_error=True,
     )
     return {"equal": bool(equal)}
+
+
+def same_equation(gold: Any, answer: Any) -> bool:
+    """Whether one is the other times a number. (math-verify also compares what the equations are
+    solved by, and takes two that have no solution for the same.)"""
+    sympy: Any = importlib.import_module("sympy")
+    ratio = sympy.simplify((gold.lhs - gold.rhs) / (answer.lhs - answer.rhs))
+    return bool(ratio.is_number and ratio.is_finite and not ratio.is_zero)
 
 
 def answer_line(line: str) -> dict[str, Any]:

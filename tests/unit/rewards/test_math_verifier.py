@@ -94,6 +94,15 @@ def test_no_answer(solution: str, reason: str) -> None:
         (".0000672", "6.72e-5", CORRECT),
         ("\\sqrt{2} \\cdot 10^{-20}", "\\sqrt{3} \\cdot 10^{-20}", WRONG),
         ("18", "1 8", UNVERIFIABLE),
+        ("5", "5\\text{ hours }30\\text{ minutes}", UNVERIFIABLE),
+        ("5", "5\\text{ to }\\sqrt{3}", UNVERIFIABLE),
+        ("2xy", "2", WRONG),
+        ("2 xy", "2", WRONG),
+        ("5", "5cm", CORRECT),
+        ("5", "5 xz", WRONG),
+        ("\\sqrt{x} = -1", "\\sqrt{x} = -2", WRONG),  # both without a solution
+        ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix} x = 3",
+         "\\begin{pmatrix} 2 \\\\ 2 \\end{pmatrix} x = 3", UNVERIFIABLE),
         ("4", "14", WRONG),
         ("14", "4", WRONG),
         # names and equations
