@@ -244,7 +244,7 @@ def test_hostile_answers_end_at_the_deadline(
         problem = Problem(id="p", prompt="", answer=gold)
         started = time.monotonic()
         verdict = verifier.verify(problem, f"\\boxed{{{answer}}}")
-        assert time.monotonic() - started < 3.0
+        assert time.monotonic() - started < 5.0
         assert not verdict.correct
         assert verdict.reason
     assert list(tmp_path.iterdir()) == []
