@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from data.sources import BadRow
 from data.tasks.countdown import group_key, parse_prompt
 from data.types import Demonstration, Problem
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """What one line holds; `location` is its file and line, for error messages."""
+    """What one line holds."""
 
     problem: Problem
     solution: str | None
-    location: str
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
@@ -42,24 +42,23 @@ def write_demonstrations(path: Path, demonstrations: Iterable[Demonstration]) ->
     )
 
 
-def read_problems(path: Path) -> list[Problem]:
+def read_problems(path: Path, bad_rows: list[BadRow] | None = None) -> list[Problem]:
     """The file's problems, in order. An absent id becomes the file's stem and line number.
 
     A Countdown prompt gives `numbers` and `group` where they are absent. Raises ValueError naming
-    file, line and reason for a bad row, and for a file without rows.
+    file, line and reason for a bad row, and for a file without rows; with `bad_rows`, bad rows are
+    added to that list instead and the others go on.
     """
-    return [row.problem for row in _read(path)]
+    return [row.problem for row in _read(path, bad_rows)]
 
 
-def read_demonstrations(path: Path) -> list[Demonstration]:
+def read_demonstrations(path: Path, bad_rows: list[BadRow] | None = None) -> list[Demonstration]:
     """The file's demonstrations, in order; as `read_problems`, and every row needs a
     completion. One problem may have several rows, with the same id or not."""
-    demonstrations: list[Demonstration] = []
-    for row in _read(path, repeated_ids=True):
-        if row.solution is None:
-            raise ValueError(f"{row.location}: completion (or solution) is absent; it is required")
-        demonstrations.append(Demonstration(problem=row.problem, solution=row.solution))
-    return demonstrations
+    return [
+        Demonstration(problem=row.problem, solution=row.solution or "")
+        for row in _read(path, bad_rows, demonstrations=True)
+    ]
 
 
 def _problem_columns(problem: Problem) -> dict[str, Any]:
@@ -78,27 +77,36 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-def _read(path: Path, repeated_ids: bool = False) -> Iterator[_Row]:
+def _read(
+    path: Path, bad_rows: list[BadRow] | None, *, demonstrations: bool = False
+) -> Iterator[_Row]:
     first_with_id: dict[str, Problem] = {}
+    rows = 0
     # Bytes: text mode would also have to guess what ends a line inside a JSON string.
     with path.open("rb") as file:
         for line_number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
+            rows += 1
             location = f"{path}, line {line_number}"
             try:
-                row = _parse(line, location, default_id=f"{path.stem}-{line_number}")
-            except ValueError as error:
-                raise ValueError(f"{location}: {error}") from error
-            known = first_with_id.setdefault(row.problem.id, row.problem)
-            if known is not row.problem and not (repeated_ids and known == row.problem):
-                raise ValueError(f"{location}: id {row.problem.id!r} was already used above")
+                row = _parse(line, default_id=f"{path.stem}-{line_number}")
+                if demonstrations and row.solution is None:
+                    raise ValueError("completion (or solution) is absent; it is required")
+                known = first_with_id.setdefault(row.problem.id, row.problem)
+                if known is not row.problem and not (demonstrations and known == row.problem):
+                    raise ValueError(f"id {row.problem.id!r} was already used above")
+            except (ValueError, RecursionError) as error:
+                if bad_rows is None:
+                    raise ValueError(f"{location}: {error}") from error
+                bad_rows.append(BadRow(location=location, reason=str(error)))
+                continue
             yield row
-    if not first_with_id:
+    if not rows:
         raise ValueError(f"{path}: has no rows; it must have at least one")
 
 
-def _parse(line: bytes, location: str, default_id: str) -> _Row:
+def _parse(line: bytes, default_id: str) -> _Row:
     """The row; ValueError with the reason alone (json and utf-8 errors are ValueErrors too)."""
     parsed: Any = json.loads(line.decode("utf-8-sig"))
     if not isinstance(parsed, dict):
@@ -131,7 +139,7 @@ def _parse(line: bytes, location: str, default_id: str) -> _Row:
         group=group or "",
         numbers=numbers,
     )
-    return _Row(problem=problem, solution=solution, location=location)
+    return _Row(problem=problem, solution=solution)
 
 
 def _integer_as_text(value: Any) -> Any:

@@ -2,34 +2,43 @@
 
 "numbers": a token per number, per sign and per line break; a number is the same token wherever it
 stands, and the single spaces between tokens of a line are implied. "characters": a token per
-character. Text outside the vocabulary is an error, never an unknown token. Both decode line by
-line as they decode the whole, so the texts of steps join to the text of the solution.
+character. Text outside the vocabulary is an error, never an unknown token. "bpe": byte pairs
+(1508.07909, on bytes as in GPT-2) learnt from texts, for any text; a digit and a line break are
+tokens of their own. All decode line by line as they decode the whole, so the texts of steps join to
+the text of the solution.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 PAD_TOKEN = "<pad>"
 END_TOKEN = "<eos>"
 SIGNS = ("+", "-", "*", "/", "=", "|", "->")
 PATTERN = r"\d+|->|[^\s\d]|\n"
-KINDS = ("numbers", "characters")
+KINDS = ("numbers", "characters", "bpe")
+LEAST_VOCABULARY = 2 + 256  # the special tokens and the bytes
 
 
-def build_tokenizer(kind: str, max_number: int) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    kind: str, max_number: int, *, vocab_size: int = 2048, texts: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
     """A tokenizer with `<pad>` and `<eos>` and no beginning-of-sequence token.
 
-    `kind` is "numbers" (0..max_number are tokens) or "characters" (max_number changes nothing).
-    Raises ValueError for another kind or max_number < 1.
+    `kind` is "numbers" (0..max_number are tokens), "characters" or "bpe" (at most `vocab_size`
+    tokens, learnt from `texts`, the same for the same texts). Raises ValueError for another kind,
+    max_number < 1, and for "bpe" without texts or with fewer tokens than there are bytes.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; allowed: {', '.join(KINDS)}")
     if max_number < 1:
         raise ValueError(f"max_number is {max_number}; allowed: 1 or more")
+    if kind == "bpe":
+        return _wrapped(_byte_pairs(vocab_size, texts))
     if kind == "numbers":
         texts = ["\n", *map(str, range(max_number + 1)), *SIGNS]
         pre_tokenizer = pre_tokenizers.Sequence(
@@ -53,6 +62,33 @@ def build_tokenizer(kind: str, max_number: int) -> PreTrainedTokenizerFast:
     tokenizer: Any = Tokenizer(models.WordLevel(vocabulary))
     tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.decoder = decoder
+    return _wrapped(tokenizer)
+
+
+def _byte_pairs(vocab_size: int, texts: Sequence[str]) -> Any:
+    if vocab_size < LEAST_VOCABULARY:
+        raise ValueError(f"vocab_size is {vocab_size}; allowed: {LEAST_VOCABULARY} or more")
+    if not texts:
+        raise ValueError("a bpe tokenizer is learnt from texts, and there are none")
+    tokenizer: Any = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\n|[0-9]"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer: Any = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD_TOKEN, END_TOKEN],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _wrapped(tokenizer: Any) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD_TOKEN,
@@ -67,7 +103,7 @@ def encode_strict(tokenizer: Any, text: str) -> tuple[int, ...]:
     """Token ids of `text`, no special tokens added.
 
     Raises ValueError naming the text that the vocabulary lacks, or a special token spelt out in
-    it.
+    it, which only tokenizers with a chat template let pass: a chat's prompt is made of them.
     """
     try:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
@@ -76,6 +112,8 @@ def encode_strict(tokenizer: Any, text: str) -> tuple[int, ...]:
         raise ValueError(
             f"text {text!r} cannot be encoded: {piece!r} is not in the vocabulary"
         ) from error
+    if getattr(tokenizer, "chat_template", None) is not None:
+        return tuple(ids)
     special = {tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
     for token_id in ids:
         if token_id in special:

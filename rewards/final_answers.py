@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from data.tasks.countdown import parse_step
 from data.types import Problem
+from rewards.mathematics.answers import Unreadable, final_answer
 
 
 def whole_text(problem: Problem, solution: str) -> str:
@@ -29,4 +30,16 @@ def countdown_operations(problem: Problem, solution: str) -> str:
     return ";".join(sorted(operations))
 
 
-FINAL_ANSWERS: dict[str, Callable[[Problem, str], str]] = {"countdown": countdown_operations}
+def mathematical_answer(problem: Problem, solution: str) -> str:
+    """The final answer as it is written, without spaces; the text where there is none."""
+    try:
+        return "".join(final_answer(solution).split())
+    except Unreadable:
+        return whole_text(problem, solution)
+
+
+# By verifier; every text is an answer of its own with the others.
+FINAL_ANSWERS: dict[str, Callable[[Problem, str], str]] = {
+    "countdown": countdown_operations,
+    "math": mathematical_answer,
+}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from data.tasks.countdown import CountdownConfig
-from trainer.make_data import DataConfig, run_data
+import sys
+
+from trainer.make_data import DataConfig, run_data, task_config_type
 from trainer.recipe import parse_recipe
 from trainer.runtime import RuntimeConfig
 
 
 def main() -> None:
-    run_data(*parse_recipe((RuntimeConfig, DataConfig, CountdownConfig)))
+    run_data(*parse_recipe((RuntimeConfig, DataConfig, task_config_type(sys.argv[1:]))))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,19 @@ def load_tokenizer(name_or_path: str) -> Any:
 
 
 def build_policy(
-    model_config: dict[str, Any], tokenizer_kind: str, max_number: int
+    model_config: dict[str, Any],
+    tokenizer_kind: str,
+    max_number: int,
+    *,
+    vocab_size: int = 2048,
+    texts: Sequence[str] = (),
 ) -> tuple[Any, PreTrainedTokenizerFast]:
     """A randomly initialised causal LM. `model_config` holds a transformers config's fields,
-    `model_type` among them. Seed torch before calling. Raises ValueError without `model_type`."""
+    `model_type` among them; the other arguments are `build_tokenizer`'s. Seed torch before calling.
+    Raises ValueError without `model_type`."""
     if "model_type" not in model_config:
         raise ValueError("model_config needs a model_type, such as 'llama'")
-    tokenizer = build_tokenizer(tokenizer_kind, max_number)
+    tokenizer = build_tokenizer(tokenizer_kind, max_number, vocab_size=vocab_size, texts=texts)
     fields = {key: value for key, value in model_config.items() if key != "model_type"}
     config = AutoConfig.for_model(
         model_config["model_type"],

@@ -76,13 +76,16 @@ def train_on_rows(model: Any, tokenizer: Any, rows: Sequence[TokenRow], argument
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
     """Where the policy comes from. `model` is a hub id, a folder, or `from_scratch`; then
-    `model_config` (a transformers config's fields) and `tokenizer` describe it."""
+    `model_config` (a transformers config's fields) and `tokenizer` describe it: "numbers" up to
+    `max_number`, "characters", or "bpe" with `vocab_size` tokens, learnt from the demonstrations.
+    """
 
     model: str
     data: str  # folder of the data stage, or any with demonstrations.jsonl
     model_config: dict[str, Any] | None = None
     tokenizer: str = "numbers"
     max_number: int = 100
+    vocab_size: int = 2048
 
 
 def run_sft(runtime: RuntimeConfig, config: PolicyConfig, arguments: Any) -> None:
@@ -91,13 +94,17 @@ def run_sft(runtime: RuntimeConfig, config: PolicyConfig, arguments: Any) -> Non
         raise ValueError("model is from_scratch: model_config must describe the model")
     inputs = {"data": config.data, "model": config.model}
     with run_stage("sft", runtime, [config, arguments], inputs) as record:
+        demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
         if config.model == FROM_SCRATCH:
             model, tokenizer = build_policy(
-                config.model_config or {}, config.tokenizer, config.max_number
+                config.model_config or {},
+                config.tokenizer,
+                config.max_number,
+                vocab_size=config.vocab_size,
+                texts=[d.problem.prompt + d.solution for d in demonstrations],
             )
         else:
             model, tokenizer = load_policy(config.model)
-        demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
         rows = demonstration_rows(demonstrations, tokenizer)
         trainer = train_on_rows(model, tokenizer, rows, arguments)
         save_trained(trainer, tokenizer, Path(runtime.output_dir))

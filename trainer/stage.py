@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.types import ModelUsage, Usage
+from rewards.tally import TALLY
 from trainer.manifests import hash_input, read_json, write_json
 from trainer.recipe import as_mapping
 from trainer.runtime import (
@@ -70,6 +72,19 @@ def check_begun(
         )
 
 
+def _verdicts(before: Mapping[str, int]) -> dict[str, int]:
+    """How often verifiers said what during a stage, time-outs apart, summed over all ranks: as
+    "verdicts/<verifier>/<outcome>". Every rank must call it."""
+    from accelerate.utils import gather_object
+
+    total: Counter[str] = Counter()
+    for counts in gather_object([TALLY.snapshot()]):
+        total.update(counts)
+    for counts in gather_object([dict(before)]):
+        total.subtract(counts)
+    return {f"verdicts/{name}": count for name, count in sorted(total.items())}
+
+
 @contextmanager
 def run_stage(
     stage: str,
@@ -96,7 +111,9 @@ def run_stage(
         for name, path in folders.items():
             if is_complete(path):
                 run.use_folder(name, path, "stage")
+        before = TALLY.snapshot()
         yield record
+        record.metrics |= _verdicts(before)
         state.wait_for_everyone()
         if state.is_main_process:
             numbers = {k: v for k, v in record.metrics.items() if isinstance(v, int | float)}

@@ -10,6 +10,7 @@ import random
 from dataclasses import dataclass
 from typing import Protocol
 
+from data.sources import BadRow
 from data.types import Demonstration, Problem
 
 
@@ -18,13 +19,15 @@ class Splits:
     """The four sets of problems of a run.
 
     No group (`Problem.group`) of validation or test occurs in any other split. Demonstrations and
-    train are both the training side: they may share groups, never the same problem.
+    train are both the training side: they may share groups, never the same problem. `bad_rows` are
+    rows of a source that could not be used.
     """
 
     demonstrations: tuple[Demonstration, ...]
     train: tuple[Problem, ...]
     validation: tuple[Problem, ...]
     test: tuple[Problem, ...]
+    bad_rows: tuple[BadRow, ...] = ()
 
 
 class Task(Protocol):

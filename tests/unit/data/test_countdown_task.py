@@ -23,7 +23,7 @@ from data.tasks.countdown import (
     parse_step,
     reachable_targets,
 )
-from rewards.verifiers import CountdownVerifier
+from rewards.countdown_verifier import CountdownVerifier
 
 CONFIG = CountdownConfig(
     num_numbers=4, min_number=1, max_number=15, max_value=40, min_target=10, max_target=40

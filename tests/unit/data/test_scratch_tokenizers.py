@@ -115,7 +115,44 @@ def test_special_tokens_spelt_out_are_rejected(kind: str) -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="kind is 'words'; allowed: numbers, characters"):
+    with pytest.raises(ValueError, match="kind is 'words'; allowed: numbers, characters, bpe"):
         build_tokenizer("words", 40)
     with pytest.raises(ValueError, match="max_number is 0"):
         build_tokenizer("numbers", 0)
+
+
+LEARNT_FROM = ["Tom has 12 apples.\nHe eats 2 of them.\n#### 10", "Tom has 15 pears."] * 20
+
+
+def test_byte_pairs_by_hand() -> None:
+    tokenizer: Any = build_tokenizer("bpe", 1, vocab_size=300, texts=LEARNT_FROM)
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1)
+    ids = encode_strict(tokenizer, "Tom has 12 apples.\n#### 3")
+    texts = [tokenizer.decode([i]) for i in ids]
+    assert texts[:2] == ["Tom", " has"]
+    assert [text for text in texts if text.strip().isdigit()] == ["1", "2", "3"]
+    assert texts.count("\n") == 1
+    assert len(tokenizer) <= 300
+    again: Any = build_tokenizer("bpe", 1, vocab_size=300, texts=LEARNT_FROM)
+    assert again.get_vocab() == tokenizer.get_vocab()
+
+
+def test_byte_pairs_need_texts_and_room() -> None:
+    with pytest.raises(ValueError, match="learnt from texts"):
+        build_tokenizer("bpe", 1)
+    with pytest.raises(ValueError, match="vocab_size is 257; allowed: 258 or more"):
+        build_tokenizer("bpe", 1, vocab_size=257, texts=LEARNT_FROM)
+
+
+@given(st.text(max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_byte_pairs_encode_any_text(text: str) -> None:
+    tokenizer = BYTE_PAIRS
+    text = text.replace("<pad>", "").replace("<eos>", "")
+    ids = encode_strict(tokenizer, text)
+    assert tokenizer.decode(ids) == text
+    steps = [line for line in text.splitlines(keepends=True) if line]
+    assert "".join(tokenizer.decode(encode_strict(tokenizer, step)) for step in steps) == text
+
+
+BYTE_PAIRS: Any = build_tokenizer("bpe", 1, vocab_size=300, texts=LEARNT_FROM)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from data.tasks.countdown import demonstrate, make_problem
 from data.types import Outcome, Problem
-from rewards.verifiers import VERIFIERS, CountdownVerifier
+from rewards.countdown_verifier import CountdownVerifier
+from rewards.verifiers import VERIFIERS
 
 PROBLEM = make_problem((3, 4, 7, 12), 24)
 ENDS_AT_12 = "7 - 4 = 3 | 3 12 3\n12 * 3 = 36 | 3 36\n36 / 3 = 12 | 12"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from data.types import Problem, StopReason
-from rewards.final_answers import countdown_operations
+from rewards.final_answers import countdown_operations, mathematical_answer
 from rewards.heuristics import countdown_closeness
 from search.base import SearchResult
 from search.batcher import run_searches
@@ -146,6 +146,13 @@ def test_the_same_calculation_is_one_answer() -> None:
         problem, first.replace("3 * 7", "7 / 3")
     )
     assert countdown_operations(problem, "what\nelse") == "what\nelse"
+
+
+def test_mathematical_solutions_vote_for_their_final_answers() -> None:
+    problem = Problem(id="p", prompt="How many?", answer="7")
+    for text in ("3 + 4 = 7\n#### 7", "so it is \\boxed{ 7 }", "The answer is 7."):
+        assert mathematical_answer(problem, text).rstrip(".") == "7"
+    assert mathematical_answer(problem, "no idea") == "no idea"
 
 
 def test_priors_by_hand() -> None:

@@ -1,0 +1,131 @@
+"""Questions that occur in two splits, or in a test set one must not train on: exact and nearly.
+
+Exact: the same words in the same order, whatever the case, spaces and punctuation. Near: the sets
+of runs of `SHINGLE` words have a Jaccard similarity of at least a threshold; candidates come from
+MinHash with locality-sensitive hashing (Broder 1997; Leskovec, Rajaraman, Ullman, chapter 3) and
+are then measured exactly, so nothing is reported that is not near, and about 1 pair in 20 right at
+the threshold is missed (fewer above it).
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SHINGLE = 3  # words
+PERMUTATIONS = 128
+_datasketch: Any = importlib.import_module("datasketch")  # has no type stubs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """A question of one set that is in another; `similarity` is 1.0 for the same words."""
+
+    first: str  # the set's name
+    first_id: str
+    second: str
+    second_id: str
+    similarity: float
+
+    @property
+    def exact(self) -> bool:
+        return self.similarity == 1.0
+
+
+class QuestionIndex:
+    """Questions of one set, by id, ready to be asked for what is near."""
+
+    def __init__(self, name: str, questions: Mapping[str, str], threshold: float) -> None:
+        if not 0.0 < threshold <= 1.0:
+            raise ValueError(f"near_duplicate is {threshold}; allowed: above 0, up to 1")
+        self.name = name
+        self.threshold = threshold
+        self.words = {id: normal_words(text) for id, text in questions.items()}
+        self._by_words: dict[tuple[str, ...], str] = {}
+        for id, words in self.words.items():
+            self._by_words.setdefault(words, id)
+        self._shingles = {id: shingles(words) for id, words in self.words.items()}
+        self._hashes = dict(
+            zip(self._shingles, _hashes(list(self._shingles.values())), strict=True)
+        )
+        # A lower bar for candidates: what is a little below it may measure above.
+        self._near: Any = _datasketch.MinHashLSH(
+            threshold=max(0.1, 0.9 * threshold), num_perm=PERMUTATIONS
+        )
+        for id, hashed in self._hashes.items():
+            self._near.insert(id, hashed)
+
+    def overlaps(self, other: QuestionIndex) -> list[Overlap]:
+        """One for each question of `other` that is here, with the one most like it."""
+        found: list[Overlap] = []
+        for id, words in other.words.items():
+            best = self._most_like(words, other._shingles[id], other._hashes[id])
+            if best is not None:
+                found.append(
+                    Overlap(
+                        first=self.name,
+                        first_id=best[1],
+                        second=other.name,
+                        second_id=id,
+                        similarity=best[0],
+                    )
+                )
+        return found
+
+    def _most_like(
+        self, words: tuple[str, ...], own: frozenset[tuple[str, ...]], hashed: Any
+    ) -> tuple[float, str] | None:
+        if words in self._by_words:
+            return 1.0, self._by_words[words]
+        near = [
+            (similarity, candidate)
+            for candidate in sorted(self._near.query(hashed))
+            # Only the same words in the same order are 1.0.
+            if (similarity := min(jaccard(own, self._shingles[candidate]), 0.9999))
+            >= min(self.threshold, 0.9999)
+        ]
+        return max(near, default=None)
+
+
+def normal_words(text: str) -> tuple[str, ...]:
+    """Words and mathematical signs, without case, spaces and punctuation."""
+    return tuple(re.findall(r"\w+|[^\w\s.,;:!?'\"]", text.casefold()))
+
+
+def shingles(words: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
+    """All runs of `SHINGLE` words; a shorter text is one run."""
+    if len(words) <= SHINGLE:
+        return frozenset([words])
+    return frozenset(words[i : i + SHINGLE] for i in range(len(words) - SHINGLE + 1))
+
+
+def jaccard(first: frozenset[Any], second: frozenset[Any]) -> float:
+    """|both| / |either|, 1.0 for two empty sets."""
+    either = len(first | second)
+    return len(first & second) / either if either else 1.0
+
+
+def _hashes(sets: Sequence[frozenset[tuple[str, ...]]]) -> list[Any]:
+    encoded = [[" ".join(run).encode() for run in sorted(shingle)] for shingle in sets]
+    return _datasketch.MinHash.bulk(encoded, num_perm=PERMUTATIONS)
+
+
+def cross_overlaps(
+    sets: Mapping[str, Mapping[str, str]], held_out: Sequence[str], threshold: float
+) -> list[Overlap]:
+    """Between every set in `held_out` and every other set, questions by id. Raises ValueError for
+    a threshold outside (0, 1]."""
+    indexes = {name: QuestionIndex(name, questions, threshold) for name, questions in sets.items()}
+    found: list[Overlap] = []
+    seen: set[frozenset[str]] = set()
+    for first in held_out:
+        for second in indexes:
+            pair = frozenset((first, second))
+            if first == second or pair in seen:
+                continue
+            seen.add(pair)
+            found += indexes[first].overlaps(indexes[second])
+    return found

@@ -1,0 +1,46 @@
+"""How a question is put to a policy: as text that a base model continues, or as a chat's turn."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# "{question}" is replaced by the row's question.
+PROMPTS = {
+    "question": "Question: {question}\nAnswer:\n",
+    "boxed": "{question}\nReason step by step, one step a line, and put the final answer in "
+    "\\boxed{}.\n\n",
+    "hash": "{question}\nReason step by step, one step a line, and end with a line that says #### "
+    "and the final answer.\n\n",
+    "as_is": "{question}",
+}
+
+
+def render(question: str, style: str, chat_model: str | None) -> str:
+    """The exact text that the policy continues. With `chat_model` (a folder or hub id) it is a
+    user's turn, and the beginning of the answer, in that model's chat template.
+
+    Raises ValueError for an unknown style and a model without a chat template.
+    """
+    if style not in PROMPTS:
+        raise ValueError(f"prompt is {style!r}; allowed: {', '.join(PROMPTS)}")
+    text = PROMPTS[style].replace("{question}", question.strip() if style != "as_is" else question)
+    if chat_model is None:
+        return text
+    tokenizer = _tokenizer(chat_model)
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": text.strip()}], tokenize=False, add_generation_prompt=True
+    )
+
+
+_tokenizers: dict[str, Any] = {}
+
+
+def _tokenizer(name: str) -> Any:
+    if name not in _tokenizers:
+        transformers: Any = importlib.import_module("transformers")  # seconds: only for chats
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        if tokenizer.chat_template is None:
+            raise ValueError(f"chat_model {name!r} has no chat template")
+        _tokenizers[name] = tokenizer
+    return _tokenizers[name]

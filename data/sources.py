@@ -1,0 +1,106 @@
+"""Rows of data sets: a JSON lines file of one's own, or a split of a data set in `datasets`' reach.
+
+A source is a path to `.jsonl` (or `.jsonl.gz`), or `name:split` or `name:config:split`, where
+`name` is an id of the hub or a folder that `datasets` can load. A row that cannot be used is a
+`BadRow`, which names where it stands and why, and the others go on.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """`location` is file and line, or data set and row (from 1)."""
+
+    location: str
+    columns: dict[str, Any]
+
+    def text(self, *names: str) -> str:
+        """The text under the first of `names` that the row has. Raises ValueError, the reason
+        alone, where there is none, or it is no text, or blank."""
+        name = next((name for name in names if self.columns.get(name) is not None), None)
+        if name is None:
+            raise ValueError(f"{' (or '.join(names)}{')' * (len(names) - 1)} is absent")
+        value = self.columns[name]
+        if not isinstance(value, str):
+            raise ValueError(f"{name} is {str(value)[:80]!r}; it must be text")
+        if not value.strip():
+            raise ValueError(f"{name} is empty")
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadRow:
+    location: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.location}: {self.reason}"
+
+
+def read_source(source: str) -> Iterator[Row | BadRow]:
+    """Raises ValueError for a source that is neither a file nor `name:split`."""
+    path = Path(source)
+    if path.is_file():
+        return _read_file(path)
+    name, separator, split = source.rpartition(":")
+    if not separator or not name or not split:
+        raise ValueError(
+            f"source {source!r} is no file; a data set is written name:split or name:config:split"
+        )
+    name, _, config = name.partition(":")
+    return _read_dataset(name, config or None, split)
+
+
+def take_in(source: str, make: Callable[[Row, int], Made]) -> tuple[list[Made], list[BadRow]]:
+    """What `make(row, number)` makes of each row (numbers from 1, blank lines not counted), and
+    the rows for which it raised ValueError. Raises ValueError for a source without any row."""
+    made: list[Made] = []
+    bad: list[BadRow] = []
+    for number, row in enumerate(read_source(source), start=1):
+        if isinstance(row, BadRow):
+            bad.append(row)
+            continue
+        try:
+            made.append(make(row, number))
+        except ValueError as error:
+            bad.append(BadRow(location=row.location, reason=str(error)))
+    if not made and not bad:
+        raise ValueError(f"source {source!r} has no rows; it must have at least one")
+    return made, bad
+
+
+def _read_file(path: Path) -> Iterator[Row | BadRow]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        for number, line in enumerate(cast("Sequence[bytes]", file), start=1):
+            if not line.strip():
+                continue
+            location = f"{path}, line {number}"
+            try:
+                parsed: Any = json.loads(line.decode("utf-8-sig"))
+            except (ValueError, RecursionError) as error:
+                yield BadRow(location=location, reason=f"{type(error).__name__}: {error}")
+                continue
+            if isinstance(parsed, dict):
+                yield Row(location=location, columns=cast("dict[str, Any]", parsed))
+            else:
+                kind = type(parsed).__name__
+                yield BadRow(location=location, reason=f"is a JSON {kind}; it must be an object")
+
+
+def _read_dataset(name: str, config: str | None, split: str) -> Iterator[Row | BadRow]:
+    datasets: Any = importlib.import_module("datasets")  # seconds: only where it is needed
+    rows: Any = datasets.load_dataset(name, config, split=split)
+    for number, columns in enumerate(rows, start=1):
+        yield Row(location=f"{name}:{split}, row {number}", columns=dict(columns))

@@ -1,0 +1,130 @@
+"""Mathematics from rows: GSM8K's and MATH's formats, or one's own files in one of them.
+
+GSM8K (2110.14168): `question`, and an `answer` of worked steps, one a line, calculator marks
+`<<48/2=24>>` in them, and a last line `#### 72`. MATH (2103.03874): `problem`, `solution`, and
+`answer`, or the solution's last box in its place.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from data.boxes import last_boxes
+from data.prompts import PROMPTS, render
+from data.sources import BadRow, Row, take_in
+from data.tasks.base import Splits
+from data.tasks.rows import group_of, splits_of_rows
+from data.types import Demonstration, Problem
+
+CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
+SENTENCE_END = re.compile(r"(?<=[.?!]) +(?=[A-Z\\$])")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MathConfig:
+    """`train_rows` and `test_rows` are sources (`data.sources`); what is not needed may be null.
+
+    `calculator_marks` stay in the demonstrations or go; `answer_mark` is how they end: `#### 72` or
+    a box. `chat_model` puts the prompts in that model's chat template. Raises ValueError naming the
+    field when a value is not allowed.
+    """
+
+    train_rows: str | None = None
+    test_rows: str | None = None
+    row_format: Literal["gsm8k", "math"] = "gsm8k"
+    prompt: str = "question"
+    chat_model: str | None = None
+    calculator_marks: Literal["removed", "kept"] = "removed"
+    answer_mark: Literal["hash", "boxed"] = "hash"
+
+    def __post_init__(self) -> None:
+        allowed = (
+            ("row_format", self.row_format, ("gsm8k", "math")),
+            ("prompt", self.prompt, tuple(PROMPTS)),
+            ("calculator_marks", self.calculator_marks, ("removed", "kept")),
+            ("answer_mark", self.answer_mark, ("hash", "boxed")),
+        )
+        for name, value, choices in allowed:
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(choices)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MathTask:
+    """Implements `data.tasks.base.Task`."""
+
+    config: MathConfig
+    name: str = "math"
+
+    def make_splits(
+        self, seed: int, *, demonstrations: int, train: int, validation: int, test: int
+    ) -> Splits:
+        training, bad = self._take(self.config.train_rows)
+        testing, more_bad = self._take(self.config.test_rows)
+        return splits_of_rows(
+            training,
+            [d.problem for d in testing],
+            [*bad, *more_bad],
+            seed,
+            demonstrations=demonstrations,
+            train=train,
+            validation=validation,
+            test=test,
+        )
+
+    def demonstrate(self, problem: Problem, rng: random.Random) -> str:
+        raise ValueError(f"problem {problem.id}: solutions come from the rows alone")
+
+    def _take(self, source: str | None) -> tuple[list[Demonstration], list[BadRow]]:
+        if source is None:
+            return [], []
+        make = gsm8k_row if self.config.row_format == "gsm8k" else math_row
+        prefix = re.sub(r"[^A-Za-z0-9]+", "-", source.rpartition("/")[2]).strip("-")
+        return take_in(source, lambda row, number: make(row, f"{prefix}-{number}", self.config))
+
+
+def gsm8k_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
+    """Raises ValueError, the reason alone, for a row without question, steps or final answer."""
+    question, worked = row.text("question"), row.text("answer")
+    steps, mark, answer = worked.rpartition("####")
+    if not mark or not answer.strip() or "\n" in answer.strip():
+        raise ValueError("answer has no final answer: its last line must be '#### ...'")
+    if config.calculator_marks == "removed":
+        steps = CALCULATOR_MARK.sub("", steps)
+    return _demonstration(question, steps, answer.strip(), identifier, config)
+
+
+def math_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
+    """Raises ValueError, the reason alone, for a row without problem, solution or answer."""
+    question, solution = row.text("problem", "question"), row.text("solution")
+    answer = row.text("answer") if row.columns.get("answer") is not None else None
+    answer = answer or last_boxes(solution)
+    if not answer or not answer.strip():
+        raise ValueError("solution has no final answer: no \\boxed{...}, and answer is absent")
+    return _demonstration(question, solution, answer.strip(), identifier, config)
+
+
+def _demonstration(
+    question: str, steps: str, answer: str, identifier: str, config: MathConfig
+) -> Demonstration:
+    lines = [line.strip() for line in steps.splitlines() if line.strip()]
+    if config.row_format == "math":
+        lines = [part for line in lines for part in SENTENCE_END.split(line)]
+    if not lines:
+        raise ValueError("the solution has no step before its final answer")
+    if config.answer_mark == "hash":
+        last = f"#### {answer}"
+    else:
+        last = f"The answer is \\boxed{{{answer}}}."
+    return Demonstration(
+        problem=Problem(
+            id=identifier,
+            prompt=render(question, config.prompt, config.chat_model),
+            answer=answer,
+            group=group_of(question),
+        ),
+        solution="\n".join([*lines, last]),
+    )

@@ -1,0 +1,69 @@
+"""Splits of a task whose problems are rows of files, for every such task the same way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from data.sources import BadRow
+from data.tasks.base import Splits
+from data.types import Demonstration, Problem
+
+
+def group_of(text: str) -> str:
+    """A question's key: the same for texts that differ in case or spaces alone."""
+    return " ".join(text.casefold().split())
+
+
+def splits_of_rows(
+    training: Sequence[Demonstration],
+    testing: Sequence[Problem],
+    bad_rows: Sequence[BadRow],
+    seed: int,
+    *,
+    demonstrations: int,
+    train: int,
+    validation: int,
+    test: int,
+) -> Splits:
+    """Test problems from the test rows; validation, train and demonstrations from the training
+    rows, in this order, shuffled by the seed. Questions asked twice are taken once, and what is
+    in the test rows at all is not trained on.
+
+    Raises ValueError naming the split for a negative size and for too few rows.
+    """
+    sizes = {"demonstrations": demonstrations, "train": train, "validation": validation}
+    for name, size in {**sizes, "test": test}.items():
+        if size < 0:
+            raise ValueError(f"{name} is {size}; allowed: 0 or more")
+    rng = random.Random(f"{seed} rows")
+    held_out = _distinct(testing, frozenset())
+    ours = {problem.group for problem in testing}
+    pool = {d.problem.id: d for d in training}
+    usable = _distinct([d.problem for d in training], frozenset(ours))
+    for name, wanted, found in (
+        ("test", test, len(held_out)),
+        ("demonstrations, train and validation", sum(sizes.values()), len(usable)),
+    ):
+        if wanted > found:
+            raise ValueError(
+                f"{name} ask for {wanted} problems; the rows hold {found} distinct ones"
+            )
+    rng.shuffle(held_out)
+    rng.shuffle(usable)
+    first, second = validation, validation + train
+    return Splits(
+        test=tuple(held_out[:test]),
+        validation=tuple(usable[:first]),
+        train=tuple(usable[first:second]),
+        demonstrations=tuple(pool[p.id] for p in usable[second : second + demonstrations]),
+        bad_rows=tuple(bad_rows),
+    )
+
+
+def _distinct(problems: Sequence[Problem], taken: frozenset[str]) -> list[Problem]:
+    first: dict[str, Problem] = {}
+    for problem in problems:
+        if problem.group not in taken:
+            first.setdefault(problem.group, problem)
+    return list(first.values())

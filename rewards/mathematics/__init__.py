@@ -1,0 +1,1 @@
+"""Reading and comparing mathematical answers; `rewards.math_verifier` puts the parts together."""

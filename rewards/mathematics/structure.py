@@ -1,0 +1,275 @@
+"""An answer's structure: numbers, lists, tuples, intervals, unions, matrices, equations, words.
+
+The structure is judged here, exactly; only what stands in its leaves is left to computer algebra.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from fractions import Fraction
+
+from rewards.mathematics.answers import Unreadable, clean, without_delimiters
+from rewards.mathematics.units import PERCENT, split_unit
+
+MAX_DEPTH = 6
+MAX_ITEMS = 64
+OPENING, CLOSING = "([{", ")]}"
+NAME = re.compile(
+    r"\\?[A-Za-z]+'*(?: ?_ ?(?:\{[^{}]*\}|\w))?(?: ?\^ ?\{-1\})?"
+    r"(?: ?\( ?[A-Za-z](?: ?, ?[A-Za-z])* ?\))?"
+    r"|\\text ?\{[^{}]*\}"
+)
+RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|lt|gt|neq|approx|equiv|in|sim)(?![A-Za-z])")
+INEQUALITY = re.compile(r"<|>|\\(?:le|ge|lt|gt)(?![A-Za-z])")
+MATRIX = re.compile(r"\\begin ?\{(?P<kind>[pbvBV]?matrix|array)\}(?P<body>.*)\\end ?\{(?P=kind)\}")
+UPRIGHT = re.compile(r"\\text ?\{(?P<words>[^{}]*)\}")
+BASED = re.compile(r"(?P<digits>[0-9A-Z]+) ?_ ?\{? ?(?P<base>\d{1,2}) ?\}?")
+DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)(?![\d.])(?! ?\\(?:overline|bar|dot|ldots|cdots))")
+REPEATING = re.compile(r"(?<![\w.])(\d*)\.(\d*) ?\\(?:overline|bar) ?\{ ?(\d+) ?\}")
+RATIONAL = re.compile(
+    r"(?P<sign>[-+]?) ?(?:(?P<mixed>\d+) (?=\d+ ?/)(?P<top>\d+)"
+    r"|(?P<whole>\d+) ?(?=\\frac)|(?P<number>\d+\.?\d*|\.\d+)(?! ?\\frac))?"
+    r"(?:\\frac ?\{ ?(?P<over>[-+]?\d+) ?\} ?\{ ?(?P<under>[-+]?\d+) ?\}| ?/ ?(?P<slash>\d+))?"
+)
+SEPARATOR_WORD = re.compile(r"\\text ?\{ ?(?:and|or) ?\}| (?:and|or) ")
+
+
+class Kind(StrEnum):
+    SCALAR = "a number or expression"
+    WORDS = "words"
+    BASED = "a number in another base"
+    LIST = "a list"  # order does not matter: solutions, sets
+    TUPLE = "a tuple or interval"  # order and brackets matter
+    UNION = "a union"
+    MATRIX = "a matrix"
+    EQUATION = "an equation or inequality"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """`text` is the clean text of the whole. `items` are the parts of a compound; `brackets` tells
+    (a, b) from [a, b), and a matrix's shape. `name` is what an answer "x = 5" calls itself. A
+    scalar's `unit` is off its `text`."""
+
+    kind: Kind
+    text: str
+    items: tuple[Answer, ...] = ()
+    brackets: str = ""
+    name: str = ""
+    unit: str = ""
+
+
+def read_answer(written: str) -> Answer:
+    """Raises `Unreadable` for what `clean` refuses, brackets that do not match, too deep nesting
+    and too many items."""
+    return _read(clean(written), MAX_DEPTH)
+
+
+def _read(text: str, depth: int) -> Answer:
+    text = without_delimiters(text.strip())
+    if not text:
+        raise Unreadable("has an empty part in its final answer")
+    if depth == 0:
+        raise Unreadable(f"has a final answer nested more than {MAX_DEPTH} deep")
+    matrix = MATRIX.fullmatch(text)
+    if matrix is not None:
+        return _matrix(text, matrix["kind"], matrix["body"], depth)
+    parts = split_top(text, (",", ";"), words=True)
+    if len(parts) > 1:
+        items = tuple(item for part in parts for item in _spread(_read(part, depth - 1)))
+        return Answer(kind=Kind.LIST, text=text, items=items)
+    equation = RELATION.search(text)
+    if equation is not None:
+        return _equation(text, depth)
+    parts = split_top(text, ("\\cup",))
+    if len(parts) > 1:
+        items = tuple(_read(part, depth - 1) for part in parts)
+        return Answer(kind=Kind.UNION, text=text, items=items)
+    bracketed = _bracketed(text, depth)
+    if bracketed is not None:
+        return bracketed
+    signs = _plus_minus(text)
+    if signs:
+        items = tuple(_leaf(part) for part in signs)
+        return Answer(kind=Kind.LIST, text=text, items=items)
+    return _leaf(text)
+
+
+def _leaf(text: str) -> Answer:
+    words = as_words(text)
+    if words and "\\text" in text:
+        return Answer(kind=Kind.WORDS, text=words)
+    based = BASED.fullmatch(text)
+    if based is not None:
+        whole = f"{based['digits'].lstrip('0') or '0'}_{int(based['base'])}"
+        return Answer(kind=Kind.BASED, text=whole)
+    if words and len(words) > 2:
+        return Answer(kind=Kind.WORDS, text=words)
+    number, unit = split_unit(text)
+    if re.search(r"\d \d", number) and rational(number) is None:
+        raise Unreadable("has two numbers side by side in its final answer")
+    return Answer(kind=Kind.SCALAR, text=number.strip(), unit=unit)
+
+
+def as_words(text: str) -> str:
+    """Folded words where the text is nothing but words, else ''. Letters of a choice lose their
+    parentheses."""
+    plain = UPRIGHT.sub(lambda match: match["words"], text).strip(" .\"'`*")
+    if not re.fullmatch(r"\(? ?[^\W\d_][^\W\d_ '-]*(?:[ '-]+[^\W\d_]+)* ?\)?", plain):
+        return ""
+    choice = re.fullmatch(r"\(? ?([A-Za-z]) ?\)?", plain)
+    if " - " in plain or (choice is None and not re.search(r"[^\W\d_]{2}", plain)):
+        return ""  # p - q
+    return " ".join((choice[1] if choice else plain).casefold().split())
+
+
+def _spread(item: Answer) -> tuple[Answer, ...]:
+    """A list within a list is one list: 1 \\pm \\sqrt{5}, -2."""
+    return item.items if item.kind is Kind.LIST and not item.name else (item,)
+
+
+def _equation(text: str, depth: int) -> Answer:
+    """`name = value` is the value with its name, `name \\in set` too; `x = 10/2 = 5` keeps all its
+    values, which must then all be right. Everything else is an equation as a whole."""
+    whole = Answer(kind=Kind.EQUATION, text=text)
+    for separator in ("=", "\\in"):
+        parts = split_top(text, (separator,))
+        rest = " ".join(parts[1:])
+        if len(parts) < 2 or RELATION.search(rest) or not NAME.fullmatch(parts[0].strip()):
+            continue
+        values = tuple(_read(part, depth - 1) for part in parts[1:])
+        name = parts[0].replace(" ", "")
+        if len(values) == 1:
+            return replace(values[0], name=name)
+        if all(value.kind is Kind.SCALAR for value in values):
+            return Answer(kind=Kind.SCALAR, text=values[-1].text, items=values, name=name)
+    return whole
+
+
+def _bracketed(text: str, depth: int) -> Answer | None:
+    """What one pair of brackets encloses, where it encloses the whole text."""
+    if text.startswith("\\{") and text.endswith("\\}"):
+        left, right, inner = "{", "}", text[2:-2]
+    elif text[0] in "([" and text[-1] in ")]":
+        left, right, inner = text[0], text[-1], text[1:-1]
+    else:
+        return None
+    try:
+        parts = split_top(inner, (",", ";"))
+    except Unreadable:
+        return None  # (1+2)(3+4): two pairs
+    if left == "{":
+        items = tuple(item for part in parts for item in _spread(_read(part, depth - 1)))
+        return items[0] if len(items) == 1 else Answer(kind=Kind.LIST, text=text, items=items)
+    if len(parts) == 1:
+        if as_words(text):
+            return None  # the letter of a choice
+        return _read(inner, depth - 1) if left + right == "()" else None
+    items = tuple(_read(part, depth - 1) for part in parts)
+    return Answer(kind=Kind.TUPLE, text=text, items=items, brackets=left + right)
+
+
+def _matrix(text: str, kind: str, body: str, depth: int) -> Answer:
+    """Round and square brackets mean the same matrix; bars mean another thing."""
+    if kind == "array":
+        body = re.sub(r"^ ?\{[^{}]*\}", "", body)
+    rows = [row for row in re.split(r"\\\\", body) if row.strip()]
+    cells = [[_read(cell, depth - 1) for cell in row.split("&")] for row in rows]
+    widths = {len(row) for row in cells}
+    if len(widths) != 1:
+        raise Unreadable("has a matrix with rows of different lengths")
+    items = tuple(cell for row in cells for cell in row)
+    if len(items) > MAX_ITEMS:
+        raise Unreadable(f"lists more than {MAX_ITEMS} things")
+    bars = kind[0] if kind in ("vmatrix", "Vmatrix") else ""
+    shape = f"{len(cells)}x{widths.pop()}{bars}"
+    return Answer(kind=Kind.MATRIX, text=text, items=items, brackets=shape)
+
+
+def split_top(text: str, separators: tuple[str, ...], *, words: bool = False) -> list[str]:
+    """Split outside all brackets. With `words`, "and" and "or" separate too. Raises `Unreadable`
+    when brackets do not match; intervals may open with one kind and close with another."""
+    if words:
+        text = SEPARATOR_WORD.sub(" , ", text)
+        text = re.sub(r"\s*,(?:\s*,)+\s*", ", ", text)  # the comma before an "and"
+    parts: list[str] = []
+    depth = start = i = 0
+    while i < len(text):
+        if depth == 0:
+            found = next((s for s in separators if text.startswith(s, i)), None)
+            if found is not None and not (
+                found[-1].isalpha() and text[i + len(found) :][:1].isalpha()
+            ):
+                parts.append(text[start:i])
+                i += len(found)
+                start = i
+                continue
+        if text[i] == "\\" and text[i + 1 : i + 2] in ("{", "}"):
+            i += 1
+        elif text[i] == "\\":
+            i += 2 if text[i + 1 : i + 2] == "\\" else 1
+            continue
+        depth += (text[i] in OPENING) - (text[i] in CLOSING)
+        if depth < 0:
+            raise Unreadable("has brackets that do not match in its final answer")
+        i += 1
+    if depth:
+        raise Unreadable("has brackets that do not match in its final answer")
+    parts.append(text[start:])
+    if len(parts) > MAX_ITEMS:
+        raise Unreadable(f"lists more than {MAX_ITEMS} things")
+    return parts
+
+
+def _plus_minus(text: str) -> tuple[str, ...]:
+    """Both readings of an expression with `\\pm` or `\\mp`."""
+    signs = re.compile(r"\\(pm|mp)(?![A-Za-z])")
+    if not signs.search(text):
+        return ()
+    upper = signs.sub(lambda m: "+" if m[1] == "pm" else "-", text)
+    lower = signs.sub(lambda m: "-" if m[1] == "pm" else "+", text)
+    return upper.strip().removeprefix("+").strip(), lower.strip()
+
+
+def rational(text: str) -> Fraction | None:
+    """The exact value of an integer, decimal, fraction or mixed number; None for all else."""
+    match = RATIONAL.fullmatch(text.replace("{,}", ""))
+    if match is None:
+        return None
+    sign = -1 if match["sign"] == "-" else 1
+    number = match["number"] or match["whole"]
+    over = match["over"]
+    if match["mixed"] is not None or match["slash"] is not None:
+        slash = int(match["slash"] or 0)
+        if slash == 0:
+            return None
+        if match["mixed"] is not None:
+            return sign * (int(match["mixed"]) + Fraction(int(match["top"]), slash))
+        if number is None:
+            return None
+        return sign * Fraction(number) / int(match["slash"])
+    if over is None:
+        return None if number is None else sign * Fraction(number)
+    if int(match["under"]) == 0 or (number is not None and int(over) < 0):
+        return None
+    return sign * (Fraction(number or 0) + Fraction(int(over), int(match["under"])))
+
+
+def exact_decimals(text: str) -> str:
+    """Decimals, repeating ones too, as fractions: computer algebra compares those exactly."""
+    text = REPEATING.sub(_repeating, text)
+    return DECIMAL.sub(
+        lambda m: f"\\frac{{{int((m[1] or '0') + m[2])}}}{{1{'0' * len(m[2])}}}", text
+    )
+
+
+def _repeating(match: re.Match[str]) -> str:
+    whole, fixed, period = (match[1] or "0"), match[2], match[3]
+    over = int(whole + fixed + period) - int(whole + fixed)
+    return f"\\frac{{{over}}}{{{10 ** len(fixed) * (10 ** len(period) - 1)}}}"
+
+
+def is_percent(answer: Answer) -> bool:
+    return answer.unit == PERCENT

@@ -1,0 +1,1 @@
+"""Running code nobody has read: isolated, limited, and killed as a whole at the deadline."""

@@ -1,0 +1,104 @@
+"""In a sandbox of its own: runs a problem's tests against functions that live in another process.
+
+What comes back from there is plain data of built-in types, so comparing it runs no code of the
+program's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+from rewards.sandbox.channel import Channel, ChannelClosed
+from rewards.sandbox.literals import NotPlain, dumps, loads
+
+
+class ProgramFailed(BaseException):
+    """The program has no answer. Not an `Exception`, so that no test can mistake it for one that
+    it expects."""
+
+
+def main(init: dict[str, Any]) -> None:
+    """`init` holds `setup` (code), `tests` (code), `check` (the name of a function that takes the
+    program's, or null), `names` and `channel`. The verdict goes to standard output, one JSON line:
+    [outcome, reason] with outcome "passed", "failed", "unreadable" or "broken" (the tests are)."""
+    verdict_to = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nowhere, number)
+    outcome, reason = verdict(init, Channel(*init["channel"]))
+    os.write(verdict_to, json.dumps([outcome, reason[:300]]).encode() + b"\n")
+
+
+def verdict(init: dict[str, Any], channel: Channel) -> tuple[str, str]:
+    calls = 0
+
+    def remote(name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return ask(channel, [name, list(arguments), keywords])
+
+        return call
+
+    random.seed(0)
+    namespace: dict[str, Any] = {"__name__": "tests"}
+    functions = {name: remote(name) for name in init["names"]}
+    try:
+        exec(compile(init["setup"], "<setup>", "exec"), namespace)
+        tests = compile(init["tests"], "<tests>", "exec")
+    except Exception as error:
+        return "broken", f"the tests cannot be read: {type(error).__name__}"
+    try:
+        state, said = first_word(channel)
+        if state != "ready":
+            return state, said
+        namespace.update(functions)
+        exec(tests, namespace)
+        if init["check"] is not None:
+            if not callable(namespace.get(init["check"])):
+                return "broken", f"the tests define no {init['check']}"
+            namespace[init["check"]](functions[init["names"][0]])
+    except ProgramFailed as error:
+        return "failed", f"the program {error}"
+    except AssertionError as error:
+        return "failed", f"a test fails {str(error)[:200]}".strip()
+    except Exception as error:  # a test that cannot digest what the program returned
+        return "failed", f"a test raises {type(error).__name__} on what the program returned"
+    return ("passed", "") if calls else ("broken", "the tests never call the program")
+
+
+def first_word(channel: Channel) -> tuple[str, str]:
+    try:
+        reply = loads(channel.receive())
+    except (ChannelClosed, NotPlain):
+        return "failed", "the program ends while it is being defined"
+    match reply:
+        case [str(state), str(said)] if state in ("ready", "failed", "unreadable"):
+            return state, f"the program {said}"
+        case _:
+            return "failed", "the program tampers with its answers"
+
+
+def ask(channel: Channel, call: list[Any]) -> Any:
+    try:
+        request = dumps(call)
+    except NotPlain as error:
+        raise RuntimeError(f"a test passes a value that is not plain: {error}") from error
+    try:
+        channel.send(request)
+        reply = loads(channel.receive())
+    except ChannelClosed as error:
+        raise ProgramFailed("ends before it answers") from error
+    except NotPlain as error:
+        raise ProgramFailed(f"tampers with its answers: {error}") from error
+    match reply:
+        case ["value", value]:
+            return value
+        case ["failed", str(said)]:
+            raise ProgramFailed(said)
+        case _:
+            raise ProgramFailed("tampers with its answers")

@@ -1,0 +1,65 @@
+"""reasoning-gym's puzzles and its own scorers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from data.tasks.reasoning_gym import GymPuzzle, ReasoningGymConfig, ReasoningGymTask
+from data.types import Outcome, Problem
+from rewards.gym_verifier import GymVerifier
+
+pytest.importorskip("reasoning_gym", reason="the optional extra reasoning-gym is not installed")
+SIZES = {"demonstrations": 2, "train": 3, "validation": 2, "test": 2}
+VERIFIER = GymVerifier(seconds=60)
+
+
+def task(kind: str, **options: object) -> ReasoningGymTask:
+    return ReasoningGymTask(config=ReasoningGymConfig(dataset=kind, options=dict(options)))
+
+
+@pytest.mark.parametrize("kind", ["chain_sum", "leg_counting", "gcd", "caesar_cipher"])
+def test_expected_answers_are_correct_and_others_are_not(kind: str) -> None:
+    splits = task(kind).make_splits(5, **SIZES)
+    problems = [*splits.train, *splits.validation, *splits.test]
+    assert len({p.prompt for p in problems}) == 7
+    for problem in problems:
+        expected = GymPuzzle.from_answer(problem.answer).expected
+        assert VERIFIER.verify(problem, f"I think.\n#### {expected}").correct
+        assert VERIFIER.verify(problem, f"<answer>{expected}</answer>").correct
+        wrong = VERIFIER.verify(problem, f"#### {expected}1")
+        assert wrong.outcome is Outcome.WRONG
+        assert "of 1" in wrong.reason
+        assert VERIFIER.verify(problem, expected).outcome is Outcome.UNVERIFIABLE
+    for demonstration in splits.demonstrations:
+        assert VERIFIER.verify(demonstration.problem, demonstration.solution).correct
+
+
+def test_the_same_seed_gives_the_same_puzzles() -> None:
+    assert task("gcd").make_splits(5, **SIZES) == task("gcd").make_splits(5, **SIZES)
+    assert task("gcd").make_splits(5, **SIZES) != task("gcd").make_splits(6, **SIZES)
+
+
+def test_scorers_that_evaluate_text_are_refused() -> None:
+    problem = task("basic_arithmetic").make_splits(5, **SIZES).test[0]
+    with pytest.raises(ValueError, match="evaluates the text of an answer"):
+        VERIFIER.verify(problem, "#### __import__('os').getpid()")
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ValueError, match="dataset 'chain_sun'"):
+        task("chain_sun").make_splits(5, **SIZES)
+    with pytest.raises(ValueError, match="dataset 'chain_sum' with options"):
+        task("chain_sum", no_such_option=1).make_splits(5, **SIZES)
+    with pytest.raises(ValueError, match="options holds 'seed'"):
+        task("chain_sum", seed=1)
+    with pytest.raises(ValueError, match="distinct ones out of"):
+        task("chain_sum", min_digits=1, max_digits=1, min_terms=2, max_terms=2).make_splits(
+            5, demonstrations=0, train=2000, validation=0, test=0
+        )
+    for answer in ("x", "[]", "{}", json.dumps({"dataset": 3})):
+        with pytest.raises(ValueError, match="problem p: answer"):
+            VERIFIER.verify(Problem(id="p", prompt="", answer=answer), "#### 1")
+    with pytest.raises(ValueError, match="seconds is 0"):
+        GymVerifier(seconds=0)

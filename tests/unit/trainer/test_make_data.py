@@ -1,0 +1,136 @@
+"""The data stage: tasks by name, bad rows, contamination, and the verdicts' counts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.tasks.code import CodeConfig
+from data.tasks.countdown import CountdownConfig
+from data.tasks.math import MathConfig
+from data.types import Outcome, Problem, Verdict
+from rewards.tally import TALLY
+from trainer.contaminated import question_of
+from trainer.make_data import DataConfig, run_data, task_config_type
+from trainer.runtime import RuntimeConfig
+from trainer.stage import run_stage
+
+FILLER = "and nine more pears, eight plums, seven figs, six dates and five limes in a basket"
+
+
+def gsm8k_rows(path: Path, names: list[str], *more: str) -> str:
+    rows = [
+        json.dumps(
+            {"question": f"{name} has two apples {FILLER}. How many?", "answer": "1\n#### 2"}
+        )
+        for name in names
+    ]
+    path.write_text("\n".join([*rows, *more]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def run(tmp_path: Path, task: MathConfig, **fields: Any) -> dict[str, Any]:
+    sizes = {"demonstrations": 3, "train": 3, "validation": 2, "test": 2}
+    folder = tmp_path / "data"
+    run_data(
+        RuntimeConfig(output_dir=str(folder), wandb=False),
+        DataConfig(task="math", **{**sizes, **fields}),
+        task,
+    )
+    return json.loads((folder / "manifest.json").read_text())["metrics"]
+
+
+NAMES = [f"Person{i} of town{i} in land{i}, aged {i} years and {i + 3} days," for i in range(12)]
+
+
+def test_bad_rows_are_left_out_up_to_the_limit(tmp_path: Path, capsys: Any) -> None:
+    train = gsm8k_rows(tmp_path / "train.jsonl", NAMES[:8], "{oops", '{"question": "?"}')
+    test = gsm8k_rows(tmp_path / "test.jsonl", NAMES[8:])
+    metrics = run(tmp_path, MathConfig(train_rows=train, test_rows=test), max_bad_rows=2)
+    assert metrics["bad_rows"] == 2
+    assert [metrics[name] for name in ("demonstrations", "train", "validation", "test")] == [
+        3,
+        3,
+        2,
+        2,
+    ]
+    printed = capsys.readouterr().out
+    assert f"left out: {train}, line 9: JSONDecodeError" in printed
+    assert f"left out: {train}, line 10: answer is absent" in printed
+    assert "2 bad rows left out, 2 allowed" in printed
+    rows = (tmp_path / "data" / "bad_rows.jsonl").read_text().splitlines()
+    assert json.loads(rows[1]) == {"location": f"{train}, line 10", "reason": "answer is absent"}
+
+
+def test_too_many_bad_rows_fail_the_stage(tmp_path: Path) -> None:
+    train = gsm8k_rows(tmp_path / "train.jsonl", NAMES[:8], "{oops", '{"question": "?"}')
+    test = gsm8k_rows(tmp_path / "test.jsonl", NAMES[8:])
+    with pytest.raises(ValueError, match=r"2 rows are bad, and max_bad_rows is 1.*line 9"):
+        run(tmp_path, MathConfig(train_rows=train, test_rows=test), max_bad_rows=1)
+    assert not (tmp_path / "data" / "manifest.json").exists()
+
+
+def test_bad_rows_of_ones_own_file(tmp_path: Path) -> None:
+    train = gsm8k_rows(tmp_path / "train.jsonl", NAMES[:8])
+    test = gsm8k_rows(tmp_path / "test.jsonl", NAMES[8:])
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text('{"prompt": "What is it?", "answer": "5"}\n{"prompt": "no answer"}\n')
+    task = MathConfig(train_rows=train, test_rows=test)
+    metrics = run(tmp_path, task, max_bad_rows=1, test_file=str(mine))
+    assert (metrics["bad_rows"], metrics["test"]) == (1, 1)
+
+
+def test_contamination_is_reported_and_dropped(tmp_path: Path) -> None:
+    near = NAMES[8].replace("aged 8", "aged 80")
+    train = gsm8k_rows(tmp_path / "train.jsonl", [*NAMES[:7], near])
+    test = gsm8k_rows(tmp_path / "test.jsonl", NAMES[8:10])
+    other = gsm8k_rows(tmp_path / "other.jsonl", [NAMES[0].upper()])
+    task = MathConfig(train_rows=train, test_rows=test)
+    fields = {"demonstrations": 4, "train": 4, "validation": 0, "contamination_sets": (other,)}
+    metrics = run(tmp_path, task, **fields)
+    assert metrics["contamination/near"] == 1
+    assert metrics["contamination/exact"] == 1
+    assert metrics["contamination/dropped"] == 0
+    assert metrics["demonstrations"] + metrics["train"] == 8
+    lines = (tmp_path / "data" / "contamination.jsonl").read_text().splitlines()
+    assert {json.loads(line)["first"] for line in lines} == {"test", other}
+    dropping = tmp_path / "dropping"
+    dropping.mkdir()
+    metrics = run(dropping, task, **fields, drop_contaminated=True)
+    assert metrics["contamination/dropped"] == 2
+    assert metrics["demonstrations"] + metrics["train"] == 6
+
+
+def test_the_question_is_taken_without_its_prompt() -> None:
+    asked = Problem(id="p", prompt="Question: How  MANY?\nAnswer:\n", answer="1", group="How many?")
+    assert question_of(asked) == "how many?"
+    assert (
+        question_of(Problem(id="p", prompt="1 2 -> 3\n", answer="3", group="1 2 7")) == "1 2 -> 3\n"
+    )
+
+
+def test_which_task_a_command_line_asks_for(tmp_path: Path) -> None:
+    recipe = tmp_path / "data.yaml"
+    recipe.write_text("task: math\n")
+    assert task_config_type([]) is CountdownConfig
+    assert task_config_type(["--config", str(recipe)]) is MathConfig
+    assert task_config_type(["--config", str(recipe), "--task", "code"]) is CodeConfig
+    assert task_config_type(["--task=code"]) is CodeConfig
+    with pytest.raises(ValueError, match="task is 'maths'; did you mean 'math'"):
+        task_config_type(["--task", "maths"])
+    with pytest.raises(ValueError, match="max_bad_rows is -1"):
+        DataConfig(max_bad_rows=-1)
+
+
+def test_a_stages_verdicts_are_in_its_metrics(tmp_path: Path) -> None:
+    wrong = Verdict(outcome=Outcome.WRONG)
+    TALLY.count("code", wrong, timed_out=True)
+    with run_stage("x", RuntimeConfig(output_dir=str(tmp_path), wandb=False), [], {}):
+        TALLY.count("code", wrong)
+        TALLY.count("code", wrong, timed_out=True)
+    metrics = json.loads((tmp_path / "manifest.json").read_text())["metrics"]
+    assert metrics["verdicts/code/wrong"] == 2
+    assert metrics["verdicts/code/timed_out"] == 1
