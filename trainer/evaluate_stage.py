@@ -303,8 +303,9 @@ def _final_only(
         name="making_sample",
         policy_name="final",
     )
+    quality = prm_quality(probed, config.prm_rollouts, seed)
     return {
-        "prm": asdict(prm_quality(probed, config.prm_rollouts, seed)),
+        "prm": asdict(quality) if quality else None,
         "data_making": [
             asdict(data_making(workbench, "mcts", trees)),
             asdict(data_making(workbench, "sample", plain)),

@@ -255,14 +255,23 @@ def best_of_n_rows(
     return rows
 
 
-def prm_quality(probed: Sequence[SearchResult], rollouts: int, seed: int) -> PRMQuality:
+def prm_quality(probed: Sequence[SearchResult], rollouts: int, seed: int) -> PRMQuality | None:
     """The reward model against success rates of `rollouts` completions from non-terminal steps,
-    as `search.probe` found them; pairs are compared within a problem."""
-    groups = [
-        [(node.score or 0.0, node.value_sum / node.visit_count) for node in result.nodes[1:]]
-        for result in probed
-    ]
+    as `search.probe` found them; pairs are compared within a problem. None where no solution has a
+    non-terminal step. Raises ValueError for a score that is no number in [0, 1]."""
+    groups: list[list[tuple[float, float]]] = []
+    for result in probed:
+        groups.append([])
+        for node in result.nodes[1:]:
+            if node.score is None or not 0 <= node.score <= 1:
+                raise ValueError(
+                    f"problem {result.problem.id}: the reward model's score of "
+                    f"{solution_text(result.nodes, node.id)!r} is {node.score}"
+                )
+            groups[-1].append((node.score, node.value_sum / node.visit_count))
     flat = [pair for group in groups for pair in group]
+    if not flat:
+        return None
     scores, rates = [s for s, _ in flat], [r for _, r in flat]
     auroc, pairs = within_problem_auroc(groups, seed)
     error, bins = reliability(scores, rates)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ from search.base import Node, SearchResult, Snapshot
 from search.mcts import MCTSConfig
 from search.settings import SearchSettings
 from trainer.evaluate_stage import EvaluateConfig, equal_compute_grid, run_evaluate
-from trainer.evaluation import best_of_n_rows
+from trainer.evaluation import best_of_n_rows, prm_quality
 from trainer.runtime import RuntimeConfig
 
 
@@ -79,6 +81,24 @@ def test_four_choices_among_the_same_samples() -> None:
     assert rows["majority", 4].flops == rows["pass_at_n", 4].flops == 400.0
     assert all(row.generated_tokens == 10 * row.budget for row in rows.values())
     assert rows["majority", 4].truncation_rate == pytest.approx(1 / 3)
+
+
+def test_a_reward_model_without_steps_to_judge_has_no_quality() -> None:
+    problem = Problem(id="p", prompt="?", answer="x")
+    root = Node(id=0, parent=-1, token_ids=(), text="")
+    probed = SearchResult(
+        problem=problem, strategy="probe", nodes=(root,), snapshots=(), usage=Usage()
+    )
+    assert prm_quality([probed], 4, 0) is None
+    scored = [Node(id=i, parent=0, token_ids=(), text="", visit_count=4) for i in (1, 2)]
+    scored[0].score, scored[0].value_sum, scored[1].score = 0.75, 3.0, 0.25
+    good = prm_quality([replace(probed, nodes=(root, *scored))], 4, 0)
+    # rates 3/4 and 0, base rate 3/8: 1 - (0 + 1/16) / (2 x 9/64) = 7/9
+    assert good is not None and good.auroc == 1.0
+    assert good.brier_skill == pytest.approx(7 / 9)
+    scored[1].score = math.nan
+    with pytest.raises(ValueError, match="problem p: the reward model's score of '' is nan"):
+        prm_quality([replace(probed, nodes=(root, *scored))], 4, 0)
 
 
 def test_the_grid_holds_the_budgets_and_steps_of_at_most_a_32nd() -> None:
