@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from data.types import StopReason, Usage
 from search.base import (
     Node,
-    SampleRequest,
     Session,
     Snapshot,
     answer_value,
@@ -25,6 +24,7 @@ from search.base import (
     solution_logprob,
     solution_text,
 )
+from search.growth import continuation
 from search.guidance import vote_shares
 
 
@@ -142,16 +142,7 @@ class Answers:
         if len(session.prompt_ids) + len(path) >= session.engine.context_length:
             return session.engine.decode(path), False, Usage()
         [completed] = await session.sample(
-            [
-                SampleRequest(
-                    node=leaf,
-                    prefix=session.prompt_ids + path,
-                    n=1,
-                    stop_at_step=False,
-                    max_new_tokens=session.settings.max_new_tokens,
-                    temperature=0.0,
-                )
-            ]
+            [continuation(session, self.nodes, leaf, 1, whole=True, greedy=True)]
         )
         cost = Usage(policy=completed.usage)
         session.beside += cost

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from data.types import StopReason
 from search.answers import Answers
-from search.base import SampleRequest, SearchEnd, SearchResult, Session, finish, solution_ids
-from search.growth import add_sample, new_tree
+from search.base import SearchEnd, SearchResult, Session, finish
+from search.growth import add_sample, continuation, new_tree
 from search.guidance import judge
 from search.settings import check_budgets
 
@@ -111,22 +111,10 @@ class _Rounds:
     ) -> tuple[dict[int, float], list[list[int]]]:
         """Sample `n` steps below every open path; the values of all paths so far, and each group's
         candidates: its finished paths and the children of its open ones."""
-        session, nodes, settings = self.session, self.nodes, self.session.settings
+        session, nodes = self.session, self.nodes
         paths = [id for group in groups for id in group if nodes[id].terminal is None]
         first_new = len(nodes)
-        results = await session.sample(
-            [
-                SampleRequest(
-                    node=id,
-                    prefix=session.prompt_ids + solution_ids(nodes, id),
-                    n=n,
-                    stop_at_step=True,
-                    max_new_tokens=settings.max_step_tokens,
-                    temperature=settings.temperature,
-                )
-                for id in paths
-            ]
-        )
+        results = await session.sample([continuation(session, nodes, id, n) for id in paths])
         for id, result in zip(paths, results, strict=True):
             nodes[id].expansions += 1
             for sample in result.samples:
@@ -169,19 +157,9 @@ class _Rounds:
         """The greedy step after each path's end, beside the tree."""
         if not ends:
             return {}
-        session, nodes, settings = self.session, self.nodes, self.session.settings
+        session, nodes = self.session, self.nodes
         results = await session.sample(
-            [
-                SampleRequest(
-                    node=end,
-                    prefix=session.prompt_ids + solution_ids(nodes, end),
-                    n=1,
-                    stop_at_step=True,
-                    max_new_tokens=settings.max_step_tokens,
-                    temperature=0.0,
-                )
-                for end in ends.values()
-            ]
+            [continuation(session, nodes, end, 1, greedy=True) for end in ends.values()]
         )
         return {
             id: add_sample(session, nodes, end, result.samples[0], beside=True)

@@ -1,4 +1,5 @@
-"""Samples become nodes: cut into steps, identical siblings merged, priors kept up to date."""
+"""Requests for continuations of a path, and how samples become nodes: cut into steps, identical
+siblings merged, priors kept up to date."""
 
 from __future__ import annotations
 
@@ -6,13 +7,55 @@ import math
 from collections.abc import Sequence
 
 from data.types import Sample, StopReason
-from search.base import Node, Session, path_to
+from search.base import Node, SampleRequest, Session, path_to, solution_ids
 
 PRIORS = ("count", "sequence", "uniform")
 
 
 def new_tree() -> list[Node]:
     return [Node(id=0, parent=-1, token_ids=(), text="")]
+
+
+def continuation(
+    session: Session,
+    nodes: Sequence[Node],
+    at: int,
+    n: int,
+    *,
+    first_index: int = 0,
+    whole: bool = False,
+    greedy: bool = False,
+) -> SampleRequest:
+    """A request for `n` next steps after the path to node `at`, or for `whole` rests of solutions,
+    sampled as the settings have it, or `greedy`."""
+    settings = session.settings
+    return SampleRequest(
+        node=at,
+        prefix=session.prompt_ids + solution_ids(nodes, at),
+        n=n,
+        first_index=first_index,
+        stop_at_step=not whole,
+        max_new_tokens=settings.max_new_tokens if whole else settings.max_step_tokens,
+        temperature=0.0 if greedy else settings.temperature,
+    )
+
+
+def add_solution(session: Session, nodes: list[Node], sample: Sample, *, revises: int = -1) -> Node:
+    """A whole solution as one node below the root; equal ones stay apart."""
+    node = Node(
+        id=len(nodes),
+        parent=0,
+        token_ids=sample.token_ids,
+        text=session.engine.decode(sample.token_ids),
+        proposals=1,
+        logprob=sample.logprob,
+        entropy=math.fsum(sample.step_entropies),
+        terminal=sample.stop_reason,
+        revises=revises,
+    )
+    nodes.append(node)
+    nodes[0].children.append(node.id)
+    return node
 
 
 def add_sample(

@@ -22,7 +22,6 @@ from search.base import (
     GUIDANCE_INDEX,
     ChoiceRequest,
     Node,
-    SampleRequest,
     ScoreRequest,
     Session,
     path_to,
@@ -31,6 +30,7 @@ from search.base import (
     step_end_positions,
     without_end,
 )
+from search.growth import continuation
 from search.noise import uniform
 
 Scores = dict[int, float]  # by node id
@@ -194,21 +194,13 @@ async def _rollouts(
     session: Session, nodes: Sequence[Node], ids: Sequence[int]
 ) -> dict[int, list[str]]:
     """The finished ones among `guidance_rollouts` completions of each unfinished path of `ids`."""
-    settings = session.settings
+    n = session.settings.guidance_rollouts
     asked = [id for id in ids if nodes[id].terminal is None]
     if not asked:
         return {}
     results = await session.sample(
         [
-            SampleRequest(
-                node=id,
-                prefix=session.prompt_ids + solution_ids(nodes, id),
-                n=settings.guidance_rollouts,
-                first_index=GUIDANCE_INDEX,
-                stop_at_step=False,
-                max_new_tokens=settings.max_new_tokens,
-                temperature=settings.temperature,
-            )
+            continuation(session, nodes, id, n, first_index=GUIDANCE_INDEX, whole=True)
             for id in asked
         ]
     )

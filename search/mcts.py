@@ -35,11 +35,10 @@ from search.base import (
     Snapshot,
     finish,
     path_to,
-    solution_ids,
     solution_text,
 )
 from search.descent import Descent, backup, settle
-from search.growth import PRIORS, add_sample, new_tree
+from search.growth import PRIORS, add_sample, continuation, new_tree
 from search.guidance import judge
 from search.selection import considered_visits
 from search.settings import check_budgets
@@ -202,16 +201,13 @@ class _Search:
         return min(config.considered, max(1, config.budgets[0] - 1))
 
     def _request(self, leaf: int, n: int, first_index: int, rollout: bool = False) -> SampleRequest:
-        settings = self.session.settings
-        whole = rollout or self.config.rollouts
-        return SampleRequest(
-            node=leaf,
-            prefix=self.session.prompt_ids + solution_ids(self.nodes, leaf),
-            n=n,
+        return continuation(
+            self.session,
+            self.nodes,
+            leaf,
+            n,
             first_index=first_index,
-            stop_at_step=not whole,
-            max_new_tokens=settings.max_new_tokens if whole else settings.max_step_tokens,
-            temperature=settings.temperature,
+            whole=rollout or self.config.rollouts,
         )
 
     def _add(self, leaf: int, sample: Sample, beside: bool = False) -> int:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from data.types import StopReason
 from search.answers import Answers
-from search.base import Node, SampleRequest, SearchEnd, SearchResult, Session, finish, solution_ids
-from search.growth import add_sample, new_tree
+from search.base import Node, SearchEnd, SearchResult, Session, finish
+from search.growth import add_sample, continuation, new_tree
 from search.guidance import judge
 from search.noise import uniform
 from search.settings import check_budgets
@@ -88,20 +88,11 @@ async def _step(
     session: Session, nodes: list[Node], particles: Sequence[int], drawn: Counter[int]
 ) -> list[int]:
     """Each open particle one step further; particles at one node share a request."""
-    settings = session.settings
     here = Counter(id for id in particles if nodes[id].terminal is None)
     first_new = len(nodes)
     results = await session.sample(
         [
-            SampleRequest(
-                node=id,
-                prefix=session.prompt_ids + solution_ids(nodes, id),
-                n=count,
-                first_index=drawn[id],
-                stop_at_step=True,
-                max_new_tokens=settings.max_step_tokens,
-                temperature=settings.temperature,
-            )
+            continuation(session, nodes, id, count, first_index=drawn[id])
             for id, count in here.items()
         ]
     )

@@ -22,7 +22,7 @@ from search.base import (
     finish,
     without_end,
 )
-from search.growth import new_tree
+from search.growth import add_solution, new_tree
 from search.guidance import judge
 from search.settings import check_budgets
 
@@ -122,19 +122,8 @@ async def _attempt(
     new: list[int] = []
     for chain, prefix, result in zip(chains, prefixes, results, strict=True):
         [sample] = result.samples
-        node = Node(
-            id=len(nodes),
-            parent=0,
-            token_ids=sample.token_ids,
-            text=session.engine.decode(sample.token_ids),
-            proposals=1,
-            logprob=sample.logprob,
-            entropy=sum(sample.step_entropies),
-            terminal=sample.stop_reason,
-            revises=chain.attempts[-1] if prefix != session.prompt_ids else -1,
-        )
-        nodes.append(node)
-        nodes[0].children.append(node.id)
+        revises = chain.attempts[-1] if prefix != session.prompt_ids else -1
+        node = add_solution(session, nodes, sample, revises=revises)
         chain.attempts.append(node.id)
         new.append(node.id)
     if settings.needs_scores or config.critique == "score":

@@ -13,7 +13,6 @@ from data.types import StopReason, Usage
 from search.answers import choose_for
 from search.base import (
     Node,
-    SampleRequest,
     SearchEnd,
     SearchResult,
     Session,
@@ -21,7 +20,7 @@ from search.base import (
     finish,
     solution_text,
 )
-from search.growth import new_tree
+from search.growth import add_solution, continuation, new_tree
 from search.guidance import judge
 from search.settings import check_budgets
 
@@ -82,34 +81,11 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
 
 async def _sample(session: Session, nodes: list[Node], n: int) -> list[int]:
     """Add `n` more solutions; their ids."""
-    settings = session.settings
     [result] = await session.sample(
-        [
-            SampleRequest(
-                node=0,
-                prefix=session.prompt_ids,
-                n=n,
-                first_index=len(nodes) - 1,
-                stop_at_step=False,
-                max_new_tokens=settings.max_new_tokens,
-                temperature=settings.temperature,
-            )
-        ]
+        [continuation(session, nodes, 0, n, first_index=len(nodes) - 1, whole=True)]
     )
     for sample in result.samples:
-        nodes.append(
-            Node(
-                id=len(nodes),
-                parent=0,
-                token_ids=sample.token_ids,
-                text=session.engine.decode(sample.token_ids),
-                proposals=1,
-                logprob=sample.logprob,
-                entropy=sum(sample.step_entropies),
-                terminal=sample.stop_reason,
-            )
-        )
-        nodes[0].children.append(nodes[-1].id)
+        add_solution(session, nodes, sample)
     return [node.id for node in nodes[-n:]]
 
 

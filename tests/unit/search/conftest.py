@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from data.types import ModelUsage, Outcome, Problem, Sample, StopReason, Verdict
 from search.base import (
     ChoiceRequest,
     ChoiceResult,
+    Node,
     SampleRequest,
     SampleResult,
     ScoreRequest,
@@ -146,6 +148,16 @@ def prefix_text(prefix: Sequence[int]) -> str:
     return "".join(chr(token) for token in prefix if token)[len(PROMPT) :]
 
 
+def make_tree(*nodes: dict[str, Any]) -> list[Node]:
+    """A root that was expanded, and nodes with these fields, ids from 1."""
+    made = [Node(id=0, parent=-1, token_ids=(), text="", expansions=1)]
+    for fields in nodes:
+        node = Node(id=len(made), token_ids=(len(made),), text=str(len(made)), **fields)
+        made.append(node)
+        made[node.parent].children.append(node.id)
+    return made
+
+
 class Toys:
     """Everything above by name, for tests."""
 
@@ -153,6 +165,7 @@ class Toys:
     Scorer = ToyScorer
     verify = staticmethod(verify_solution)
     text = staticmethod(prefix_text)
+    tree = staticmethod(make_tree)
     problem = staticmethod(toy_problem)
 
 

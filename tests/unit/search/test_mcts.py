@@ -17,17 +17,8 @@ from search.mcts import MCTSConfig, search_mcts
 from search.settings import SearchSettings
 
 
-def make_tree(*nodes: dict[str, Any]) -> list[Node]:
-    made = [Node(id=0, parent=-1, token_ids=(), text="", expansions=1)]
-    for fields in nodes:
-        node = Node(id=len(made), token_ids=(len(made),), text=str(len(made)), **fields)
-        made.append(node)
-        made[node.parent].children.append(node.id)
-    return made
-
-
-def test_backup_by_hand() -> None:
-    nodes = make_tree({"parent": 0}, {"parent": 1}, {"parent": 0})
+def test_backup_by_hand(toys: Any) -> None:
+    nodes = toys.tree({"parent": 0}, {"parent": 1}, {"parent": 0})
     backup(nodes, 2, 0.75)
     backup(nodes, 1, 0.25)
     assert [(n.visit_count, n.value_sum) for n in nodes] == [(2, 1.0), (2, 1.0), (1, 0.75), (0, 0)]

@@ -30,15 +30,6 @@ def make_node(**fields: Any) -> Node:
     return Node(id=1, parent=0, token_ids=(), text="", **fields)
 
 
-def make_tree(*nodes: dict[str, Any]) -> list[Node]:
-    made = [Node(id=0, parent=-1, token_ids=(), text="", expansions=1)]
-    for fields in nodes:
-        node = Node(id=len(made), token_ids=(len(made),), text=str(len(made)), **fields)
-        made.append(node)
-        made[node.parent].children.append(node.id)
-    return made
-
-
 def test_values_by_hand() -> None:
     node = make_node(visit_count=3, value_sum=1.5, value_max=0.9)
     assert q_value(node) == 0.5
@@ -62,9 +53,9 @@ def test_puct_and_uct_by_hand() -> None:
     assert uct(make_node(), 0.0, 16, 0.0) == math.inf
 
 
-def test_a_descent_by_hand() -> None:
+def test_a_descent_by_hand(toys: Any) -> None:
     # root visits 4. child 1: 0.5 + 0.5 x 2 / 3 = 0.8333; child 2: 0.2 + 0.5 x 2 / 2 = 0.7
-    nodes = make_tree(
+    nodes = toys.tree(
         {"parent": 0, "prior": 0.5, "visit_count": 2, "value_sum": 1.0, "expansions": 1},
         {"parent": 0, "prior": 0.5, "visit_count": 1, "value_sum": 0.2},
         # under child 1 (2 visits): 3 has 0.1 + 0.9 x 1.414 = 1.37, 4 has 0.9 + 0.1 x 1.414 = 1.04
