@@ -293,7 +293,10 @@ class _Comparison:
 
 
 def _differ_in_case(gold: str, answer: str) -> bool:
-    """Whether the variables are the same but for their case, which algebra's parser drops."""
+    """Whether the variables, or the whole texts, are the same but for their case: what compares
+    names is not everywhere careful about it."""
+    if gold.casefold() == answer.casefold() and sorted(gold) != sorted(answer):
+        return True
     ours, theirs = (
         set(re.findall(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])", re.sub(r"\\[A-Za-z]+", " ", text)))
         for text in (gold, answer)

@@ -14,18 +14,31 @@ import os
 import resource
 import signal
 import sys
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 MEMORY_BYTES = 3 << 30
-# Digits of numeric comparison; differences below 10^-PRECISION count as none.
+# Digits of numeric comparison, after exact numbers that differ have been told apart.
 PRECISION = 50
 
 
 @lru_cache(maxsize=1)
 def library() -> Any:
-    """math-verify, which has no type stubs."""
+    """math-verify, which has no type stubs; its parser keeps the case of letters here."""
+    parser: Any = importlib.import_module("math_verify.parser")
+    latex: Any = importlib.import_module("latex2sympy2_extended.latex2sympy2")
+    parser.latex2sympy = partial(
+        latex.latex2sympy, conversion_config=latex.ConversionConfig(lowercase_symbols=False)
+    )
     return importlib.import_module("math_verify")
+
+
+@lru_cache(maxsize=1)
+def extraction() -> Any:
+    """How text is normalized: nothing that looks like a unit is left out."""
+    default = library().LatexExtractionConfig(boxed_match_priority=-1)
+    return replace(default, normalization_config=replace(default.normalization_config, units=False))
 
 
 @lru_cache(maxsize=4096)
@@ -33,7 +46,7 @@ def parsed(tex: str) -> Any:
     """math-verify's reading, or None."""
     found: list[Any] = library().parse(
         f"${tex}$",
-        extraction_config=[library().LatexExtractionConfig(boxed_match_priority=-1)],
+        extraction_config=[extraction()],
         fallback_mode="no_fallback",
         parsing_timeout=None,
     )
@@ -47,6 +60,8 @@ def compare(gold: str, answer: str, *, relation: bool) -> dict[str, Any]:
             return {"unparsed": side}
     if relation and all(value.__class__.__name__ == "Equality" for value in sides.values()):
         return {"equal": same_equation(sides["gold"], sides["answer"])}
+    if distinct_numbers(sides["gold"], sides["answer"]):
+        return {"equal": False}
     equal = library().verify(
         sides["gold"],
         sides["answer"],
@@ -65,6 +80,23 @@ def same_equation(gold: Any, answer: Any) -> bool:
     sympy: Any = importlib.import_module("sympy")
     ratio = sympy.simplify((gold.lhs - gold.rhs) / (answer.lhs - answer.rhs))
     return bool(ratio.is_number and ratio.is_finite and not ratio.is_zero)
+
+
+def distinct_numbers(gold: Any, answer: Any) -> bool:
+    """Whether the two are exact numbers that are proved different, however small they are.
+    (math-verify takes a small enough difference for none.)"""
+    sympy: Any = importlib.import_module("sympy")
+    sides = (gold, answer)
+    if not all(isinstance(side, sympy.Expr) and side.is_number for side in sides):
+        return False
+    if any(side.has(sympy.Float, sympy.nan, sympy.zoo, sympy.oo, -sympy.oo) for side in sides):
+        return False
+    difference = (gold - answer).evalf(20, maxn=1000)
+    parts = difference.as_real_imag()
+    if not all(part.is_Float or part.is_Integer for part in parts):
+        return False
+    # A precision of 1 says that no digit could be found: it may well be zero.
+    return any(part != 0 and getattr(part, "_prec", 53) > 1 for part in parts)
 
 
 def answer_line(line: str) -> dict[str, Any]:

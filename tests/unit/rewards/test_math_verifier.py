@@ -191,6 +191,53 @@ def test_units(question: str, gold: str, answer: str, outcome: Outcome) -> None:
     assert boxed(gold, answer, question) is outcome
 
 
+NEAR_MISSES = {
+    "the case of letters": [
+        ("R^2-r^2", "r^2-R^2"),
+        ("R-r", "0"),
+        ("\\frac{r}{R}", "1"),
+        ("2rR", "2r^2"),
+        ("\\binom{N}{n}", "\\binom{n}{N}"),
+        ("ab", "AB"),
+        ("x_{ab}", "x_{AB}"),
+        ("\\pi", "\\Pi"),
+        ("\\Delta", "\\delta"),
+        ("\\Phi + 1", "1 + \\phi"),
+        ("\\Omega", "\\omega"),
+    ],
+    "small differences": [
+        ("e^{-200}", "e^{-201}"),
+        ("\\frac{\\sqrt2}{10^{60}}", "\\frac{\\sqrt3}{10^{60}}"),
+    ],
+}
+RIGHT = {
+    "the case of letters": [
+        ("R^2-r^2", "(R-r)(R+r)"),
+        ("2rR", "2Rr"),
+        ("AB+C", "C+BA"),
+        ("\\Delta + 1", "1 + \\Delta"),
+    ],
+    "small differences": [
+        ("\\sqrt{6}-1", "\\sqrt2\\sqrt3-1"),
+        ("\\sqrt{2+\\sqrt3}", "\\frac{\\sqrt6+\\sqrt2}{2}"),
+        ("\\cos\\frac{\\pi}{7}", "\\sin\\frac{5\\pi}{14}"),
+        ("2+3i", "3i+2"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"), [pair for pairs in NEAR_MISSES.values() for pair in pairs]
+)
+def test_near_misses(gold: str, answer: str) -> None:
+    assert boxed(gold, answer) is not CORRECT
+
+
+@pytest.mark.parametrize(("gold", "answer"), [pair for pairs in RIGHT.values() for pair in pairs])
+def test_right_answers_beside_the_near_misses(gold: str, answer: str) -> None:
+    assert boxed(gold, answer) is CORRECT, judge(gold, f"\\boxed{{{answer}}}").reason
+
+
 def test_parts_by_hand() -> None:
     assert split_unit("5 \\text{ cm}^2") == ("5", "centimeter^2")
     assert split_unit("-\\$5.20") == ("-5.20", "dollar")
