@@ -41,12 +41,15 @@ from rewards.mathematics.structure import (
     rational,
     read_answer,
 )
-from rewards.mathematics.units import asks_for_percent, unit_fault
+from rewards.mathematics.units import asks_for_percent, unit_fault, unknown_unit
 from rewards.tally import TALLY
 from rewards.worker_pool import WorkerDied, WorkerPool, WorkerTimeout
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE_SIZE = 1 << 14
+DEGREES = re.compile(r"(?<![\w.^_])(\d+\.?\d*) ?\^ ?\\circ ?")
+# What algebra's parser leaves out, or takes for something else.
+MISREAD = re.compile(r"\\(?:[bp]?mod|circ|lor|land|vee|wedge)(?![A-Za-z])|%|\b0[xXbBoO][0-9A-Fa-f]")
 
 
 class _OutOfTime(Exception):
@@ -227,6 +230,11 @@ class _Comparison:
                 raise _Wrong(f"lacks {ours.text[:80]!r}")
 
     def _scalars(self, gold: Answer, answer: Answer) -> None:
+        if gold.unit != answer.unit:
+            for side in (gold, answer):
+                word = unknown_unit(side.unit, self.question)
+                if word:
+                    raise Unreadable(f"has {word!r} after a number: no unit that is known")
         if is_percent(gold) or is_percent(answer):
             readings = self._percent_readings(gold, answer)
         else:
@@ -267,12 +275,18 @@ class _Comparison:
             raise _Wrong(f"is {theirs[:80]!r}, not {ours[:80]!r}")
 
     def _by_algebra(self, gold: str, answer: str, *, relation: bool) -> bool:
-        request = {"gold": exact_decimals(gold), "answer": exact_decimals(answer)}
+        request = {
+            side: exact_decimals(DEGREES.sub(r"(\\frac{\1 \\pi}{180})", text))
+            for side, text in (("gold", gold), ("answer", answer))
+        }
         for side, text in request.items():
             # The parser would leave words out, and what follows them.
             if "$" in text or "\\text" in text or not text.strip():
                 whose = "gold" if side == "gold" else "final"
                 raise Unreadable(f"the {whose} answer {text[:80]!r} is no formula")
+            misread = MISREAD.search(text)
+            if misread is not None:
+                raise Unreadable(f"has {misread[0]!r} in a formula, which is not read")
         if _differ_in_case(gold, answer):
             return False
         left = self.deadline - time.monotonic()

@@ -11,7 +11,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from rewards.mathematics.answers import Unreadable, clean, without_delimiters
-from rewards.mathematics.units import PERCENT, split_unit
+from rewards.mathematics.units import PERCENT, split_unit, with_plain_letters
 
 MAX_DEPTH = 6
 MAX_ITEMS = 64
@@ -107,6 +107,7 @@ def _leaf(text: str) -> Answer:
         return Answer(kind=Kind.BASED, text=whole)
     if words and len(words) > 2:
         return Answer(kind=Kind.WORDS, text=words)
+    text = with_plain_letters(text)
     number, unit = split_unit(text)
     if re.search(r"\d \d", number) and rational(number) is None:
         raise Unreadable("has two numbers side by side in its final answer")

@@ -29,7 +29,30 @@ SPELLINGS = {
     "penny": "cent", "deg": DEGREE, "pct": PERCENT, "percentage": PERCENT, "sq": "square",
     "cu": "cubic",
 }  # fmt: skip
-WHOLE_SPELLINGS = {"mph": "mile per hour", "kph": "kilometer per hour", "kmh": "kilometer per hour"}
+WHOLE_SPELLINGS = {
+    "mph": "mile per hour", "kph": "kilometer per hour", "kmh": "kilometer per hour",
+    "per cent": PERCENT,
+}  # fmt: skip
+# Upright letters that are units after a number; every other one is a variable, or i, or e.
+LETTER_UNITS = frozenset("smhglL")
+# Short spellings are small: M is a million, not a meter.
+CAPITALS = frozenset(("L", "mL", "C", "F", "USD", "MPH", "AM", "PM", "Ft", "In", "Cm", "Km", "Kg"))
+OTHER_UNITS = frozenset((
+    "per", "percent", "unit", "celsius", "fahrenheit", "kelvin", "c", "f", "C", "F", "acre",
+    "hectare", "calorie", "watt", "kilowatt", "volt", "ampere", "newton", "joule", "hertz", "byte", "bit",
+    "knot", "st", "nd", "rd", "th", "am", "pm", "fluid", "nautical", "light",
+))  # fmt: skip
+# What answers most often count. Other nouns must be in the question.
+COUNTED = frozenset((
+    "apple", "orange", "banana", "egg", "cookie", "candy", "candies", "cake", "pizza", "slice",
+    "people", "person", "student", "teacher", "child", "children", "kid", "boy", "girl", "man",
+    "men", "woman", "women", "friend", "player", "team", "page", "book", "boxe", "bag", "bottle",
+    "ball", "marble", "card", "coin", "ticket", "toy", "car", "bus", "tree", "flower", "bird",
+    "fish", "dog", "cat", "animal", "piece", "item", "point", "way", "solution", "integer",
+    "number", "value", "digit", "term", "outcome", "arrangement", "permutation", "combination",
+    "triangle", "face", "edge", "side", "vertice", "vertex", "subset", "path", "pen", "pencil",
+    "shirt", "house", "room", "game", "trip", "step", "mark",
+))  # fmt: skip
 # After a number these change its value, or say that it is no answer.
 NOT_UNITS = frozenset((
     "hundred", "hundreds", "thousand", "thousands", "million", "millions", "billion", "trillion",
@@ -37,8 +60,17 @@ NOT_UNITS = frozenset((
     "couple", "k", "less", "more", "than", "not", "and", "or", "to", "from", "minus", "plus",
     "times", "over", "divided", "between", "but", "if", "is", "are", "was", "squared", "cubed",
     "mod", "modulo", "remainder", "base", "power", "no", "none", "sin", "cos", "tan", "log", "ln",
-    "exp", "sqrt", "pi", "frac", "cdot", "left", "right",
+    "exp", "sqrt", "pi", "frac", "cdot", "left", "right", "fourth", "fourths", "fifth", "fifths",
+    "sixth", "sixths", "seventh", "sevenths", "eighth", "eighths", "ninth", "ninths", "tenth",
+    "tenths", "hundredth", "hundredths", "thousandth", "thousandths", "millionth", "millionths",
+    "ten", "tens", "score", "gross", "lakh", "crore", "mil", "factorial", "fewer", "below", "above",
+    "under", "zero", "negative", "positive", "double", "doubled", "triple", "tripled", "halved",
+    "twice", "thrice", "wrong", "incorrect", "false", "choose", "permute",
+    "inverse", "reciprocal", "opposite", "short", "except", "without", "excluding", "about",
+    "approximately", "almost", "nearly", "roughly", "at", "least", "most", "never", "infinity",
+    "trillions", "bn", "mn",
 ))  # fmt: skip
+ASKED_POWER = r"(?i)(?:how many|number of|in) (square|sq|cubic|cu)\.? "
 WORDS = r"[A-Za-z][A-Za-z.'-]*(?:(?: |/| / )[A-Za-z][A-Za-z.'-]*){0,4}"
 TRAILING = re.compile(
     rf"(?P<body>.*[\d}})\]!]) ?(?:\\text ?\{{ ?(?P<upright>{WORDS}) ?\.?\}}|(?P<plain>{WORDS})\.?)"
@@ -46,6 +78,11 @@ TRAILING = re.compile(
 )
 PERCENT_END = re.compile(r"(?P<body>.*\S) ?\\?%")
 DEGREE_END = re.compile(r"(?P<body>.*\S) ?\^ ?\\circ ?(?P<scale>[CF]?)")
+DEGREE_SUM = re.compile(r"\d+(?:\.\d+)? ?\^ ?\\circ(?: ?[-+] ?\d+(?:\.\d+)? ?\^ ?\\circ)+")
+# With one of these before it, a degree sign belongs to a part of the expression.
+IN_DEGREES = re.compile(r"\\circ|\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|exp)h?(?![A-Za-z])")
+SUM = re.compile(r"(?<=[\w})\]]) ?[-+]|\\(?:pm|mp)(?![A-Za-z])")
+UPRIGHT_LETTER = re.compile(r"\\text ?\{ ?([A-Za-z]) ?\}")
 CURRENCY_START = re.compile(
     r"(?P<sign>-?) ?\\?(?P<symbol>[$\u20ac\u00a3\u00a5]) ?(?P<body>[-\d.].*)"
 )
@@ -61,19 +98,50 @@ def split_unit(text: str) -> tuple[str, str]:
             return match["sign"] + body, unit
         return text, ""
     match = PERCENT_END.fullmatch(text)
-    if match is not None:
+    if match is not None and not _is_sum(match["body"]):
         return match["body"], PERCENT
+    if DEGREE_SUM.fullmatch(text):
+        return re.sub(r" ?\^ ?\\circ ?", "", text), DEGREE
     match = DEGREE_END.fullmatch(text)
-    if match is not None:
+    if match is not None and not (_is_sum(match["body"]) or IN_DEGREES.search(match["body"])):
         return match["body"], f"{DEGREE} {match['scale']}".strip()
     match = TRAILING.fullmatch(text)
     if match is None:
         return text, ""
     words = match["upright"] or match["plain"]
+    if any(
+        len(word) < 4 and word not in CAPITALS and word != word.lower()
+        for word in re.split(r"[ /.-]+", words)
+    ):
+        return text, ""
     unit = canonical(words, match["power"])
     if unit is None or (match["upright"] is None and not _plain_unit(text, match)):
         return text, ""
     return match["body"], unit
+
+
+def _is_sum(text: str) -> bool:
+    """Whether a sign at the end would be the last term's."""
+    for _ in range(4):
+        text = re.sub(r"\([^()]*\)|\{[^{}]*\}|\[[^\[\]]*\]", "0", text)
+    return SUM.search(text) is not None
+
+
+def with_plain_letters(text: str) -> str:
+    """Upright single letters as variables, but for the letter of a unit at the end of a number."""
+
+    def plain(match: re.Match[str]) -> str:
+        before, after = text[: match.start()], text[match.end() :]
+        if (
+            match[1] in LETTER_UNITS
+            and re.search(r"[\d})\]] ?$", before)
+            and not re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", before))
+            and re.fullmatch(r" ?(?:\^ ?\{? ?[23] ?\}?)?", after)
+        ):
+            return match[0]
+        return f" {match[1]} " if before or after else match[0]
+
+    return UPRIGHT_LETTER.sub(plain, text).strip()
 
 
 def _plain_unit(text: str, match: re.Match[str]) -> bool:
@@ -99,7 +167,7 @@ def canonical(words: str, power: str | None = None) -> str | None:
     parts = WHOLE_SPELLINGS.get(" ".join(parts), " ".join(parts)).split()
     singular = [SPELLINGS.get(part, _singular(part)) for part in parts]
     for prefix, value in (("square", "2"), ("cubic", "3")):
-        if prefix in singular:
+        if prefix in singular and len(singular) > 1:
             singular.remove(prefix)
             power = value
     return " ".join(singular) + (f"^{power}" if power else "")
@@ -127,10 +195,28 @@ def unit_fault(gold: str, answer: str, question: str) -> str | None:
     family = next((names for names in FAMILIES.values() if _base(answer) in names), None)
     if family is None:
         return None
+    powers = {
+        {"s": "2", "c": "3"}[word[0].lower()]
+        for word in re.findall(ASKED_POWER, _last_question(question))
+    }
+    if powers and family is FAMILIES["length"] and answer.partition("^")[2] not in powers:
+        return f"the unit is {answer}, but the question asks for another power of it"
     asked = {name for name in family if name in _units_named(_last_question(question))}
     if asked and _base(answer) not in asked:
         return f"the unit is {answer}, but the question asks for {' or '.join(sorted(asked))}"
     return None
+
+
+def unknown_unit(unit: str, question: str) -> str:
+    """The first word of a unit that is neither known nor in the question, or ''. What it does to
+    the number (5 hundredths, 5 score) is then anyone's guess."""
+    known = {name for names in FAMILIES.values() for name in names} | OTHER_UNITS | COUNTED
+    known |= {"square", "cubic", "pound sterling"}
+    asked = {_singular(word) for word in re.findall(r"[a-z]+", question.lower())}
+    if unit in known:
+        return ""
+    words = _base(unit).replace("'s", "").replace("'", "").split()
+    return next((word for word in words if word not in known and word not in asked), "")
 
 
 def asks_for_percent(question: str) -> bool:

@@ -177,6 +177,11 @@ def test_decisions(gold: str, answer: str, outcome: Outcome) -> None:
         ("How many cents is that?", "50", "50 cents", CORRECT),
         ("How much does she earn?", "18", "\\$18.00", CORRECT),
         ("How many clips?", "72", "72 clips", CORRECT),
+        ("How many?", "72", "72 clips", UNVERIFIABLE),
+        ("How many square meters?", "5", "5\\text{ m}^3", WRONG),
+        ("How many square meters?", "5", "5 m^3", WRONG),
+        ("How many square meters?", "5", "5\\text{ m}^2", CORRECT),
+        ("Round to hundredths.", "5", "5 hundredths", WRONG),
         ("How many?", "5", "5 million", WRONG),
         ("", "10\\text{ cm}", "10", CORRECT),
         ("", "10\\text{ cm}", "10 \\text{ centimeters}", CORRECT),
@@ -191,6 +196,10 @@ def test_units(question: str, gold: str, answer: str, outcome: Outcome) -> None:
     assert boxed(gold, answer, question) is outcome
 
 
+VALUE_WORDS = (
+    "tenths", "hundredths", "thousandths", "fifths", "tens", "score", "gross", "lakh", "crore",
+    "mil", "factorial", "fewer", "below zero", "negative", "doubled", "twice", "wrong",
+)  # fmt: skip
 NEAR_MISSES = {
     "the case of letters": [
         ("R^2-r^2", "r^2-R^2"),
@@ -205,6 +214,32 @@ NEAR_MISSES = {
         ("\\Phi + 1", "1 + \\phi"),
         ("\\Omega", "\\omega"),
     ],
+    "upright letters": [
+        ("5", "3+2\\mathrm{i}"),
+        ("3+2\\mathrm{i}", "3+2"),
+        ("2\\sqrt3", "2\\sqrt3\\mathrm{i}"),
+        ("3x+4", "3x+4\\mathrm{y}"),
+        ("3\\mathbf{i}+2\\mathbf{j}", "3\\mathbf{i}+2"),
+        ("5", "5\\mathrm{e}^2"),
+        ("(1,2)", "(1\\mathrm{i},2\\mathrm{i})"),
+    ],
+    "words that change the value": [
+        *(("5", f"5 {word}") for word in VALUE_WORDS),
+        ("5", "5\\text{M}"),
+        ("5", "5\\text{ tenths}"),
+        ("100", "100\\text{ choose two}"),
+        ("5", "5\\text{ per cent}"),
+        ("5\\text{ below zero}", "5"),
+        ("8\\%", "5+3\\%"),
+        ("5", "5 \\mod 7"),
+        ("0", "0x10"),
+    ],
+    "degrees inside": [
+        ("\\sin(1)", "\\sin(1^\\circ)"),
+        ("\\cos(60)", "\\cos(60^\\circ)"),
+        ("60", "\\cos 60^\\circ"),
+        ("60^\\circ", "30 + 30^\\circ"),
+    ],
     "small differences": [
         ("e^{-200}", "e^{-201}"),
         ("\\frac{\\sqrt2}{10^{60}}", "\\frac{\\sqrt3}{10^{60}}"),
@@ -216,6 +251,25 @@ RIGHT = {
         ("2rR", "2Rr"),
         ("AB+C", "C+BA"),
         ("\\Delta + 1", "1 + \\Delta"),
+    ],
+    "upright letters": [
+        ("3+4\\mathrm{i}", "3+4i"),
+        ("3\\mathbf{i}+2\\mathbf{j}", "2\\mathbf{j}+3\\mathbf{i}"),
+        ("5\\mathrm{m}", "5"),
+        ("5\\sqrt{2}\\text{ m}", "5\\sqrt{2}"),
+        ("\\text{A},\\text{B}", "\\text{B},\\text{A}"),
+    ],
+    "units": [
+        ("0.05", "5 per cent"),
+        ("5", "5 mL"),
+        ("5", "5\\text{ dollars per hour}"),
+        ("5", "5^\\circ C"),
+    ],
+    "degrees inside": [
+        ("\\frac12", "\\cos(60^\\circ)"),
+        ("\\frac12", "\\cos 60^\\circ"),
+        ("60^\\circ", "90^\\circ - 30^\\circ"),
+        ("60^\\circ", "(90 - 30)^\\circ"),
     ],
     "small differences": [
         ("\\sqrt{6}-1", "\\sqrt2\\sqrt3-1"),
