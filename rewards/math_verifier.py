@@ -26,7 +26,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from data.types import Outcome, Problem, Verdict
 from rewards.mathematics.answers import Unreadable, final_answer
 from rewards.mathematics.structure import (
     INEQUALITY,
+    SET,
     Answer,
     Kind,
     exact_decimals,
@@ -169,7 +170,8 @@ class _Comparison:
         if gold.name and answer.name and gold.name != answer.name:
             raise _Wrong(f"gives {answer.name}, not {gold.name}")
         chain = answer.kind is Kind.SCALAR and answer.items  # x = 10/2 = 5
-        if chain or (answer.kind is Kind.LIST and gold.kind is not Kind.LIST):
+        alternatives = answer.kind is Kind.LIST and answer.brackets != SET
+        if chain or (alternatives and gold.kind is not Kind.LIST):
             for value in answer.items:
                 self.match(gold, value)
             return
@@ -217,6 +219,15 @@ class _Comparison:
         """Equality is transitive, so taking the first element that matches loses nothing."""
         if len(gold.items) != len(answer.items):
             raise _Wrong(f"has {len(answer.items)} elements, not {len(gold.items)}")
+        if gold.text.replace(" ", "") == answer.text.replace(" ", ""):
+            return
+        self._connectives(gold, answer)
+        if _ordered_by_names(gold, answer):
+            try:
+                self._in_order(gold, replace(answer, brackets=gold.brackets))
+            except _Wrong as error:
+                raise Unreadable("lists values without the names they have elsewhere") from error
+            return
         left = list(answer.items)
         for ours in gold.items:
             for theirs in left:
@@ -228,6 +239,14 @@ class _Comparison:
                 break
             else:
                 raise _Wrong(f"lacks {ours.text[:80]!r}")
+
+    def _connectives(self, gold: Answer, answer: Answer) -> None:
+        """How relations are joined. Where "and" and "or" both occur, nothing is said."""
+        joined = {side.brackets for side in (gold, answer)} - {"", SET}
+        if joined == {"and", "or"}:
+            raise _Wrong("joins relations by another word")
+        if len(joined) > 1 or "and or" in joined:
+            raise Unreadable("joins relations in another way than the gold answer")
 
     def _scalars(self, gold: Answer, answer: Answer) -> None:
         if gold.unit != answer.unit:
@@ -287,6 +306,10 @@ class _Comparison:
             misread = MISREAD.search(text)
             if misread is not None:
                 raise Unreadable(f"has {misread[0]!r} in a formula, which is not read")
+        if any("'" in text or "\\prime" in text for text in request.values()):
+            raise Unreadable("has primes in a formula, which are not read")
+        if _relations(gold) != _relations(answer) and relation:
+            raise Unreadable("has another sign of relation than the gold answer")
         if _differ_in_case(gold, answer):
             return False
         left = self.deadline - time.monotonic()
@@ -304,6 +327,13 @@ class _Comparison:
             whose = "the gold answer" if reply["unparsed"] == "gold" else "the final answer"
             raise Unreadable(f"{whose} {request[str(reply['unparsed'])][:80]!r} does not parse")
         raise Unreadable(f"{reply.get('failed')}")
+
+
+def _relations(text: str) -> list[str]:
+    """The signs of relation that algebra takes for equality, or leaves out."""
+    text = re.sub(r"\\neq(?![A-Za-z])", r"\\ne", text)
+    signs = r"\\(approx|equiv|simeq|sim|cong|propto|ne|notin|not|in)(?![A-Za-z])"
+    return sorted(re.findall(signs, text))
 
 
 def _differ_in_case(gold: str, answer: str) -> bool:
@@ -341,6 +371,12 @@ def _both_equations(gold: Answer, answer: Answer) -> bool:
     return all(side.kind is Kind.EQUATION or side.name for side in sides) and (
         Kind.EQUATION in (gold.kind, answer.kind)
     )
+
+
+def _ordered_by_names(gold: Answer, answer: Answer) -> bool:
+    """x = 1, y = 2 and 1, 2: one side names its values, and only their order names the other's."""
+    names = [{item.name for item in side.items if item.name} for side in (gold, answer)]
+    return any(len(ours) > 1 for ours in names) and not all(names)
 
 
 def _set_and_inequality(gold: Answer, answer: Answer) -> bool:

@@ -15,6 +15,7 @@ from rewards.mathematics.units import PERCENT, split_unit, with_plain_letters
 
 MAX_DEPTH = 6
 MAX_ITEMS = 64
+SET = "{}"
 OPENING, CLOSING = "([{", ")]}"
 NAME = re.compile(
     r"\\?[A-Za-z]+'*(?: ?_ ?(?:\{[^{}]*\}|\w))?(?: ?\^ ?\{-1\})?"
@@ -50,8 +51,8 @@ class Kind(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """`text` is the clean text of the whole. `items` are the parts of a compound; `brackets` tells
-    (a, b) from [a, b), and a matrix's shape. `name` is what an answer "x = 5" calls itself. A
-    scalar's `unit` is off its `text`."""
+    (a, b) from [a, b), a set from a list, how relations are joined, and a matrix's shape. `name` is
+    what an answer "x = 5" calls itself. A scalar's `unit` is off its `text`."""
 
     kind: Kind
     text: str
@@ -64,7 +65,7 @@ class Answer:
 def read_answer(written: str) -> Answer:
     """Raises `Unreadable` for what `clean` refuses, brackets that do not match, too deep nesting
     and too many items."""
-    return _read(clean(written), MAX_DEPTH)
+    return _without_braces(_read(clean(written), MAX_DEPTH))
 
 
 def _read(text: str, depth: int) -> Answer:
@@ -79,7 +80,10 @@ def _read(text: str, depth: int) -> Answer:
     parts = split_top(text, (",", ";"), words=True)
     if len(parts) > 1:
         items = tuple(item for part in parts for item in _spread(_read(part, depth - 1)))
-        return Answer(kind=Kind.LIST, text=text, items=items)
+        related = any(item.kind is Kind.EQUATION for item in items)
+        return Answer(
+            kind=Kind.LIST, text=text, items=items, brackets=_connectives(text) if related else ""
+        )
     equation = RELATION.search(text)
     if equation is not None:
         return _equation(text, depth)
@@ -95,6 +99,12 @@ def _read(text: str, depth: int) -> Answer:
         items = tuple(_leaf(part) for part in signs)
         return Answer(kind=Kind.LIST, text=text, items=items)
     return _leaf(text)
+
+
+def _connectives(text: str) -> str:
+    """What joins relations: x < 1 or x > 2 is not x < 1 and x > 2."""
+    words = {re.sub(r"[^a-z]|text", "", word) for word in SEPARATOR_WORD.findall(text)}
+    return " ".join(sorted(words)) or ","
 
 
 def _leaf(text: str) -> Answer:
@@ -128,7 +138,15 @@ def as_words(text: str) -> str:
 
 def _spread(item: Answer) -> tuple[Answer, ...]:
     """A list within a list is one list: 1 \\pm \\sqrt{5}, -2."""
-    return item.items if item.kind is Kind.LIST and not item.name else (item,)
+    bare = item.kind is Kind.LIST and item.brackets != SET and not item.name
+    return item.items if bare else (item,)
+
+
+def _without_braces(answer: Answer) -> Answer:
+    """The one element of a set that stands for itself: {5} is 5, and {{5}} is not."""
+    if answer.brackets != SET or len(answer.items) != 1 or answer.items[0].brackets == SET:
+        return answer
+    return replace(answer.items[0], name=answer.name or answer.items[0].name)
 
 
 def _equation(text: str, depth: int) -> Answer:
@@ -140,7 +158,7 @@ def _equation(text: str, depth: int) -> Answer:
         rest = " ".join(parts[1:])
         if len(parts) < 2 or RELATION.search(rest) or not NAME.fullmatch(parts[0].strip()):
             continue
-        values = tuple(_read(part, depth - 1) for part in parts[1:])
+        values = tuple(_without_braces(_read(part, depth - 1)) for part in parts[1:])
         name = parts[0].replace(" ", "")
         if len(values) == 1:
             return replace(values[0], name=name)
@@ -163,7 +181,7 @@ def _bracketed(text: str, depth: int) -> Answer | None:
         return None  # (1+2)(3+4): two pairs
     if left == "{":
         items = tuple(item for part in parts for item in _spread(_read(part, depth - 1)))
-        return items[0] if len(items) == 1 else Answer(kind=Kind.LIST, text=text, items=items)
+        return Answer(kind=Kind.LIST, text=text, items=items, brackets=SET)
     if len(parts) == 1:
         if as_words(text):
             return None  # the letter of a choice

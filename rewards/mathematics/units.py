@@ -39,8 +39,8 @@ LETTER_UNITS = frozenset("smhglL")
 CAPITALS = frozenset(("L", "mL", "C", "F", "USD", "MPH", "AM", "PM", "Ft", "In", "Cm", "Km", "Kg"))
 OTHER_UNITS = frozenset((
     "per", "percent", "unit", "celsius", "fahrenheit", "kelvin", "c", "f", "C", "F", "acre",
-    "hectare", "calorie", "watt", "kilowatt", "volt", "ampere", "newton", "joule", "hertz", "byte", "bit",
-    "knot", "st", "nd", "rd", "th", "am", "pm", "fluid", "nautical", "light",
+    "hectare", "calorie", "watt", "kilowatt", "volt", "ampere", "newton", "joule", "hertz", "byte",
+    "bit", "knot", "st", "nd", "rd", "th", "am", "pm", "fluid", "nautical", "light",
 ))  # fmt: skip
 # What answers most often count. Other nouns must be in the question.
 COUNTED = frozenset((
