@@ -31,7 +31,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from data.types import Outcome, Problem, Verdict
-from rewards.mathematics.answers import Unreadable, final_answer
+from rewards.mathematics.answers import MAX_ANSWER_CHARACTERS, Unreadable, final_answer
 from rewards.mathematics.structure import (
     INEQUALITY,
     SET,
@@ -87,7 +87,11 @@ class MathVerifier:
         key = (problem.prompt, problem.answer, answer)
         known = self._known.get(key)
         if known is None:
-            known = self._judge(problem, answer)
+            try:
+                known = self._judge(problem, answer)
+            except WorkerDied:  # which may be no fault of the answer's, so it is not kept
+                reason = "the process that was to compare it died, twice"
+                return TALLY.count("math", _unverifiable(reason))
             self._known.put(key, known)
         verdict, timed_out = known
         return TALLY.count("math", verdict, timed_out=timed_out)
@@ -146,6 +150,11 @@ class _Comparison:
     deadline: float  # of time.monotonic
 
     def verdict(self, gold_text: str, answer_text: str) -> Verdict:
+        gold_text = gold_text.strip()
+        if len(gold_text) > MAX_ANSWER_CHARACTERS:
+            return _unverifiable(
+                f"the gold answer has more than {MAX_ANSWER_CHARACTERS} characters"
+            )
         try:
             answer = read_answer(answer_text)
         except Unreadable as error:
@@ -319,8 +328,6 @@ class _Comparison:
             reply = self.ask({**request, "relation": relation}, left)
         except WorkerTimeout as error:
             raise _OutOfTime from error
-        except WorkerDied as error:
-            raise Unreadable("made the process die that was to compare it") from error
         if "equal" in reply:
             return reply["equal"] is True
         if "unparsed" in reply:

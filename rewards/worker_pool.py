@@ -104,20 +104,31 @@ class WorkerPool:
         self._finalizer = weakref.finalize(self, _kill_all, self._idle)
 
     def ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """The answer. The wait for a free process does not count against `seconds`.
+        """The answer. The wait for a free process does not count against `seconds`. When the
+        process dies, which it may have done while idle, a new one is asked the same once.
 
         Raises WorkerTimeout, WorkerDied, and RuntimeError when a process does not even start.
         """
         with self._free_slots:
             worker = self._take()
+            deadline = time.monotonic() + seconds
             try:
-                reply = worker.ask(request, seconds)
-            except BaseException:
-                worker.kill()
-                raise
-            with self._lock:
-                self._idle.append(worker)
-            return reply
+                return self._ask(worker, request, seconds)
+            except WorkerDied:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise
+            return self._ask(_Worker(self._words, self._environment), request, left)
+
+    def _ask(self, worker: _Worker, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        try:
+            reply = worker.ask(request, seconds)
+        except BaseException:
+            worker.kill()
+            raise
+        with self._lock:
+            self._idle.append(worker)
+        return reply
 
     def _take(self) -> _Worker:
         with self._lock:

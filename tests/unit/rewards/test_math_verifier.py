@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -436,9 +438,6 @@ def test_any_thread_may_call() -> None:
 
 
 def test_a_worker_that_dies_is_replaced() -> None:
-    import os
-    import sys
-
     words = [sys.executable, "-c", "import os; print('{}', flush=True); input(); os._exit(1)"]
     pool = WorkerPool(words, dict(os.environ), 1)
     for _ in range(2):
@@ -446,6 +445,39 @@ def test_a_worker_that_dies_is_replaced() -> None:
             pool.ask({}, 10)
     with pytest.raises(RuntimeError, match="did not start"):
         WorkerPool([sys.executable, "-c", ""], dict(os.environ), 1).ask({}, 10)
+
+
+def test_a_worker_that_died_idle_costs_no_answer(tmp_path: Path) -> None:
+    mark = tmp_path / "first"
+    code = (  # the first process dies after its first answer, the next ones do not
+        "import os, sys; print('{}', flush=True); first = not os.path.exists(sys.argv[1])\n"
+        "open(sys.argv[1], 'w').close()\n"
+        "for line in sys.stdin:\n"
+        "    print('{\"first\": %s}' % str(first).lower(), flush=True)\n"
+        "    if first: break\n"
+    )
+    pool = WorkerPool([sys.executable, "-c", code, str(mark)], dict(os.environ), 1)
+    assert [pool.ask({}, 10) for _ in range(3)] == [{"first": True}, *[{"first": False}] * 2]
+
+
+def test_a_verdict_of_a_dead_worker_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier = MathVerifier(seconds=20, workers=1)
+    problem = Problem(id="p", prompt="", answer="\\sqrt{8}")
+
+    def die(*_: object) -> dict[str, object]:
+        raise WorkerDied("the worker ended")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkerPool, "ask", die)
+        verdict = verifier.verify(problem, "\\boxed{2\\sqrt{2}}")
+        assert verdict.outcome is UNVERIFIABLE and "died" in verdict.reason
+    assert verifier.verify(problem, "\\boxed{2\\sqrt{2}}").correct
+
+
+@pytest.mark.parametrize("gold", ["1" * 5000, "0." + "3" * 5000, "2" * 5000 + "\\%"])
+def test_a_gold_answer_too_long_to_be_read(gold: str) -> None:
+    verdict = judge(gold, "\\boxed{1}")
+    assert verdict.outcome is UNVERIFIABLE and "2000 characters" in verdict.reason
 
 
 def test_bad_settings_and_problems() -> None:
