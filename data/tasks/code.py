@@ -168,7 +168,7 @@ def mbpp_row(row: Row, identifier: str, config: CodeConfig) -> Demonstration:
 
 def _setup(row: Row) -> str:
     """What the tests need before them: their imports (MBPP's sanitized rows) and other code."""
-    imports = row.columns.get("test_imports") or []
+    imports: Any = row.columns.get("test_imports") or []
     if not isinstance(imports, list):
         raise ValueError(f"test_imports is {imports!r}; it must be a list of imports")
     setup = row.columns.get("test_setup_code") or ""
