@@ -11,12 +11,15 @@ program, or one that does not compile; or the tests are broken.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 import select
+import textwrap
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from data.tasks.code import CodeTests
@@ -24,7 +27,11 @@ from data.types import Outcome, Problem, Verdict
 from rewards.sandbox.isolation import IsolationUnavailable, Limits, start, why_not_isolated
 from rewards.tally import TALLY
 
-FENCE = re.compile(r"^[ \t]*```[ \t]*(?:python3?|py)?[ \t]*\n(.*?)^[ \t]*```", re.M | re.S | re.I)
+# A line that opens or ends a block, after a list's mark or not: what stands before the fence, the
+# fence, what is said of the block.
+FENCE = re.compile(r"([ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?)(`{3,}|~{3,})([^`]*)")
+LANGUAGE = re.compile(r"[\s{.]*(\w*)")
+LANGUAGES = ("", "python", "python3", "py", "py3")
 # Where a base model's completion of a function goes on to something else (2107.03374, section 3).
 STOPS = re.compile(r"\n(?:class|def|#|if|print|@|```)")
 MAX_PROGRAM_CHARACTERS = 200_000
@@ -77,25 +84,73 @@ class CodeVerifier:
 
 
 def program_of(solution: str, tests: CodeTests) -> str:
-    """The program in a solution: its last fenced block that defines the function asked for, else
-    its last fenced block, else all of it as a completion of `prefix`, cut where it goes on to
-    something else. `prefix` comes first in every case: it holds the imports and helpers."""
+    """The program in a solution: its last fenced block of Python that defines the function asked
+    for, else its last such block, else all of it as a completion of `prefix`, cut where it goes on
+    to something else. `prefix` comes first in every case: it holds the imports and helpers."""
     # A lone surrogate is no text that a file could hold.
     solution = solution.encode("utf-8", "replace").decode()
-    blocks: list[str] = FENCE.findall(solution)
-    defines = re.compile(rf"^(?:async )?def {re.escape(tests.names[0])}\b", re.M)
+    defines = re.compile(rf"^(?:(?:async )?def|class) {re.escape(tests.names[0])}\b", re.M)
+    blocks = [
+        block if defines.search(block) or not defines.search(flush) else flush
+        for block in python_blocks(solution)
+        for flush in [textwrap.dedent(block)]
+    ]
     whole = [block for block in blocks if defines.search(block)]
-    prefix = (
-        tests.prefix if tests.prefix.endswith("\n") or not tests.prefix else tests.prefix + "\n"
-    )
+    prefix = _with_line_end(tests.prefix)
     if whole:
-        return prefix + ("    pass\n" if prefix else "") + whole[-1]
+        return ended(prefix) + whole[-1]
     if blocks:
         return prefix + blocks[-1]
     if not tests.prefix or defines.search(solution):
-        return solution if not tests.prefix else f"{prefix}    pass\n{solution}"
+        return ended(prefix) + solution
     stop = STOPS.search(solution)
     return prefix + (solution[: stop.start()] if stop else solution)
+
+
+def python_blocks(text: str) -> list[str]:
+    """What stands in fences that say Python, or nothing, each as far left as its fence is. A fence
+    that names a language begins a block, even inside one that was not ended."""
+    blocks: list[str] = []
+    block: list[str] = []
+    fence, indent, language = "", 0, ""
+    for line in text.split("\n"):
+        found = FENCE.fullmatch(line)
+        ends = bool(fence) and line.lstrip(" \t").startswith(fence)
+        begins = found is not None and (not fence or (ends and found[3][:1].isalpha()))
+        if ends and language in LANGUAGES:
+            blocks.append("".join(block))
+        if found is not None and begins:
+            block, fence, indent = [], found[2], len(found[1])
+            named = LANGUAGE.match(found[3])
+            language = named[1].lower() if named else ""
+        elif ends:
+            fence = ""
+        elif fence:
+            margin = len(line) - len(line.lstrip(" \t"))
+            block.append(line[min(margin, indent) :] + "\n")
+    return blocks
+
+
+def _with_line_end(code: str) -> str:
+    return code if code.endswith("\n") or not code else code + "\n"
+
+
+@lru_cache(maxsize=1024)
+def ended(prefix: str) -> str:
+    """The head of a function with a statement for its body, indented as the head's own last lines
+    are; '' for ''."""
+    if not prefix:
+        return ""
+    lines = [line for line in reversed(prefix.splitlines()) if line.strip()]
+    indents = [line[: len(line) - len(line.lstrip(" \t"))] for line in lines]
+    for indent in dict.fromkeys([*indents[:1], "    ", *indents]):
+        program = f"{_with_line_end(prefix)}{indent}pass\n"
+        try:
+            compile(program, "<prefix>", "exec", flags=ast.PyCF_ONLY_AST)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        return program
+    return f"{_with_line_end(prefix)}    pass\n"
 
 
 def _run(
@@ -128,7 +183,7 @@ def _run(
             start(
                 "judge",
                 {
-                    "setup": (tests.prefix + "\n    pass\n" if tests.prefix else "") + tests.setup,
+                    "setup": ended(tests.prefix) + tests.setup,
                     "tests": tests.tests,
                     "check": tests.check,
                     "names": tests.names,

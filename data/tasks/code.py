@@ -2,7 +2,10 @@
 
 HumanEval (2107.03374): `prompt` (a function's head with its documentation), `canonical_solution`,
 `test` (a function `check`), `entry_point`. MBPP (2108.07732): `text` or `prompt`, `code`,
-`test_list` (asserts), `test_setup_code`.
+`test_list` (asserts), `test_setup_code`, `test_imports`.
+
+MBPP's prompts customarily show all asserts. Here they are the whole reward, which a table of the
+shown answers would earn: the prompt shows the first `shown_tests` and the others stay hidden.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ from data.types import Demonstration, Problem
 CHAT_QUESTIONS = {
     "humaneval": "Complete this Python function. Answer with the whole function in one fenced code "
     "block.\n\n```python\n{text}\n```",
-    "mbpp": "{text}\nAnswer with Python code in one fenced code block. It must pass these tests:\n"
-    "{tests}",
+    "mbpp": "{text}\nAnswer with Python code in one fenced code block. It must pass tests like "
+    "these:\n{tests}",
 }
 
 
@@ -75,15 +78,20 @@ class CodeTests:
 @dataclass(frozen=True, kw_only=True)
 class CodeConfig:
     """`train_rows` and `test_rows` are sources (`data.sources`); what is not needed may be null.
-    With `chat_model` the problem is put as a question in that model's chat template."""
+    With `chat_model` the problem is put as a question in that model's chat template. An MBPP prompt
+    shows the first `shown_tests` of the problem's tests (at least 1: it names the function); all of
+    them judge."""
 
     train_rows: str | None = None
     test_rows: str | None = None
     row_format: Literal["humaneval", "mbpp"] = "humaneval"
     prompt: str = "as_is"
     chat_model: str | None = None
+    shown_tests: int = 1
 
     def __post_init__(self) -> None:
+        if self.shown_tests < 1:
+            raise ValueError(f"shown_tests is {self.shown_tests}; allowed: 1 or more")
         if self.row_format not in ("humaneval", "mbpp"):
             raise ValueError(f"row_format is {self.row_format!r}; allowed: humaneval, mbpp")
         if self.prompt not in PROMPTS:
@@ -146,18 +154,27 @@ def mbpp_row(row: Row, identifier: str, config: CodeConfig) -> Demonstration:
     asserts = row.columns.get("test_list")
     if not isinstance(asserts, list) or not asserts:
         raise ValueError(f"test_list is {asserts!r}; it must be a list of asserts")
-    tests = "\n".join(map(str, cast("list[Any]", asserts)))
+    lines = [str(test) for test in cast("list[Any]", asserts)]
+    tests, shown = "\n".join(lines), "\n".join(lines[: config.shown_tests])
+    names = _functions_called(code, tests)
+    spec = CodeTests(tests=tests, names=names, setup=_setup(row))
+    if config.chat_model is not None:
+        question = CHAT_QUESTIONS["mbpp"].replace("{text}", text).replace("{tests}", shown)
+        code = f"```python\n{code.strip()}\n```"
+    else:
+        question, code = f'"""\n{text.strip()}\n{shown}\n"""\n', code.strip()
+    return _demonstration(question, code, spec, identifier, group_of(text), config)
+
+
+def _setup(row: Row) -> str:
+    """What the tests need before them: their imports (MBPP's sanitized rows) and other code."""
+    imports: Any = row.columns.get("test_imports") or []
+    if not isinstance(imports, list):
+        raise ValueError(f"test_imports is {imports!r}; it must be a list of imports")
     setup = row.columns.get("test_setup_code") or ""
     if not isinstance(setup, str):
         raise ValueError(f"test_setup_code is {setup!r}; it must be text")
-    names = _functions_called(code, tests)
-    spec = CodeTests(tests=tests, names=names, setup=setup)
-    if config.chat_model is not None:
-        question = CHAT_QUESTIONS["mbpp"].replace("{text}", text).replace("{tests}", tests)
-        code = f"```python\n{code.strip()}\n```"
-    else:
-        question, code = f'"""\n{text.strip()}\n{tests}\n"""\n', code.strip()
-    return _demonstration(question, code, spec, identifier, group_of(text), config)
+    return "\n".join([*map(str, cast("list[Any]", imports)), setup]).strip("\n")
 
 
 def _functions_called(code: str, tests: str) -> tuple[str, ...]:

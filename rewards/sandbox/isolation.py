@@ -53,7 +53,7 @@ class IsolationUnavailable(RuntimeError):
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Of one process tree: `seconds` of wall time; `memory_bytes` of address space of each process;
-    `processes`, threads included, beside the first two; files of at most `scratch_bytes` and
+    `processes`, threads included, beside the first three; files of at most `scratch_bytes` and
     `scratch_files` of them together."""
 
     seconds: float = 10.0
@@ -74,7 +74,7 @@ class Limits:
         return {
             "RLIMIT_CPU": int(self.seconds) + 2,
             "RLIMIT_AS": self.memory_bytes,
-            "RLIMIT_NPROC": self.processes + 2,
+            "RLIMIT_NPROC": self.processes + 3,
             "RLIMIT_NOFILE": self.open_files,
             "RLIMIT_FSIZE": self.scratch_bytes,
             "RLIMIT_CORE": 0,
@@ -90,12 +90,17 @@ class Process:
 
     def kill(self) -> None:
         """End all processes of the tree; returns when they are gone."""
-        first = self._first_inside()
-        if first is not None and self._child.poll() is None:
+        if self._info is not None:
+            first = self._first_inside()
             # With the first process of a PID namespace all others die; bubblewrap, its parent,
-            # ends after that.
+            # ends after that, and then the launcher, which waits for both.
             with contextlib.suppress(ProcessLookupError):
-                os.kill(first, signal.SIGKILL)
+                if self._child.poll() is not None:
+                    pass
+                elif first is not None:
+                    os.kill(first, signal.SIGKILL)
+                else:
+                    os.killpg(self._child.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(KILL_SECONDS)
         with contextlib.suppress(ProcessLookupError):

@@ -6,6 +6,7 @@ program's.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import random
@@ -66,9 +67,28 @@ def verdict(init: dict[str, Any], channel: Channel) -> tuple[str, str]:
         return "failed", f"the program {error}"
     except AssertionError as error:
         return "failed", f"a test fails {str(error)[:200]}".strip()
+    except (NameError, ImportError) as error:
+        if _of_the_tests(error, init["tests"]):
+            return "broken", f"the tests raise {type(error).__name__}: {str(error)[:200]}"
+        return "failed", f"a test raises {type(error).__name__} on what the program returned"
     except Exception as error:  # a test that cannot digest what the program returned
         return "failed", f"a test raises {type(error).__name__} on what the program returned"
     return ("passed", "") if calls else ("broken", "the tests never call the program")
+
+
+def _of_the_tests(error: NameError | ImportError, tests: str) -> bool:
+    """Whether the error would be there whatever the program returned: not where the tests evaluate
+    what it returned, nor for a variable that they do set, on some path."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or last.tb_frame.f_code.co_filename not in ("<tests>", "<setup>"):
+        return False
+    if isinstance(error, ImportError):
+        return True
+    nodes = ast.walk(ast.parse(tests))
+    stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return error.name not in stored
 
 
 def first_word(channel: Channel) -> tuple[str, str]:

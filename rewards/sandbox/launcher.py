@@ -1,4 +1,7 @@
-"""Becomes an unused user, gets a small scratch folder, and becomes bubblewrap. Run as a script.
+"""Becomes an unused user, gets a small scratch folder, and starts bubblewrap. Run as a script.
+
+It stays, without an open file, until all processes of bubblewrap's are gone, and takes in those
+that bubblewrap leaves: the first process of a machine does not everywhere (containers).
 
 The one argument is JSON: `uid` (null: stay who you are), `scratch_bytes`, `scratch_files`,
 `words` (bubblewrap's command line; "@SCRATCH" stands for the scratch folder). Standard library
@@ -7,14 +10,16 @@ only, and nothing of this project: it runs under the system's Python.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
+import signal
 import sys
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 1 << 14, 1 << 18
-PR_SET_DUMPABLE = 4
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
 SCRATCH = "/tmp"  # covered by a tmpfs in a mount namespace of our own: the real one is untouched
 
 
@@ -44,7 +49,24 @@ def main() -> None:
     _check(mounted, "mount the scratch folder")
     words = [SCRATCH if word == "@SCRATCH" else word for word in request["words"]]
     os.chdir("/")
+    _check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "die with the parent")
+    _check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "take in what is left")
+    if os.fork() != 0:
+        # Asked to end, bubblewrap does, and we when it has.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _wait_for_all()
+        return
     os.execve(words[0], words, {"PATH": "/usr/bin:/bin"})
+
+
+def _wait_for_all() -> None:
+    # Else nobody who reads from a pipe would see that the sandbox has ended.
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with contextlib.suppress(OSError):
+            os.close(int(name))
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
 
 
 def _write(path: str, text: str) -> None:

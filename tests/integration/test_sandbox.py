@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from data.sources import take_in
 from data.tasks.code import CodeConfig, CodeTests, humaneval_row
 from data.types import Demonstration, Outcome, Problem
 from rewards.code_verifier import CodeVerifier
-from rewards.sandbox.isolation import Limits, why_not_isolated
+from rewards.sandbox.isolation import FIRST_UID, Limits, start, why_not_isolated
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -246,29 +247,64 @@ def test_mutants_with_other_outputs_fail(humaneval: list[Demonstration]) -> None
     assert survivors == KNOWN_SURVIVORS
 
 
+LEAVES_A_CHILD = (
+    "import os, time\nopen('left', 'w').close()\nif os.fork() == 0:\n    os.setsid()\n"
+    "    time.sleep(600)\ndef f(x):\n    return x * x\n"
+)
+
+
+def sandboxes_processes() -> set[str]:
+    """Processes of users that only sandboxes have, and of programs that only they run, whatever
+    their state: a dead one that nobody waited for has no command line."""
+    found: set[str] = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208
+        folder = Path("/proc", pid)
+        try:
+            named = (folder / "stat").read_text(encoding="utf-8").startswith(f"{pid} (bwrap)")
+            boots = b"import json, os, resource" in (folder / "cmdline").read_bytes()
+            if named or boots or folder.stat().st_uid >= FIRST_UID:
+                found.add(pid)
+        except OSError:
+            continue
+    return found
+
+
+def test_no_process_is_left_dead_or_alive() -> None:
+    before = sandboxes_processes()
+    tests = CodeTests(tests="def check(f):\n    assert f(2) == 4\n", names=("f",), check="check")
+    problem = Problem(id="p", prompt="", answer=tests.to_answer())
+    for program, outcome in (
+        (LEAVES_A_CHILD, Outcome.CORRECT),
+        (LEAVES_A_CHILD.replace("return x * x", "os._exit(0)"), Outcome.WRONG),
+        (LEAVES_A_CHILD.replace("return x * x", "time.sleep(600)"), Outcome.WRONG),
+        (LEAVES_A_CHILD.replace("return x * x", "return x"), Outcome.WRONG),
+        ("def f(x):\n    return x * x\n", Outcome.CORRECT),
+    ):
+        assert CodeVerifier(limits=Limits(seconds=2)).verify(problem, program).outcome is outcome
+        assert sandboxes_processes() <= before
+    for wait in (0.0, 0.02, 0.04, 0.08, 0.16):  # ended while it is being set up
+        process = start(
+            "runner", {"program": "", "names": [], "channel": [0, 1]}, Limits(), isolated=True
+        )
+        time.sleep(wait)
+        began = time.monotonic()
+        process.kill()
+        assert time.monotonic() - began < 2.0
+        assert sandboxes_processes() <= before
+
+
 def test_a_thousand_programs_leave_nothing() -> None:
-    before = {entry for entry in os.listdir("/proc") if entry.isdigit()}  # noqa: PTH208
+    before = sandboxes_processes()
     files = set(os.listdir(tempfile.gettempdir()))  # noqa: PTH208
     handles = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
     mounts = Path("/proc/self/mounts").read_text(encoding="utf-8")
     tests = CodeTests(tests="def check(f):\n    assert f(2) == 4\n", names=("f",), check="check")
     problem = Problem(id="p", prompt="", answer=tests.to_answer())
     verifier = CodeVerifier(limits=Limits(seconds=10))
-    leaves_a_child = (
-        "import os, time\nopen('left', 'w').close()\nif os.fork() == 0:\n    os.setsid()\n"
-        "    time.sleep(600)\ndef f(x):\n    return x * x\n"
-    )
     for number in range(1000):
-        verdict = verifier.verify(problem, leaves_a_child.replace("left", f"left{number}"))
+        verdict = verifier.verify(problem, LEAVES_A_CHILD.replace("left", f"left{number}"))
         assert verdict.outcome is Outcome.CORRECT, (number, verdict)
-    new = {entry for entry in os.listdir("/proc") if entry.isdigit()} - before  # noqa: PTH208
-    commands: list[str] = []
-    for pid in new:
-        try:
-            commands.append(Path(f"/proc/{pid}/cmdline").read_bytes().decode())
-        except OSError:
-            continue
-    assert [c for c in commands if "bwrap" in c or "import json, os, resource" in c] == []
+    assert sandboxes_processes() <= before
     assert len(os.listdir("/proc/self/fd")) <= len(handles)  # noqa: PTH208
     left = set(os.listdir(tempfile.gettempdir())) - files  # noqa: PTH208
     assert [name for name in left if name.startswith("left")] == []

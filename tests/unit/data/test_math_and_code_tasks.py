@@ -180,9 +180,7 @@ def test_humaneval_by_hand() -> None:
 
 def test_mbpp_by_hand(tmp_path: Path) -> None:
     made = mbpp_row(row(MBPP), "b", CodeConfig(row_format="mbpp"))
-    assert made.problem.prompt == (
-        '"""\nDouble a number.\nassert double(2) == 4\nassert double(0) == 0\n"""\n'
-    )
+    assert made.problem.prompt == '"""\nDouble a number.\nassert double(2) == 4\n"""\n'
     assert made.solution == "def double(x):\n    return 2 * x"
     tests = CodeTests.from_answer(made.problem.answer)
     assert (tests.names, tests.check) == (("double",), None)
@@ -191,6 +189,7 @@ def test_mbpp_by_hand(tmp_path: Path) -> None:
         ({"test_list": ["assert other(1)"]}, "calls no function that code defines"),
         ({"code": "def f(:"}, "is no Python"),
         ({"test_setup_code": 3}, "test_setup_code is 3"),
+        ({"test_imports": "import math"}, "test_imports is 'import math'"),
     ):
         with pytest.raises(ValueError, match=reason):
             mbpp_row(row({**MBPP, **change}), "b", CodeConfig(row_format="mbpp"))
@@ -198,6 +197,21 @@ def test_mbpp_by_hand(tmp_path: Path) -> None:
     task = CodeTask(config=CodeConfig(row_format="mbpp", train_rows=source))
     splits = task.make_splits(1, demonstrations=3, train=3, validation=3, test=0)
     assert len(splits.demonstrations) == 3
+
+
+def test_mbpp_tests_are_hidden_beyond_the_first_and_have_their_imports() -> None:
+    sanitized = {**MBPP, "test_imports": ["import math", "import re"], "test_setup_code": "x = 1"}
+    hidden = "assert double(0) == 0"
+    for shown, is_shown in ((1, False), (2, True)):
+        config = CodeConfig(row_format="mbpp", shown_tests=shown)
+        problem = mbpp_row(row(sanitized), "b", config).problem
+        assert (hidden in problem.prompt) is is_shown
+        tests = CodeTests.from_answer(problem.answer)
+        assert hidden in tests.tests
+        assert tests.setup == "import math\nimport re\nx = 1"
+    assert CodeTests.from_answer(mbpp_row(row(MBPP), "b", config).problem.answer).setup == ""
+    with pytest.raises(ValueError, match="shown_tests is 0"):
+        CodeConfig(shown_tests=0)
 
 
 def test_wrong_settings_are_named() -> None:

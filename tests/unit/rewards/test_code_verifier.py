@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.tasks.code import CodeTests
+from data.sources import Row
+from data.tasks.code import CodeConfig, CodeTests, mbpp_row
 from data.types import Outcome, Problem
 from rewards import code_verifier
-from rewards.code_verifier import CodeVerifier, program_of
+from rewards.code_verifier import CodeVerifier, ended, program_of
 from rewards.sandbox import isolation
 from rewards.sandbox.isolation import IsolationUnavailable, Limits, why_not_isolated
 from rewards.sandbox.literals import NotPlain, dumps, loads
@@ -85,6 +87,79 @@ def test_broken_tests_are_nobodys_fault(verifier: CodeVerifier) -> None:
     for tests in ("def check(f:", "x = 1", "def check(f):\n    pass"):
         broken = CodeTests(tests=tests, names=("square",), prefix=PREFIX, check="check")
         assert verifier.verify(problem(broken), "    return 9").outcome is Outcome.UNVERIFIABLE
+
+
+def test_mbpps_imports_and_names_that_the_tests_lack(verifier: CodeVerifier) -> None:
+    columns = {
+        "prompt": "Double.", "code": "def double(x): return 2 * x",
+        "test_list": ["assert math.isclose(double(2), 4)"], "test_imports": ["import math"],
+    }  # fmt: skip
+    config = CodeConfig(row_format="mbpp")
+    made = mbpp_row(Row(location="", columns=columns), "b", config)
+    assert verifier.verify(made.problem, made.solution).correct
+    for missing in (
+        {"test_imports": []},
+        {"test_list": ["import nothing_of_that_name; double(1)"]},
+    ):
+        made = mbpp_row(Row(location="", columns={**columns, **missing}), "b", config)
+        verdict = verifier.verify(made.problem, made.solution)
+        assert verdict.outcome is Outcome.UNVERIFIABLE
+        assert "the tests raise" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "tests", ["for last in double([]): pass\nassert last == 1", "assert eval(double('no_name'))"]
+)
+def test_a_name_that_the_program_left_out_is_its_fault(verifier: CodeVerifier, tests: str) -> None:
+    spec = CodeTests(tests=tests, names=("double",))
+    verdict = verifier.verify(problem(spec), "def double(x): return x")
+    assert verdict.outcome is Outcome.WRONG
+    assert "raises NameError" in verdict.reason
+
+
+def test_heads_of_functions_with_another_indent(verifier: CodeVerifier) -> None:
+    for indent in ("  ", "\t", "      "):
+        prefix = f'def square(x):\n{indent}"""The\n{indent}{indent}square."""\n'
+        spec = CodeTests(tests=TESTS.tests, names=("square",), prefix=prefix, check="check")
+        for solution in (f"{indent}return x * x", "```python\ndef square(x): return x*x\n```"):
+            verdict = verifier.verify(problem(spec), solution)
+            assert verdict.correct, (indent, verdict)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "body"),
+    [
+        ("", ""),
+        ("def f():", "    pass\n"),
+        ("def f():\n  'x'\n", "  pass\n"),
+        ("import x\n\ndef f():\n  '''x\n  y\n    '''\n\n", "  pass\n"),
+        ("def f(:\n", "    pass\n"),
+    ],
+)
+def test_the_end_of_a_head(prefix: str, body: str) -> None:
+    assert ended(prefix) == (prefix + "\n" * (prefix[-1:] not in ("", "\n"))) + body
+
+
+FENCED = "```python\ndef double(x):\n    return 1\n```"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FENCED,
+        f"Run:\n```bash\npip install x\n```\nNow:\n{FENCED}\nIt prints:\n```text\n1\n```\n",
+        f"```bash\nnever ended\n{FENCED}",
+        f"```c++ title='a'\nint x;\n```\n{FENCED}",
+        f"~~~ sh\n```\n~~~\n{FENCED}",
+        FENCED.replace("```", "````"),
+        FENCED.replace("```python", "``` {.python .numberLines}"),
+        "1. So:\n" + textwrap.indent(FENCED, "   "),
+        "- " + textwrap.indent(FENCED, "  ").lstrip(),
+        "1. So:\n" + textwrap.indent(FENCED, "    ").replace("    ```python", "```python"),
+    ],
+)
+def test_the_block_of_python_is_the_program(text: str) -> None:
+    assert program_of(text, ASSERTS) == "def double(x):\n    return 1\n"
 
 
 def test_a_time_out_is_wrong_and_counted() -> None:
