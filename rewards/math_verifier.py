@@ -12,6 +12,11 @@ What is decided, beyond which text is the answer (`rewards.mathematics.answers`)
   equation is compared as an equation, and is no answer where the gold answer is none.
 - Percent: 50% is 1/2. The sign may also be left out, or put, where the gold answer has it or the
   question speaks of percent. Other units: `rewards.mathematics.units.unit_fault`.
+- A word after a number is dropped only where it is a known unit, or stands in the question.
+- Letters of formulas keep their case. A degree sign inside a formula is pi/180. Primes, "mod" and
+  other signs that the parser leaves out: unverifiable, unless the texts are the same.
+- Relations joined by "or" are not those joined by "and"; an approximation is no equation. Where one
+  side names its values (x = 1, y = 2), they are not compared in another order without names.
 - Words are compared as words, without case. "52_8" is compared digit by digit.
 - A gold answer that algebra cannot parse: the same text is correct, all else unverifiable.
 - Characters that are invisible, digits that are not ASCII: unverifiable.

@@ -184,8 +184,9 @@ def _singular(word: str) -> str:
 def unit_fault(gold: str, answer: str, question: str) -> str | None:
     """Why the answer's unit is not acceptable, or None. Percent is not judged here.
 
-    The same unit, or none in the answer, is acceptable. Where the gold answer has none, so is every
-    unit but one of a family (time, length, mass, volume, money, angle) of which the question's last
+    The units are known ones (`unknown_unit`). The same, or none in the answer, is acceptable. Where
+    the gold answer has none, so is every unit but another power of a length than was asked for, and
+    one of a family (time, length, mass, volume, money, angle) of which the question's last
     sentence names only others: "how many minutes" is not answered in hours.
     """
     if answer in ("", gold):
