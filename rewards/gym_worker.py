@@ -6,32 +6,22 @@ One JSON line in, `{"puzzle": answer, "text": answer}`, one out: `{"score": floa
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
-import re
 import resource
 import signal
 import sys
 from functools import lru_cache
 from typing import Any
 
-from data.tasks.reasoning_gym import GymPuzzle, gym_dataset
+from data.tasks.reasoning_gym import GymPuzzle, gym_dataset, runs_text
 
 MEMORY_BYTES = 4 << 30
-RUNS_TEXT = re.compile(r"\b(?:eval|exec|parse_expr|sympify)\(")
 
 
 @lru_cache(maxsize=64)
 def dataset(name: str, options: str, seed: int, size: int) -> Any:
     return gym_dataset(name, json.loads(options), seed, size)
-
-
-def runs_text(puzzles: Any) -> bool:
-    """Whether the scorer's module evaluates text: then an answer could be a program."""
-    kind: Any = puzzles.__class__
-    module = sys.modules.get(kind.__module__)
-    return module is None or RUNS_TEXT.search(inspect.getsource(module)) is not None
 
 
 def score(puzzle: GymPuzzle, text: str) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from data.contamination import Overlap, cross_overlaps
 from data.problems import read_demonstrations, read_problems, write_demonstrations, write_problems
-from data.sources import Row, take_in
+from data.sources import BadRow, Row, take_in
 from data.tasks.rows import group_of
 from data.types import Problem
 from trainer.stage import StageRecord
@@ -27,14 +27,15 @@ def question_of(problem: Problem) -> str:
 
 def check_contamination(
     folder: Path,
-    test_sets: Sequence[str],
+    test_sets: Mapping[str, Mapping[str, str]],
     threshold: float,
     *,
     drop: bool,
     record: StageRecord,
 ) -> None:
     """Write contamination.jsonl, and the counts by pair of sets into the stage's metrics. With
-    `drop`, the overlaps are left out of the training side's files."""
+    `drop`, the overlaps are left out of the training side's files. `test_sets` hold questions by
+    the name of their source."""
     problems = {name: read_problems(folder / f"{name}.jsonl") if _any(folder, name) else []
                 for name in ("test", "validation", "train")}  # fmt: skip
     demonstrations = (
@@ -44,10 +45,9 @@ def check_contamination(
     )
     sets = {name: {p.id: question_of(p) for p in split} for name, split in problems.items()}
     sets["demonstrations"] = {d.problem.id: question_of(d.problem) for d in demonstrations}
-    outside = {source: _questions(source) for source in test_sets}
-    found = cross_overlaps({**sets, **outside}, ["test", "validation", *outside], threshold)
+    found = cross_overlaps({**sets, **test_sets}, ["test", "validation", *test_sets], threshold)
     # A test set of the list may be the one that the test split comes from.
-    reported = [o for o in found if not (o.second in outside and o.first in outside)]
+    reported = [o for o in found if not (o.second in test_sets and o.first in test_sets)]
     _report(reported, folder, record)
     bad = {
         (name, id)
@@ -91,8 +91,11 @@ def _any(folder: Path, name: str) -> bool:
     return (folder / f"{name}.jsonl").stat().st_size > 0
 
 
-def _questions(source: str) -> dict[str, str]:
+def read_questions(source: str) -> tuple[dict[str, str], list[BadRow]]:
+    """A test set's questions by row number, and its rows without one."""
+
     def make(row: Row, number: int) -> tuple[str, str]:
         return str(number), row.text("question", "problem", "prompt", "text")
 
-    return dict(take_in(source, make)[0])
+    questions, bad = take_in(source, make)
+    return dict(questions), bad

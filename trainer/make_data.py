@@ -16,8 +16,9 @@ from data.tasks.code import CodeConfig, CodeTask
 from data.tasks.countdown import CountdownConfig, CountdownTask
 from data.tasks.math import MathConfig, MathTask
 from data.tasks.reasoning_gym import ReasoningGymConfig, ReasoningGymTask
+from data.tasks.rows import group_of
 from data.types import Demonstration, Problem
-from trainer.contaminated import check_contamination
+from trainer.contaminated import check_contamination, read_questions
 from trainer.recipe import nearest, read_yaml_mapping
 from trainer.runtime import RuntimeConfig, is_main_process
 from trainer.stage import StageRecord, run_stage
@@ -39,11 +40,11 @@ TASKS: dict[str, tuple[type, Callable[[Any], Task]]] = {
 class DataConfig:
     """Sizes of the splits, in problems. A `<split>_file` (JSONL) replaces what `task` would give.
 
-    Bad rows of a source or file are named and left out; more than `max_bad_rows` of them fail the
-    stage. Questions of validation and test are looked for in the other splits, and those of
-    `contamination_sets` (sources, see `data.sources`) in all of them: the same words, or a Jaccard
-    similarity of word triples of at least `near_duplicate`. What is found is reported, and left out
-    of train and demonstrations where `drop_contaminated` says so.
+    Bad rows of a source, a file or a contamination set are named and left out; more than
+    `max_bad_rows` of them fail the stage. Questions of validation and test are looked for in the
+    other splits, and those of `contamination_sets` (sources, see `data.sources`) in all of them:
+    the same words, or a Jaccard similarity of word triples of at least `near_duplicate`. What is
+    found is reported, and left out of train and demonstrations where `drop_contaminated` says so.
     """
 
     task: str = "countdown"
@@ -109,11 +110,16 @@ def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> No
         for name, path in files.items():
             if path is not None:
                 bad_rows += _take_in(name, Path(path), folder / f"{name}.jsonl")
+        test_sets: dict[str, dict[str, str]] = {}
+        for source in config.contamination_sets:
+            test_sets[source], bad = read_questions(source)
+            bad_rows += bad
         _report_bad_rows(bad_rows, config.max_bad_rows, folder, record)
-        if config.task != "countdown" or config.contamination_sets:
+        # Generated Countdown problems are disjoint as they are made.
+        if config.task != "countdown" or any(files.values()) or test_sets:
             check_contamination(
                 folder,
-                config.contamination_sets,
+                test_sets,
                 config.near_duplicate,
                 drop=config.drop_contaminated,
                 record=record,
@@ -149,26 +155,31 @@ def _report_bad_rows(
         print(f"left out: {row}", flush=True)
     if len(bad_rows) > BAD_ROWS_PRINTED:
         print(f"left out: {len(bad_rows) - BAD_ROWS_PRINTED} more", flush=True)
+    if bad_rows:
+        with (folder / "bad_rows.jsonl").open("w", encoding="utf-8") as file:
+            for row in bad_rows:
+                file.write(json.dumps(asdict(row)) + "\n")
     if len(bad_rows) > most:
         raise ValueError(
             f"{len(bad_rows)} rows are bad, and max_bad_rows is {most}; the first is {bad_rows[0]}"
         )
     if bad_rows:
         print(f"{len(bad_rows)} bad rows left out, {most} allowed", flush=True)
-        with (folder / "bad_rows.jsonl").open("w", encoding="utf-8") as file:
-            for row in bad_rows:
-                file.write(json.dumps(asdict(row)) + "\n")
+
+
+def _key(problem: Problem) -> str:
+    """What problems of two splits must not share: their group, or their prompt whatever its case
+    and spaces."""
+    return problem.group or group_of(problem.prompt)
 
 
 def check_disjoint(folder: Path) -> None:
     demonstrations = read_split_demonstrations(folder)
     groups = {
-        name: {p.group or p.prompt for p in read_split(folder, name)}
+        name: {_key(p) for p in read_split(folder, name)}
         for name in ("train", "validation", "test")
     }
-    groups["training side"] = groups.pop("train") | {
-        d.problem.group or d.problem.prompt for d in demonstrations
-    }
+    groups["training side"] = groups.pop("train") | {_key(d.problem) for d in demonstrations}
     names = list(groups)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:

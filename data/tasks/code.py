@@ -13,14 +13,13 @@ from __future__ import annotations
 import ast
 import json
 import random
-import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
 from data.prompts import PROMPTS, render
 from data.sources import BadRow, Row, take_in
 from data.tasks.base import Splits
-from data.tasks.rows import group_of, splits_of_rows
+from data.tasks.rows import group_of, id_prefix, splits_of_rows
 from data.types import Demonstration, Problem
 
 CHAT_QUESTIONS = {
@@ -108,8 +107,8 @@ class CodeTask:
     def make_splits(
         self, seed: int, *, demonstrations: int, train: int, validation: int, test: int
     ) -> Splits:
-        training, bad = self._take(self.config.train_rows)
-        testing, more_bad = self._take(self.config.test_rows)
+        training, bad = self._take("train", self.config.train_rows)
+        testing, more_bad = self._take("test", self.config.test_rows)
         return splits_of_rows(
             training,
             [d.problem for d in testing],
@@ -124,11 +123,11 @@ class CodeTask:
     def demonstrate(self, problem: Problem, rng: random.Random) -> str:
         raise ValueError(f"problem {problem.id}: solutions come from the rows alone")
 
-    def _take(self, source: str | None) -> tuple[list[Demonstration], list[BadRow]]:
+    def _take(self, side: str, source: str | None) -> tuple[list[Demonstration], list[BadRow]]:
         if source is None:
             return [], []
         make = humaneval_row if self.config.row_format == "humaneval" else mbpp_row
-        prefix = re.sub(r"[^A-Za-z0-9]+", "-", source.rpartition("/")[2]).strip("-")
+        prefix = id_prefix(side, source)
         return take_in(source, lambda row, number: make(row, f"{prefix}-{number}", self.config))
 
 

@@ -16,7 +16,7 @@ from data.boxes import last_boxes
 from data.prompts import PROMPTS, render
 from data.sources import BadRow, Row, take_in
 from data.tasks.base import Splits
-from data.tasks.rows import group_of, splits_of_rows
+from data.tasks.rows import group_of, id_prefix, splits_of_rows
 from data.types import Demonstration, Problem
 
 CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
@@ -62,8 +62,8 @@ class MathTask:
     def make_splits(
         self, seed: int, *, demonstrations: int, train: int, validation: int, test: int
     ) -> Splits:
-        training, bad = self._take(self.config.train_rows)
-        testing, more_bad = self._take(self.config.test_rows)
+        training, bad = self._take("train", self.config.train_rows)
+        testing, more_bad = self._take("test", self.config.test_rows)
         return splits_of_rows(
             training,
             [d.problem for d in testing],
@@ -78,11 +78,11 @@ class MathTask:
     def demonstrate(self, problem: Problem, rng: random.Random) -> str:
         raise ValueError(f"problem {problem.id}: solutions come from the rows alone")
 
-    def _take(self, source: str | None) -> tuple[list[Demonstration], list[BadRow]]:
+    def _take(self, side: str, source: str | None) -> tuple[list[Demonstration], list[BadRow]]:
         if source is None:
             return [], []
         make = gsm8k_row if self.config.row_format == "gsm8k" else math_row
-        prefix = re.sub(r"[^A-Za-z0-9]+", "-", source.rpartition("/")[2]).strip("-")
+        prefix = id_prefix(side, source)
         return take_in(source, lambda row, number: make(row, f"{prefix}-{number}", self.config))
 
 

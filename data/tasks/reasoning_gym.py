@@ -1,4 +1,7 @@
-"""Generated puzzles of the library reasoning-gym (2505.24760), over a hundred kinds of them.
+"""Generated puzzles of the library reasoning-gym (2505.24760): 92 of its 106 kinds (0.1.19).
+
+The scorers of the others evaluate the text of an answer as Python, which makes an answer a program:
+they are refused.
 
 An optional extra: `pip install thinktree[reasoning-gym]`. A problem's `answer` says which puzzle it
 is, so that the library's own scorer can be asked about an answer (`rewards.gym_verifier`).
@@ -6,15 +9,21 @@ is, so that the library's own scorer can be asked about an answer (`rewards.gym_
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 import json
 import random
+import re
+import sys
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from data.prompts import PROMPTS, render
 from data.tasks.base import Splits
 from data.types import Demonstration, Problem
+
+RUNS_TEXT = re.compile(r"\b(?:eval|exec|parse_expr|sympify)\(")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +108,16 @@ class ReasoningGymTask:
         return f"#### {GymPuzzle.from_answer(problem.answer).expected}"
 
     def _distinct(self, seed: int, wanted: int) -> list[Demonstration]:
-        """The first `wanted` distinct puzzles of a data set twice as large."""
+        """The first `wanted` distinct puzzles of a data set twice as large. Raises ValueError for a
+        kind whose scorer is refused."""
         size = max(1, 2 * wanted)
+        seed = library_seed(seed)
         puzzles = gym_dataset(self.config.dataset, self.config.options, seed, size)
+        if runs_text(puzzles):
+            raise ValueError(
+                f"dataset {self.config.dataset!r} cannot be verified: its scorer evaluates the "
+                "text of an answer, which a model wrote, as Python"
+            )
         found: dict[str, Demonstration] = {}
         for index in range(size):
             if len(found) == wanted:
@@ -135,6 +151,20 @@ class ReasoningGymTask:
             group=question,
         )
         return Demonstration(problem=problem, solution=f"#### {puzzle.expected}")
+
+
+def library_seed(seed: int) -> int:
+    """The library makes puzzle `index` from `seed + index`, so seeds next to each other would make
+    nearly the same puzzles."""
+    digest = hashlib.sha256(f"{seed} puzzles".encode()).digest()
+    return int.from_bytes(digest[:8]) % 2**31
+
+
+def runs_text(puzzles: Any) -> bool:
+    """Whether the scorer's module evaluates text: then an answer could be a program."""
+    kind: Any = puzzles.__class__
+    module = sys.modules.get(kind.__module__)
+    return module is None or RUNS_TEXT.search(inspect.getsource(module)) is not None
 
 
 def gym_dataset(name: str, options: dict[str, Any], seed: int, size: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 
 from data.sources import BadRow
@@ -13,6 +14,12 @@ from data.types import Demonstration, Problem
 def group_of(text: str) -> str:
     """A question's key: the same for texts that differ in case or spaces alone."""
     return " ".join(text.casefold().split())
+
+
+def id_prefix(side: str, source: str) -> str:
+    """What the ids of a source's rows begin with. Files of the two sides may have one name."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", source.rpartition("/")[2]).strip("-")
+    return f"{side}-{name}"
 
 
 def splits_of_rows(

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.contamination import QuestionIndex, cross_overlaps, jaccard, normal_words, shingles
+from data.contamination import (
+    SHINGLE,
+    QuestionIndex,
+    bands_and_rows,
+    cross_overlaps,
+    jaccard,
+    normal_words,
+    shingles,
+)
 
 ROBE = "A robe takes 2 bolts of blue fiber and half that much white fiber. How many bolts in total?"
 
@@ -58,6 +67,34 @@ def test_every_planted_near_duplicate_is_found() -> None:
     found = cross_overlaps({"test": test, "train": train}, ["test"], 0.7)
     assert {o.second_id for o in found} == {str(i) for i in range(0, 500, 5)}
     assert all(o.first_id == f"copy of {o.second_id}" for o in found)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9])
+def test_pairs_right_at_the_threshold_are_found(threshold: float) -> None:
+    """Planted: a question's last words are others, as many as the threshold allows."""
+    rng = random.Random(1)
+    runs = 60
+    shared = math.ceil(threshold * runs - 1e-9)
+    own = (runs - shared) // 2
+    test: dict[str, str] = {}
+    train: dict[str, str] = {}
+    for i in range(1000):
+        first, second = (
+            [f"w{rng.getrandbits(40)}" for _ in range(shared + own + SHINGLE - 1)] for _ in "ab"
+        )
+        second[: shared + SHINGLE - 1] = first[: shared + SHINGLE - 1]
+        test[str(i)], train[str(i)] = " ".join(first), " ".join(second)
+    measured = jaccard(shingles(tuple(test["0"].split())), shingles(tuple(train["0"].split())))
+    assert threshold <= measured <= threshold + 0.02
+    found = cross_overlaps({"test": test, "train": train}, ["test"], threshold)
+    print(f"{1000 - len(found)} of 1,000 pairs at {threshold} are missed")
+    assert len(found) >= 985
+
+
+def test_bands_of_signatures() -> None:
+    assert bands_and_rows(0.7) == (32, 4)
+    assert bands_and_rows(1.0) == (8, 16)
+    assert bands_and_rows(0.001) == (128, 1)
 
 
 def test_pairs_are_compared_once_and_training_sets_not_with_each_other() -> None:

@@ -150,6 +150,24 @@ def test_splits_are_disjoint_and_repeatable(tmp_path: Path) -> None:
         task.make_splits(3, **{**sizes, "train": -1})
 
 
+@pytest.mark.parametrize("name", ["math", "code"])
+def test_files_of_one_name_give_different_ids(tmp_path: Path, name: str) -> None:
+    sources: dict[str, Any] = {}
+    for i, side in enumerate(("train", "test")):
+        (tmp_path / side).mkdir()
+        rows = numbered(4, 10 * i) if name == "math" else [
+            {**MBPP, "text": f"Double {10 * i + k}."} for k in range(4)
+        ]  # fmt: skip
+        sources[f"{side}_rows"] = lines(tmp_path / side / "rows.jsonl", *rows)
+    if name == "math":
+        task = MathTask(config=MathConfig(**sources))
+    else:
+        task = CodeTask(config=CodeConfig(row_format="mbpp", **sources))
+    splits = task.make_splits(1, demonstrations=0, train=4, validation=0, test=4)
+    assert {p.id for p in splits.train} == {f"train-rows-jsonl-{i}" for i in range(1, 5)}
+    assert {p.id for p in splits.test} == {f"test-rows-jsonl-{i}" for i in range(1, 5)}
+
+
 @needs_data
 def test_all_published_rows_are_good() -> None:
     counts = {"gsm8k_train.jsonl": 7473, "gsm8k_test.jsonl": 1319}

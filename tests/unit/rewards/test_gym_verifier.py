@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from typing import Any
 
 import pytest
 
-from data.tasks.reasoning_gym import GymPuzzle, ReasoningGymConfig, ReasoningGymTask
+from data.tasks.reasoning_gym import GymPuzzle, ReasoningGymConfig, ReasoningGymTask, runs_text
 from data.types import Outcome, Problem
 from rewards.gym_verifier import GymVerifier
 
@@ -41,10 +43,30 @@ def test_the_same_seed_gives_the_same_puzzles() -> None:
     assert task("gcd").make_splits(5, **SIZES) != task("gcd").make_splits(6, **SIZES)
 
 
+def test_seeds_next_to_each_other_share_no_puzzles() -> None:
+    made = [
+        {p.group for p in task("chain_sum").make_splits(s, **SIZES).train} for s in range(17, 25)
+    ]
+    assert len(set.union(*made)) == 3 * len(made)
+
+
 def test_scorers_that_evaluate_text_are_refused() -> None:
-    problem = task("basic_arithmetic").make_splits(5, **SIZES).test[0]
+    with pytest.raises(ValueError, match=r"'basic_arithmetic' cannot be verified: .* evaluates"):
+        task("basic_arithmetic").make_splits(5, **SIZES)
+    puzzle = GymPuzzle(
+        dataset="basic_arithmetic", options={}, seed=5, size=9, index=1, expected="1"
+    )
+    problem = Problem(id="p", prompt="", answer=puzzle.to_answer())
     with pytest.raises(ValueError, match="evaluates the text of an answer"):
         VERIFIER.verify(problem, "#### __import__('os').getpid()")
+
+
+def test_how_many_kinds_can_be_verified() -> None:
+    """The number that the README says."""
+    factory: Any = importlib.import_module("reasoning_gym.factory")
+    kinds = [kind for kind, _ in factory.DATASETS.values()]
+    refused = [k for k in kinds if runs_text(object.__new__(k))]
+    assert (len(kinds), len(refused)) == (106, 14)
 
 
 def test_mistakes_are_named() -> None:

@@ -35,6 +35,7 @@ def gsm8k_rows(path: Path, names: list[str], *more: str) -> str:
 def run(tmp_path: Path, task: MathConfig, **fields: Any) -> dict[str, Any]:
     sizes = {"demonstrations": 3, "train": 3, "validation": 2, "test": 2}
     folder = tmp_path / "data"
+    folder.parent.mkdir(exist_ok=True)
     run_data(
         RuntimeConfig(output_dir=str(folder), wandb=False),
         DataConfig(task="math", **{**sizes, **fields}),
@@ -71,6 +72,55 @@ def test_too_many_bad_rows_fail_the_stage(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"2 rows are bad, and max_bad_rows is 1.*line 9"):
         run(tmp_path, MathConfig(train_rows=train, test_rows=test), max_bad_rows=1)
     assert not (tmp_path / "data" / "manifest.json").exists()
+    assert len((tmp_path / "data" / "bad_rows.jsonl").read_text().splitlines()) == 2
+
+
+def test_bad_rows_of_a_contamination_set_count(tmp_path: Path, capsys: Any) -> None:
+    train = gsm8k_rows(tmp_path / "train.jsonl", NAMES[:8])
+    test = gsm8k_rows(tmp_path / "test.jsonl", NAMES[8:])
+    other = gsm8k_rows(tmp_path / "other.jsonl", [NAMES[0].upper()], '{"query": "?"}')
+    task = MathConfig(train_rows=train, test_rows=test)
+    with pytest.raises(ValueError, match=r"1 rows are bad, and max_bad_rows is 0.*other"):
+        run(tmp_path, task, contamination_sets=(other,))
+    metrics = run(tmp_path / "allowed", task, contamination_sets=(other,), max_bad_rows=1)
+    assert metrics["bad_rows"] == 1
+    assert f"left out: {other}, line 2: question" in capsys.readouterr().out
+    rows = (tmp_path / "allowed" / "data" / "bad_rows.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["location"] == f"{other}, line 2"
+
+
+def own_files(tmp_path: Path, train: str, test: str) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for name, prompt in (
+        ("demonstrations", "What are demonstrations for?"), ("train", train),
+        ("validation", "Is this held out from all that the others ask?"), ("test", test),
+    ):  # fmt: skip
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text(json.dumps({"prompt": prompt, "answer": "1", "completion": "1"}) + "\n")
+        files[f"{name}_file"] = str(path)
+    return files
+
+
+COUNTDOWN = CountdownConfig(
+    num_numbers=3, min_number=1, max_number=9, max_value=99, min_target=1, max_target=99
+)
+
+
+def test_own_files_are_looked_at_whatever_the_task(tmp_path: Path) -> None:
+    asked = f"{NAMES[0]} has two apples {FILLER}. How many?"
+    files = own_files(tmp_path, asked.replace("two", "three"), asked)
+    runtime = RuntimeConfig(output_dir=str(tmp_path / "data"), wandb=False)
+    run_data(runtime, DataConfig(**files), COUNTDOWN)  # type: ignore[arg-type]
+    metrics = json.loads((tmp_path / "data" / "manifest.json").read_text())["metrics"]
+    assert metrics["contamination/near"] == 1
+
+
+@pytest.mark.parametrize("again", ["How much is 1 + 1? ", "how MUCH is  1 + 1?"])
+def test_own_files_share_no_question_by_another_case_or_space(tmp_path: Path, again: str) -> None:
+    files = own_files(tmp_path, again, "How much is 1 + 1?")
+    runtime = RuntimeConfig(output_dir=str(tmp_path / "data"), wandb=False)
+    with pytest.raises(ValueError, match="share 1 groups of problems, such as 'how much is 1"):
+        run_data(runtime, DataConfig(**files), COUNTDOWN)  # type: ignore[arg-type]
 
 
 def test_bad_rows_of_ones_own_file(tmp_path: Path) -> None:
