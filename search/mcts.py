@@ -151,7 +151,7 @@ class _Search:
             if not scored:  # nothing that came of it has a value: it is not tried again
                 nodes[leaf].settled = True
             if config.widening == 0:
-                settle(nodes, leaf)
+                settle(nodes, nodes[leaf].parent if nodes[leaf].settled else leaf)
         spent = len(leaves)
         if config.selection == "gumbel" and leaves[0] == 0:
             if config.rollouts:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data.types import StopReason
-from search.base import SearchResult, solution_text
+from search.base import SearchEnd, SearchResult, solution_text
 from search.batcher import Journal, run_searches
 from search.beam import BeamConfig
 from search.export import visit_weighted_paths
@@ -132,6 +132,25 @@ def test_what_has_no_value_is_not_tried_again_and_again(toys: Any, selection: st
     [a] = [n for n in result.nodes if n.parent == 0 and n.text == "a"]
     assert a.settled and a.expansions == 1
     assert result.snapshots[0].answer and result.snapshots[0].answer[0] != "a"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_tree_whose_rollouts_have_no_values_is_settled(toys: Any, seed: int) -> None:
+    """Steps are worth their rollouts alone; those of words that begin with a have no number. That
+    node is given up with open children, and the search must see that nothing else is open."""
+
+    def two(text: str) -> dict[str, float]:
+        return {".": 1.0} if len(text) == 2 else {"a": 0.4, "b": 0.6}
+
+    def value(text: str) -> float:
+        return math.nan if text.startswith("a") else 0.9 if text.startswith("bb") else 0.8
+
+    config = MCTSConfig(
+        budgets=(60,), proposals=8, leaf_rollouts=2, rollout_weight=1.0, exploration=0.0
+    )
+    engine = toys.Engine(two, seed=seed)
+    result, _ = search(toys, config, engine=engine, scorer=toys.Scorer(value))
+    assert result.nodes[0].settled and result.end is SearchEnd.SETTLED
 
 
 def test_a_greedy_completion_is_made_once_and_is_no_part_of_the_limit(toys: Any) -> None:
