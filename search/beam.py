@@ -70,8 +70,8 @@ async def search_beam(session: Session, config: BeamConfig) -> SearchResult:
     end = session.exhausted()
     while end is None and rounds.is_open(groups):
         n = beams * config.expansions if groups == [[0]] else config.expansions
-        values, below = await rounds.expand(groups, n)
-        groups = [rounds.best(below[0], values, beams)]
+        below = await rounds.expand(groups, n)
+        groups = [rounds.best(below[0], beams)]
         end = session.exhausted()
     return await rounds.finish("beam", beams, end)
 
@@ -84,11 +84,11 @@ async def search_dvts(session: Session, config: DVTSConfig) -> SearchResult:
     end = session.exhausted()
     while end is None and rounds.is_open(groups):
         if groups == [[0]]:
-            values, below = await rounds.expand(groups, n)
-            groups = [[id] for id in rounds.best(below[0], values, n // config.expansions)]
+            [below] = await rounds.expand(groups, n)
+            groups = [[id] for id in rounds.best(below, n // config.expansions)]
         else:
-            values, below = await rounds.expand(groups, config.expansions)
-            groups = [rounds.best(group, values, 1) for group in below]
+            below = await rounds.expand(groups, config.expansions)
+            groups = [rounds.best(group, 1) for group in below]
         end = session.exhausted()
     return await rounds.finish("dvts", n, end)
 
@@ -106,11 +106,9 @@ class _Rounds:
     def is_open(self, groups: Sequence[Sequence[int]]) -> bool:
         return any(self.nodes[id].terminal is None for group in groups for id in group)
 
-    async def expand(
-        self, groups: Sequence[Sequence[int]], n: int
-    ) -> tuple[dict[int, float], list[list[int]]]:
-        """Sample `n` steps below every open path; the values of all paths so far, and each group's
-        candidates: its finished paths and the children of its open ones."""
+    async def expand(self, groups: Sequence[Sequence[int]], n: int) -> list[list[int]]:
+        """Sample `n` steps below every open path; each group's candidates: its finished paths and
+        the children of its open ones."""
         session, nodes = self.session, self.nodes
         paths = [id for group in groups for id in group if nodes[id].terminal is None]
         first_new = len(nodes)
@@ -120,7 +118,7 @@ class _Rounds:
             for sample in result.samples:
                 add_sample(session, nodes, id, sample)
         await self._value(list(range(first_new, len(nodes))))
-        below = [
+        return [
             [
                 candidate
                 for id in group
@@ -128,7 +126,6 @@ class _Rounds:
             ]
             for group in groups
         ]
-        return self.values, below
 
     async def _value(self, new: Sequence[int]) -> None:
         """Judge new nodes: at the end of a lookahead where there is one. A path that was cut off
@@ -166,10 +163,10 @@ class _Rounds:
             for (id, end), result in zip(ends.items(), results, strict=True)
         }
 
-    def best(self, candidates: Sequence[int], values: dict[int, float], most: int) -> list[int]:
+    def best(self, candidates: Sequence[int], most: int) -> list[int]:
         """The `most` best candidates that have a value, best first; of equals the earlier."""
-        valued = [id for id in candidates if id in values]
-        return sorted(valued, key=lambda id: -values[id])[:most]
+        valued = [id for id in candidates if id in self.values]
+        return sorted(valued, key=lambda id: -self.values[id])[:most]
 
     async def finish(self, name: str, budget: int, end: SearchEnd | None) -> SearchResult:
         snapshot = await Answers(self.session, self.nodes).take(budget)
