@@ -23,7 +23,6 @@ from search.settings import SearchSettings, check_budgets
 from search.solutions import SolutionsConfig
 from search.strategies import entry
 from trainer.comparison_table import as_markdown
-from trainer.evaluate_stage import equal_compute_grid
 from trainer.evaluation import AccuracyRow, Comparison, accuracy_row, compare, groups_of
 from trainer.recipe import check_values, nearest
 from trainer.runtime import RuntimeConfig
@@ -166,13 +165,10 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
         problems = problems[config.skip : config.skip + config.num_problems]
         bench = _Bench(workbench, problems, folder, Path(config.policy).name)
+        grid = fine_grid(config.reference_budgets)
+        search = SolutionsConfig(budgets=grid)
         reference = bench.run(
-            Arm(
-                name=REFERENCE,
-                searches=(SolutionsConfig(budgets=equal_compute_grid(config.reference_budgets)),),
-                settings=settings,
-                budgets=equal_compute_grid(config.reference_budgets),
-            )
+            Arm(name=REFERENCE, searches=(search,), settings=settings, budgets=grid)
         )
         measured = {arm.name: bench.run(arm) for arm in arms}
         record.search(workbench.usage)
@@ -188,6 +184,16 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         }
         record.metrics |= {f"ended_{end}": n for end, n in sorted(bench.ends.items())}
         record.metrics |= {f"paths_{kind}": n for kind, n in sorted(bench.paths.items())}
+
+
+def fine_grid(budgets: tuple[int, ...]) -> tuple[int, ...]:
+    """The budgets, and more values of N at most 4 % (or 1) apart up to the largest, so that some N
+    costs nearly what a strategy does."""
+    grid, n = set(budgets), 1
+    while n < budgets[-1]:
+        grid.add(n)
+        n = max(n + 1, int(1.04 * n))
+    return tuple(sorted(grid))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -15,6 +16,7 @@ from trainer.comparing import (
     CompareConfig,
     Measured,
     at_equal_flops,
+    fine_grid,
     growth_of,
     match,
     read_arm,
@@ -146,3 +148,10 @@ def test_the_table_shows_every_row() -> None:
     )
     assert "| arm | +50.0 [+25.0, +75.0] | +50.0 [+25.0, +75.0] | 0.5, 1 |" in text
     assert "| arm | none |  |" in text
+
+
+def test_the_reference_is_read_at_every_n_within_4_percent() -> None:
+    assert fine_grid((2, 8)) == (1, 2, 3, 4, 5, 6, 7, 8)
+    grid = fine_grid((9, 36, 512))
+    assert {9, 36, 512} <= set(grid) and max(grid) == 512 and len(grid) < 120
+    assert all(b <= max(a + 1, 1.04 * a) for a, b in itertools.pairwise(grid))
