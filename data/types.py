@@ -156,3 +156,27 @@ class StepLabels:
     labels: tuple[float, ...]
     counts: tuple[int, ...]
     standard_errors: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteppedSolution:
+    """A problem's text and a solution cut into steps: what reward models with a tokenizer and a
+    convention of their own are asked about. `steps` are as written, each with its delimiter."""
+
+    prompt: str
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledSolution:
+    """A solution whose steps have labels from elsewhere: people, published files, other policies.
+
+    `labels[i]` is in [0, 1], None where the step has none; `counts[i]` is the number of rollouts
+    behind it, 0 where it does not come from rollouts. `answer` is the gold answer, if known.
+    """
+
+    problem_id: str
+    solution: SteppedSolution
+    labels: tuple[float | None, ...]
+    counts: tuple[int, ...]
+    answer: str = ""

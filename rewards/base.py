@@ -1,11 +1,11 @@
-"""The two judges of a solution: a verifier of whole solutions, a reward model of steps."""
+"""The judges of a solution: a verifier of whole solutions, reward models of its steps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from data.types import ModelUsage, Problem, Verdict
+from data.types import ModelUsage, Problem, SteppedSolution, Verdict
 
 
 class Verifier(Protocol):
@@ -29,5 +29,19 @@ class RewardModel(Protocol):
         `sequences[i]` (prompt included), and each sequence's usage, in input order.
 
         Raises ValueError when a step end lies outside its sequence.
+        """
+        ...
+
+
+class TextRewardModel(Protocol):
+    """A reward model with its own tokenizer and convention, asked in text."""
+
+    def score_solutions(
+        self, solutions: Sequence[SteppedSolution]
+    ) -> tuple[list[list[float]], list[ModelUsage]]:
+        """P(correct), in [0, 1], one per step of each solution, and each solution's usage, in input
+        order.
+
+        Raises ValueError naming the solution for one without steps or too long for the model.
         """
         ...
