@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from data.tasks.countdown import parse_step
@@ -17,11 +18,20 @@ def whole_text(problem: Problem, solution: str) -> str:
 
 def countdown_operations(problem: Problem, solution: str) -> str:
     """The operations of a solution in a fixed order, the operands of + and * too, so that the same
-    calculation is one answer however its steps are ordered; the text where it is malformed."""
+    calculation is one answer however its steps are ordered. The text itself where it is malformed,
+    takes a number that is not there, or does not carry on the numbers that are left: such a
+    solution shares no vote with one that does. Whether the arithmetic is right is not looked at."""
     operations: list[str] = []
+    available = Counter(problem.numbers)
     for line in solution.strip().split("\n"):
         step = parse_step(line)
         if step is None:
+            return whole_text(problem, solution)
+        available.subtract((step.left, step.right))
+        if min(available.values()) < 0:
+            return whole_text(problem, solution)
+        available[step.result] += 1
+        if sorted(step.remaining) != sorted(available.elements()):
             return whole_text(problem, solution)
         left, right = step.left, step.right
         if step.operator in "+*" and left > right:

@@ -86,8 +86,8 @@ class Arm:
 @dataclass(frozen=True, kw_only=True)
 class Growth:
     """`last_minus_first` and `slope` (accuracy per doubling of the budget) as fractions;
-    `adjacent_drops`: Holm-adjusted one-sided p-values (McNemar's exact test, problems taken as
-    independent) that a budget is worse than the one before."""
+    `adjacent_drops`: Holm-adjusted one-sided p-values (`paired_p_value`) that a budget is worse
+    than the one before."""
 
     arm: str
     budgets: tuple[int, ...]
@@ -297,11 +297,11 @@ def growth_of(name: str, measured: Measured, problems: Sequence[Problem]) -> Gro
     ]
     first, last = measured.correct[budgets[0]], measured.correct[budgets[-1]]
     difference = [float(a) - float(b) for a, b in zip(last, first, strict=True)]
+    groups = groups_of(problems)
     drops = [
-        paired_p_value(measured.correct[a], measured.correct[b])[0]
+        paired_p_value(measured.correct[a], measured.correct[b], groups)[0]
         for a, b in itertools.pairwise(budgets)
     ]
-    groups = groups_of(problems)
     return Growth(
         arm=name,
         budgets=tuple(budgets),

@@ -17,7 +17,7 @@ from typing import Any
 from data.problems import read_demonstrations, read_problems
 from data.types import StepLabels
 from search.export import balance_by_difficulty
-from trainer.evaluation import evaluate_greedy
+from trainer.evaluation import evaluate_greedy, groups_of
 from trainer.labelling import read_labels
 from trainer.making_trees import read_trajectories
 from trainer.manifests import MANIFEST, UNHASHED_FILES
@@ -92,7 +92,9 @@ def run_expert_iteration(
                 workbench, name, problems, folder / "gate", config.max_new_tokens
             )
             record.search(workbench.usage)
-        p_value, wins, losses = paired_p_value(outcomes["candidate"], outcomes["incumbent"])
+        p_value, wins, losses = paired_p_value(
+            outcomes["candidate"], outcomes["incumbent"], groups_of(problems)
+        )
         accepted = p_value < config.gate_p_value
         n = len(problems)
         record.metrics["gate"] = {

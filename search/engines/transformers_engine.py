@@ -114,7 +114,7 @@ class TransformersEngine:
         sample its last prefix token and all generated tokens but the last."""
         shared = prefix_length - 1
         generated = sum(lengths)
-        flops = self.flops.forward(0, shared) + sum(
+        flops = self.flops.forward(0, shared, outputs=1) + sum(
             self.flops.forward(shared, shared + length) for length in lengths
         )
         return ModelUsage(

@@ -138,7 +138,7 @@ def test_countdown_closeness_by_hand() -> None:
 
 
 def test_the_same_calculation_is_one_answer() -> None:
-    problem = Problem(id="p", prompt="1 2 3 4 -> 21\n", answer="21")
+    problem = Problem(id="p", prompt="1 2 3 4 -> 21\n", answer="21", numbers=(1, 2, 3, 4))
     first = "1 + 2 = 3 | 3 3 4\n3 + 4 = 7 | 3 7\n3 * 7 = 21 | 21"
     other = "4 + 3 = 7 | 1 2 7\n2 + 1 = 3 | 3 7\n7 * 3 = 21 | 21"
     assert countdown_operations(problem, first) == countdown_operations(problem, other)
@@ -146,6 +146,13 @@ def test_the_same_calculation_is_one_answer() -> None:
         problem, first.replace("3 * 7", "7 / 3")
     )
     assert countdown_operations(problem, "what\nelse") == "what\nelse"
+    steps = first.split("\n")
+    for bad in (
+        "\n".join([steps[1], steps[0], steps[2]]),  # takes the 3 that comes later
+        first.replace("| 3 7", "| 4 7"),  # does not carry on what is left
+        first.replace("1 + 2", "5 + 2"),  # takes what is not there
+    ):
+        assert countdown_operations(problem, bad) == bad
 
 
 def test_mathematical_solutions_vote_for_their_final_answers() -> None:

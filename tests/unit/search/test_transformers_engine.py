@@ -64,7 +64,9 @@ def test_usage_and_padding_add_up_to_what_the_model_ran(tiny_policy: Any) -> Non
         assert result.usage.cached_tokens == (len(asked.prefix) - 1) * (asked.n - 1)
 
 
-def test_flops_are_those_that_torch_counts(tiny_policy: Any) -> None:
+@pytest.mark.parametrize("outputs", [None, 1])
+def test_flops_are_those_that_torch_counts(tiny_policy: Any, outputs: int | None) -> None:
+    """A prefill runs the output head at its last position alone."""
     from torch.utils.flop_counter import FlopCounterMode
 
     engine = make_engine(tiny_policy)
@@ -74,12 +76,12 @@ def test_flops_are_those_that_torch_counts(tiny_policy: Any) -> None:
     attention = model.config._attn_implementation
     model.set_attn_implementation("eager")  # its products are plain matrix products
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model(input_ids=ids)
+        model(input_ids=ids, logits_to_keep=outputs or 0)
     model.set_attn_implementation(attention)
     # torch counts the whole square of attention, we the causal half with its diagonal.
     n = len(prefix)
     flops = engine.flops
-    ours = flops.forward(0, n)
+    ours = flops.forward(0, n, outputs)
     masked = 4 * flops.layers * flops.attention_width * n * (n - 1) / 2
     norms = 2 * n * (2 * flops.layers + 1) * model.config.hidden_size  # weights, not products
     rotary = counter.get_total_flops() - (ours + masked - norms)

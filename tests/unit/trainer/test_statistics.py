@@ -64,6 +64,18 @@ def test_exact_mcnemar_by_hand() -> None:
     assert paired_p_value([True], [True]) == (1.0, 0, 0)
 
 
+def test_the_paired_test_flips_groups_not_problems() -> None:
+    # margins of the groups: a +3, b +2, c -1: totals of the 8 flips are 6, 4, 2, 0, 0, -2, -4, -6
+    # and 3 + 2 - 1 = 4, which two of them reach; problems alone: P(X >= 5), X ~ Bin(6, 1/2)
+    candidate = [True, True, True, True, True, False]
+    incumbent = [False, False, False, False, False, True]
+    groups = ["a", "a", "a", "b", "b", "c"]
+    assert paired_p_value(candidate, incumbent, groups) == (pytest.approx(2 / 8), 5, 1)
+    assert paired_p_value(candidate, incumbent)[0] == pytest.approx(7 / 64)
+    # a group that is even flips nothing
+    assert paired_p_value([True, False], [False, True], ["a", "a"]) == (1.0, 1, 1)
+
+
 def test_auroc_compares_within_problems_only() -> None:
     generator = random.Random(1)
     groups = []
