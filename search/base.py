@@ -111,6 +111,7 @@ class SearchEnd(StrEnum):
     COMPLETE = "complete"  # it did all it was to do
     SETTLED = "settled"  # nothing that is left to do could change the answer
     SOLVED = "solved"  # as many correct solutions as were wanted
+    CONFIDENT = "confident"  # a finished solution is worth `SearchSettings.stop_score`
     TOKENS = "tokens"  # a limit of `SearchSettings` was spent: generated tokens,
     FLOPS = "flops"  # floating point operations,
     DEADLINE = "deadline"  # seconds
@@ -121,7 +122,8 @@ class SearchEnd(StrEnum):
 class Session(Protocol):
     """One problem's view of policy, reward model and verifier; adds up what was spent, in all
     (`usage`), by the node that asked for it (`node_usage`), and on answers alone (`beside`: greedy
-    completions of open paths, which are no part of the search and of no limit)."""
+    completions of open paths, which are no part of the search and of no limit). `best_score` is
+    the largest guidance value of a finished solution so far."""
 
     problem: Problem
     prompt_ids: tuple[int, ...]
@@ -130,6 +132,7 @@ class Session(Protocol):
     usage: Usage
     node_usage: dict[int, Usage]
     beside: Usage
+    best_score: float
 
     def sample(self, requests: Sequence[SampleRequest]) -> Awaitable[list[SampleResult]]: ...
 
@@ -144,7 +147,7 @@ class Session(Protocol):
         ...
 
     def exhausted(self) -> SearchEnd | None:
-        """The limit of the settings that is spent, if one is."""
+        """Why the settings end the search here: a limit is spent, or a solution is good enough."""
         ...
 
 

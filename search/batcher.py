@@ -79,6 +79,7 @@ class ProblemSession:
         self.usage = Usage()
         self.node_usage: dict[int, Usage] = {}
         self.beside = Usage()
+        self.best_score = 0.0
         self._verify = verify
         self._final_answer = final_answer
         self._has_reward_model = has_reward_model
@@ -112,6 +113,8 @@ class ProblemSession:
 
     def exhausted(self) -> SearchEnd | None:
         settings, spent = self.settings, self.usage - self.beside
+        if 0 < settings.stop_score <= self.best_score:
+            return SearchEnd.CONFIDENT
         if 0 < settings.max_generated_tokens <= spent.policy.generated_tokens:
             return SearchEnd.TOKENS
         if 0 < settings.max_flops <= spent.flops:

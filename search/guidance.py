@@ -45,6 +45,8 @@ async def judge(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> 
     for id, score in scores.items():
         if 0.0 <= score <= 1.0:
             nodes[id].score = score
+            if nodes[id].terminal is StopReason.END_OF_SOLUTION:
+                session.best_score = max(session.best_score, score)
         elif id in ids:
             nodes[id].score = None
             nodes[id].bad_score = nodes[id].settled = True

@@ -29,6 +29,8 @@ class SearchSettings:
     - random: dice, for controls.
 
     `answer` is how one solution is chosen among the finished ones (search/answers.py).
+    A search also stops once a finished solution's guidance value reaches `stop_score` (0: never):
+    easy problems then cost little, and what they save is there for hard ones.
     The limits: a search stops when it has spent one of them, never more than what was in flight
     over it, and answers with what it has. 0: no limit. `max_flops` counts policy and reward model;
     a `max_seconds` makes results depend on the machine.
@@ -47,6 +49,7 @@ class SearchSettings:
     max_step_tokens: int = 24
     max_new_tokens: int = 64
     max_depth: int = 8
+    stop_score: float = 0.0
     max_generated_tokens: int = 0
     max_flops: float = 0.0
     max_seconds: float = 0.0
@@ -69,6 +72,14 @@ class SearchSettings:
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+
+        if not 0 <= self.stop_score <= 1:
+            raise ValueError(f"stop_score is {self.stop_score}; it must be in [0, 1]")
+        if self.stop_score and self.guidance == "self_consistency":
+            raise ValueError(
+                "stop_score needs a value of each solution by itself; the guidance "
+                "self_consistency gives the first one 1"
+            )
 
     @property
     def needs_scores(self) -> bool:

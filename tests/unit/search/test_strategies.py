@@ -209,6 +209,31 @@ def test_a_spent_limit_ends_a_search_that_still_answers(toys: Any, name: str, li
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_a_good_enough_solution_ends_a_search(toys: Any, name: str) -> None:
+    """The toy's values differ by solution: the stop is set at the worst one's."""
+
+    def short(text: str) -> dict[str, float]:
+        return {".": 1.0} if len(text.rsplit(">", 1)[-1]) >= 2 else {"a": 0.5, "b": 0.3, "c": 0.2}
+
+    def finished(result: SearchResult) -> list[float]:
+        ends = [n for n in result.nodes if n.terminal is StopReason.END_OF_SOLUTION]
+        return [node.score for node in ends if node.score is not None]
+
+    [whole] = search(toys, ALL[name], engine=toys.Engine(short))
+    enough = min(finished(whole))
+    [stopped] = search(
+        toys, ALL[name], SearchSettings(stop_score=enough), engine=toys.Engine(short)
+    )
+    assert stopped.end is SearchEnd.CONFIDENT
+    assert max(finished(stopped)) >= enough
+    assert stopped.usage.policy.generated_tokens <= whole.usage.policy.generated_tokens
+    assert len(finished(stopped)) <= len(finished(whole))
+    assert stopped.snapshots[-1].answer is not None
+    [never] = search(toys, ALL[name], SearchSettings(stop_score=1.0), engine=toys.Engine(short))
+    assert never.snapshots == whole.snapshots or never.end is SearchEnd.CONFIDENT
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_bad_prompts_are_named_outcomes(toys: Any, name: str) -> None:
     problems = [
         Problem(id="empty", prompt="", answer="x"),
