@@ -51,17 +51,19 @@ class CheckpointManifest(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         _wait_for_everyone()  # every rank saves its own generator state
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if not is_main_process() or not checkpoint.is_dir():
-            return
-        sizes = {
-            path.relative_to(checkpoint).as_posix(): path.stat().st_size
-            for path in sorted(checkpoint.rglob("*"))
-            if path.is_file() and path.name != CHECKPOINT_MANIFEST
-        }
-        write_json(
-            checkpoint / CHECKPOINT_MANIFEST,
-            {"step": state.global_step, "processes": args.world_size, "bytes": sizes},
-        )
+        if is_main_process() and checkpoint.is_dir():
+            mark_whole(checkpoint, state.global_step, args.world_size)
+
+
+def mark_whole(checkpoint: Path, step: int, processes: int) -> None:
+    """Write the manifest of a checkpoint whose files are all there. For the main process alone."""
+    sizes = {
+        path.relative_to(checkpoint).as_posix(): path.stat().st_size
+        for path in sorted(checkpoint.rglob("*"))
+        if path.is_file() and path.name != CHECKPOINT_MANIFEST
+    }
+    manifest = {"step": step, "processes": processes, "bytes": sizes}
+    write_json(checkpoint / CHECKPOINT_MANIFEST, manifest)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -1,0 +1,151 @@
+"""What is measured of a cycle, and the files it is kept in."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.types import ModelUsage, Usage
+from rewards.text_rewards import repetition_penalty
+from search.batcher import read_whole_lines
+from trainer.ppo_batch import Batch
+from trainer.ppo_losses import explained_variance
+from trainer.ppo_update import Learner, Sums
+from trainer.rollouts import Rollout
+
+
+def cycle_metrics(
+    learner: Learner, rollouts: Sequence[Rollout], batch: Batch, sums: Sums, entropy: float
+) -> dict[str, Any]:
+    """Means over all processes; explained variance is this process's own. `reward` is a solution's
+    sum, the KL penalty apart; `kl` nats a solution; `entropy` nats a token; `length` tokens."""
+    n, mask = float(len(rollouts)), batch.mask_BP.bool()
+    totals = [sum(r.rewards) for r in rollouts]
+    local = {
+        "n": n,
+        "tokens": float(mask.sum()),
+        "reward": sum(totals),
+        "outcome": sum(r.outcome for r in rollouts),
+        "correct": float(sum(r.correct for r in rollouts)),
+        "score": sum(r.scores[-1] for r in rollouts if r.scores),
+        "kl": float((batch.logprobs_BP - batch.reference_BP).sum()),
+        "entropy": entropy,
+        "length": float(sum(len(r.response_ids) for r in rollouts)),
+        "repetition": -sum(repetition_penalty(r.text) for r in rollouts),
+        "truncated": float(sum(r.truncated for r in rollouts)),
+        **{name: float(sums[name]) for name in (
+            "policy_loss", "value_loss", "imitation_loss", "clipped", "ratio", "grad_norm",
+            "steps", "skipped_steps",
+        )},
+        "trained": float(sums["tokens"]),
+    }  # fmt: skip
+    total = dict(zip(local, learner.reduce(list(local.values())), strict=True))
+    extremes = torch.tensor(
+        [min(totals), -max(totals), -sums["ratio_max"], -sums["first_ratio_error"]],
+        dtype=torch.float64,
+        device=learner.accelerator.device,
+    )
+    lows = learner.accelerator.gather(extremes[None]).min(0).values.tolist()
+    steps, solutions = max(1.0, total["steps"]), total["n"]
+    processes = learner.accelerator.num_processes
+    metrics: dict[str, Any] = {
+        name: total[name] / solutions
+        for name in ("reward", "outcome", "correct", "kl", "length", "repetition")
+    }
+    metrics |= {
+        "reward_min": lows[0],
+        "reward_max": -lows[1],
+        "score": total["score"] / solutions if rollouts[0].scores else None,
+        "entropy": total["entropy"] / total["tokens"],
+        "truncation_share": total["truncated"] / solutions,
+        "policy_loss": total["policy_loss"] / steps * processes,
+        "value_loss": total["value_loss"] / steps * processes,
+        "imitation_loss": total["imitation_loss"] / steps * processes,
+        "clip_fraction": total["clipped"] / total["trained"],
+        "ratio_mean": total["ratio"] / total["trained"],
+        "ratio_max": -lows[2],
+        "first_ratio_error": -lows[3],
+        "grad_norm": total["grad_norm"] / steps,
+        "skipped_steps": total["skipped_steps"],
+        "explained_variance": explained_variance(batch.values_BP[mask], batch.returns_BP[mask]),
+        "tokens": total["tokens"],
+    }
+    return metrics
+
+
+def completion_rows(
+    cycle: int, rollouts: Sequence[Rollout], batch: Batch, count: int
+) -> list[dict[str, Any]]:
+    """The first `count` rollouts with what each step earned; `kl` is nats a solution."""
+    kl_B = (batch.logprobs_BP - batch.reference_BP).sum(1).tolist()
+    return [
+        {
+            "cycle": cycle,
+            "problem": rollout.problem_id,
+            "text": rollout.text,
+            "step_scores": list(rollout.scores),
+            "step_rewards": list(rollout.rewards),
+            "outcome": rollout.outcome,
+            "correct": rollout.correct,
+            "truncated": rollout.truncated,
+            "kl": kl,
+        }
+        for rollout, kl in zip(rollouts, kl_B, strict=True)
+    ][:count]
+
+
+class Stopwatch:
+    """Seconds by part, as "seconds_<part>"."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[f"seconds_{part}"] = time.perf_counter() - started
+
+
+def usage_numbers(usage: Usage) -> list[float]:
+    return [
+        float(getattr(side, f.name))
+        for side in (usage.policy, usage.reward)
+        for f in fields(ModelUsage)
+    ]
+
+
+def usage_of(numbers: Sequence[float]) -> Usage:
+    names = [f.name for f in fields(ModelUsage)]
+    sides = [numbers[: len(names)], numbers[len(names) :]]
+    policy, reward = (_side(dict(zip(names, side, strict=True))) for side in sides)
+    return Usage(policy=policy, reward=reward)
+
+
+def _side(values: Mapping[str, float]) -> ModelUsage:
+    counts = {name: round(value) for name, value in values.items() if name != "flops"}
+    return ModelUsage(flops=values["flops"], **counts)
+
+
+def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row) + "\n")
+
+
+def keep_before(path: Path, cycle: int) -> None:
+    """Drop the rows of `cycle` and later, and a line that was cut off."""
+    if not path.exists():
+        return
+    rows = [json.loads(line) for line in read_whole_lines(path)]
+    temporary = path.with_suffix(".kept")
+    temporary.write_text("")
+    append_rows(temporary, [row for row in rows if row["cycle"] < cycle])
+    temporary.replace(path)

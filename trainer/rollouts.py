@@ -1,0 +1,188 @@
+"""On-policy rollouts: sampled by the search engine, judged by verifier and reward model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data.types import ModelUsage, Problem, StopReason, Usage, Verdict
+from rewards.base import Verifier
+from rewards.shaping import SHAPES, step_rewards
+from search.base import Engine, SampleRequest, Scorer, ScoreRequest
+
+OUTCOMES = ("verifier", "format", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """`outcome` is what the last step earns: verifier (1 if correct), or for control runs format
+    (1 if an answer can be read) and random (a fair coin). `truncated_reward` is the outcome of a
+    solution that was cut off, which no verifier is asked about. `shape` names a function of
+    `rewards.shaping.SHAPES`; its rewards are multiplied with `process_weight`, and `step_discount`
+    is the gamma between two steps."""
+
+    outcome: str = "verifier"
+    truncated_reward: float = 0.0
+    shape: str = "outcome"
+    process_weight: float = 1.0
+    step_discount: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("outcome", self.outcome, OUTCOMES),
+            ("shape", self.shape, tuple(SHAPES)),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+        if not 0 < self.step_discount <= 1:
+            raise ValueError(f"step_discount is {self.step_discount}; it must be in (0, 1]")
+        if self.shape == "min_form" and self.step_discount != 1:
+            raise ValueError("shape min_form is defined for a step_discount of 1 alone")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """One sampled solution. `step_ends` are offsets into `response_ids` of the S steps' last
+    tokens, `scores` the reward model's P(correct) there (empty without one), `rewards` what each
+    step earns, the KL penalty apart."""
+
+    problem_id: str
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    text: str
+    step_ends: tuple[int, ...]
+    scores: tuple[float, ...]
+    outcome: float
+    correct: bool
+    truncated: bool
+    rewards: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    samples_per_problem: int
+    max_new_tokens: int
+    temperature: float
+
+
+def collect(
+    engine: Engine,
+    scorer: Scorer | None,
+    verifier: Verifier,
+    problems: Sequence[Problem],
+    sampling: SamplingConfig,
+    rewards: RewardConfig,
+    cycle: int,
+) -> tuple[list[Rollout], Usage]:
+    """`samples_per_problem` solutions of each problem, problem by problem, and what they cost.
+
+    The noise is keyed by (seed, problem, cycle, sample), so it depends neither on the batch nor on
+    the number of processes. Raises ValueError naming the problem where the verifier fails, and
+    where the reward model's scores are not one a step.
+    """
+    prompts = [engine.encode(problem.prompt) for problem in problems]
+    results = engine.sample_batch(
+        [
+            (
+                problem.id,
+                SampleRequest(
+                    node=cycle,
+                    prefix=prompt,
+                    n=sampling.samples_per_problem,
+                    stop_at_step=False,
+                    max_new_tokens=sampling.max_new_tokens,
+                    temperature=sampling.temperature,
+                ),
+            )
+            for problem, prompt in zip(problems, prompts, strict=True)
+        ]
+    )
+    flat = [
+        (problem, prompt, sample)
+        for problem, prompt, result in zip(problems, prompts, results, strict=True)
+        for sample in result.samples
+    ]
+    usage = Usage(policy=sum((result.usage for result in results), ModelUsage()))
+    ends = [tuple(engine.step_ends(sample.token_ids)) for _, _, sample in flat]
+    scores: list[tuple[float, ...]] = [()] * len(flat)
+    if scorer is not None:
+        scored = scorer.score_batch(
+            [
+                (
+                    problem.id,
+                    ScoreRequest(
+                        node=cycle,
+                        sequence=prompt + sample.token_ids,
+                        step_ends=tuple(len(prompt) + end for end in at),
+                    ),
+                )
+                for (problem, prompt, sample), at in zip(flat, ends, strict=True)
+            ]
+        )
+        scores = [result.scores for result in scored]
+        usage += Usage(reward=sum((result.usage for result in scored), ModelUsage()))
+    rollouts: list[Rollout] = []
+    for (problem, prompt, sample), at, row in zip(flat, ends, scores, strict=True):
+        text = engine.decode(sample.token_ids)
+        truncated = sample.stop_reason is not StopReason.END_OF_SOLUTION
+        verdict = None if truncated else _verdict(verifier, problem, text)
+        correct = verdict is not None and verdict.correct
+        outcome = rewards.truncated_reward
+        if verdict is not None:
+            coin = f"{engine.seed} {problem.id} {cycle} {sample.token_ids}"
+            outcome = _outcome(rewards.outcome, verdict, coin)
+        rollouts.append(
+            Rollout(
+                problem_id=problem.id,
+                prompt_ids=prompt,
+                response_ids=sample.token_ids,
+                text=text,
+                step_ends=at,
+                scores=row,
+                outcome=outcome,
+                correct=correct,
+                truncated=truncated,
+                rewards=_rewards(problem, at, row, outcome, rewards),
+            )
+        )
+    return rollouts, usage
+
+
+def _verdict(verifier: Verifier, problem: Problem, text: str) -> Verdict:
+    try:
+        return verifier.verify(problem, text)
+    except Exception as error:
+        raise ValueError(f"problem {problem.id}: the verifier failed: {error!r}") from error
+
+
+def _outcome(kind: str, verdict: Verdict, coin: str) -> float:
+    if kind == "random":
+        return float(random.Random(coin).random() < 0.5)
+    return float(verdict.well_formed if kind == "format" else verdict.correct)
+
+
+def _rewards(
+    problem: Problem,
+    step_ends: tuple[int, ...],
+    scores: tuple[float, ...],
+    outcome: float,
+    config: RewardConfig,
+) -> tuple[float, ...]:
+    if config.shape == "outcome":
+        return (*[0.0] * (len(step_ends) - 1), outcome)
+    if len(scores) != len(step_ends):
+        raise ValueError(
+            f"problem {problem.id}: {len(scores)} process rewards for {len(step_ends)} steps"
+        )
+    try:
+        rewards = step_rewards(
+            scores,
+            outcome,
+            shape=config.shape,
+            weight=config.process_weight,
+            discount=config.step_discount,
+        )
+    except ValueError as error:
+        raise ValueError(f"problem {problem.id}: {error}") from None
+    return tuple(rewards)
