@@ -1,4 +1,4 @@
-"""The import stage: published step labels, in a format of their own, as stepwise rows to train on."""
+"""The import stage: published step labels, in formats of their own, as stepwise rows."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def format_of_source(source: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSummary:
-    """What a source held. `rows` are all rows, `rejected` of them could not be used and `unlabelled`
+    """What a source held. `rows` are all rows; `rejected` of them could not be used, `unlabelled`
     were in order but held no label. `steps` counts a step in every solution it is in;
     `labelled_steps` and `positive` (labels of at least 0.5) count each label once."""
 
