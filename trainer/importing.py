@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from data.formats.base import FormatOptions
 from data.formats.reading import FORMATS, LabelSummary, format_of_source, read_labelled
@@ -94,7 +93,7 @@ def _described(source: str, name: str, summary: LabelSummary) -> str:
     )
 
 
-def _prompted(style: str, config: ImportConfig) -> Any:
+def _prompted(style: str, config: ImportConfig) -> Callable[[LabelledSolution], LabelledSolution]:
     """A solution with its question put as the policy is asked it."""
 
     def put(solution: LabelledSolution) -> LabelledSolution:

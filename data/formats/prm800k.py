@@ -19,7 +19,8 @@ How it is read:
 - Where the walk ends without a choice (`finish_reason` "found_error", "give_up"), it ends with the
   first completion: in phase 2 that is the solution's own step. A last step without any completion
   is none. The unrated rest of a pre-generated solution is left out. A problem reported as broken
-  ("bad_problem") gives no solution.
+  ("bad_problem") gives no solution. Quality control and screening, where many labellers rated one
+  solution, are read like all else.
 - Steps are published without what stood between them, line breaks in the paper: "\\n" ends all
   but the last. A step with "# Answer" is the end of a solution.
 """

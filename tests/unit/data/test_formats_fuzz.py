@@ -101,6 +101,16 @@ def test_any_json(name: str, columns: Any, chosen: FormatOptions) -> None:
     check(name, columns, chosen)
 
 
+odd_labels = st.sampled_from([float("nan"), float("inf"), 1.5, -1, 10**400, "1", [], None])
+
+
+@given(labels=st.lists(st.booleans() | st.floats(0, 1) | odd_labels, min_size=2, max_size=4))
+@settings(quick, max_examples=200)
+def test_any_labels(labels: list[Any]) -> None:
+    for name in ("trl", "labels"):
+        check(name, {**STEPWISE, "labels": labels}, FormatOptions())
+
+
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     if not isinstance(value, (dict, list)):
         return [at]
@@ -150,7 +160,22 @@ pieces = st.lists(
 ).map("".join)
 
 
-@given(text=pieces | st.text(max_size=20), label=pieces | st.none())
+tagged = st.builds(
+    lambda question, steps: question + "Step 1:" + "".join(map("".join, steps)),
+    st.sampled_from(["1+1? ", "x\n", "? "]),
+    st.lists(
+        st.tuples(
+            st.sampled_from([" a.", "b", "  c\n", "Step 2: d"]),
+            st.sampled_from([" ки", "ки"]),
+            st.sampled_from(["", "\n", " \n ", "\u2028"]),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+
+
+@given(text=tagged | pieces | st.text(max_size=20), label=pieces | st.none())
 @settings(quick, max_examples=200)
 def test_any_tagged_text(text: str, label: str | None) -> None:
     """Also the text's own label, so that some of it is in order; what is read is the text."""

@@ -162,6 +162,8 @@ def test_rows_of_text_and_of_ids_are_told_apart(tmp_path: Path, policy: tuple[st
     [row] = read_label_rows(path, tokenizer)
     assert tokenizer.decode(row.prompt_ids) == "1+1?"
     assert [tokenizer.decode(ids) for ids in row.completion_ids] == ["Add.", "It is 3.<eos>"]
+    written(path, ROW)  # as written for TRL
+    assert read_label_rows(path, tokenizer)[0].labels == (1.0, 0.0)
     ids = {
         **counted, "problem_id": "p", "prompt_ids": [1], "completion_ids": [[2], [3]],
         "labels": [1, 0], "standard_errors": [0, 0],
