@@ -309,6 +309,9 @@ def test_bad_rows_name_file_and_line_and_the_rest_is_counted(tmp_path: Path) -> 
     assert (summary.rows, summary.rejected, summary.unlabelled) == (8, 6, 0)
     assert (summary.problems, summary.solutions, summary.steps) == (1, 2, 4)
     assert (summary.labelled_steps, summary.positive, summary.share_positive) == (4, 2, 0.5)
+    path.write_bytes(gzip.compress(json.dumps({**STEPWISE, "labels": [0.5, 0.25]}).encode()))
+    soft = read_labelled(str(path), "trl").summary
+    assert (soft.positive, soft.mean_label) == (1, 0.375)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"rows\.jsonl\.gz is cut off"):
         read_labelled(str(path), "trl")
