@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import importlib
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,8 @@ class BadRow:
 
 
 def read_source(source: str) -> Iterator[Row | BadRow]:
-    """Raises ValueError for a source that is neither a file nor `name:split`."""
+    """Raises ValueError for a source that is neither a file nor `name:split`, and, where it comes
+    to it, for a packed file that is cut off."""
     path = Path(source)
     if path.is_file():
         return _read_file(path)
@@ -81,22 +83,30 @@ def take_in(source: str, make: Callable[[Row, int], Made]) -> tuple[list[Made], 
 
 
 def _read_file(path: Path) -> Iterator[Row | BadRow]:
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        location = f"{path}, line {number}"
+        try:
+            parsed: Any = json.loads(line.decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            yield BadRow(location=location, reason=f"{type(error).__name__}: {error}")
+            continue
+        if isinstance(parsed, dict):
+            yield Row(location=location, columns=cast("dict[str, Any]", parsed))
+        else:
+            kind = type(parsed).__name__
+            yield BadRow(location=location, reason=f"is a JSON {kind}; it must be an object")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rb") as file:
-        for number, line in enumerate(cast("Sequence[bytes]", file), start=1):
-            if not line.strip():
-                continue
-            location = f"{path}, line {number}"
-            try:
-                parsed: Any = json.loads(line.decode("utf-8-sig"))
-            except (ValueError, RecursionError) as error:
-                yield BadRow(location=location, reason=f"{type(error).__name__}: {error}")
-                continue
-            if isinstance(parsed, dict):
-                yield Row(location=location, columns=cast("dict[str, Any]", parsed))
-            else:
-                kind = type(parsed).__name__
-                yield BadRow(location=location, reason=f"is a JSON {kind}; it must be an object")
+        try:
+            yield from cast("Sequence[bytes]", file)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            # The rows behind it are gone, however many: that is no bad row.
+            raise ValueError(f"{path} is cut off or no gzip file ({error})") from error
 
 
 def _read_dataset(name: str, config: str | None, split: str) -> Iterator[Row | BadRow]:

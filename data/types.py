@@ -173,6 +173,7 @@ class LabelledSolution:
 
     `labels[i]` is in [0, 1], None where the step has none; `counts[i]` is the number of rollouts
     behind it, 0 where it does not come from rollouts. `answer` is the gold answer, if known.
+    `finished` says that the solution is known to end with its last step.
     """
 
     problem_id: str
@@ -180,3 +181,4 @@ class LabelledSolution:
     labels: tuple[float | None, ...]
     counts: tuple[int, ...]
     answer: str = ""
+    finished: bool = False

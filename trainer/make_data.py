@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,13 @@ from data.tasks.math import MathConfig, MathTask
 from data.tasks.reasoning_gym import ReasoningGymConfig, ReasoningGymTask
 from data.tasks.rows import group_of
 from data.types import Demonstration, Problem
+from trainer.bad_rows import report_bad_rows
 from trainer.contaminated import check_contamination, read_questions
 from trainer.recipe import nearest, read_yaml_mapping
 from trainer.runtime import RuntimeConfig, is_main_process
-from trainer.stage import StageRecord, run_stage
+from trainer.stage import run_stage
 
 SPLITS = ("demonstrations", "train", "validation", "test")
-BAD_ROWS_PRINTED = 20
 TaskConfig = CountdownConfig | MathConfig | CodeConfig | ReasoningGymConfig
 # A task's config and how the task is made of it. One's own task is a file like data/tasks/math.py
 # and a line here.
@@ -114,7 +113,7 @@ def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> No
         for source in config.contamination_sets:
             test_sets[source], bad = read_questions(source)
             bad_rows += bad
-        _report_bad_rows(bad_rows, config.max_bad_rows, folder, record)
+        report_bad_rows(bad_rows, config.max_bad_rows, folder, record)
         # Generated Countdown problems are disjoint as they are made.
         if config.task != "countdown" or any(files.values()) or test_sets:
             check_contamination(
@@ -144,27 +143,6 @@ def _take_in(split: str, source: Path, target: Path) -> list[BadRow]:
     if not bad_rows:
         shutil.copyfile(source, target)
     return bad_rows
-
-
-def _report_bad_rows(
-    bad_rows: Sequence[BadRow], most: int, folder: Path, record: StageRecord
-) -> None:
-    """Print, write and count what was left out. Raises ValueError above the limit."""
-    record.metrics["bad_rows"] = len(bad_rows)
-    for row in bad_rows[:BAD_ROWS_PRINTED]:
-        print(f"left out: {row}", flush=True)
-    if len(bad_rows) > BAD_ROWS_PRINTED:
-        print(f"left out: {len(bad_rows) - BAD_ROWS_PRINTED} more", flush=True)
-    if bad_rows:
-        with (folder / "bad_rows.jsonl").open("w", encoding="utf-8") as file:
-            for row in bad_rows:
-                file.write(json.dumps(asdict(row)) + "\n")
-    if len(bad_rows) > most:
-        raise ValueError(
-            f"{len(bad_rows)} rows are bad, and max_bad_rows is {most}; the first is {bad_rows[0]}"
-        )
-    if bad_rows:
-        print(f"{len(bad_rows)} bad rows left out, {most} allowed", flush=True)
 
 
 def _key(problem: Problem) -> str:

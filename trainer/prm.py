@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import Trainer
 
 from data.types import StepLabels
-from trainer.labelling import read_labels
+from trainer.label_rows import read_training_rows
 from trainer.models import load_tokenizer, reward_model_from_policy
 from trainer.runtime import CheckpointManifest, RuntimeConfig, latest_checkpoint
 from trainer.sft import TokenRow, save_trained, training_cost
@@ -120,10 +120,16 @@ def train_prm(model: Any, tokenizer: Any, rows: Sequence[StepLabels], arguments:
 @dataclass(frozen=True, kw_only=True)
 class RewardModelConfig:
     """`model` is the folder the reward model starts from: a policy (its head is then new) or a
-    reward model. `labels` are folders of the label stage."""
+    reward model. `labels` are folders of the label or the import stage. Rows of more than
+    `max_length` tokens (null: the model's context) are left out."""
 
     model: str
     labels: list[str]
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_length is not None and self.max_length < 1:
+            raise ValueError(f"max_length is {self.max_length}; allowed: 1 or more, or null")
 
 
 def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -> None:
@@ -133,9 +139,8 @@ def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -
     with run_stage("prm", runtime, [config, arguments], inputs) as record:
         model = reward_model_from_policy(config.model)
         tokenizer = load_tokenizer(config.model)
-        rows = [
-            row for folder in config.labels for row in read_labels(Path(folder) / "labels.jsonl")
-        ]
+        context = getattr(model.config, "max_position_embeddings", None)
+        rows, too_long = read_training_rows(config.labels, tokenizer, config.max_length or context)
         trainer = train_prm(model, tokenizer, rows, arguments)
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
         token_rows = [
@@ -145,5 +150,10 @@ def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -
             )
             for row in rows
         ]
-        record.metrics |= {"rows": len(rows), "loss": trainer.state.log_history[-1]["train_loss"]}
+        record.metrics |= {
+            "rows": len(rows),
+            "rows_too_long": too_long,
+            "labelled_steps": sum(len(row.labels) for row in rows),
+            "loss": trainer.state.log_history[-1]["train_loss"],
+        }
         record.training("reward", *training_cost(trainer, token_rows))

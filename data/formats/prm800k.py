@@ -1,0 +1,156 @@
+"""PRM800K (Let's Verify Step by Step, 2305.20050; github.com/openai/prm800k): people's ratings.
+
+A row is one walk of a labeller through a problem. At each step stand the `completions` that a model
+proposed, each with a `rating` of -1 (wrong), 0 (neutral: neither wrong nor of use) or 1, and
+`chosen_completion`, the index of the one the walk went on with. Where all were wrong the labellers
+of phase 1 could write a `human_completion` and go on with that. Phase 2 walks along solutions made
+beforehand (`question.pre_generated_steps`), stops at the first error, and then has ratings of other
+steps in its place.
+
+How it is read:
+
+- The walk is one solution. Every completion off it is a solution of its own: the steps of the walk
+  before it, which have no label there (they have it in the walk), and then itself. So each rating
+  is read once.
+- 1 is the label 1 and -1 is 0; 0 is as `neutral` says (the paper takes it for correct when it
+  scores solutions; TRL's conversion takes it for incorrect). A human completion is correct, as the
+  data set's description has it, unless it has a rating. A rating of null and one that the labeller
+  flagged as unsure are no label.
+- Where the walk ends without a choice (`finish_reason` "found_error", "give_up"), it ends with the
+  first completion: in phase 2 that is the solution's own step. A last step without any completion
+  is none. The unrated rest of a pre-generated solution is left out. A problem reported as broken
+  ("bad_problem") gives no solution. Quality control and screening, where many labellers rated one
+  solution, are read like all else.
+- Steps are published without what stood between them, line breaks in the paper: "\\n" ends all
+  but the last. A step with "# Answer" is the end of a solution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from data.formats.base import (
+    NEUTRAL,
+    FormatOptions,
+    as_list,
+    as_mapping,
+    as_text,
+    labelled,
+    shown,
+    with_delimiter,
+)
+from data.sources import Row
+from data.types import LabelledSolution
+
+DELIMITER = "\n"
+FINISH_REASONS = ("solution", "found_error", "give_up", "bad_problem")
+ANSWER_MARK = "# Answer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """What stood at one step, the human completion last; `chosen` is what the walk went on with."""
+
+    texts: tuple[str, ...]
+    labels: tuple[float | None, ...]
+    chosen: int | None
+
+
+def prm800k_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
+    """The walk, then the completions off it in order; none without a label. Raises ValueError."""
+    question = as_mapping(row.columns.get("question"), "question")
+    problem = as_text(question.get("problem"), "question.problem")
+    answer = question.get("ground_truth_answer")
+    answer = "" if answer is None else as_text(answer, "question.ground_truth_answer", blank=True)
+    label = as_mapping(row.columns.get("label"), "label")
+    reason = label.get("finish_reason")
+    if not isinstance(reason, str) or reason not in FINISH_REASONS:
+        raise ValueError(
+            f"label.finish_reason is {shown(reason)}; allowed: {', '.join(FINISH_REASONS)}"
+        )
+    steps = [
+        _step(as_mapping(step, f"step {number}"), f"step {number}", NEUTRAL[options.neutral])
+        for number, step in enumerate(as_list(label.get("steps"), "label.steps"), start=1)
+    ]
+    _check_walk(steps, question.get("pre_generated_steps"))
+    if reason == "bad_problem":
+        return []
+    delimiter = DELIMITER if options.delimiter is None else options.delimiter
+    return [
+        labelled(
+            problem,
+            with_delimiter(texts, delimiter),
+            labels,
+            answer=answer,
+            finished=ANSWER_MARK in texts[-1],
+        )
+        for texts, labels in _paths(steps)
+        if any(value is not None for value in labels)
+    ]
+
+
+def _step(step: Mapping[str, object], name: str, neutral: float | None) -> _Step:
+    texts: list[str] = []
+    labels: list[float | None] = []
+    completions = step.get("completions")
+    for i, item in enumerate([] if completions is None else as_list(completions, name)):
+        where = f"completion {i} of {name}"
+        completion = as_mapping(item, where)
+        if "rating" not in completion:
+            raise ValueError(f"rating of {where} is absent")
+        texts.append(as_text(completion.get("text"), f"text of {where}"))
+        labels.append(_label(completion, where, neutral))
+    chosen = step.get("chosen_completion")
+    if chosen is not None and (
+        not isinstance(chosen, int) or isinstance(chosen, bool) or not 0 <= chosen < len(texts)
+    ):
+        raise ValueError(
+            f"chosen_completion of {name} is {shown(chosen)}; it has {len(texts)} completions"
+        )
+    if step.get("human_completion") is not None:
+        human = as_mapping(step.get("human_completion"), f"human_completion of {name}")
+        where = f"human_completion of {name}"
+        texts.append(as_text(human.get("text"), f"text of {where}"))
+        labels.append(1.0 if human.get("rating") is None else _label(human, where, neutral))
+        chosen = len(texts) - 1 if chosen is None else chosen
+    return _Step(texts=tuple(texts), labels=tuple(labels), chosen=chosen)
+
+
+def _label(completion: Mapping[str, object], where: str, neutral: float | None) -> float | None:
+    rating, flagged = completion.get("rating"), completion.get("flagged")
+    if not (flagged is None or isinstance(flagged, bool)):
+        raise ValueError(f"flagged of {where} is {shown(flagged)}; it must be true or false")
+    if rating is None:
+        return None
+    if isinstance(rating, bool) or not isinstance(rating, (int, float)) or rating not in (-1, 0, 1):
+        raise ValueError(f"rating of {where} is {shown(rating)}; allowed: -1, 0, 1")
+    return None if flagged else {-1: 0.0, 0: neutral, 1: 1.0}[int(rating)]
+
+
+def _check_walk(steps: Sequence[_Step], pre_generated: object) -> None:
+    for number, step in enumerate(steps[:-1], start=1):
+        if step.chosen is None:
+            raise ValueError(f"step {number} has no chosen completion, and a step follows it")
+    if pre_generated is None:
+        return
+    texts = as_list(pre_generated, "question.pre_generated_steps")
+    for number, step in enumerate(steps, start=1):
+        if step.texts and (number > len(texts) or step.texts[0] != texts[number - 1]):
+            raise ValueError(f"step {number} is not in question.pre_generated_steps in its place")
+
+
+def _paths(steps: Sequence[_Step]) -> list[tuple[list[str], list[float | None]]]:
+    walk: list[str] = []
+    walk_labels: list[float | None] = []
+    others: list[tuple[list[str], list[float | None]]] = []
+    for step in steps:
+        if not step.texts:
+            break
+        chosen = step.chosen or 0
+        for i, (text, label) in enumerate(zip(step.texts, step.labels, strict=True)):
+            if i != chosen:
+                others.append(([*walk, text], [*[None] * len(walk), label]))
+        walk.append(step.texts[chosen])
+        walk_labels.append(step.labels[chosen])
+    return [(walk, walk_labels), *others]
