@@ -13,6 +13,7 @@ QUESTION = (
     "Problem:\n{problem}\n\nThe beginning of a solution:\n{steps}\n\n"
     "Is every step of it correct so far? Answer with one word, yes or no."
 )
+ANSWER = "Answer:"
 FIELDS = ("{problem}", "{steps}")
 
 
@@ -39,7 +40,7 @@ def asker(tokenizer: Any, question: str) -> Callable[[SteppedSolution, int], tup
     def ask(solution: SteppedSolution, step: int) -> tuple[int, ...]:
         text = clean(fill(question, solution, step))
         if tokenizer.chat_template is None:
-            return tuple(tokenizer.encode(f"{text}\nAnswer:"))
+            return tuple(tokenizer.encode(f"{text}\n{ANSWER}"))
         asked = chat(tokenizer, [("user", text)], answer_next=True)
         return tuple(tokenizer.encode(asked, add_special_tokens=False))
 
@@ -47,10 +48,15 @@ def asker(tokenizer: Any, question: str) -> Callable[[SteppedSolution, int], tup
 
 
 def answer_token(tokenizer: Any, word: str) -> int:
-    """The first token of the answer: after a space where it follows text, without one where it
-    begins a chat's turn. Raises ValueError for an empty word."""
-    text = word if tokenizer.chat_template is not None else f" {word}"
+    """The first token of the answer: what follows "Answer:" after a space, or begins a chat's turn.
+    Raises ValueError for an empty word, and where the tokenizer joins the answer to what is before.
+    """
+    before: list[int] = []
+    text = word
+    if tokenizer.chat_template is None:
+        before = tokenizer.encode(ANSWER, add_special_tokens=False)
+        text = f"{ANSWER} {word}"
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
-    if not word.strip() or not ids:
-        raise ValueError(f"the answer {word!r} has no text")
-    return ids[0]
+    if not word.strip() or ids[: len(before)] != before or len(ids) == len(before):
+        raise ValueError(f"the answer {word!r} has no token of its own after {ANSWER!r}")
+    return ids[len(before)]

@@ -42,11 +42,9 @@ from rewards.text_models import ConventionRewardModel, GenerativeRewardModel
 from rewards.value_heads import sequence_classifier_values, value_head_reader
 from search.flops import flop_model
 from search.scorer import process_reward_model
-from trainer.models import load_reward_model, load_tokenizer
+from trainer.models import CONVENTION, OURS, load_reward_model, load_tokenizer
 from trainer.recipe import check_values, nearest, read_yaml_mapping
 
-CONVENTION = "thinktree_convention"  # its key in a model's config.json
-OURS = "thinktree"
 NO_LIMIT = 2**31
 
 # Causal models of which it is known how they are to be asked, by the name they are published under.
