@@ -75,7 +75,8 @@ class JudgeConfig:
 
 class JudgeRewardModel:
     """Implements `rewards.base.TextRewardModel`. Scoring raises JudgeUnavailable, which names the
-    server, when it is not to be had or does not do as asked."""
+    server, when it is not to be had or does not do as asked: a search that it cuts off goes on from
+    its journal."""
 
     def __init__(self, config: JudgeConfig) -> None:
         self.config = config
@@ -171,8 +172,8 @@ class JudgeRewardModel:
             if response.status_code not in RETRIED:
                 break
         raise JudgeUnavailable(
-            f"server {self.config.server} (model {self.config.model!r}) did not answer after "
-            f"{attempt + 1} tries: {problem}"
+            f"server {self.config.server} (model {self.config.model!r}) did not answer "
+            f"(attempts: {attempt + 1}): {problem}"
         )
 
 

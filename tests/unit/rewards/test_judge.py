@@ -119,12 +119,14 @@ def test_a_passing_failure_is_tried_again(server: Server, status: int) -> None:
 
 def test_a_lasting_failure_names_the_server(server: Server) -> None:
     server.reply = lambda body, n: (503, "still busy")
-    with pytest.raises(JudgeUnavailable, match=rf"{server.address} .*3 tries: .*503.*still busy"):
+    with pytest.raises(
+        JudgeUnavailable, match=rf"{server.address} .*attempts: 3\).*503.*still busy"
+    ):
         judge(server, retries=2).score_solutions(PAIR[1:])
     assert len(server.bodies) == 3
     # What no repetition mends is not repeated.
     server.reply = lambda body, n: (404, "no such model")
-    with pytest.raises(JudgeUnavailable, match=r"1 tries: .*404.*no such model"):
+    with pytest.raises(JudgeUnavailable, match=r"attempts: 1\).*404.*no such model"):
         judge(server, retries=2).score_solutions(PAIR[1:])
     assert len(server.bodies) == 4
 
@@ -152,7 +154,7 @@ def test_answers_without_logprobs_are_no_zero(server: Server) -> None:
 
 def test_nobody_there_is_said() -> None:
     settings = JudgeConfig(server="http://127.0.0.1:9", model="m", retries=1, retry_seconds=0)
-    with pytest.raises(JudgeUnavailable, match=r"127\.0\.0\.1:9 .*2 tries: ConnectError"):
+    with pytest.raises(JudgeUnavailable, match=r"127\.0\.0\.1:9 .*attempts: 2\): ConnectError"):
         JudgeRewardModel(settings).score_solutions(PAIR[1:])
 
 
