@@ -7,6 +7,7 @@ that of `correct` successes among `count` rollouts of a step.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Sequence
@@ -14,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit
 
 TEMPERATURE = "thinktree_temperature"  # its key in a model's config.json
 LOWEST, HIGHEST = 0.01, 100.0
@@ -46,7 +45,8 @@ def fit_temperature(
             )
     if not sum(counts) > 0:
         raise ValueError("counts add up to 0; fitting a temperature needs rollouts")
-    logits_N = logit(np.clip(np.asarray(scores, dtype=float), SMALLEST, 1 - SMALLEST))
+    clipped_N = np.clip(np.asarray(scores, dtype=float), SMALLEST, 1 - SMALLEST)
+    logits_N = np.log(clipped_N) - np.log1p(-clipped_N)
     right_N = np.asarray(correct, dtype=float)
     wrong_N = np.asarray(counts, dtype=float) - right_N
 
@@ -57,7 +57,8 @@ def fit_temperature(
             np.sum(right_N * np.logaddexp(0, -scaled_N) + wrong_N * np.logaddexp(0, scaled_N))
         )
 
-    found: Any = minimize_scalar(
+    optimize: Any = importlib.import_module("scipy.optimize")  # half a second: only for fitting
+    found = optimize.minimize_scalar(
         loss,
         bounds=(math.log(LOWEST), math.log(HIGHEST)),
         method="bounded",
@@ -70,7 +71,10 @@ def scaled(score: float, temperature: float) -> float:
     """sigmoid(logit(score) / temperature), in [0, 1]; the score itself at temperature 1. Raises
     ValueError for a temperature that is not positive."""
     check_temperature(temperature)
-    return score if temperature == 1.0 else float(expit(logit(score) / temperature))
+    if temperature == 1.0 or score in (0.0, 1.0):
+        return score
+    exponent = (math.log1p(-score) - math.log(score)) / temperature
+    return 1 / (1 + math.exp(exponent)) if exponent < 700 else 0.0
 
 
 def temperature_of(config: Any) -> float:

@@ -93,8 +93,8 @@ def candidate_reader(
     ) -> list[list[float]]:
         hidden_NH = next_tokens.hidden(ids_RL, mask_RL, step_ends)
         logits_NC = next_tokens.chosen_logits(hidden_NH, (good, bad))
-        values: list[float] = torch.softmax(logits_NC, dim=-1)[:, 0].tolist()
-        return split_rows(values, step_ends)
+        values: Any = torch.softmax(logits_NC, dim=-1)[:, 0]
+        return split_rows(values.tolist(), step_ends)
 
     return PositionReader(
         read, pad_token_id, flops, flops_per_read=2.0 * 2 * next_tokens.head.weight.shape[1]

@@ -78,7 +78,7 @@ class ImplicitRewardModel:
                 sums = list(accumulate(of_tokens, initial=0.0))
                 first = rendered[i].prompt_length - 1
                 at = [max(0, end - first) for end in rendered[i].step_ends]
-                values = torch.tensor([self.beta * sums[n] for n in at], dtype=torch.float64)
+                values: Any = torch.tensor([self.beta * sums[n] for n in at], dtype=torch.float64)
                 scores[i] = values.sigmoid().tolist()
         weight = self.model.head.weight
         per_token = 2.0 * weight.shape[0] * weight.shape[1]
@@ -112,4 +112,5 @@ class ImplicitRewardModel:
             fill = len(hidden_NH) - len(tokens)
             logprobs_N = model.logprobs(hidden_NH, tokens + tokens[:1] * fill)
             found.append(logprobs_N.double().cpu())
-        return split_rows((found[0] - found[1]).tolist(), before)
+        ratios_N: Any = found[0] - found[1]
+        return split_rows(ratios_N.tolist(), before)

@@ -125,7 +125,7 @@ class JudgeRewardModel:
         try:
             [first] = answer["choices"][0]["logprobs"]["content"]
             tokens = [(str(t["token"]), float(t["logprob"])) for t in first["top_logprobs"]]
-            spent = answer.get("usage") or {}
+            spent: Any = answer.get("usage") or {}
             prompt = int(spent.get("prompt_tokens", 0))
             generated = int(spent.get("completion_tokens", 1))
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -153,16 +153,16 @@ class JudgeRewardModel:
 
     def _post(self, body: dict[str, Any]) -> Any:
         """The server's answer as JSON, after as many tries as allowed."""
-        problem = ""
-        for attempt in range(self.config.retries + 1):
-            if attempt:
-                time.sleep(self.config.retry_seconds * 2 ** (attempt - 1))
+        problem, attempt = "", 0
+        for attempt in range(1, self.config.retries + 2):
+            if attempt > 1:
+                time.sleep(self.config.retry_seconds * 2 ** (attempt - 2))
             try:
                 response = self._client.post(self._url, json=body)
             except httpx.TransportError as error:
                 problem = f"{type(error).__name__}: {error}"
                 continue
-            if response.status_code == httpx.codes.OK:
+            if response.is_success:
                 try:
                     return response.json()
                 except ValueError:
@@ -173,7 +173,7 @@ class JudgeRewardModel:
                 break
         raise JudgeUnavailable(
             f"server {self.config.server} (model {self.config.model!r}) did not answer "
-            f"(attempts: {attempt + 1}): {problem}"
+            f"(attempts: {attempt}): {problem}"
         )
 
 

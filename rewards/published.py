@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from transformers import Qwen2Config
 from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, Qwen2PreTrainedModel
 
@@ -17,10 +17,10 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, Qwen2PreTrained
 class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
     """Qwen2.5-Math-PRM (2501.07301): two classes from two linear layers with a ReLU between."""
 
-    _keys_to_ignore_on_load_unexpected = ("lm_head",)
+    _keys_to_ignore_on_load_unexpected = ["lm_head"]  # noqa: RUF012
 
-    def __init__(self, config: PreTrainedConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: Qwen2Config) -> None:
+        super().__init__(config)  # pyright: ignore[reportUnknownMemberType]
         size: int = config.hidden_size
         self.model = Qwen2Model(config)
         self.score = nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, 2))
@@ -47,10 +47,10 @@ class ValueHead(nn.Module):
 class Qwen2ForPrmModel(Qwen2PreTrainedModel):
     """Skywork-o1-Open-PRM: a value head on Qwen2; its dropout is for training alone."""
 
-    _keys_to_ignore_on_load_unexpected = ("lm_head",)
+    _keys_to_ignore_on_load_unexpected = ["lm_head"]  # noqa: RUF012
 
-    def __init__(self, config: PreTrainedConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: Qwen2Config) -> None:
+        super().__init__(config)  # pyright: ignore[reportUnknownMemberType]
         self.model = Qwen2Model(config)
         self.v_head = ValueHead(config.hidden_size)
         self.post_init()

@@ -125,7 +125,7 @@ def open_reward_model(name: str, device: Any) -> LoadedRewardModel:
 
 def convention_of(name: str) -> str:
     """Which convention a folder or hub id follows. Raises ValueError where it does not say."""
-    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    config: Any = AutoConfig.from_pretrained(name, trust_remote_code=False)
     stated = getattr(config, CONVENTION, None)
     architecture = (config.architectures or [""])[0]
     if stated is not None:
