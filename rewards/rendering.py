@@ -100,17 +100,31 @@ def chat(tokenizer: Any, turns: Sequence[tuple[str, str]], *, answer_next: bool 
 
 
 def as_written(tokenizer: Any) -> Render:
-    """The problem's text and the steps as they are, each read at its last token: our own reward
-    models asked in text. Nothing is added, and a step without text is read where the last one is.
+    """The prompt and the steps as they are, each read at its last token: our own reward models
+    asked in text. A step without text is read where the last one is.
 
     A finished solution's last step ends with the end token where the policy samples it; text does
     not say whether it was there, so it is left out.
     """
+    return _extended(tokenizer, lambda prompt: prompt)
+
+
+def continued(tokenizer: Any) -> Render:
+    """The problem as a user's turn where the tokenizer has a chat template, else its text; then the
+    steps as they are, each read at its last token: for models trained as policies are."""
+    if tokenizer.chat_template is None:
+        return as_written(tokenizer)
+    return _extended(
+        tokenizer, lambda prompt: chat(tokenizer, [("user", prompt.strip())], answer_next=True)
+    )
+
+
+def _extended(tokenizer: Any, begin: Callable[[str], str]) -> Render:
     clean = without_special_tokens(tokenizer)
 
     def render(solution: SteppedSolution) -> Rendering:
-        text = clean(solution.prompt)
-        prompt = len(text)
+        text = begin(clean(solution.prompt))
+        prompt_end = len(text)
         ends: list[int] = []
         for step in solution.steps:
             text += clean(step)
@@ -119,31 +133,7 @@ def as_written(tokenizer: Any) -> Render:
         return Rendering(
             token_ids=encoded.token_ids,
             step_ends=tuple(max(0, encoded.at(end)) for end in ends),
-            prompt_length=encoded.at(prompt - 1) + 1,
-        )
-
-    return render
-
-
-def continued(tokenizer: Any) -> Render:
-    """The problem as a user's turn where the tokenizer has a chat template, else its text; then the
-    steps as they are, each read at its last token: for models trained as policies are."""
-    plain = as_written(tokenizer)
-    if tokenizer.chat_template is None:
-        return plain
-    clean = without_special_tokens(tokenizer)
-
-    def render(solution: SteppedSolution) -> Rendering:
-        prompt = chat(tokenizer, [("user", clean(solution.prompt).strip())], answer_next=True)
-        text, ends = prompt, list[int]()
-        for step in solution.steps:
-            text += clean(step)
-            ends.append(len(text) - 1)
-        encoded = encode_with_places(tokenizer, text, add_special_tokens=False)
-        return Rendering(
-            token_ids=encoded.token_ids,
-            step_ends=tuple(encoded.at(end) for end in ends),
-            prompt_length=encoded.at(len(prompt) - 1) + 1,
+            prompt_length=encoded.at(prompt_end - 1) + 1,
         )
 
     return render

@@ -12,13 +12,15 @@ Where a recipe names a `reward_model`, it may be
       members: [outputs/prm_a, outputs/prm_b, judge.yaml]
 
 Our own models read the policy's token ids, which is exact and cheapest, so they need its
-vocabulary. All others are asked in text, with their own tokenizer.
+vocabulary. All others are asked in text, with their own tokenizer, about the problem's question:
+the prompt without the policy's chat template and without the words that data/prompts.py put around
+it. Paths in a YAML file are relative to where the process runs, as those of recipes are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -35,6 +37,7 @@ from rewards.causal import candidate_reader
 from rewards.ensemble import EnsembleRewardModel, TextEnsembleRewardModel
 from rewards.implicit import ImplicitRewardModel
 from rewards.judge import JudgeConfig, JudgeRewardModel
+from rewards.prm import ProcessRewardModel
 from rewards.published import PUBLISHED
 from rewards.questions import QUESTION, answer_token, asker
 from rewards.rendering import Render, as_written, continued, single_token
@@ -46,6 +49,7 @@ from trainer.models import CONVENTION, OURS, load_reward_model, load_tokenizer
 from trainer.recipe import check_values, nearest, read_yaml_mapping
 
 NO_LIMIT = 2**31
+TEXT_ROWS = 64  # solutions at once: published models are large
 
 # Causal models of which it is known how they are to be asked, by the name they are published under.
 PUBLISHED_CAUSAL = {
@@ -58,11 +62,13 @@ PUBLISHED_CAUSAL = {
 @dataclass(frozen=True, kw_only=True)
 class LoadedRewardModel:
     """A reward model of one of two protocols. `token_model` reads the ids of its own vocabulary of
-    `vocab_size` tokens, at most `max_context` (0: no limit); `text_model` is asked in text."""
+    `vocab_size` tokens, at most `max_context` (0: no limit); `text_model` is asked in text, about
+    the problem's own question or, with `whole_prompt`, about the prompt as the policy gets it."""
 
     convention: str
     token_model: RewardModel | None = None
     text_model: TextRewardModel | None = None
+    whole_prompt: bool = False
     vocab_size: int = 0
     max_context: int = 0
 
@@ -190,7 +196,8 @@ def _ours(config: FolderConfig, device: Any) -> LoadedRewardModel:
 
 def _ours_in_text(config: FolderConfig, device: Any) -> LoadedRewardModel:
     """For solutions that come as text, and policies with another vocabulary."""
-    return _classes("thinktree_text", config.model, as_written, load_reward_model, device)
+    loaded = _classes("thinktree_text", config.model, as_written, load_reward_model, device)
+    return replace(loaded, whole_prompt=True)
 
 
 def _trl(config: FolderConfig | TrlConfig, device: Any) -> LoadedRewardModel:
@@ -215,7 +222,8 @@ def _classes(
     """A two-class head that is asked in text."""
     tokenizer = load_tokenizer(name)
     model = load(name).to(device)
-    reader = process_reward_model(model, tokenizer.pad_token_id)
+    flops = flop_model(model).forward
+    reader = ProcessRewardModel(model, tokenizer.pad_token_id, flops, max_rows=TEXT_ROWS)
     return _in_text(convention, reader, render(tokenizer), model)
 
 
@@ -308,7 +316,11 @@ def _ensemble(config: EnsembleConfig, device: Any) -> LoadedRewardModel:
         )
     if in_text:
         text_model = TextEnsembleRewardModel(in_text, config.deviations)
-        return LoadedRewardModel(convention="ensemble", text_model=text_model)
+        return LoadedRewardModel(
+            convention="ensemble",
+            text_model=text_model,
+            whole_prompt=all(member.whole_prompt for member in members),
+        )
     sizes = {member.vocab_size for member in members}
     if len(sizes) > 1:
         raise ValueError(

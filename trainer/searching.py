@@ -76,11 +76,12 @@ def _scorer(
     if loaded.token_model is not None:
         return RewardScorer(loaded.token_model)
     assert loaded.text_model is not None
-    return TextScorer(
-        loaded.text_model,
-        engine,
-        lambda prompt_ids: question_of(tokenizer.decode(prompt_ids), tokenizer),
-    )
+
+    def question(prompt_ids: Sequence[int]) -> str:
+        prompt: str = tokenizer.decode(prompt_ids)
+        return prompt if loaded.whole_prompt else question_of(prompt, tokenizer)
+
+    return TextScorer(loaded.text_model, engine, question)
 
 
 class Workbench:

@@ -75,6 +75,14 @@ def test_a_chat_policys_question_is_unwrapped(published: dict[str, Path], tmp_pa
     prompt = "<|im_start|>user\nWhat is 3 + 4?<|im_end|>\n<|im_start|>assistant\n"
     assert scorer is not None
     assert scorer.question(engine.encode(prompt)) == "What is 3 + 4?"
+    # Our own models learnt on whole prompts.
+    ours = reward_model_from_policy(str(tmp_path / "policy"))
+    save_model(ours, tokenizer, tmp_path / "prm")
+    path = tmp_path / "text.yaml"
+    path.write_text(json.dumps({"convention": "thinktree_text", "model": str(tmp_path / "prm")}))
+    _, scorer = load_engine(str(tmp_path / "policy"), str(path), seed=1, device=CPU)
+    assert scorer is not None
+    assert scorer.question(engine.encode(prompt)) == prompt
 
 
 def test_token_models_must_share_the_vocabulary_and_text_models_need_not(
