@@ -9,9 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from data.types import ModelUsage, SteppedSolution
+from rewards.batches import padded_rows
+from rewards.causal import NextTokens
 from rewards.ensemble import EnsembleRewardModel, TextEnsembleRewardModel, pessimistic
 from rewards.questions import QUESTION, fill
 from trainer.models import reward_model_from_policy, save_model
@@ -124,6 +133,33 @@ def test_the_implicit_reward_is_a_log_ratio(
     many = [SteppedSolution(prompt="What", steps=("1 + 1\n",) * n) for n in range(1, 20)]
     together, _ = model.score_solutions([*many, solution])
     assert together[-1] == scores
+
+
+def test_a_log_probability_does_not_depend_on_how_many_are_read() -> None:
+    """The output head is a matrix product over the positions read, and rounds by how many."""
+    sizes = {"hidden_size": 512, "intermediate_size": 32, "num_hidden_layers": 1}
+    torch.manual_seed(4)
+    config = LlamaConfig(vocab_size=2000, num_attention_heads=8, **sizes)
+    next_tokens = NextTokens(LlamaForCausalLM(config))
+    rows = [[11, 12, 13], *([i, 2 * i, 3 * i] for i in range(1, 40))]
+
+    def logprobs(batch: list[list[int]]) -> list[float]:
+        """Of many tokens after the first row."""
+        ids_RL, mask_RL = padded_rows(batch, 0)
+        with torch.inference_mode():
+            hidden_NH = next_tokens.hidden(ids_RL, mask_RL, [[1]] * len(batch))
+            tokens = range(0, 2000, 20)
+            return [float(next_tokens.logprobs(hidden_NH, [t] * len(hidden_NH))[0]) for t in tokens]
+
+    assert logprobs(rows[:1]) == logprobs(rows[:2]) == logprobs(rows[:17]) == logprobs(rows)
+
+
+def test_logits_that_are_capped_are_refused() -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 16}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    config = Gemma2Config(vocab_size=50, final_logit_softcapping=0.1, **sizes, **heads)
+    with pytest.raises(ValueError, match="Gemma2ForCausalLM does more to its logits"):
+        NextTokens(Gemma2ForCausalLM(config))
 
 
 def test_a_model_against_itself_says_one_half(
