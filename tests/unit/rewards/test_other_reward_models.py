@@ -157,7 +157,7 @@ def test_a_log_probability_does_not_depend_on_how_many_are_read() -> None:
 def test_logits_that_are_capped_are_refused() -> None:
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 16}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
-    config = Gemma2Config(vocab_size=50, final_logit_softcapping=0.1, **sizes, **heads)
+    config = Gemma2Config(vocab_size=50, final_logit_softcapping=0.05, **sizes, **heads)
     with pytest.raises(ValueError, match="Gemma2ForCausalLM does more to its logits"):
         NextTokens(Gemma2ForCausalLM(config))
 
