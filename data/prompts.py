@@ -33,6 +33,32 @@ def render(question: str, style: str, chat_model: str | None) -> str:
     )
 
 
+def question_of(prompt: str, tokenizer: Any) -> str:
+    """The question that `render` put into a prompt: what is left without the chat template of
+    `tokenizer`, the policy's, and without the words of `PROMPTS`. Reward models with templates of
+    their own are asked about this.
+
+    A prompt of another make is its own question, as far as it is not recognised.
+    """
+    text = prompt
+    if getattr(tokenizer, "chat_template", None) is not None:
+        turns = [{"role": "user", "content": _PLACE}]
+        frame: str = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True
+        )
+        before, _, after = frame.partition(_PLACE)
+        if text.startswith(before) and text.endswith(after):
+            text = text[len(before) : len(text) - len(after)]
+    for style in PROMPTS.values():
+        before, _, after = style.partition("{question}")
+        bare = text.rstrip()
+        end = after.rstrip()
+        if (before or end) and text.startswith(before) and bare.endswith(end):
+            return bare[len(before) : len(bare) - len(end)].strip()
+    return text
+
+
+_PLACE = "\u2060question\u2060"
 _tokenizers: dict[str, Any] = {}
 
 

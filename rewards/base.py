@@ -33,6 +33,14 @@ class RewardModel(Protocol):
         ...
 
 
+class SolutionTooLong(ValueError):
+    """Solutions longer than a reward model's context; `indices` names all of them."""
+
+    def __init__(self, message: str, *, indices: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.indices = indices
+
+
 class TextRewardModel(Protocol):
     """A reward model with its own tokenizer and convention, asked in text."""
 
@@ -40,8 +48,9 @@ class TextRewardModel(Protocol):
         self, solutions: Sequence[SteppedSolution]
     ) -> tuple[list[list[float]], list[ModelUsage]]:
         """P(correct), in [0, 1], one per step of each solution, and each solution's usage, in input
-        order.
+        order. NaN where a model that was to say yes or no said neither.
 
-        Raises ValueError naming the solution for one without steps or too long for the model.
+        Raises ValueError naming the solution for one without steps, SolutionTooLong for those that
+        are too long for the model.
         """
         ...

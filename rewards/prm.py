@@ -1,8 +1,9 @@
 """Process reward model: a token-classification model read at every step's last token.
 
-Two classes (0 incorrect, 1 correct); the process reward of a step is P = softmax(logits)[1], the
-estimated probability that the solution continued from here ends correct. TRL-trained PRMs and
-transformers' own pipelines read the same folder.
+Two classes (0 incorrect, 1 correct); the process reward of a step is P = softmax(logits / T)[1],
+the estimated probability that the solution continued from here ends correct. T is the temperature
+that rewards/calibration.py fits, kept in the model's config, 1 where it has none. TRL-trained PRMs
+and transformers' own pipelines read the same folder (the pipelines at T = 1).
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from data.types import ModelUsage
-from rewards.bit_identity import batches_of_one_length, padded, use_plain_attention_on_cpu
+from rewards.batches import PositionReader
+from rewards.bit_identity import use_plain_attention_on_cpu
+from rewards.calibration import temperature_of
 
 
 class ProcessRewardModel:
@@ -39,12 +43,14 @@ class ProcessRewardModel:
             )
         self.model = model.eval()
         use_plain_attention_on_cpu(model)
-        self.pad_token_id = pad_token_id
-        self.flops = flops
-        self.max_rows = max_rows
-        self.padding_positions = 0
+        self.temperature = temperature_of(model.config)
+        self._reader = PositionReader(self._read, pad_token_id, flops, max_rows=max_rows)
 
-    @torch.inference_mode()
+    @property
+    def padding_positions(self) -> int:
+        """Positions run through the model for nothing."""
+        return self._reader.padding_positions
+
     def score(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
     ) -> tuple[list[list[float]], list[ModelUsage]]:
@@ -52,44 +58,14 @@ class ProcessRewardModel:
 
         Raises ValueError when a step end lies outside its sequence.
         """
-        for sequence, ends in zip(sequences, step_ends, strict=True):
-            if not ends or min(ends) < 0 or max(ends) >= len(sequence):
-                raise ValueError(
-                    f"step_ends is {list(ends)}; each must lie in a sequence of "
-                    f"{len(sequence)} tokens, and there must be one"
-                )
-        scores: list[list[float]] = [[] for _ in sequences]
-        lengths = [len(sequence) for sequence in sequences]
-        for batch in batches_of_one_length(lengths, [1] * len(lengths), self.max_rows):
-            found = self._score_rows([sequences[i] for i in batch], [step_ends[i] for i in batch])
-            for i, row in zip(batch, found, strict=True):
-                scores[i] = row
-        usage = [
-            ModelUsage(
-                prompt_tokens=len(sequence),
-                positions=len(sequence),
-                sequences=1,
-                flops=self.flops(0, len(sequence)),
-            )
-            for sequence in sequences
-        ]
-        return scores, usage
+        return self._reader.score(sequences, step_ends)
 
-    def _score_rows(
-        self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
+    def _read(
+        self, ids_RL: Tensor, mask_RL: Tensor, step_ends: Sequence[Sequence[int]]
     ) -> list[list[float]]:
-        rows = padded(len(sequences))
-        length = padded(max(len(sequence) for sequence in sequences))
-        ids_RL = torch.full((rows, length), self.pad_token_id, dtype=torch.long)
-        mask_RL = torch.zeros((rows, length), dtype=torch.long)
-        mask_RL[:, 0] = 1
-        for i, sequence in enumerate(sequences):
-            ids_RL[i, : len(sequence)] = torch.tensor(sequence)
-            mask_RL[i, : len(sequence)] = 1
-        self.padding_positions += rows * length - sum(len(sequence) for sequence in sequences)
         device = self.model.device
         logits_RLC = self.model(
             input_ids=ids_RL.to(device), attention_mask=mask_RL.to(device)
         ).logits
-        correct_RL = torch.softmax(logits_RLC.float(), dim=-1)[..., 1].cpu()
+        correct_RL = torch.softmax(logits_RLC.float() / self.temperature, dim=-1)[..., 1].cpu()
         return [[float(correct_RL[i, end]) for end in ends] for i, ends in enumerate(step_ends)]

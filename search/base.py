@@ -44,11 +44,13 @@ class SampleResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRequest:
-    """Process rewards of `sequence` (prompt and steps) at the positions `step_ends`."""
+    """Process rewards of `sequence` (prompt and steps) at the positions `step_ends`. The first
+    `prompt_length` ids are the prompt's: reward models that are asked in text must know."""
 
     node: int
     sequence: tuple[int, ...]
     step_ends: tuple[int, ...]
+    prompt_length: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

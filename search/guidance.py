@@ -62,6 +62,7 @@ async def _process_rewards(session: Session, nodes: Sequence[Node], ids: Sequenc
                 node=id,
                 sequence=session.prompt_ids + solution_ids(nodes, id),
                 step_ends=tuple(end for of_node in by_node for end in of_node),
+                prompt_length=len(session.prompt_ids),
             )
             for id, by_node in zip(ids, ends, strict=True)
         ]
@@ -83,7 +84,12 @@ async def _outcome_reward(session: Session, nodes: Sequence[Node], ids: Sequence
     sequences = [session.prompt_ids + solution_ids(nodes, id) for id in ids]
     results = await session.score(
         [
-            ScoreRequest(node=id, sequence=sequence, step_ends=(len(sequence) - 1,))
+            ScoreRequest(
+                node=id,
+                sequence=sequence,
+                step_ends=(len(sequence) - 1,),
+                prompt_length=len(session.prompt_ids),
+            )
             for id, sequence in zip(ids, sequences, strict=True)
         ]
     )

@@ -55,6 +55,7 @@ async def probe_prefixes(session: Session, config: ProbeConfig) -> SearchResult:
                     node=node.id,
                     sequence=session.prompt_ids + node.token_ids,
                     step_ends=(len(session.prompt_ids) + len(node.token_ids) - 1,),
+                    prompt_length=len(session.prompt_ids),
                 )
                 for node in nodes[1:]
             ]

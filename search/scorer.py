@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from data.types import ModelUsage
+from data.types import ModelUsage, SteppedSolution
+from rewards.base import RewardModel, SolutionTooLong, TextRewardModel
 from rewards.prm import ProcessRewardModel
-from search.base import ScoreRequest, ScoreResult
+from search.base import Engine, ScoreRequest, ScoreResult
 from search.flops import flop_model
 
 
@@ -17,16 +20,14 @@ def process_reward_model(model: Any, pad_token_id: int) -> ProcessRewardModel:
 
 
 class RewardScorer:
-    """Implements `search.base.Scorer` over a reward model."""
+    """Implements `search.base.Scorer` over a reward model that shares the policy's vocabulary."""
 
-    def __init__(self, reward_model: ProcessRewardModel) -> None:
+    def __init__(self, reward_model: RewardModel) -> None:
         self.reward_model = reward_model
 
     def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]:
         if not items:
             return []
-        scores: list[list[float]]
-        usage: list[ModelUsage]
         scores, usage = self.reward_model.score(
             [request.sequence for _, request in items],
             [request.step_ends for _, request in items],
@@ -35,3 +36,78 @@ class RewardScorer:
             ScoreResult(scores=tuple(row), usage=spent)
             for row, spent in zip(scores, usage, strict=True)
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A request as text, and which of its steps answers each position that was asked for."""
+
+    solution: SteppedSolution
+    steps: tuple[int, ...]
+
+
+class TextScorer:
+    """Implements `search.base.Scorer` over a reward model that is asked in text, whatever its
+    tokenizer. `question` makes the problem's own text of a prompt's ids.
+
+    A request is cut into the policy's steps, also where only its end is asked for. A step without
+    text (the end token alone) has the score of the step before it. What is too long for the reward
+    model has no score: NaN, which ends the path and is counted (`StopReason.BAD_SCORE`).
+    """
+
+    def __init__(
+        self,
+        reward_model: TextRewardModel,
+        engine: Engine,
+        question: Callable[[Sequence[int]], str],
+    ) -> None:
+        self.reward_model = reward_model
+        self.engine = engine
+        self.question = question
+        self._questions: dict[tuple[int, ...], str] = {}
+
+    def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]:
+        """Raises ValueError for a request that does not say where its prompt ends."""
+        asked = [self._as_text(problem_id, request) for problem_id, request in items]
+        left = list(range(len(asked)))
+        results: dict[int, ScoreResult] = {}
+        while left:
+            try:
+                scores, usage = self.reward_model.score_solutions([asked[i].solution for i in left])
+            except SolutionTooLong as error:
+                for i in [left[index] for index in error.indices]:
+                    unknown = (math.nan,) * len(asked[i].steps)
+                    results[i] = ScoreResult(scores=unknown, usage=ModelUsage())
+                left = [i for i in left if i not in results]
+                continue
+            for i, row, spent in zip(left, scores, usage, strict=True):
+                chosen = tuple(row[step] for step in asked[i].steps)
+                results[i] = ScoreResult(scores=chosen, usage=spent)
+            break
+        return [results[i] for i in range(len(items))]
+
+    def _as_text(self, problem_id: str, request: ScoreRequest) -> _Asked:
+        start = request.prompt_length
+        if not 1 <= start < len(request.sequence):
+            raise ValueError(
+                f"problem {problem_id}: prompt_length is {start}; it must be 1 or more and leave "
+                f"a step in a sequence of {len(request.sequence)} tokens"
+            )
+        prompt = request.sequence[:start]
+        if prompt not in self._questions:
+            self._questions[prompt] = self.question(prompt)
+        own_ends = self.engine.step_ends(request.sequence[start:])
+        ends = sorted({start + end for end in own_ends} | set(request.step_ends))
+        steps: list[str] = []
+        step_of: dict[int, int] = {}
+        begin = start
+        for end in ends:
+            text = self.engine.decode(request.sequence[begin : end + 1])
+            begin = end + 1
+            if text.strip() or not steps:
+                steps.append(text)
+            step_of[end] = len(steps) - 1
+        return _Asked(
+            solution=SteppedSolution(prompt=self._questions[prompt], steps=tuple(steps)),
+            steps=tuple(step_of[end] for end in request.step_ends),
+        )

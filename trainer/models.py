@@ -15,8 +15,11 @@ from transformers import (
 )
 
 from data.tokenizers import build_tokenizer
+from rewards.calibration import TEMPERATURE
 
 FROM_SCRATCH = "from_scratch"
+CONVENTION = "thinktree_convention"  # how a reward model is asked, as its config.json says
+OURS = "thinktree"
 
 
 def load_tokenizer(name_or_path: str) -> Any:
@@ -63,7 +66,8 @@ def load_reward_model(name_or_path: str) -> Any:
 
 
 def reward_model_from_policy(name_or_path: str) -> Any:
-    """A two-class token classifier on the policy's backbone, its head new, dropout off."""
+    """A two-class token classifier on the policy's backbone, its head new, dropout off. A reward
+    model that is trained on keeps its head; a temperature fitted to it before is dropped."""
     from trl.trainer.utils import disable_dropout_in_model
 
     model = AutoModelForTokenClassification.from_pretrained(
@@ -74,6 +78,9 @@ def reward_model_from_policy(name_or_path: str) -> Any:
         dtype="auto",
     )
     disable_dropout_in_model(model)
+    setattr(model.config, CONVENTION, OURS)
+    if hasattr(model.config, TEMPERATURE):
+        delattr(model.config, TEMPERATURE)
     return model
 
 

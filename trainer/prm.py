@@ -132,6 +132,35 @@ class RewardModelConfig:
             raise ValueError(f"max_length is {self.max_length}; allowed: 1 or more, or null")
 
 
+MODEL_CARD = """---
+library_name: transformers
+pipeline_tag: token-classification
+tags: [process-reward-model]
+---
+A process reward model, trained with thinktree on step labels of its policy's own solutions.
+
+- Asked with the policy's token ids: the prompt as the policy gets it, then the solution as sampled,
+  with its end token. A step ends at a token whose text has a line break, or at the last token.
+- Read at every step's last token. Label 1 is "correct": softmax(logits / T)[1] is the estimated
+  probability that the solution, continued by the policy from there, ends correct. T is
+  `thinktree_temperature` in config.json, 1 where it is absent.
+- `thinktree_convention` in config.json is "thinktree". It loads in plain transformers:
+
+```python
+from transformers import AutoModelForTokenClassification
+
+model = AutoModelForTokenClassification.from_pretrained(folder)
+scores = (model(input_ids=ids).logits / temperature).softmax(-1)[..., 1]
+```
+"""
+
+
+def write_model_card(trainer: Any, folder: Path) -> None:
+    """A README.md that says how the model is asked and read."""
+    if trainer.is_world_process_zero():
+        (folder / "README.md").write_text(MODEL_CARD, encoding="utf-8")
+
+
 def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -> None:
     """Train a PRM on step labels and save it as a Hugging Face folder."""
     inputs: dict[str, str | None] = {"model": config.model}
@@ -143,6 +172,7 @@ def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -
         rows, too_long = read_training_rows(config.labels, tokenizer, config.max_length or context)
         trainer = train_prm(model, tokenizer, rows, arguments)
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
+        write_model_card(trainer, Path(runtime.output_dir))
         token_rows = [
             TokenRow(
                 prompt_ids=row.prompt_ids,

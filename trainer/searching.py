@@ -10,18 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data.prompts import question_of
 from data.types import Problem, Usage
 from rewards.final_answers import FINAL_ANSWERS, whole_text
 from rewards.verifiers import VERIFIERS
-from search.base import SearchResult, Strategy
+from search.base import Scorer, SearchResult, Strategy
 from search.batcher import Journal, run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from search.probe import ProbeConfig, probe_prefixes
-from search.scorer import RewardScorer, process_reward_model
+from search.scorer import RewardScorer, TextScorer
 from search.settings import SearchSettings
 from search.strategies import bind
 from search.tree import append_trees, read_trees
-from trainer.models import load_policy, load_reward_model
+from trainer.models import load_policy
+from trainer.reward_models import LoadedRewardModel, open_reward_model
 
 PROGRESS_SECONDS = 2.0
 
@@ -46,23 +48,40 @@ class Ranks:
 
 def load_engine(
     policy: str, reward_model: str | None, *, seed: int, device: Any, max_rows: int = 512
-) -> tuple[TransformersEngine, RewardScorer | None]:
-    """A policy and a reward model, ready to search with. Raises ValueError when they do not share
-    one vocabulary, and for a reward model with other classes than ours."""
+) -> tuple[TransformersEngine, Scorer | None]:
+    """A policy and a reward model (see trainer/reward_models.py), ready to search with. Raises
+    ValueError for a reward model that reads the policy's token ids and does not share its
+    vocabulary, and for whatever `open_reward_model` refuses."""
     model, tokenizer = load_policy(policy)
-    scorer: RewardScorer | None = None
+    loaded: LoadedRewardModel | None = None
     max_context = 0
     if reward_model is not None:
-        prm = load_reward_model(reward_model).to(device)
-        if prm.config.vocab_size != model.config.vocab_size:
+        loaded = open_reward_model(reward_model, device)
+        if loaded.token_model is not None and loaded.vocab_size != model.config.vocab_size:
             raise ValueError(
-                f"reward model {reward_model} has {prm.config.vocab_size} tokens, policy "
+                f"reward model {reward_model} has {loaded.vocab_size} tokens, policy "
                 f"{policy} has {model.config.vocab_size}: they must share one tokenizer"
             )
-        max_context = getattr(prm.config, "max_position_embeddings", None) or 0
-        scorer = RewardScorer(process_reward_model(prm, tokenizer.pad_token_id))
+        max_context = loaded.max_context
     config = EngineConfig(seed=seed, max_rows=max_rows, max_context=max_context)
-    return TransformersEngine(model.to(device), tokenizer, config), scorer
+    engine = TransformersEngine(model.to(device), tokenizer, config)
+    return engine, _scorer(loaded, engine, tokenizer)
+
+
+def _scorer(
+    loaded: LoadedRewardModel | None, engine: TransformersEngine, tokenizer: Any
+) -> Scorer | None:
+    if loaded is None:
+        return None
+    if loaded.token_model is not None:
+        return RewardScorer(loaded.token_model)
+    assert loaded.text_model is not None
+
+    def question(prompt_ids: Sequence[int]) -> str:
+        prompt: str = tokenizer.decode(prompt_ids)
+        return prompt if loaded.whole_prompt else question_of(prompt, tokenizer)
+
+    return TextScorer(loaded.text_model, engine, question)
 
 
 class Workbench:

@@ -1,0 +1,105 @@
+"""Temperature scaling of a reward model's probabilities (Guo et al. 1706.04599, section 4.2).
+
+One number T for a whole model: a probability p becomes sigmoid(logit(p) / T). It is monotone, so no
+ranking changes, and T = 1 changes nothing. Where they use single labels, the likelihood here is
+that of `correct` successes among `count` rollouts of a step.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TEMPERATURE = "thinktree_temperature"  # its key in a model's config.json
+LOWEST, HIGHEST = 0.01, 100.0
+SMALLEST = 1e-12  # scores are kept this far from 0 and 1, where the logit has no value
+
+
+def fit_temperature(
+    scores: Sequence[float], correct: Sequence[float], counts: Sequence[float]
+) -> float:
+    """The temperature of the highest likelihood on held-out steps, in [0.01, 100].
+
+    `scores[i]` is the model's probability in [0, 1] at T = 1 for a step; `correct[i]` of its
+    `counts[i]` rollouts ended correct (a step with one hard label has count 1). The likelihood is
+    concave in 1 / T, so there is one optimum; where every score is on the right side, it is at an
+    end of the range. Raises ValueError for columns of different lengths, no rollout at all, and
+    values out of range.
+    """
+    if not len(scores) == len(correct) == len(counts):
+        raise ValueError(
+            f"there are {len(scores)} scores, {len(correct)} correct and {len(counts)} counts; "
+            "there must be as many of each"
+        )
+    for i, (score, right, count) in enumerate(zip(scores, correct, counts, strict=True)):
+        if not (0 <= score <= 1 and 0 <= right <= count and math.isfinite(count)):
+            raise ValueError(
+                f"step {i}: score {score}, {right} correct of {count}; a score must lie in [0, 1] "
+                "and the correct ones in [0, count]"
+            )
+    if not sum(counts) > 0:
+        raise ValueError("counts add up to 0; fitting a temperature needs rollouts")
+    clipped_N = np.clip(np.asarray(scores, dtype=float), SMALLEST, 1 - SMALLEST)
+    logits_N = np.log(clipped_N) - np.log1p(-clipped_N)
+    right_N = np.asarray(correct, dtype=float)
+    wrong_N = np.asarray(counts, dtype=float) - right_N
+
+    def loss(log_temperature: float) -> float:
+        scaled_N = logits_N / math.exp(log_temperature)
+        # -log sigmoid(x) = log(1 + exp(-x)), without overflow.
+        return float(
+            np.sum(right_N * np.logaddexp(0, -scaled_N) + wrong_N * np.logaddexp(0, scaled_N))
+        )
+
+    optimize: Any = importlib.import_module("scipy.optimize")  # half a second: only for fitting
+    found = optimize.minimize_scalar(
+        loss,
+        bounds=(math.log(LOWEST), math.log(HIGHEST)),
+        method="bounded",
+        options={"xatol": 1e-8},
+    )
+    return math.exp(float(found.x))
+
+
+def scaled(score: float, temperature: float) -> float:
+    """sigmoid(logit(score) / temperature), in [0, 1]; the score itself at temperature 1. Raises
+    ValueError for a temperature that is not positive."""
+    check_temperature(temperature)
+    if temperature == 1.0 or score in (0.0, 1.0):
+        return score
+    exponent = (math.log1p(-score) - math.log(score)) / temperature
+    return 1 / (1 + math.exp(exponent)) if exponent < 700 else 0.0
+
+
+def temperature_of(config: Any) -> float:
+    """The temperature in a model's config, 1 where it has none. Raises ValueError for one that is
+    not a positive number."""
+    temperature = getattr(config, TEMPERATURE, 1.0)
+    check_temperature(temperature)
+    return float(temperature)
+
+
+def write_temperature(folder: str | Path, temperature: float) -> None:
+    """Keep the temperature in the `config.json` of a reward model's folder, by rename. Raises
+    ValueError for a temperature that is not positive, and for a folder without config.json."""
+    check_temperature(temperature)
+    path = Path(folder) / "config.json"
+    if not path.exists():
+        raise ValueError(f"{folder} has no config.json: it is not a model's folder")
+    config = json.loads(path.read_text(encoding="utf-8")) | {TEMPERATURE: temperature}
+    temporary = path.with_suffix(".writing")
+    temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def check_temperature(temperature: Any) -> None:
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float):
+        raise ValueError(f"{TEMPERATURE} is {temperature!r}; it must be a number")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"{TEMPERATURE} is {temperature}; it must be positive")

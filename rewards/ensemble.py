@@ -1,0 +1,72 @@
+"""Several reward models as one pessimist: mean minus k standard deviations, kept in [0, 1].
+
+Search and training climb on a reward model's mistakes; several models seldom make the same one, so
+where they disagree less is believed (Coste et al. 2310.02743, uncertainty-weighted optimisation,
+which subtracts a multiple of the variance; here of the standard deviation, over the members).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from data.types import ModelUsage, SteppedSolution
+from rewards.base import RewardModel, TextRewardModel
+
+Scored = tuple[list[list[float]], list[ModelUsage]]
+
+
+def pessimistic(scores: Sequence[float], deviations: float) -> float:
+    """mean - deviations x standard deviation (of the population), not below 0 or above 1; NaN where
+    a member's is."""
+    mean = math.fsum(scores) / len(scores)
+    spread = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores))
+    value = mean - deviations * spread
+    return value if math.isnan(value) else min(1.0, max(0.0, value))
+
+
+def combined(members: Sequence[Scored], deviations: float) -> Scored:
+    """All members' scores of the same steps as one; the usage is their sum."""
+    scores = [
+        [pessimistic(of_step, deviations) for of_step in zip(*rows, strict=True)]
+        for rows in zip(*(scores for scores, _ in members), strict=True)
+    ]
+    usage = [
+        sum(spent, ModelUsage()) for spent in zip(*(usage for _, usage in members), strict=True)
+    ]
+    return scores, usage
+
+
+class EnsembleRewardModel:
+    """Implements `rewards.base.RewardModel`. Raises ValueError for no members, and for negative
+    `deviations`."""
+
+    def __init__(self, members: Sequence[RewardModel], deviations: float) -> None:
+        _check(len(members), deviations)
+        self.members = tuple(members)
+        self.deviations = deviations
+
+    def score(
+        self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
+    ) -> Scored:
+        return combined([m.score(sequences, step_ends) for m in self.members], self.deviations)
+
+
+class TextEnsembleRewardModel:
+    """Implements `rewards.base.TextRewardModel`. Raises ValueError for no members, and for negative
+    `deviations`."""
+
+    def __init__(self, members: Sequence[TextRewardModel], deviations: float) -> None:
+        _check(len(members), deviations)
+        self.members = tuple(members)
+        self.deviations = deviations
+
+    def score_solutions(self, solutions: Sequence[SteppedSolution]) -> Scored:
+        return combined([m.score_solutions(solutions) for m in self.members], self.deviations)
+
+
+def _check(members: int, deviations: float) -> None:
+    if members < 1:
+        raise ValueError("members is empty; an ensemble needs one reward model at least")
+    if not 0 <= deviations < math.inf:
+        raise ValueError(f"deviations is {deviations}; it must be 0 or more")
