@@ -83,7 +83,7 @@ async def label_binary_search(session: Session, config: BinarySearchConfig) -> L
         states[()].waiting.clear()
     searched: dict[Steps, Rollout] = {}
     cut = len(solutions) < config.solutions
-    while not cut and len(searched) < config.searches:
+    while len(searched) < config.searches:
         chosen = select(states.values(), config)
         if chosen is None:
             break
@@ -93,13 +93,15 @@ async def label_binary_search(session: Session, config: BinarySearchConfig) -> L
             continue
         state.selections += 1
         searched[rollout.steps] = rollout
-        cut = not await _search(session, states, state, rollout, config.rollouts)
+        if not await _search(session, states, state, rollout, config.rollouts):
+            cut = True
+            break
     known = {steps: state.evidence for steps, state in states.items()}
     rows = [
         labelled_row(session, solution, known, hard=config.hard)
         for solution in distinct([*solutions, *searched.values()])
     ]
-    return finished_labels(session, rows, session.exhausted() if cut else None)
+    return finished_labels(session, rows, cut=cut)
 
 
 def rollout_value(state: State, rollout: Rollout, config: BinarySearchConfig) -> float:

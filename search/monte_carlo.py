@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from data.types import StepLabels
-from search.base import SearchEnd, Session
+from search.base import Session
 from search.evidence import Evidence, laplace_error
 from search.rollouts import (
     Labelled,
@@ -63,7 +63,7 @@ async def label_monte_carlo(session: Session, config: MonteCarloConfig) -> Label
     in a trie: the label of a prefix is the share of correct ones among the completions that were
     sampled from that prefix or from above it. Completions sampled from further down do not count:
     they were not drawn from the prefix's own distribution."""
-    rollouts, end = await collect_rollouts(session, config)
+    rollouts, cut = await collect_rollouts(session, config)
     problem = session.problem
     if config.own_rollout == "leave_out":
         totals = pool(rollouts)
@@ -77,13 +77,13 @@ async def label_monte_carlo(session: Session, config: MonteCarloConfig) -> Label
         rows = step_labels(
             problem.id, problem.prompt, session.prompt_ids, rollouts, session.engine.decode
         )
-    return finished_labels(session, rows, end)
+    return finished_labels(session, rows, cut=cut)
 
 
 async def collect_rollouts(
     session: Session, config: MonteCarloConfig
-) -> tuple[list[Rollout], SearchEnd | None]:
-    """All rollouts, and the limit that ended them early, if one did."""
+) -> tuple[list[Rollout], bool]:
+    """All rollouts, and whether the budget cut them short."""
     rollouts = await free_solutions(session, config.solutions)
     cut = len(rollouts) < config.solutions
     if config.rollouts_per_step:
@@ -91,7 +91,7 @@ async def collect_rollouts(
         found = await roll_out_each(session, chosen, config.rollouts_per_step)
         rollouts += [rollout for group in found.values() for rollout in group]
         cut = cut or len(found) < len(chosen)
-    return rollouts, session.exhausted() if cut else None
+    return rollouts, cut
 
 
 def pool(rollouts: Sequence[Rollout]) -> dict[Steps, Evidence]:
@@ -187,7 +187,7 @@ async def label_every_step(session: Session, config: EveryStepConfig) -> Labelle
         known = {prefix: evidence_of(rollouts) for prefix, rollouts in found.items()}
         cut = cut or len(found) < len(wanted)
     rows = [labelled_row(session, solution, known, hard=config.hard) for solution in solutions]
-    return finished_labels(session, rows, session.exhausted() if cut else None)
+    return finished_labels(session, rows, cut=cut)
 
 
 async def _to_first_error(

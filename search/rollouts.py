@@ -51,27 +51,29 @@ def evidence_of(rollouts: Sequence[Rollout]) -> Evidence:
     return Evidence(correct=sum(r.correct for r in rollouts), count=len(rollouts))
 
 
-def finished_labels(
-    session: Session, rows: Sequence[StepLabels], end: SearchEnd | None
-) -> Labelled:
-    return Labelled(rows=tuple(rows), usage=session.usage, end=end or SearchEnd.COMPLETE)
+def finished_labels(session: Session, rows: Sequence[StepLabels], *, cut: bool) -> Labelled:
+    """`cut`: the budget did not suffice for everything."""
+    end = SearchEnd.TOKENS if cut else SearchEnd.COMPLETE
+    return Labelled(rows=tuple(rows), usage=session.usage, end=end)
 
 
 async def free_solutions(session: Session, n: int) -> list[Rollout]:
-    """`n` solutions of the problem: at once, or one by one where a budget may end them (the first
-    one is always sampled)."""
-    if not session.settings.max_generated_tokens:
-        return await _roll_out(session, [(0, ())], n, 0)
-    solutions: list[Rollout] = []
-    while len(solutions) < n and not (solutions and session.exhausted()):
-        solutions += await _roll_out(session, [(0, ())], 1, len(solutions))
-    return solutions
+    """`n` solutions of the problem, or as many as a budget is sure to pay for, but at least one.
+
+    How many is settled before they are sampled. Were they sampled until the budget is spent, long
+    solutions would end the sampling, and where the wrong ones are long a share of correct ones
+    would be too low.
+    """
+    settings = session.settings
+    if settings.max_generated_tokens:
+        n = min(n, max(1, settings.max_generated_tokens // settings.max_new_tokens))
+    return await _roll_out(session, [(0, ())], n)
 
 
 async def roll_out(session: Session, node: int, prefix: Steps, n: int) -> list[Rollout]:
     """`n` rollouts from `prefix`. Requests of one problem need distinct nodes, all above 0: the
     noise of a sample is keyed by them."""
-    return await _roll_out(session, [(node, prefix)], n, 0)
+    return await _roll_out(session, [(node, prefix)], n)
 
 
 async def roll_out_each(
@@ -80,7 +82,7 @@ async def roll_out_each(
     """`n` rollouts from each prefix, nodes 1, 2, ...: all at once, or where there is a budget one
     prefix at a time until it is spent, so that no more than one prefix's are in flight over it."""
     if not session.settings.max_generated_tokens:
-        rollouts = await _roll_out(session, list(enumerate(prefixes, start=1)), n, 0)
+        rollouts = await _roll_out(session, list(enumerate(prefixes, start=1)), n)
         return {p: rollouts[i * n : (i + 1) * n] for i, p in enumerate(prefixes)}
     found: dict[Steps, list[Rollout]] = {}
     for node, prefix in enumerate(prefixes, start=1):
@@ -91,7 +93,7 @@ async def roll_out_each(
 
 
 async def _roll_out(
-    session: Session, prefixes: Sequence[tuple[int, Steps]], n: int, first_index: int
+    session: Session, prefixes: Sequence[tuple[int, Steps]], n: int
 ) -> list[Rollout]:
     if not prefixes:
         return []
@@ -102,7 +104,6 @@ async def _roll_out(
                 node=node,
                 prefix=session.prompt_ids + flat(prefix),
                 n=n,
-                first_index=first_index,
                 stop_at_step=False,
                 max_new_tokens=settings.max_new_tokens - len(flat(prefix)),
                 temperature=settings.temperature,

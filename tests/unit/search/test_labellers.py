@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from data.types import Sample, StepLabels, StopReason
-from search.base import SearchEnd, SearchResult
+from search.base import AUDIT_INDEX, SearchEnd, SearchResult
 from search.batcher import Journal, run_searches
 from search.binary_search import BinarySearchConfig, State, rollout_value, select
 from search.evidence import Evidence
@@ -28,6 +28,7 @@ from search.label import (
 )
 from search.mcts import MCTSConfig, search_mcts
 from search.monte_carlo import EveryStepConfig, MonteCarloConfig, _without, pool, step_labels
+from search.probe import RelabelConfig, relabel_prefixes
 from search.rollouts import Labelled, Rollout
 from search.settings import SearchSettings
 from search.tree import append_trees
@@ -293,6 +294,10 @@ def test_which_means_of_labels_are_unbiased_by_enumeration(n: int) -> None:
     # Every sample's row, its own rollout left out: unbiased, whatever the row's verdict.
     for verdict in (None, True, False):
         assert mean_errors(n, lambda r, v=verdict: left_out(r, v)) == pytest.approx(0, abs=1e-12)
+    # With distinct rows instead, those of c lean by -(1 - V) P(m >= 2) / ((n - 1) P(m >= 1)).
+    seen, twice = 1 - 0.5**n, 1 - 0.5**n - n * 0.5**n
+    lean = mean_errors(n, lambda r: left_out(r, True)[:1])
+    assert lean == pytest.approx(-0.5 * twice / ((n - 1) * seen))
     # With it, the rows of right solutions lean by (1 - V) / n.
     assert mean_errors(n, counted) == pytest.approx(0.5 / n)
 
@@ -313,12 +318,13 @@ CONFIGS = [
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
 def test_a_budget_is_kept_but_for_what_is_in_flight(toys: Any, config: Any) -> None:
-    free = label(toys, toys.Engine(walk), config, answer="aaaaaa")["p"]
+    unlimited = LabelSettings(max_new_tokens=7)
+    free = label(toys, toys.Engine(walk), config, answer="aaaaaa", settings=unlimited)["p"]
     assert free.end is SearchEnd.COMPLETE
     whole = free.usage.policy.generated_tokens
     spent: list[int] = []
-    for budget in sorted((1, 20, 50, 75, whole // 2, whole)):
-        settings = LabelSettings(max_generated_tokens=budget)
+    for budget in sorted((1, 20, 30, 50, 75, whole // 2, whole)):
+        settings = LabelSettings(max_new_tokens=7, max_generated_tokens=budget)
         found = label(toys, toys.Engine(walk), config, answer="aaaaaa", settings=settings)["p"]
         tokens = found.usage.policy.generated_tokens
         spent.append(tokens)
@@ -376,6 +382,27 @@ def test_a_rollout_is_no_longer_than_a_solution(toys: Any) -> None:
     # Cut off before its end nothing is correct, whatever its text.
     rows = label(toys, engine, config, settings=LabelSettings(max_new_tokens=7))["p"].rows
     assert {value for row in rows for value in row.labels} == {0.0}
+
+
+def test_labelling_again_shares_no_noise_and_no_longer_limit(toys: Any) -> None:
+    engine = toys.Engine(walk)
+    prefixes = {"p": [(97,), (97, 97, 97)]}
+    [result] = run_searches(
+        [toys.problem("p", "aaaaaa")],
+        partial(relabel_prefixes, config=RelabelConfig(prefixes=prefixes, rollouts=400)),
+        engine=engine,
+        scorer=None,
+        verify=toys.verify,
+        settings=SearchSettings(max_new_tokens=9, temperature=1.0),
+    )
+    assert [(n.token_ids, n.visit_count) for n in result.nodes[1:]] == [
+        ((97,), 400), ((97, 97, 97), 400),
+    ]  # fmt: skip
+    assert result.nodes[1].value_sum / 400 == pytest.approx(0.9**5, abs=0.07)
+    assert result.nodes[2].value_sum / 400 == pytest.approx(0.9**3, abs=0.07)
+    requests = [r for batch in engine.batches for _, r in batch]
+    assert [r.max_new_tokens for r in requests] == [8, 6]
+    assert {r.first_index for r in requests} == {AUDIT_INDEX}  # labellers count from 0
 
 
 def test_values_of_a_tree_become_labels(toys: Any, tmp_path: Path) -> None:
