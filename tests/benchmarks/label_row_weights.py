@@ -4,8 +4,8 @@
 python tests/benchmarks/label_row_weights.py outputs/countdown-five/label
 
 Of the n samples through a prefix one is left out. Its verdict y is an unbiased estimate of the
-prefix's success rate, independent of the others: D (k / (n - 1) - y), D and k counted without it, is
-an unbiased estimate of the weighted error of a label from n - 1 samples.
+prefix's success rate, independent of the others: D (k / (n - 1) - y), D and k counted without it,
+is an unbiased estimate of the weighted error of a label from n - 1 samples.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainer.labelling import read_labels
 
 
 def through(rows: Iterable[StepLabels]) -> dict[tuple[int, ...], list[tuple[int, float]]]:
-    """Of each non-terminal prefix: how often each distinct solution was sampled, and its verdict."""
+    """Of each non-terminal prefix: how often each solution was sampled, and its verdict."""
     found: dict[tuple[int, ...], list[tuple[int, float]]] = defaultdict(list)
     for row in rows:
         prefix: tuple[int, ...] = ()
