@@ -93,6 +93,29 @@ def mean_error_by_rows(prefixes: Sequence[AuditedPrefix]) -> Estimate:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class UndecidedCoverage:
+    """Coverage among prefixes whose reference is neither 0 nor 1, and what correct labels would
+    have there. Only that: who is among them is settled by the reference, whose errors, and so the
+    mean difference from it, are then not 0 on average."""
+
+    prefixes: int
+    coverage: float
+    expected: float
+
+
+def undecided_coverage(prefixes: Sequence[AuditedPrefix]) -> UndecidedCoverage:
+    """Both 0 where there is no such prefix."""
+    inner = [p for p in prefixes if 0 < p.correct < p.rollouts]
+    inside = [within_prediction(p.label, p.count, p.correct, p.rollouts) for p in inner]
+    expected = [nominal_coverage(p.count, p.correct / p.rollouts) for p in inner]
+    return UndecidedCoverage(
+        prefixes=len(inner),
+        coverage=sum(inside) / max(1, len(inner)),
+        expected=math.fsum(expected) / max(1, len(inner)),
+    )
+
+
 def reference_error(prefixes: Sequence[AuditedPrefix]) -> float:
     """Root mean square error of the references."""
     return math.sqrt(float(np.mean([p.spread / p.rollouts for p in prefixes])))

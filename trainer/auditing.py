@@ -23,6 +23,7 @@ from trainer.audit_measures import (
     audit_rows,
     mean_error_by_rows,
     reference_error,
+    undecided_coverage,
 )
 from trainer.labelling import read_labels
 from trainer.manifests import hash_input, read_manifest
@@ -211,21 +212,18 @@ def _side_by_side(
 def audit_content(
     audited: Sequence[AuditedPrefix], *, labelled: int, config: AuditConfig
 ) -> dict[str, Any]:
-    inner = [p for p in audited if 0 < p.correct < p.rollouts]
-    rows = audit_rows(audited)
-    undecided = audit_rows(inner)[:1] if inner else []
     return {
         "labelled_prefixes": labelled,
         "rollouts": config.rollouts,
         "reference_rmse": reference_error(audited),
         "mean_error_by_rows": asdict(mean_error_by_rows(audited)),
-        "groups": [asdict(row) for row in rows]
-        + [asdict(row) | {"group": "0 < reference < 1"} for row in undecided],
+        "groups": [asdict(row) for row in audit_rows(audited)],
+        "undecided": asdict(undecided_coverage(audited)),
     }
 
 
 def audit_markdown(content: Mapping[str, Any]) -> str:
-    by_rows = content["mean_error_by_rows"]
+    by_rows, undecided = content["mean_error_by_rows"], content["undecided"]
     lines = [
         f"{content['groups'][0]['prefixes']} of {content['labelled_prefixes']} labelled prefixes, "
         f"{content['rollouts']} fresh rollouts each; the references' own error (root mean square "
@@ -249,5 +247,7 @@ def audit_markdown(content: Mapping[str, Any]) -> str:
         "",
         "Mean error over the steps of rows, where a prefix counts as often as it is trained on: "
         f"{by_rows['value']:+.4f} [{by_rows['low']:+.4f}, {by_rows['high']:+.4f}].",
+        f"Coverage of the {undecided['prefixes']} prefixes whose reference is neither 0 nor 1: "
+        f"{100 * undecided['coverage']:.1f} % (expected {100 * undecided['expected']:.1f} %).",
     ]
     return "\n".join(lines) + "\n"

@@ -75,8 +75,11 @@ def test_the_audits_numbers_by_hand() -> None:
         "depth 1",
         "depth 2",
     ]
-    # over rows: (1/2 + 0 x 3 - 1/4) / 5
-    assert mean_error_by_rows(prefixes).value == pytest.approx(1 / 20)
+    # over rows: (1/2 + 0 x 3 - 1/4) / 5; weighted residuals 9/20, -3/20, -6/20, by problem 6/20 and
+    # -6/20, over the mean weight 5/3: half is z sqrt(2 x 2 x 0.18^2) / 3
+    by_rows = mean_error_by_rows(prefixes)
+    assert by_rows.value == pytest.approx(1 / 20)
+    assert by_rows.high - by_rows.value == pytest.approx(1.959964 * 0.36 / 3)
 
 
 def test_an_audit_finds_what_is_known_of_simulated_labels() -> None:
@@ -216,9 +219,10 @@ def test_rows_and_text_of_an_audit() -> None:
     config = AuditConfig(labels="x", policy="p", data="d", rollouts=4)
     prefixes = [audited("p", 1.0, 1, 4), audited("q", 0.5, 2, 1)]
     content = audit_content(prefixes, labelled=9, config=config)
-    assert [group["group"] for group in content["groups"]] == [
-        "all", "count 1", "count 2", "depth 1", "0 < reference < 1",
-    ]  # fmt: skip
+    assert [g["group"] for g in content["groups"]] == ["all", "count 1", "count 2", "depth 1"]
+    # the first one's reference is 1; 1 of 2 beside 1 of 4: inside, as are 0, 1 of 2 but not 2 of 2
+    assert content["undecided"]["prefixes"] == 1 and content["undecided"]["coverage"] == 1.0
+    assert content["undecided"]["expected"] == pytest.approx(1 - 0.25**2)
     text = audit_markdown(content)
     assert "2 of 9 labelled prefixes, 4 fresh rollouts each" in text
     assert "| all | 2 | +0.1250 " in text
