@@ -141,11 +141,13 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class StepLabels:
-    """A solution with a soft label at every step: TRL's stepwise-supervision row, plus ids.
+    """A solution with a label at every step: TRL's stepwise-supervision row, plus ids.
 
-    `labels[i]` is the estimated probability in [0, 1] that a completion of steps 0..i is correct;
-    `counts[i]` is the number of rollouts behind it, `standard_errors[i]` its standard error.
-    `completion_ids` holds the token ids of every step.
+    `labels[i]` is the estimated probability in [0, 1] that a completion of steps 0..i is correct
+    (soft), or 0 or 1 (hard); `counts[i]` is the number of rollouts behind it, `standard_errors[i]`
+    its standard error. `completion_ids` holds the token ids of every step. Where steps have no
+    label, one completion is several of them, labelled at its end. The last label of a finished
+    solution is the verifier's word.
     """
 
     problem_id: str

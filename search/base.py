@@ -20,6 +20,7 @@ from search.settings import SearchSettings
 # Samples of one node for different ends have indices apart, so that they share no noise.
 GUIDANCE_INDEX = 1_000_000
 ROLLOUT_INDEX = 2_000_000
+AUDIT_INDEX = 3_000_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,137 +1,135 @@
-"""Monte Carlo step labels (Math-Shepherd 2312.08935, section 3.3, soft estimation).
+"""All labellers by name: the one place that a new one is entered. Each is plain sequential code
+for one problem, an `async` function of a session and its config, like a search strategy.
 
-Free samples of whole solutions, and further rollouts from chosen non-terminal steps, are pooled in
-a trie: the label of a prefix is the share of correct ones among the completions that were sampled
-from that prefix or from above it. Completions sampled from further down do not count: they were
-not drawn from the prefix's own distribution.
+What they make is the same whatever the method: rows of `data.types.StepLabels` with counts and
+standard errors, and what they cost. They spend at most `LabelSettings.max_generated_tokens` a
+problem, and what is in flight.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
-from data.types import StepLabels
-from search.base import SampleRequest, SearchResult, Session
+from data.types import StepLabels, Usage
+from search.base import SearchResult, Session
+from search.binary_search import BinarySearchConfig, label_binary_search
+from search.export import step_value_labels
+from search.monte_carlo import (
+    EveryStepConfig,
+    MonteCarloConfig,
+    label_every_step,
+    label_monte_carlo,
+)
+from search.rollouts import Labelled
+from search.settings import SearchSettings
+from search.tree import iterate_trees
+
+Labeller = Callable[[Session], Awaitable[Labelled]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelConfig:
-    """`solutions` free samples a problem; `rollouts_per_step` more from each of the first
-    `prefixes` distinct non-terminal prefixes among them (0: none)."""
+class LabelSettings:
+    """How rollouts are sampled and what a problem may cost. `max_new_tokens` limits a solution,
+    from the prompt on. A labeller stops with what it has when it has generated
+    `max_generated_tokens` (0: no limit), never more than what is in flight over it: the rollouts of
+    one prefix."""
 
-    solutions: int = 8
-    rollouts_per_step: int = 0
-    prefixes: int = 2
     temperature: float = 1.0
     max_new_tokens: int = 64
+    max_generated_tokens: int = 0
 
     def __post_init__(self) -> None:
-        if self.solutions < 1:
-            raise ValueError(f"solutions is {self.solutions}; it must be at least 1")
-        if self.rollouts_per_step < 0 or self.prefixes < 0:
-            raise ValueError("rollouts_per_step and prefixes must not be negative")
+        self.of_a_search()
+
+    def of_a_search(self) -> SearchSettings:
+        """Raises ValueError for a value that is not allowed."""
+        return SearchSettings(
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            max_generated_tokens=self.max_generated_tokens,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rollout:
-    """A whole solution as steps of token ids. `origin`: how many leading steps were given to it
-    rather than sampled; `correct`: the verifier's word."""
+class TreeConfig:
+    """`trees` is a folder of the search stage (its trees.jsonl) or a file of trees; steps with
+    fewer than `min_visits` visits get no label."""
 
-    steps: tuple[tuple[int, ...], ...]
-    origin: int
-    correct: bool
+    trees: str
+    min_visits: int = 4
 
-
-def cut_steps(session: Session, token_ids: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    ends = session.engine.step_ends(token_ids)
-    starts = [0, *(end + 1 for end in ends[:-1])]
-    return tuple(token_ids[a : b + 1] for a, b in zip(starts, ends, strict=True))
+    def __post_init__(self) -> None:
+        if self.min_visits < 1:
+            raise ValueError(f"min_visits is {self.min_visits}; it must be at least 1")
 
 
-async def collect_rollouts(
-    session: Session, config: LabelConfig
-) -> tuple[list[Rollout], SearchResult]:
-    """Sample and verify; the result carries the usage."""
-
-    def rollout(token_ids: tuple[int, ...], origin: int) -> Rollout:
-        """A truncated solution is not correct, whatever its text says so far."""
-        finished = token_ids[-1] == session.engine.end_token_id
-        correct = finished and session.verify(session.engine.decode(token_ids)).correct
-        return Rollout(steps=cut_steps(session, token_ids), origin=origin, correct=correct)
-
-    def request(node: int, prefix: tuple[int, ...], n: int) -> SampleRequest:
-        return SampleRequest(
-            node=node,
-            prefix=session.prompt_ids + prefix,
-            n=n,
-            stop_at_step=False,
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-        )
-
-    [free] = await session.sample([request(0, (), config.solutions)])
-    rollouts = [rollout(sample.token_ids, 0) for sample in free.samples]
-    if config.rollouts_per_step:
-        prefixes: list[tuple[tuple[int, ...], ...]] = []
-        for solution in rollouts:
-            for depth in range(1, len(solution.steps)):
-                if solution.steps[:depth] not in prefixes:
-                    prefixes.append(solution.steps[:depth])
-        chosen = prefixes[: config.prefixes]
-        flat = [tuple(token for step in prefix for token in step) for prefix in chosen]
-        results = await session.sample(
-            [request(1 + i, ids, config.rollouts_per_step) for i, ids in enumerate(flat)]
-        )
-        for prefix, ids, result in zip(chosen, flat, results, strict=True):
-            rollouts += [rollout(ids + s.token_ids, len(prefix)) for s in result.samples]
-    return rollouts, SearchResult(
-        problem=session.problem,
-        strategy="label",
-        nodes=(),
-        snapshots=(),
-        usage=session.usage,
+async def label_tree_q(session: Session, config: TreeConfig) -> Labelled:
+    """Mean values and visit counts of a finished search's tree, as `search.export` has them; the
+    last label of a finished solution is the verifier's word. No rows for a problem without a tree.
+    The usage is the search's: this session spends nothing. Raises ValueError for a file that is not
+    there or holds no trees."""
+    tree = _trees(config.trees).get(session.problem.id)
+    if tree is None:
+        return Labelled(rows=(), usage=Usage())
+    rows = step_value_labels([tree], lambda _: session.prompt_ids, config.min_visits)
+    return Labelled(
+        rows=tuple(_with_verdict(session, row) for row in rows), usage=tree.usage, end=tree.end
     )
 
 
-def step_labels(
-    problem_id: str,
-    prompt: str,
-    prompt_ids: tuple[int, ...],
-    rollouts: Sequence[Rollout],
-    decode: Callable[[Sequence[int]], str],
-) -> list[StepLabels]:
-    """One row a distinct solution; see the module's docstring for the estimate. The standard
-    error is that of a share under Laplace's rule, sqrt(p(1-p)/n) with p = (k+1)/(n+2)."""
-    totals: dict[tuple[tuple[int, ...], ...], tuple[int, int]] = {}
-    for rollout in rollouts:
-        for depth in range(max(1, rollout.origin), len(rollout.steps) + 1):
-            correct, count = totals.get(rollout.steps[:depth], (0, 0))
-            totals[rollout.steps[:depth]] = (correct + rollout.correct, count + 1)
-    rows: list[StepLabels] = []
-    for steps in dict.fromkeys(rollout.steps for rollout in rollouts):
-        prefixes = [steps[:depth] for depth in range(1, len(steps) + 1)]
-        labels = [totals[p][0] / totals[p][1] for p in prefixes if p in totals]
-        if len(labels) < len(prefixes):
-            continue
-        counts = [totals[p][1] for p in prefixes]
-        rows.append(
-            StepLabels(
-                problem_id=problem_id,
-                prompt=prompt,
-                prompt_ids=prompt_ids,
-                completions=tuple(decode(step) for step in steps),
-                completion_ids=steps,
-                labels=tuple(labels),
-                counts=tuple(counts),
-                standard_errors=tuple(
-                    math.sqrt(p * (1 - p) / n)
-                    for p, n in (
-                        ((label * n + 1) / (n + 2), n)
-                        for label, n in zip(labels, counts, strict=True)
-                    )
-                ),
-            )
-        )
-    return rows
+@lru_cache(maxsize=1)
+def _trees(source: str) -> dict[str, SearchResult]:
+    path = Path(source)
+    path = path / "trees.jsonl" if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(f"trees is {source!r}: there is no file {str(path)!r}")
+    return {tree.problem.id: tree for tree in iterate_trees(path)}
+
+
+def _with_verdict(session: Session, row: StepLabels) -> StepLabels:
+    if row.completion_ids[-1][-1] != session.engine.end_token_id:
+        return row
+    correct = session.verify("".join(row.completions)).correct
+    return replace(
+        row,
+        labels=(*row.labels[:-1], float(correct)),
+        standard_errors=(*row.standard_errors[:-1], 0.0),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabellerEntry:
+    config: type
+    label: Callable[..., Awaitable[Labelled]]
+
+
+LABELLERS: dict[str, LabellerEntry] = {
+    "monte_carlo": LabellerEntry(config=MonteCarloConfig, label=label_monte_carlo),
+    "every_step": LabellerEntry(config=EveryStepConfig, label=label_every_step),
+    "binary_search": LabellerEntry(config=BinarySearchConfig, label=label_binary_search),
+    "tree_q": LabellerEntry(config=TreeConfig, label=label_tree_q),
+}
+
+
+def labeller_entry(name: str) -> LabellerEntry:
+    """Raises ValueError naming what is allowed."""
+    if name not in LABELLERS:
+        raise ValueError(f"method is {name!r}; allowed: {', '.join(LABELLERS)}")
+    return LABELLERS[name]
+
+
+def bind_labeller(config: Any) -> Labeller:
+    """The labeller that a config belongs to, ready to be started per problem."""
+    for known in LABELLERS.values():
+        if isinstance(config, known.config):
+            return partial(known.label, config=config)
+    raise ValueError(f"no labeller takes a {type(config).__name__}")
+
+
+def first_error(row: StepLabels) -> int | None:
+    """Which of the row's completions is the first with label 0; None where none has."""
+    return next((i for i, label in enumerate(row.labels) if label == 0.0), None)

@@ -1,5 +1,5 @@
-"""Held-out measurement of a reward model: its score of non-terminal steps beside the share of
-rollouts from there that are correct.
+"""Success rates of prefixes by many rollouts: beside a reward model's score of them (a held-out
+measurement of it), or of prefixes that have labels already (an audit of those).
 
 The result's nodes are the root and one node a prefix: `score` is the reward model's word,
 `visit_count` the number of rollouts and `value_sum` how many of them were correct.
@@ -7,11 +7,11 @@ The result's nodes are the root and one node a prefix: `score` is the reward mod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data.types import Sample, StopReason
-from search.base import Node, SampleRequest, ScoreRequest, SearchResult, Session
+from search.base import AUDIT_INDEX, Node, SampleRequest, ScoreRequest, SearchResult, Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,20 @@ class ProbeConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RelabelConfig:
+    """`rollouts` fresh completions from each of the prefixes (token ids after the prompt) that a
+    problem's id has, as the session's settings have them; no solution gets longer than
+    `max_new_tokens`, as when the prefixes were labelled."""
+
+    prefixes: Mapping[str, Sequence[tuple[int, ...]]]
+    rollouts: int = 256
+
+    def __post_init__(self) -> None:
+        if self.rollouts < 2:
+            raise ValueError(f"rollouts is {self.rollouts}; it must be at least 2")
+
+
 async def probe_prefixes(session: Session, config: ProbeConfig) -> SearchResult:
     """Problems whose solutions have one step only give no node but the root."""
 
@@ -43,11 +57,7 @@ async def probe_prefixes(session: Session, config: ProbeConfig) -> SearchResult:
         )
 
     [free] = await session.sample([request(0, (), config.solutions)])
-    nodes = [Node(id=0, parent=-1, token_ids=(), text="")]
-    for prefix in non_terminal_prefixes(session, free.samples)[: config.prefixes]:
-        nodes[0].children.append(len(nodes))
-        text = session.engine.decode(prefix)
-        nodes.append(Node(id=len(nodes), parent=0, token_ids=prefix, text=text))
+    nodes = _nodes(session, non_terminal_prefixes(session, free.samples)[: config.prefixes])
     if len(nodes) > 1:
         scored = await session.score(
             [
@@ -60,18 +70,61 @@ async def probe_prefixes(session: Session, config: ProbeConfig) -> SearchResult:
                 for node in nodes[1:]
             ]
         )
-        completed = await session.sample(
-            [request(node.id, node.token_ids, config.rollouts) for node in nodes[1:]]
-        )
-        for node, score, rollouts in zip(nodes[1:], scored, completed, strict=True):
+        for node, score in zip(nodes[1:], scored, strict=True):
             node.score = score.scores[0]
-            node.visit_count = config.rollouts
-            node.value_sum = float(
-                sum(_correct(session, node.token_ids, sample) for sample in rollouts.samples)
-            )
+        await _count_correct(
+            session, nodes[1:], lambda node: request(node.id, node.token_ids, config.rollouts)
+        )
+    return _result(session, "probe", nodes)
+
+
+async def relabel_prefixes(session: Session, config: RelabelConfig) -> SearchResult:
+    """The noise is that of indices that no labeller uses: the rollouts are independent of those
+    behind the labels, whatever the seed."""
+    settings = session.settings
+    nodes = _nodes(session, config.prefixes[session.problem.id])
+
+    def request(node: Node) -> SampleRequest:
+        return SampleRequest(
+            node=node.id,
+            prefix=session.prompt_ids + node.token_ids,
+            n=config.rollouts,
+            first_index=AUDIT_INDEX,
+            stop_at_step=False,
+            max_new_tokens=settings.max_new_tokens - len(node.token_ids),
+            temperature=settings.temperature,
+        )
+
+    for node in nodes[1:]:
+        await _count_correct(session, [node], request)
+    return _result(session, "relabel", nodes)
+
+
+def _nodes(session: Session, prefixes: Iterable[tuple[int, ...]]) -> list[Node]:
+    nodes = [Node(id=0, parent=-1, token_ids=(), text="")]
+    for prefix in prefixes:
+        nodes[0].children.append(len(nodes))
+        text = session.engine.decode(prefix)
+        nodes.append(Node(id=len(nodes), parent=0, token_ids=prefix, text=text))
+    return nodes
+
+
+async def _count_correct(
+    session: Session, nodes: Sequence[Node], request: Callable[[Node], SampleRequest]
+) -> None:
+    """Set the nodes' rollouts and how many of them were correct."""
+    completed = await session.sample([request(node) for node in nodes])
+    for node, rollouts in zip(nodes, completed, strict=True):
+        node.visit_count = len(rollouts.samples)
+        node.value_sum = float(
+            sum(_correct(session, node.token_ids, sample) for sample in rollouts.samples)
+        )
+
+
+def _result(session: Session, strategy: str, nodes: Sequence[Node]) -> SearchResult:
     return SearchResult(
         problem=session.problem,
-        strategy="probe",
+        strategy=strategy,
         nodes=tuple(nodes),
         snapshots=(),
         usage=session.usage,

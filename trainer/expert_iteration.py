@@ -140,22 +140,27 @@ def _training_rows(config: ExpertIterationConfig, tokenizer: Any) -> list[TokenR
         rows += read_trajectories(Path(folder) / "trajectories.jsonl")
     for folder in config.labels:
         rows += verified_rollouts(
-            read_labels(Path(folder) / "labels.jsonl"), config.max_per_problem
+            read_labels(Path(folder) / "labels.jsonl"),
+            config.max_per_problem,
+            tokenizer.eos_token_id,
         )
     demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
     return list(dict.fromkeys([*rows, *demonstration_rows(demonstrations, tokenizer)]))
 
 
-def verified_rollouts(labels: Iterable[StepLabels], max_per_problem: int) -> list[TokenRow]:
-    """Rollouts that the verifier found correct (the label of a whole solution is its verdict): of
-    each problem the first ones, fewer where many of its distinct rollouts are correct."""
+def verified_rollouts(
+    labels: Iterable[StepLabels], max_per_problem: int, end_token_id: int
+) -> list[TokenRow]:
+    """Rollouts that the verifier found correct (the last label of a solution that ends with the end
+    token is its verdict): of each problem the first ones, fewer where many of its distinct rollouts
+    are correct."""
     rows: list[TokenRow] = []
     for _, group in groupby(labels, key=lambda row: row.problem_id):
         solutions = list(group)
         correct = [
             tuple(token for step in row.completion_ids for token in step)
             for row in solutions
-            if row.labels[-1] == 1.0
+            if row.labels[-1] == 1.0 and row.completion_ids[-1][-1] == end_token_id
         ]
         share = len(correct) / len(solutions)
         rows += [

@@ -17,7 +17,7 @@ from rewards.verifiers import VERIFIERS
 from search.base import Scorer, SearchResult, Strategy
 from search.batcher import Journal, run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
-from search.probe import ProbeConfig, probe_prefixes
+from search.probe import ProbeConfig, RelabelConfig, probe_prefixes, relabel_prefixes
 from search.scorer import RewardScorer, TextScorer
 from search.settings import SearchSettings
 from search.strategies import bind
@@ -29,9 +29,11 @@ PROGRESS_SECONDS = 2.0
 
 
 def bound(config: Any) -> Strategy:
-    """A strategy's or the probe's function with its config."""
+    """A strategy's, the probe's or the audit's function with its config."""
     if isinstance(config, ProbeConfig):
         return partial(probe_prefixes, config=config)
+    if isinstance(config, RelabelConfig):
+        return partial(relabel_prefixes, config=config)
     return bind(config)
 
 

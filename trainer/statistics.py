@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Z = 1.959964  # of a two-sided 95 % interval
+from search.evidence import Z, wilson_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,9 @@ class Estimate:
     n: int
 
 
-def variance_of_mean(values: Sequence[float], groups: Sequence[str] | None = None) -> float:
+def variance_of_mean(
+    values: Sequence[float] | np.ndarray, groups: Sequence[str] | None = None
+) -> float:
     """Estimated variance of the mean, groups as clusters: G / (G - 1) x the sum over groups of
     (sum of residuals)^2, over n^2. Without groups each value is one. 0 for a single group."""
     value = np.asarray(values, dtype=float)
@@ -47,10 +49,8 @@ def accuracy(correct: Sequence[bool], groups: Sequence[str] | None = None) -> Es
     values = [float(c) for c in correct]
     alone = variance_of_mean(values)
     effective = n / max(1.0, variance_of_mean(values, groups) / alone) if alone else float(n)
-    z2 = Z**2
-    centre = (p + z2 / (2 * effective)) / (1 + z2 / effective)
-    half = Z * math.sqrt(p * (1 - p) / effective + z2 / (4 * effective**2)) / (1 + z2 / effective)
-    return Estimate(value=p, low=max(0.0, centre - half), high=min(1.0, centre + half), n=n)
+    low, high = wilson_interval(p, effective)
+    return Estimate(value=p, low=low, high=high, n=n)
 
 
 def paired_difference(
@@ -69,6 +69,17 @@ def mean_estimate(values: Sequence[float], groups: Sequence[str] | None = None) 
     """The mean with the normal 95 % interval, groups as clusters."""
     mean = math.fsum(values) / len(values)
     half = Z * math.sqrt(variance_of_mean(values, groups))
+    return Estimate(value=mean, low=mean - half, high=mean + half, n=len(values))
+
+
+def weighted_mean_estimate(
+    values: Sequence[float], weights: Sequence[float], groups: Sequence[str] | None = None
+) -> Estimate:
+    """The weighted mean with the normal 95 % interval of a ratio of sums (linearised), groups as
+    clusters."""
+    value, weight = np.asarray(values, dtype=float), np.asarray(weights, dtype=float)
+    mean = float((weight * value).sum() / weight.sum())
+    half = Z * math.sqrt(variance_of_mean(weight * (value - mean) / weight.mean(), groups))
     return Estimate(value=mean, low=mean - half, high=mean + half, n=len(values))
 
 

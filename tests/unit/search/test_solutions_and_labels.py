@@ -13,9 +13,11 @@ from search.answers import choose
 from search.base import Node, SearchResult, answer_value, solution_text
 from search.batcher import run_searches
 from search.export import balance_by_difficulty, verified_solutions
-from search.label import LabelConfig, Rollout, collect_rollouts, step_labels
+from search.label import label_monte_carlo
 from search.mcts import MCTSConfig, search_mcts
+from search.monte_carlo import MonteCarloConfig, step_labels
 from search.probe import ProbeConfig, probe_prefixes
+from search.rollouts import Rollout
 from search.settings import SearchSettings
 from search.solutions import SolutionsConfig, search_solutions
 from search.tree import append_trees, read_trees
@@ -141,10 +143,11 @@ def test_labels_approach_the_true_success_rate(toys: Any) -> None:
     labels: list[Any] = []
 
     async def strategy(session: Any) -> SearchResult:
-        config = LabelConfig(solutions=200, rollouts_per_step=400, prefixes=6)
-        rollouts, result = await collect_rollouts(session, config)
-        labels.extend(step_labels("p", "?", (9,), rollouts, session.engine.decode))
-        return result
+        config = MonteCarloConfig(solutions=200, rollouts_per_step=400, prefixes=6)
+        labels.extend((await label_monte_carlo(session, config)).rows)
+        return SearchResult(
+            problem=session.problem, strategy="x", nodes=(), snapshots=(), usage=session.usage
+        )
 
     [result] = run_searches(
         [toys.problem("p", "bb")], strategy, engine=toys.Engine(coin), scorer=None,
