@@ -16,6 +16,7 @@ from rewards.verifiers import VERIFIERS
 from search.base import SearchResult, Strategy
 from search.batcher import Journal, run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from search.pool import GivenConfig, PoolConfig, sample_pool, score_given
 from search.probe import ProbeConfig, probe_prefixes
 from search.scorer import RewardScorer, process_reward_model
 from search.settings import SearchSettings
@@ -26,10 +27,18 @@ from trainer.models import load_policy, load_reward_model
 PROGRESS_SECONDS = 2.0
 
 
+# What is run like a strategy but chooses no answer.
+MEASUREMENTS: dict[type, Callable[..., Any]] = {
+    ProbeConfig: probe_prefixes,
+    PoolConfig: sample_pool,
+    GivenConfig: score_given,
+}
+
+
 def bound(config: Any) -> Strategy:
-    """A strategy's or the probe's function with its config."""
-    if isinstance(config, ProbeConfig):
-        return partial(probe_prefixes, config=config)
+    """A strategy's or a measurement's function with its config."""
+    if type(config) in MEASUREMENTS:
+        return partial(MEASUREMENTS[type(config)], config=config)
     return bind(config)
 
 

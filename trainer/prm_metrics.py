@@ -1,0 +1,236 @@
+"""How good a reward model's scores of prefixes are, against success rates that are themselves
+estimated: discrimination, Brier skill and calibration.
+
+A prefix's success rate p is known as a share r = k / n of n rollouts. Squared distances to r are
+too large by p(1-p)/n, whose unbiased estimate is r(1-r)/(n-1); absolute distances of bin means are
+too large because noise never cancels within a bin. Both are accounted for. Intervals are 95 %, from
+resampling whole clusters: problems of one group (Countdown: a multiset of numbers) are not
+independent, nor are the prefixes of a problem.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from trainer.statistics import Estimate, share_estimate, variance_of_mean
+
+RESAMPLES = 1000
+Array = Any  # of float64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredPrefix:
+    """`correct` of `count` rollouts from here were correct; `group` is its problem's cluster."""
+
+    problem: str
+    group: str
+    score: float
+    correct: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
+    """Means over a bin's prefixes; `low` and `high` are those of `observed`."""
+
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """`brier_skill` is 1 - MSE / MSE of the base rate, both against the success rates p: 0 is no
+    better than the base rate, 1 perfect. None where all p are equal or some prefix has one rollout
+    only. `brier_skill_outcomes` is the same against single outcomes, whose own chance is in both
+    errors: nearer to 0. `calibration_error` is the expected calibration error over equal-mass bins,
+    `calibration_error_raw` the same before its bias is taken off."""
+
+    brier_skill: Estimate | None
+    brier_skill_outcomes: Estimate | None
+    calibration_error: Estimate
+    calibration_error_raw: float
+    bins: tuple[ReliabilityBin, ...]
+
+
+def calibration(prefixes: Sequence[ScoredPrefix], seed: int, bins: int = 10) -> Calibration:
+    """Raises ValueError for no prefixes."""
+    if not prefixes:
+        raise ValueError("calibration of no prefixes")
+    scores = np.array([p.score for p in prefixes])
+    counts = np.array([p.count for p in prefixes])
+    rates = np.array([p.correct for p in prefixes]) / counts
+    noise = rates * (1 - rates) / np.where(counts > 1, counts - 1, np.nan)
+    groups = [p.group for p in prefixes]
+    drawn = list(resamples(groups, seed))
+    raw = calibration_errors(scores, rates, groups, bins)[0]
+    return Calibration(
+        brier_skill=_estimate(
+            lambda i: brier_skill(scores[i], rates[i], noise[i]), len(prefixes), drawn
+        ),
+        brier_skill_outcomes=_estimate(
+            lambda i: brier_skill_outcomes(scores[i], rates[i]), len(prefixes), drawn
+        ),
+        calibration_error=_error_estimate(scores, rates, groups, bins, drawn),
+        calibration_error_raw=raw,
+        bins=reliability(scores, rates, groups, bins),
+    )
+
+
+def resamples(groups: Sequence[str], seed: int) -> Iterator[tuple[Array, Array]]:
+    """Bootstrap over clusters: the indices of a resample, and the cluster of each; a cluster drawn
+    twice counts as two."""
+    _, cluster = np.unique(groups, return_inverse=True)
+    members = [np.flatnonzero(cluster == c) for c in range(cluster.max() + 1)]
+    generator = np.random.default_rng(seed)
+    for draw in generator.integers(0, len(members), size=(RESAMPLES, len(members))):
+        chosen = [members[c] for c in draw]
+        yield np.concatenate(chosen), np.repeat(np.arange(len(draw)), [len(c) for c in chosen])
+
+
+def _estimate(
+    statistic: Callable[[Array], float], n: int, drawn: Sequence[tuple[Array, Array]]
+) -> Estimate | None:
+    """The statistic with its percentile interval; NaN, where it is not defined, gives None, and is
+    left out of the resamples."""
+    value = statistic(np.arange(n))
+    if math.isnan(value):
+        return None
+    low, high = np.nanquantile([statistic(indices) for indices, _ in drawn], [0.025, 0.975])
+    return Estimate(value=value, low=float(low), high=float(high), n=n)
+
+
+def brier_skill(scores: Array, rates: Array, noise: Array) -> float:
+    """1 - E(score - p)^2 / E(mean p - p)^2, from shares and the variance of each (`noise`). The
+    base rate is estimated from the same n prefixes, so its error holds (1 - 1/n) of the noise. NaN
+    where the success rates do not differ beyond their noise."""
+    base = ((rates - rates.mean()) ** 2).mean() - (1 - 1 / len(rates)) * noise.mean()
+    if not base > 1e-12:
+        return math.nan
+    return float(1 - (((scores - rates) ** 2).mean() - noise.mean()) / base)
+
+
+def brier_skill_outcomes(scores: Array, rates: Array) -> float:
+    """1 - E(score - y)^2 / b(1 - b), y a rollout's outcome (0 or 1) and b the base rate (Brier
+    1950); prefixes weigh the same. Over a prefix's rollouts (s - y)^2 averages (s - r)^2 + r(1-r).
+    """
+    base = rates.mean() * (1 - rates.mean())
+    if base <= 1e-12:
+        return math.nan
+    return float(1 - ((scores - rates) ** 2 + rates * (1 - rates)).mean() / base)
+
+
+def equal_mass_bins(scores: Array, bins: int) -> Array:
+    """The bin of each score, edges at the scores' quantiles; equal scores share a bin, so there may
+    be fewer bins, not numbered without gaps."""
+    ranked = np.sort(scores)
+    edges = ranked[[len(scores) * b // bins for b in range(1, bins)]]
+    return np.searchsorted(edges, scores, side="right")
+
+
+def calibration_errors(
+    scores: Array, rates: Array, groups: Sequence[Any] | Array, bins: int
+) -> tuple[float, float]:
+    """The expected calibration error, sum of weight x |d| over bins, d = mean score - mean rate,
+    and the same with each bin's bias taken off (Kumar et al. 2019, 1909.10155, section 4.2, here
+    for absolute distances and in closed form): d is measured with a standard error s, and E|d + s
+    noise| - |d| is estimated by the folded normal's mean at the measured d. It can be below 0."""
+    index = equal_mass_bins(scores, bins)
+    clusters: Any = np.asarray(groups)
+    raw, corrected = 0.0, 0.0
+    for b in np.unique(index):
+        inside = index == b
+        gaps = scores[inside] - rates[inside]
+        d = abs(float(gaps.mean()))
+        s = math.sqrt(variance_of_mean(gaps, clusters[inside]))
+        weight = inside.mean()
+        raw += weight * d
+        corrected += weight * (2 * d - folded_normal_mean(d, s))
+    return float(raw), float(corrected)
+
+
+def folded_normal_mean(mean: float, deviation: float) -> float:
+    """E|X|, X normal: s sqrt(2/pi) exp(-m^2 / 2s^2) + m (1 - 2 Phi(-m/s))."""
+    if deviation == 0:
+        return abs(mean)
+    z = mean / deviation
+    peak = deviation * math.sqrt(2 / math.pi) * math.exp(-z * z / 2)
+    return peak + mean * (1 - 2 * float(stats.norm.cdf(-z)))
+
+
+def _error_estimate(
+    scores: Array,
+    rates: Array,
+    groups: Sequence[str],
+    bins: int,
+    drawn: Sequence[tuple[Array, Array]],
+) -> Estimate:
+    """Basic bootstrap (Davison and Hinkley 1997, section 5.2): in a resample the truth is the raw
+    error of the sample it is drawn from, so what is turned round are the distances to that."""
+    raw, value = calibration_errors(scores, rates, groups, bins)
+    missed = [
+        calibration_errors(scores[i], rates[i], clusters, bins)[1] - raw for i, clusters in drawn
+    ]
+    below, above = np.quantile(missed, [0.025, 0.975])
+    return Estimate(
+        value=max(0.0, value),
+        low=max(0.0, float(value - above)),
+        high=max(0.0, float(value - below)),
+        n=len(scores),
+    )
+
+
+def reliability(
+    scores: Array, rates: Array, groups: Sequence[str], bins: int
+) -> tuple[ReliabilityBin, ...]:
+    index = equal_mass_bins(scores, bins)
+    clusters: Any = np.asarray(groups)
+    rows: list[ReliabilityBin] = []
+    for b in np.unique(index):
+        inside = index == b
+        observed = share_estimate(rates[inside], clusters[inside])
+        rows.append(
+            ReliabilityBin(
+                predicted=float(scores[inside].mean()),
+                observed=observed.value,
+                low=observed.low,
+                high=observed.high,
+                count=int(inside.sum()),
+            )
+        )
+    return tuple(rows)
+
+
+def within_problem_auroc(
+    problems: Sequence[Sequence[tuple[float, float]]], groups: Sequence[str], seed: int
+) -> tuple[Estimate | None, int]:
+    """P(the prefix with the higher success rate is scored higher), over pairs within one problem
+    whose success rates differ; ties in score count half. `problems` holds (score, success rate) of
+    each one's prefixes, `groups` its cluster. Returns the estimate, None where no pair differs, and
+    the number of pairs."""
+    won = np.zeros(len(problems))
+    pairs = np.zeros(len(problems))
+    for row, prefixes in enumerate(problems):
+        for i, (score_a, rate_a) in enumerate(prefixes):
+            for score_b, rate_b in prefixes[i + 1 :]:
+                if rate_a != rate_b:
+                    pairs[row] += 1
+                    same = score_a == score_b
+                    won[row] += 0.5 if same else (score_a > score_b) == (rate_a > rate_b)
+    if not pairs.any():
+        return None, 0
+
+    def share(indices: Array) -> float:
+        total = pairs[indices].sum()
+        return float(won[indices].sum() / total) if total else math.nan
+
+    drawn = list(resamples(groups, seed))
+    return _estimate(share, len(problems), drawn), int(pairs.sum())
