@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
-from trainer.statistics import Estimate, share_estimate, variance_of_mean
+from trainer.statistics import Estimate, share_estimate
 
 RESAMPLES = 1000
 Array = Any  # of float64
@@ -71,7 +71,7 @@ def calibration(prefixes: Sequence[ScoredPrefix], seed: int, bins: int = 10) -> 
     noise = rates * (1 - rates) / np.where(counts > 1, counts - 1, np.nan)
     groups = [p.group for p in prefixes]
     drawn = list(resamples(groups, seed))
-    raw = calibration_errors(scores, rates, groups, bins)[0]
+    error, raw = _error_estimate(scores, rates, groups, bins, drawn)
     return Calibration(
         brier_skill=_estimate(
             lambda i: brier_skill(scores[i], rates[i], noise[i]), len(prefixes), drawn
@@ -79,7 +79,7 @@ def calibration(prefixes: Sequence[ScoredPrefix], seed: int, bins: int = 10) -> 
         brier_skill_outcomes=_estimate(
             lambda i: brier_skill_outcomes(scores[i], rates[i]), len(prefixes), drawn
         ),
-        calibration_error=_error_estimate(scores, rates, groups, bins, drawn),
+        calibration_error=error,
         calibration_error_raw=raw,
         bins=reliability(scores, rates, groups, bins),
     )
@@ -136,34 +136,43 @@ def equal_mass_bins(scores: Array, bins: int) -> Array:
     return np.searchsorted(edges, scores, side="right")
 
 
-def calibration_errors(
-    scores: Array, rates: Array, groups: Sequence[Any] | Array, bins: int
-) -> tuple[float, float]:
-    """The expected calibration error, sum of weight x |d| over bins, d = mean score - mean rate,
-    and the same with each bin's bias taken off (Kumar et al. 2019, 1909.10155, section 4.2, here
-    for absolute distances and in closed form): d is measured with a standard error s, and E|d + s
-    noise| - |d| is estimated by the folded normal's mean at the measured d. It can be below 0."""
-    index = equal_mass_bins(scores, bins)
-    clusters: Any = np.asarray(groups)
-    raw, corrected = 0.0, 0.0
-    for b in np.unique(index):
-        inside = index == b
-        gaps = scores[inside] - rates[inside]
-        d = abs(float(gaps.mean()))
-        s = math.sqrt(variance_of_mean(gaps, clusters[inside]))
-        weight = inside.mean()
-        raw += weight * d
-        corrected += weight * (2 * d - folded_normal_mean(d, s))
-    return float(raw), float(corrected)
+def bin_gaps(scores: Array, rates: Array, clusters: Array, bins: int) -> tuple[Array, Array, Array]:
+    """Of each bin: its share of the prefixes, mean score minus mean rate, and that one's standard
+    error by clusters (integers from 0), 0 in a bin of a single cluster; an empty bin has zeros."""
+    index, size = equal_mass_bins(scores, bins), int(clusters.max()) + 1
+    gaps = scores - rates
+    counts = np.bincount(index, minlength=bins)
+    means = np.bincount(index, weights=gaps, minlength=bins) / np.maximum(counts, 1)
+    cell = index * size + clusters
+    shape = (bins, size)
+    sums = np.bincount(cell, weights=gaps - means[index], minlength=bins * size).reshape(shape)
+    present = (np.bincount(cell, minlength=bins * size).reshape(shape) > 0).sum(axis=1)
+    # As `trainer.statistics.variance_of_mean` in every bin.
+    factor = np.where(present > 1, present / np.maximum(present - 1, 1), 0.0)
+    errors = np.sqrt((sums**2).sum(axis=1) * factor) / np.maximum(counts, 1)
+    return counts / len(scores), means, errors
 
 
-def folded_normal_mean(mean: float, deviation: float) -> float:
-    """E|X|, X normal: s sqrt(2/pi) exp(-m^2 / 2s^2) + m (1 - 2 Phi(-m/s))."""
-    if deviation == 0:
-        return abs(mean)
-    z = mean / deviation
-    peak = deviation * math.sqrt(2 / math.pi) * math.exp(-z * z / 2)
-    return peak + mean * (1 - 2 * float(stats.norm.cdf(-z)))
+def calibration_errors(scores: Array, rates: Array, clusters: Array, bins: int) -> Array:
+    """The expected calibration error, the sum over bins of weight x |d|, d = mean score - mean
+    rate, and the same less each bin's bias; below 0 by chance.
+
+    d is measured with a standard error s, which makes |d| too large; by how much is estimated as
+    E|d + s noise| - |d| (Kumar et al. 2019, 1909.10155, and their code; in closed form here). That
+    is nearly all of it where gaps are well above the noise, and two fifths where there is no gap at
+    all: what is left errs on the side of a larger error."""
+    weights, gaps, errors = bin_gaps(scores, rates, clusters, bins)
+    distances = np.abs(gaps)
+    corrected = 2 * distances - folded_normal_mean(distances, errors)
+    return np.array([(weights * distances).sum(), (weights * corrected).sum()])
+
+
+def folded_normal_mean(mean: Array, deviation: Array) -> Array:
+    """E|X|, X normal: s sqrt(2/pi) exp(-m^2 / 2s^2) + m (1 - 2 Phi(-m/s)); |m| where s is 0."""
+    z = np.asarray(mean) / np.where(np.asarray(deviation) > 0, deviation, 1.0)
+    peak = deviation * math.sqrt(2 / math.pi) * np.exp(-z * z / 2)
+    folded = peak + mean * (1 - 2 * special.ndtr(-z))
+    return np.where(np.asarray(deviation) > 0, folded, np.abs(mean))
 
 
 def _error_estimate(
@@ -172,20 +181,29 @@ def _error_estimate(
     groups: Sequence[str],
     bins: int,
     drawn: Sequence[tuple[Array, Array]],
-) -> Estimate:
-    """Basic bootstrap (Davison and Hinkley 1997, section 5.2): in a resample the truth is the raw
-    error of the sample it is drawn from, so what is turned round are the distances to that."""
-    raw, value = calibration_errors(scores, rates, groups, bins)
+) -> tuple[Estimate, float]:
+    """The corrected error, and the raw one.
+
+    The interval is the basic bootstrap's (Davison and Hinkley 1997, section 5.2): in a resample the
+    truth is the raw error of the sample it is drawn from, so the distances to that are turned
+    round. It begins at 0 where the gaps are together no larger than chance makes them (chi-square).
+    """
+    _, own = np.unique(groups, return_inverse=True)
+    raw, value = calibration_errors(scores, rates, own, bins)
     missed = [
         calibration_errors(scores[i], rates[i], clusters, bins)[1] - raw for i, clusters in drawn
     ]
     below, above = np.quantile(missed, [0.025, 0.975])
-    return Estimate(
-        value=max(0.0, value),
-        low=max(0.0, float(value - above)),
+    _, gaps, errors = bin_gaps(scores, rates, own, bins)
+    known = errors > 0
+    chance = stats.chi2.sf(((gaps[known] / errors[known]) ** 2).sum(), max(1, known.sum()))
+    estimate = Estimate(
+        value=max(0.0, float(value)),
+        low=0.0 if chance > 0.025 else max(0.0, float(value - above)),
         high=max(0.0, float(value - below)),
         n=len(scores),
     )
+    return estimate, float(raw)
 
 
 def reliability(

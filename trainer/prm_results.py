@@ -15,6 +15,7 @@ from trainer.first_errors import (
     NO_ERROR,
     JudgedSolution,
     choose_threshold,
+    measure_first_errors,
 )
 from trainer.prm_metrics import Calibration, ScoredPrefix, calibration
 from trainer.prm_samples import WEIGHTED, candidates, ends_of_paths
