@@ -105,12 +105,14 @@ def measure_first_errors(
     erroneous, correct = share(wrong), share(~wrong)
     f1: Estimate | None = None
     if erroneous and correct:
+        groups = [s.group for s in solutions]
         samples = [
             harmonic_mean(hit[i][wrong[i]].mean(), hit[i][~wrong[i]].mean())
-            for i, _ in resamples([s.group for s in solutions], seed)
+            for i, _ in resamples(groups, seed)
             if 0 < wrong[i].sum() < len(i)
         ]
-        low, high = np.quantile(samples, [0.025, 0.975])
+        # One cluster does not say how clusters differ.
+        low, high = np.quantile(samples, [0.025, 0.975]) if len(set(groups)) > 1 else (0.0, 1.0)
         f1 = Estimate(
             value=harmonic_mean(erroneous.value, correct.value),
             low=float(low),

@@ -227,7 +227,7 @@ def _score_process_bench(
         measured, left_out = score(source, number)
         benches.append(
             Bench(
-                source=source, truth="as labelled", fitting=fitting, measured=measured,
+                source=Path(source).name, truth="as labelled", fitting=fitting, measured=measured,
                 left_out=left_out,
             )
         )  # fmt: skip
@@ -252,8 +252,8 @@ def _content(
         solvability(samples.probe, prefixes, task, config.tree_max_value, seed) if task else None
     )
     return {
-        "reward_model": config.reward_model,
-        "policy": config.policy,
+        "reward_model": Path(config.reward_model).name,
+        "policy": Path(config.policy).name,
         "split": config.split,
         "fitting_split": config.fitting_split,
         "problems": len(samples.pool),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,8 @@ def test_accuracies_and_f1_by_hand() -> None:
     other = measure_first_errors(SOLUTIONS, 0.3, seed=0)
     assert other.f1 and other.f1.value == pytest.approx(2 / 5)
     assert harmonic_mean(0.0, 0.0) == 0.0
+    one = measure_first_errors([replace(s, group="a") for s in SOLUTIONS], 0.5, seed=0).f1
+    assert one and (one.low, one.high) == (0.0, 1.0)
 
 
 def test_without_one_kind_there_is_no_f1() -> None:
