@@ -11,7 +11,7 @@ independent, nor are the prefixes of a problem.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,15 +70,19 @@ def calibration(prefixes: Sequence[ScoredPrefix], seed: int, bins: int = 10) -> 
     rates = np.array([p.correct for p in prefixes]) / counts
     noise = rates * (1 - rates) / np.where(counts > 1, counts - 1, np.nan)
     groups = [p.group for p in prefixes]
-    drawn = list(resamples(groups, seed))
-    error, raw = _error_estimate(scores, rates, groups, bins, drawn)
+    _, own = np.unique(groups, return_inverse=True)
+
+    def measures(indices: Array, clusters: Array) -> list[float]:
+        s, r = scores[indices], rates[indices]
+        corrected = calibration_errors(s, r, clusters, bins)[1]
+        return [brier_skill(s, r, noise[indices]), brier_skill_outcomes(s, r), float(corrected)]
+
+    skill, skill_outcomes, _ = measures(np.arange(len(prefixes)), own)
+    drawn = np.array([measures(*resample) for resample in resamples(groups, seed)])
+    error, raw = _error_estimate(scores, rates, own, bins, drawn[:, 2])
     return Calibration(
-        brier_skill=_estimate(
-            lambda i: brier_skill(scores[i], rates[i], noise[i]), len(prefixes), drawn
-        ),
-        brier_skill_outcomes=_estimate(
-            lambda i: brier_skill_outcomes(scores[i], rates[i]), len(prefixes), drawn
-        ),
+        brier_skill=_percentile_estimate(skill, drawn[:, 0], len(prefixes)),
+        brier_skill_outcomes=_percentile_estimate(skill_outcomes, drawn[:, 1], len(prefixes)),
         calibration_error=error,
         calibration_error_raw=raw,
         bins=reliability(scores, rates, groups, bins),
@@ -96,15 +100,12 @@ def resamples(groups: Sequence[str], seed: int) -> Iterator[tuple[Array, Array]]
         yield np.concatenate(chosen), np.repeat(np.arange(len(draw)), [len(c) for c in chosen])
 
 
-def _estimate(
-    statistic: Callable[[Array], float], n: int, drawn: Sequence[tuple[Array, Array]]
-) -> Estimate | None:
-    """The statistic with its percentile interval; NaN, where it is not defined, gives None, and is
-    left out of the resamples."""
-    value = statistic(np.arange(n))
+def _percentile_estimate(value: float, drawn: Sequence[float] | Array, n: int) -> Estimate | None:
+    """A value with the percentile interval of its resamples; NaN, where it is not defined, gives
+    None, and is left out of the resamples."""
     if math.isnan(value):
         return None
-    low, high = np.nanquantile([statistic(indices) for indices, _ in drawn], [0.025, 0.975])
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
     return Estimate(value=value, low=float(low), high=float(high), n=n)
 
 
@@ -176,34 +177,27 @@ def folded_normal_mean(mean: Array, deviation: Array) -> Array:
 
 
 def _error_estimate(
-    scores: Array,
-    rates: Array,
-    groups: Sequence[str],
-    bins: int,
-    drawn: Sequence[tuple[Array, Array]],
+    scores: Array, rates: Array, clusters: Array, bins: int, drawn: Array
 ) -> tuple[Estimate, float]:
-    """The corrected error, and the raw one.
+    """The corrected error, and the raw one; `drawn` are the corrected errors of the resamples.
 
     The interval is the basic bootstrap's (Davison and Hinkley 1997, section 5.2): in a resample the
     truth is the raw error of the sample it is drawn from, so the distances to that are turned
     round. It begins at 0 where the gaps are together no larger than chance makes them (chi-square).
     """
-    _, own = np.unique(groups, return_inverse=True)
-    raw, value = calibration_errors(scores, rates, own, bins)
-    missed = [
-        calibration_errors(scores[i], rates[i], clusters, bins)[1] - raw for i, clusters in drawn
-    ]
-    below, above = np.quantile(missed, [0.025, 0.975])
-    _, gaps, errors = bin_gaps(scores, rates, own, bins)
+    raw, value = (float(e) for e in calibration_errors(scores, rates, clusters, bins))
+    below, above = np.quantile(drawn - raw, [0.025, 0.975])
+    _, gaps, errors = bin_gaps(scores, rates, clusters, bins)
     known = errors > 0
     chance = stats.chi2.sf(((gaps[known] / errors[known]) ** 2).sum(), max(1, known.sum()))
+    low = 0.0 if chance > 0.025 else value - max(0.0, float(above))
     estimate = Estimate(
-        value=max(0.0, float(value)),
-        low=0.0 if chance > 0.025 else max(0.0, float(value - above)),
-        high=max(0.0, float(value - below)),
+        value=max(0.0, value),
+        low=max(0.0, low),
+        high=max(0.0, value - min(0.0, float(below))),
         n=len(scores),
     )
-    return estimate, float(raw)
+    return estimate, raw
 
 
 def reliability(
@@ -250,5 +244,6 @@ def within_problem_auroc(
         total = pairs[indices].sum()
         return float(won[indices].sum() / total) if total else math.nan
 
-    drawn = list(resamples(groups, seed))
-    return _estimate(share, len(problems), drawn), int(pairs.sum())
+    drawn = [share(indices) for indices, _ in resamples(groups, seed)]
+    value = share(np.arange(len(problems)))
+    return _percentile_estimate(value, drawn, len(problems)), int(pairs.sum())

@@ -50,7 +50,9 @@ def test_prefixes_in_reach_by_hand() -> None:
     assert in_reach(PROBLEM, [], None) and in_reach(PROBLEM, RIGHT[:1], None)
     assert not in_reach(PROBLEM, ["4 - 3 = 1 | 2 1"], None)
     assert not in_reach(PROBLEM, ["3 + 4 = 8 | 2 8"], None)
-    assert not in_reach(PROBLEM, RIGHT, None)  # it has to end here, and goes on
+    assert not in_reach(PROBLEM, RIGHT, None)
+    # 7 * 1 would reach 7 again, but a solution ends where it is reached first.
+    assert not in_reach(make_problem((1, 3, 4), 7), ["3 + 4 = 7 | 1 7"], None)
     assert not in_reach(make_problem((1, 1, 1), 14), [], None)
     with pytest.raises(ValueError, match=r"'1 1 1 -> 14\\n' has no solution"):
         first_hopeless_step(make_problem((1, 1, 1), 14), ["1 + 1 = 2 | 1 2"], None)

@@ -57,6 +57,9 @@ def test_auroc_compares_within_problems_only() -> None:
     again, _ = within_problem_auroc(moved, names, seed=0)
     assert again is not None and again.value == pytest.approx(estimate.value)
     assert within_problem_auroc([[(0.5, 1.0), (0.2, 1.0)]], ["a"], seed=0) == (None, 0)
+    # The right prefix ties with one wrong one and beats the other.
+    tied, pairs = within_problem_auroc([[(0.5, 1.0), (0.5, 0.0), (0.2, 0.0)]], ["a"], seed=0)
+    assert tied is not None and (tied.value, pairs) == (0.75, 2)
     # Every problem twice in one cluster says no more than once.
     twice, _ = within_problem_auroc(groups * 2, names * 2, seed=0)
     assert twice is not None
@@ -170,6 +173,23 @@ def test_intervals_of_the_calibration_error_hold_the_truth(monkeypatch: pytest.M
             found = calibration(prefixes(*rows), seed=1).calibration_error
             covered[moved] += found.low <= by <= found.high
     assert min(covered) >= 22
+
+
+def test_the_interval_is_turned_round_at_the_raw_error() -> None:
+    """What a resample is corrected towards is the raw error of the sample it comes from."""
+    rows = [(i / 20, (3 * i) % 5, 8) for i in range(1, 20)]
+    scores = np.array([s for s, _, _ in rows])
+    rates = np.array([k / n for _, k, n in rows])
+    drawn = resamples([p.group for p in prefixes(*rows)], 4)
+    found = calibration(prefixes(*rows), seed=4, bins=4)
+    missed = [
+        calibration_errors(scores[i], rates[i], clusters, 4)[1] - found.calibration_error_raw
+        for i, clusters in drawn
+    ]
+    error = found.calibration_error
+    assert 0 < error.low < error.value
+    assert error.high == pytest.approx(error.value - np.quantile(missed, 0.025))
+    assert error.low == pytest.approx(error.value - np.quantile(missed, 0.975))
 
 
 def test_what_cannot_be_known_is_none() -> None:

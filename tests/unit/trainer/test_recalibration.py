@@ -59,3 +59,7 @@ def test_recalibrated_scores_by_hand() -> None:
     assert [form.form for form in forms] == ["none", "temperature", "platt"]
     assert forms[0].apply(prefixes) == prefixes
     assert forms[1].shift == 0.0
+    # 0.9 (logit log 9) comes true in 3 of 4 (logit log 3): log 9 / log 3 = 2
+    _, cooled, _ = recalibrations(rows([0.9], [3_000_000], 4_000_000))
+    assert cooled.scale == pytest.approx(0.5, rel=1e-3)
+    assert cooled.apply(rows([0.9], [1], 2))[0].score == pytest.approx(0.75, rel=1e-3)
