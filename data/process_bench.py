@@ -45,7 +45,8 @@ def read_process_bench(source: str) -> tuple[list[ProcessBenchRow], list[BadRow]
 def _steps(value: Any) -> tuple[str, ...]:
     steps = cast("list[Any]", value) if isinstance(value, list) else []
     if not steps:
-        raise ValueError(f"steps is {str(value)[:80]!r}; it must be a list of one text or more")
+        shown = str(cast("object", value))[:80]
+        raise ValueError(f"steps is {shown!r}; it must be a list of one text or more")
     for index, step in enumerate(steps):
         if not isinstance(step, str) or not step.strip():
             raise ValueError(f"steps[{index}] is {str(step)[:80]!r}; it must be text, not blank")
