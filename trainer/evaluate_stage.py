@@ -60,6 +60,13 @@ class EvaluateConfig:
     making_problems: int = 100
     making_simulations: int = 16
 
+    def __post_init__(self) -> None:
+        if self.prm_rollouts < 2:
+            raise ValueError(
+                f"prm_rollouts is {self.prm_rollouts}; it must be at least 2: one rollout does not "
+                "say how uncertain a share is"
+            )
+
 
 def run_evaluate(
     runtime: RuntimeConfig, config: EvaluateConfig, settings: SearchSettings, mcts: MCTSConfig

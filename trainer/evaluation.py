@@ -15,16 +15,9 @@ from search.base import Node, SearchResult, solution_text
 from search.export import verified_solutions
 from search.settings import SearchSettings
 from search.solutions import SolutionsConfig
+from trainer.prm_metrics import ReliabilityBin, ScoredPrefix, calibration, within_problem_auroc
 from trainer.searching import Workbench, correct_at
-from trainer.statistics import (
-    Estimate,
-    ReliabilityBin,
-    accuracy,
-    brier_skill,
-    paired_difference,
-    reliability,
-    within_problem_auroc,
-)
+from trainer.statistics import Estimate, accuracy, paired_difference
 
 WEIGHTED = "best_of_n_weighted"
 # Rows that the same samples give: strategy -> how the answer is chosen (search/answers.py)
@@ -65,11 +58,13 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class PRMQuality:
+    """`trainer.prm_metrics`'s measures; scripts/evaluate_prm.py measures more."""
+
     auroc: float | None  # None where no two prefixes of one problem differ
     auroc_low: float | None
     auroc_high: float | None
     pairs: int
-    brier_skill: float
+    brier_skill: float | None  # None where the success rates do not differ beyond their noise
     calibration_error: float
     prefixes: int
     rollouts_per_prefix: int
@@ -255,36 +250,64 @@ def best_of_n_rows(
     return rows
 
 
-def prm_quality(probed: Sequence[SearchResult], rollouts: int, seed: int) -> PRMQuality | None:
-    """The reward model against success rates of `rollouts` completions from non-terminal steps,
-    as `search.probe` found them; pairs are compared within a problem. None where no solution has a
-    non-terminal step. Raises ValueError for a score that is no number in [0, 1]."""
-    groups: list[list[tuple[float, float]]] = []
-    for result in probed:
-        groups.append([])
+def scored_prefixes(probed: Sequence[SearchResult]) -> list[ScoredPrefix]:
+    """The prefixes that `search.probe` found. Raises ValueError for a score that is no number in
+    [0, 1]."""
+    found: list[ScoredPrefix] = []
+    for result, group in zip(probed, groups_of(r.problem for r in probed), strict=True):
         for node in result.nodes[1:]:
-            if node.score is None or not 0 <= node.score <= 1:
-                raise ValueError(
-                    f"problem {result.problem.id}: the reward model's score of "
-                    f"{solution_text(result.nodes, node.id)!r} is {node.score}"
+            found.append(
+                ScoredPrefix(
+                    problem=result.problem.id,
+                    group=group,
+                    score=score_of(result, node),
+                    correct=round(node.value_sum),
+                    count=node.visit_count,
                 )
-            groups[-1].append((node.score, node.value_sum / node.visit_count))
-    flat = [pair for group in groups for pair in group]
-    if not flat:
+            )
+    return found
+
+
+def score_of(result: SearchResult, node: Node) -> float:
+    """Raises ValueError for a score that is no number in [0, 1]."""
+    if node.score is None or not 0 <= node.score <= 1:
+        raise ValueError(
+            f"problem {result.problem.id}: the reward model's score of "
+            f"{solution_text(result.nodes, node.id)!r} is {node.score}"
+        )
+    return node.score
+
+
+def auroc_within_problems(
+    prefixes: Sequence[ScoredPrefix], truths: Sequence[float], seed: int
+) -> tuple[Estimate | None, int]:
+    """`within_problem_auroc` of the prefixes' scores for `truths`, one a prefix."""
+    problems: dict[str, list[tuple[float, float]]] = {}
+    for prefix, truth in zip(prefixes, truths, strict=True):
+        problems.setdefault(prefix.problem, []).append((prefix.score, truth))
+    groups = {p.problem: p.group for p in prefixes}
+    return within_problem_auroc(list(problems.values()), [groups[p] for p in problems], seed)
+
+
+def prm_quality(probed: Sequence[SearchResult], rollouts: int, seed: int) -> PRMQuality | None:
+    """The reward model against success rates of `rollouts` (2 or more) completions from
+    non-terminal steps; pairs are compared within a problem. None where no solution has a
+    non-terminal step. Raises ValueError for a score that is no number in [0, 1]."""
+    prefixes = scored_prefixes(probed)
+    if not prefixes:
         return None
-    scores, rates = [s for s, _ in flat], [r for _, r in flat]
-    auroc, pairs = within_problem_auroc(groups, seed)
-    error, bins = reliability(scores, rates)
+    auroc, pairs = auroc_within_problems(prefixes, [p.correct / p.count for p in prefixes], seed)
+    found = calibration(prefixes, seed)
     return PRMQuality(
         auroc=auroc.value if auroc else None,
         auroc_low=auroc.low if auroc else None,
         auroc_high=auroc.high if auroc else None,
         pairs=pairs,
-        brier_skill=brier_skill(scores, rates),
-        calibration_error=error,
-        prefixes=len(flat),
+        brier_skill=found.brier_skill.value if found.brier_skill else None,
+        calibration_error=found.calibration_error.value,
+        prefixes=len(prefixes),
         rollouts_per_prefix=rollouts,
-        reliability=tuple(bins),
+        reliability=found.bins,
     )
 
 

@@ -29,7 +29,7 @@ SCHEMA_VERSION = 1
 MAX_BYTES = 10_000_000  # of the whole page; half of it is plotly.js
 MAX_TREES = 50
 PAGE = Path(__file__).with_name("report_page")
-SCRIPTS = ("format.js", "charts.js", "tree.js", "page.js")
+SCRIPTS = ("format.js", "charts.js", "tree.js", "prm.js", "page.js")
 STYLES = ("style.css",)
 NODE_FIELDS = (
     "id",
@@ -50,9 +50,9 @@ def write_report(
     """Write the page to `path`, whose folder must exist.
 
     `results` is the content of results.json; sections that are missing, empty or null are replaced
-    by a sentence. `trees` are rows of trees.jsonl: the first `MAX_TREES` of them are shown, fewer
-    if the page would reach `MAX_BYTES`, and the page says so. Raises ValueError for another
-    schema version.
+    by a sentence, and those of stages that a run need not have are left out. `trees` are rows of
+    trees.jsonl: the first `MAX_TREES` of them are shown, fewer if the page would reach `MAX_BYTES`,
+    and the page says so. Raises ValueError for another schema version.
     """
     version = results.get("schema_version")
     if version != SCHEMA_VERSION:

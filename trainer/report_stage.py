@@ -14,7 +14,7 @@ from search.base import solution_text
 from search.tree import result_from_json
 from trainer.manifests import read_json
 from trainer.report import write_report
-from trainer.runtime import RuntimeConfig, is_main_process, read_manifest
+from trainer.runtime import RuntimeConfig, is_complete, is_main_process, read_manifest
 from trainer.stage import run_stage
 from trainer.summary import print_results
 
@@ -92,10 +92,17 @@ def collect(runtime: RuntimeConfig, config: ReportConfig) -> dict[str, Any]:
         "task": {"name": config.task, "description": config.description},
         "stages": spent,
         **evaluation,
+        "prm_evaluations": prm_evaluations(Path(runtime.output_dir).parent),
         "training_curve": curve,
         "gates": gates,
         "ledger": ledger,
     }
+
+
+def prm_evaluations(run: Path) -> list[dict[str, Any]]:
+    """prm.json of every complete stage of the run's folder that wrote one, by the stage's name."""
+    found = sorted(path for path in run.glob("*/prm.json") if is_complete(path.parent))
+    return [{"stage": path.parent.name, **json.loads(path.read_text())} for path in found]
 
 
 def seconds_of(stage: Path) -> float:

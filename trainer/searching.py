@@ -17,6 +17,7 @@ from rewards.verifiers import VERIFIERS
 from search.base import Scorer, SearchResult, Strategy
 from search.batcher import Journal, run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from search.pool import GivenConfig, PoolConfig, sample_pool, score_given
 from search.probe import ProbeConfig, RelabelConfig, probe_prefixes, relabel_prefixes
 from search.scorer import RewardScorer, TextScorer
 from search.settings import SearchSettings
@@ -28,12 +29,19 @@ from trainer.reward_models import LoadedRewardModel, open_reward_model
 PROGRESS_SECONDS = 2.0
 
 
+# What is run like a strategy but chooses no answer.
+MEASUREMENTS: dict[type, Callable[..., Any]] = {
+    ProbeConfig: probe_prefixes,
+    RelabelConfig: relabel_prefixes,
+    PoolConfig: sample_pool,
+    GivenConfig: score_given,
+}
+
+
 def bound(config: Any) -> Strategy:
-    """A strategy's, the probe's or the audit's function with its config."""
-    if isinstance(config, ProbeConfig):
-        return partial(probe_prefixes, config=config)
-    if isinstance(config, RelabelConfig):
-        return partial(relabel_prefixes, config=config)
+    """A strategy's or a measurement's function with its config."""
+    if type(config) in MEASUREMENTS:
+        return partial(MEASUREMENTS[type(config)], config=config)
     return bind(config)
 
 

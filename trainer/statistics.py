@@ -1,4 +1,4 @@
-"""Intervals and tests: accuracy, paired differences, AUROC within problems, calibration.
+"""Intervals and tests: accuracy, paired differences.
 
 Problems that share a group (Countdown: a multiset of numbers) are not independent, so intervals
 take groups as clusters (Liang and Zeger 1986): what varies is a group's sum, not a problem.
@@ -51,6 +51,16 @@ def accuracy(correct: Sequence[bool], groups: Sequence[str] | None = None) -> Es
     effective = n / max(1.0, variance_of_mean(values, groups) / alone) if alone else float(n)
     low, high = wilson_interval(p, effective)
     return Estimate(value=p, low=low, high=high, n=n)
+
+
+def share_estimate(shares: Sequence[float], groups: Sequence[str] | None = None) -> Estimate:
+    """The mean of shares, each in [0, 1], with Wilson's interval for as many independent outcomes
+    as would have its clustered variance; for as many as there are clusters where that is 0."""
+    p, variance = math.fsum(shares) / len(shares), variance_of_mean(shares, groups)
+    clusters = len(shares) if groups is None else len(np.unique(groups))
+    effective = p * (1 - p) / variance if variance > 0 else float(clusters)
+    low, high = wilson_interval(p, effective)
+    return Estimate(value=p, low=low, high=high, n=len(shares))
 
 
 def paired_difference(
@@ -119,74 +129,3 @@ def paired_p_value(
             totals = np.convolve(totals, flip)
     seen = wins - losses + len(totals) // 2
     return min(1.0, float(totals[seen:].sum())), wins, losses
-
-
-def within_problem_auroc(
-    groups: Sequence[Sequence[tuple[float, float]]], seed: int
-) -> tuple[Estimate | None, int]:
-    """P(the prefix with the higher success rate is scored higher), over pairs within one problem
-    whose success rates differ; ties in score count half. `groups` holds (score, success rate) per
-    problem. 95 % interval by bootstrap over problems. Returns the estimate, None where no pair
-    differs, and the number of pairs."""
-    wins: list[float] = []
-    pairs: list[int] = []
-    for group in groups:
-        won, total = 0.0, 0
-        for i, (score_a, rate_a) in enumerate(group):
-            for score_b, rate_b in group[i + 1 :]:
-                if rate_a == rate_b:
-                    continue
-                total += 1
-                if score_a == score_b:
-                    won += 0.5
-                else:
-                    won += (score_a > score_b) == (rate_a > rate_b)
-        wins.append(won)
-        pairs.append(total)
-    wins_array, pairs_array = np.array(wins), np.array(pairs)
-    total = int(pairs_array.sum())
-    if total == 0:
-        return None, 0
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(0, len(groups), size=(1000, len(groups)))
-    samples = wins_array[draws].sum(1) / np.maximum(1, pairs_array[draws].sum(1))
-    low, high = np.quantile(samples, [0.025, 0.975])
-    return (
-        Estimate(
-            value=float(wins_array.sum() / total), low=float(low), high=float(high), n=len(groups)
-        ),
-        total,
-    )
-
-
-def brier_skill(scores: Sequence[float], rates: Sequence[float]) -> float:
-    """1 - MSE(score) / MSE(base rate), against success rates; 0 is no better than the base rate."""
-    score, rate = np.asarray(scores), np.asarray(rates)
-    base = float(((rate.mean() - rate) ** 2).mean())
-    return 1.0 - float(((score - rate) ** 2).mean()) / base if base else 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReliabilityBin:
-    predicted: float
-    observed: float
-    count: int
-
-
-def reliability(
-    scores: Sequence[float], rates: Sequence[float], bins: int = 10
-) -> tuple[float, list[ReliabilityBin]]:
-    """Expected calibration error over equal-width bins (Guo et al. 2017) and the bins."""
-    score, rate = np.asarray(scores), np.asarray(rates)
-    index = np.minimum((score * bins).astype(int), bins - 1)
-    rows = [
-        ReliabilityBin(
-            predicted=float(score[index == b].mean()),
-            observed=float(rate[index == b].mean()),
-            count=int((index == b).sum()),
-        )
-        for b in range(bins)
-        if (index == b).any()
-    ]
-    error = sum(row.count * abs(row.predicted - row.observed) for row in rows) / len(scores)
-    return float(error), rows

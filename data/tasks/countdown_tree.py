@@ -43,6 +43,15 @@ def tree_size(numbers: tuple[int, ...], target: int, max_value: int | None) -> i
     return size
 
 
+@lru_cache(maxsize=1 << 18)
+def can_reach(numbers: tuple[int, ...], target: int, max_value: int | None) -> bool:
+    """Whether one or more legal operations on `numbers` (sorted) result in the target."""
+    return any(
+        result == target or can_reach(remaining, target, max_value)
+        for result, remaining in legal_moves(numbers, max_value).values()
+    )
+
+
 def nodes_seen(problem: Problem, paths: Iterable[str], max_value: int | None) -> int:
     """Distinct nodes of the whole tree on `paths` (steps joined by newlines). A path counts up to
     its first illegal step."""

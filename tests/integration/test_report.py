@@ -6,12 +6,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trainer.prm_metrics import ScoredPrefix
+from trainer.prm_results import Aim, StepSet, calibrations
 from trainer.report import MAX_BYTES, write_report
+from trainer.uplift import Candidate, best_of_n, expected_pass
 
 pytestmark = pytest.mark.slow
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
@@ -119,11 +123,68 @@ def test_hostile_text_stays_text(browser: Any, smoke_run: Path, tmp_path: Path) 
     opened.check_silent(path)
 
 
+def prm_content() -> dict[str, Any]:
+    """A prm.json whose numbers are worked out as in the stage, with a name that is markup."""
+    prefixes = [
+        ScoredPrefix(problem=str(i), group=str(i), score=i / 20, correct=i % 5, count=8)
+        for i in range(1, 20)
+    ]
+    scored = [(0.1, False), (0.3, True), (0.6, True), (0.9, False)]
+    pools = [[Candidate(rank=(s,), proxy=s, correct=c, count=1) for s, c in scored]] * 3
+    rows, losses = [], []
+    for aggregate in ("last", "mean", HOSTILE):
+        found, loss = best_of_n(aggregate, pools, ["a", "b", "c"], 4)
+        rows += [asdict(row) for row in found]
+        losses.append(asdict(loss))
+    share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 3}
+    sets = {kind: StepSet(fitting=prefixes, measured=prefixes) for kind in ("non-terminal", "all")}
+    aim = Aim(calibration_error=0.05, brier_skill=0.2)
+    return {
+        "stage": f"evaluate_prm{HOSTILE}", "reward_model": "prm", "split": "test",
+        "fitting_split": "validation", "problems": 3, "fitting_problems": 3, "samples": 4,
+        "rollouts": 8, "prefixes": 19, "auroc": share, "success_rate": share, "aim": asdict(aim),
+        "calibration": calibrations(sets, aim, 5, 0), "solvability": None,
+        "first_errors": [{
+            "source": HOSTILE, "truth": "false step", "threshold": 0.5, "erroneous": share,
+            "correct": share, "f1": None, "solutions": 9, "erroneous_solutions": 4,
+            "left_out": {"cut off": 1, HOSTILE: 2},
+        }],
+        "sample_accuracy": share, "best_of_n": rows, "over_optimisation": losses,
+        "pass_at_n": [
+            {"n": n, "solved": share | {"value": expected_pass(4, 2, n)}} for n in (1, 2, 4)
+        ],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_reward_model_evaluations_are_drawn(browser: Any, tmp_path: Path, width: int) -> None:
+    path = tmp_path / "prm.html"
+    content = prm_content()
+    write_report({"schema_version": 1, "prm_evaluations": [content, content]}, [], path)
+    opened = Opened(browser, path, width)
+    section = opened.page.locator("#prm-evaluation")
+    charts = section.locator(".chart")
+    # Of each evaluation: two reliability diagrams, uplift, gold against proxy, and against KL.
+    assert charts.count() == int(opened.page.evaluate("document.body.dataset.drawn")) == 10
+    for i in range(charts.count()):
+        assert charts.nth(i).locator("svg.main-svg").count() > 0
+    # A mark a bin for each of three forms; one an N for each of three aggregates.
+    assert section.locator("#chart-calibration-0-0 .points path").count() == 3 * 5
+    assert section.locator("#chart-uplift-0 .points path").count() == 3 * 3
+    error = content["calibration"][0]["calibration_error"]["value"]
+    assert f"{error:.3f}" in section.locator("#calibration-table-0").inner_text()
+    assert HOSTILE in section.locator("#first-errors-table-1").inner_text()
+    assert opened.page.evaluate("window.hacked") is None
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    opened.check_silent(path)
+
+
 def test_missing_sections_say_so(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "empty.html"
     write_report({"schema_version": 1}, [], path)
     opened = Opened(browser, path)
     assert opened.page.locator("p.empty").count() >= 5
+    assert opened.page.locator("#prm-evaluation").count() == 0  # of a stage not every run has
     opened.check_silent(path)
     with pytest.raises(ValueError, match="schema_version is 7"):
         write_report({"schema_version": 7}, [], path)

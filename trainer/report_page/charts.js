@@ -214,7 +214,7 @@ function reliabilityChart(bins) {
         {
           type: "scatter", mode: "lines+markers", x: bins.map((b) => b.predicted),
           y: bins.map((b) => b.observed), line: { color, width: 2 }, name: "reward model",
-          cliponaxis: false,
+          cliponaxis: false, error_y: errorBars(bins.map((b) => ({ ...b, value: b.observed })), color),
           marker: {
             color, opacity: 0.9,
             size: bins.map((b) => 7 + 17 * Math.sqrt((b.count || 0) / most)),

@@ -1,4 +1,5 @@
-// The page from top to bottom. Every section has a sentence for when its numbers are missing.
+// The page from top to bottom. Every section has a sentence for when its numbers are missing, or is
+// left out.
 
 const LABELS = {
   final_vs_sft_greedy: "Last policy against the first, both greedy",
@@ -254,6 +255,7 @@ const SECTIONS = [
   ["test-time", "Accuracy by test-time compute", testTimeSection],
   ["accuracy", "All accuracies", accuracySection],
   ["prm", "Reward model", prmSection],
+  ["prm-evaluation", "Reward model, evaluated in full", prmEvaluationSection],
   ["gates", "Gates", gatesSection],
   ["making", "Making training data", makingSection],
   ["ledger", "Compute ledger", ledgerSection],
@@ -277,7 +279,9 @@ function drawPage() {
   const main = document.getElementById("main");
   const links = element("ul", {});
   for (const [id, title, build] of SECTIONS) {
-    const parts = build(results, content).map((part) =>
+    const built = build(results, content);
+    if (!built) continue; // a section of a stage that this run did not have
+    const parts = built.map((part) =>
       (typeof part === "string" ? element("p", { class: "empty" }, part) : part));
     main.append(element("section", { id, "aria-labelledby": `${id}-title` },
       element("h2", { id: `${id}-title` }, title), ...parts));

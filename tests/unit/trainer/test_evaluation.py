@@ -93,9 +93,9 @@ def test_a_reward_model_without_steps_to_judge_has_no_quality() -> None:
     scored = [Node(id=i, parent=0, token_ids=(), text="", visit_count=4) for i in (1, 2)]
     scored[0].score, scored[0].value_sum, scored[1].score = 0.75, 3.0, 0.25
     good = prm_quality([replace(probed, nodes=(root, *scored))], 4, 0)
-    # rates 3/4 and 0, base rate 3/8: 1 - (0 + 1/16) / (2 x 9/64) = 7/9
+    # Rates 3/4 and 0 of 4 rollouts: squared errors 0 and 1/16, less a noise of 3/16 / 3 in one.
     assert good is not None and good.auroc == 1.0
-    assert good.brier_skill == pytest.approx(7 / 9)
+    assert good.brier_skill == pytest.approx(1.0)
     scored[1].score = math.nan
     with pytest.raises(ValueError, match="problem p: the reward model's score of '' is nan"):
         prm_quality([replace(probed, nodes=(root, *scored))], 4, 0)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from trainer.statistics import (
     accuracy,
-    brier_skill,
     paired_difference,
     paired_p_value,
-    reliability,
+    share_estimate,
     variance_of_mean,
-    within_problem_auroc,
 )
 
 
@@ -76,37 +71,18 @@ def test_the_paired_test_flips_groups_not_problems() -> None:
     assert paired_p_value([True, False], [False, True], ["a", "a"]) == (1.0, 1, 1)
 
 
-def test_auroc_compares_within_problems_only() -> None:
-    generator = random.Random(1)
-    groups = []
-    expected_wins, expected_pairs = 0.0, 0
-    for _ in range(30):
-        labels = [generator.random() < 0.5 for _ in range(12)]
-        scores = [generator.choice([0.1, 0.4, 0.7]) + 0.2 * label for label in labels]
-        groups.append([(s, float(y)) for s, y in zip(scores, labels, strict=True)])
-        pairs = sum(labels) * (12 - sum(labels))
-        expected_pairs += pairs
-        if pairs:
-            expected_wins += float(roc_auc_score(labels, scores)) * pairs
-    estimate, pairs = within_problem_auroc(groups, seed=0)
-    assert estimate is not None and pairs == expected_pairs
-    assert estimate.value == pytest.approx(expected_wins / expected_pairs)
-    assert estimate.low < estimate.value < estimate.high
-    # An offset per problem, which a global AUROC would punish, changes nothing.
-    moved = [[(s + i, r) for s, r in group] for i, group in enumerate(groups)]
-    again, _ = within_problem_auroc(moved, seed=0)
-    assert again is not None and again.value == pytest.approx(estimate.value)
-    assert within_problem_auroc([[(0.5, 1.0), (0.2, 1.0)]], seed=0) == (None, 0)
-
-
-def test_brier_skill_and_calibration_by_hand() -> None:
-    # base rate 0.5: MSE 0.25; scores miss by 0.2 each: MSE 0.04
-    assert brier_skill([0.2, 0.8], [0.0, 1.0]) == pytest.approx(1 - 0.04 / 0.25)
-    assert brier_skill([0.5, 0.5], [0.0, 1.0]) == pytest.approx(0.0)
-    # bin 0.2: predicted 0.25, observed 0.5 (2 rows); bin 0.9: predicted 0.95, observed 1 (1 row)
-    error, bins = reliability([0.24, 0.26, 0.95], [0.0, 1.0, 1.0])
-    assert [(b.predicted, b.observed, b.count) for b in bins] == [
-        (pytest.approx(0.25), 0.5, 2),
-        (pytest.approx(0.95), 1.0, 1),
-    ]
-    assert error == pytest.approx((2 * 0.25 + 0.05) / 3)
+def test_shares_have_intervals_within_0_and_1() -> None:
+    # Shares of 0 and 1 alone are outcomes: Wilson's interval of 8 of 10, with the variance
+    # estimated by n - 1: 0.16 / 9, so that it counts as 9.
+    estimate = share_estimate([1.0] * 8 + [0.0] * 2)
+    z2 = 1.959964**2
+    half = 1.959964 * (0.16 / 9 + z2 / 324) ** 0.5 / (1 + z2 / 9)
+    centre = (0.8 + z2 / 18) / (1 + z2 / 9)
+    assert (estimate.value, estimate.n) == (pytest.approx(0.8), 10)
+    assert (estimate.low, estimate.high) == pytest.approx((centre - half, centre + half))
+    # Without variance every cluster is one outcome: z^2 / (n + z^2) beside 0.
+    nothing = share_estimate([0.0] * 6, ["a", "a", "b", "b", "c", "c"])
+    assert (nothing.low, nothing.high) == pytest.approx((0.0, z2 / (3 + z2)))
+    # Halves that never vary are surer than coins that do.
+    even = share_estimate([0.4, 0.6] * 5)
+    assert even.high - even.low < share_estimate([0.0, 1.0] * 5).high - 0.5

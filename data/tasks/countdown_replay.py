@@ -1,0 +1,104 @@
+"""Replaying Countdown steps: which one is false, and after which one no solution is left.
+
+The two truths about a solution's first error are kept apart. A step is false by its own text alone:
+its numbers are not there, or what it states is not so. A true step may still give up the target:
+that only the exhaustive solver can say (data/tasks/countdown_tree.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from data.tasks.countdown import CountdownStep, apply, parse_prompt, parse_step
+from data.tasks.countdown_tree import can_reach
+from data.types import Problem
+
+
+def numbers_and_target(problem: Problem) -> tuple[tuple[int, ...], int]:
+    """Raises ValueError when the problem has no numbers or its answer is not an integer."""
+    numbers = problem.numbers
+    if not numbers:
+        parsed = parse_prompt(problem.prompt)
+        if parsed is None:
+            raise ValueError(
+                f"problem {problem.id}: numbers is empty and prompt {problem.prompt!r} is not of "
+                "the form '3 4 7 12 -> 24\\n'"
+            )
+        numbers = parsed[0]
+    if not (problem.answer.isascii() and problem.answer.isdigit()):
+        raise ValueError(f"problem {problem.id}: answer is {problem.answer!r}; it must be digits")
+    return numbers, int(problem.answer)
+
+
+def replay_step(
+    step: CountdownStep, available: Counter[int], max_value: int | None = None
+) -> str | None:
+    """Replace the operands by the result in `available`; what is wrong with the step, or None.
+    After a fault `available` is of no use."""
+    for operand in (step.left, step.right):
+        if available[operand] < 1:
+            return f"{operand} is not among the numbers that remain"
+        available[operand] -= 1
+    result = apply(step.left, step.operator, step.right)
+    operation = f"{step.left} {step.operator} {step.right}"
+    if result is None:
+        return f"{operation} is not a whole number of 1 or more"
+    if result != step.result:
+        return f"{operation} is {result}, not {step.result}"
+    if max_value is not None and result > max_value:
+        return f"{result} is over the largest value allowed, {max_value}"
+    available[result] += 1
+    remaining = sorted(available.elements())
+    if sorted(step.remaining) != remaining:
+        return f"the remaining numbers are {remaining}, not {sorted(step.remaining)}"
+    return None
+
+
+def first_false_step(problem: Problem, lines: Sequence[str]) -> int:
+    """Index of the first of a whole solution's `lines` (steps without newlines) that is no step, or
+    a false one, or reaches the target and is not the last; -1 where there is none."""
+    states = _states(problem, lines)
+    return len(states) if len(states) < len(lines) else -1
+
+
+def first_hopeless_step(problem: Problem, lines: Sequence[str], max_value: int | None) -> int:
+    """Index of the first of a whole solution's `lines` after which no further steps, with results
+    up to `max_value`, reach the target; -1 for a correct solution. A solution that stops while the
+    target is still in reach gives it up with its last step.
+
+    Raises ValueError when the target is out of reach from the start.
+    """
+    numbers, target = numbers_and_target(problem)
+    if not can_reach(tuple(sorted(numbers)), target, max_value):
+        raise ValueError(f"problem {problem.id}: {problem.prompt!r} has no solution")
+    states = _states(problem, lines)
+    for index, state in enumerate(states[: len(lines) - 1]):
+        if not can_reach(state, target, max_value):
+            return index
+    if len(states) < len(lines):
+        return len(states)
+    last = parse_step(lines[-1])
+    return -1 if last is not None and last.result == target else len(lines) - 1
+
+
+def in_reach(problem: Problem, lines: Sequence[str], max_value: int | None) -> bool:
+    """Whether further steps after `lines`, the first ones of a solution, can reach the target."""
+    numbers, target = numbers_and_target(problem)
+    states = [tuple(sorted(numbers)), *_states(problem, [*lines, ""])]
+    return len(states) == len(lines) + 1 and can_reach(states[-1], target, max_value)
+
+
+def _states(problem: Problem, lines: Sequence[str]) -> list[tuple[int, ...]]:
+    """The numbers that remain, sorted, after each line up to the first false one."""
+    numbers, target = numbers_and_target(problem)
+    available = Counter(numbers)
+    states: list[tuple[int, ...]] = []
+    for index, line in enumerate(lines):
+        step = parse_step(line)
+        if step is None or replay_step(step, available) is not None:
+            break
+        if step.result == target and index < len(lines) - 1:
+            break
+        states.append(tuple(sorted(available.elements())))
+    return states

@@ -1,0 +1,83 @@
+"""Solutions with a process reward at every step: what evaluating a reward model reads.
+
+- a pool: free samples of whole solutions, merged into a tree of their steps. A node's `proposals`
+  is how many samples went through it, `score` the process reward at its last token; finished ends
+  carry the verifier's verdict.
+- given solutions: steps written elsewhere, a chain of nodes with a score each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from data.types import StopReason
+from search.base import Node, ScoreRequest, SearchEnd, SearchResult, Session, finish, solution_text
+from search.growth import add_sample, continuation, new_tree
+from search.guidance import judge
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """`samples` whole solutions a problem, drawn at once. Each distinct one is scored once."""
+
+    samples: int = 256
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"samples is {self.samples}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenConfig:
+    """`steps`: problem id -> the steps of its solution, without delimiters. The last one is read
+    as the end of a finished solution."""
+
+    steps: Mapping[str, tuple[str, ...]]
+    delimiter: str = "\n"
+
+
+async def sample_pool(session: Session, config: PoolConfig) -> SearchResult:
+    """Raises ValueError for settings under which a node's score is not its own step's."""
+    settings = session.settings
+    if settings.guidance != "prm" or settings.aggregate != "last":
+        raise ValueError(
+            f"guidance is {settings.guidance!r} and aggregate {settings.aggregate!r}; a pool holds "
+            "the process reward of every step: they must be 'prm' and 'last'"
+        )
+    nodes = new_tree()
+    [result] = await session.sample([continuation(session, nodes, 0, config.samples, whole=True)])
+    # Not `max_depth`'s business: that is for searches.
+    ends = [add_sample(session, nodes, 0, sample, rollout=True) for sample in result.samples]
+    await judge(session, nodes, list(dict.fromkeys(ends)))
+    for node in nodes:
+        if node.terminal is StopReason.END_OF_SOLUTION:
+            node.verdict = session.verify(solution_text(nodes, node.id))
+    return finish(session, "pool", nodes, [], SearchEnd.COMPLETE)
+
+
+async def score_given(session: Session, config: GivenConfig) -> SearchResult:
+    """A solution that does not fit into the context gives no node but the root.
+
+    Raises ValueError for text that the vocabulary lacks.
+    """
+    nodes, sequence, ends = new_tree(), session.prompt_ids, list[int]()
+    steps = config.steps[session.problem.id]
+    for index, step in enumerate(steps):
+        last = index == len(steps) - 1
+        text = step if last else step + config.delimiter
+        end_token = (session.engine.end_token_id,) if last else ()
+        ids = session.engine.encode(text) + end_token
+        node = Node(id=len(nodes), parent=len(nodes) - 1, token_ids=ids, text=text)
+        nodes[-1].children.append(node.id)
+        nodes.append(node)
+        sequence += ids
+        ends.append(len(sequence) - 1)
+    if len(sequence) > session.engine.context_length:
+        return finish(session, "given", nodes[:1], [], SearchEnd.LONG_PROMPT)
+    nodes[-1].terminal = StopReason.END_OF_SOLUTION
+    request = ScoreRequest(node=len(nodes) - 1, sequence=sequence, step_ends=tuple(ends))
+    [result] = await session.score([request])
+    for node, score in zip(nodes[1:], result.scores, strict=True):
+        node.score = score
+    return finish(session, "given", nodes, [], SearchEnd.COMPLETE)
