@@ -2,11 +2,14 @@
 
 The two speak through pipes in plain values (`rewards.sandbox.literals`). A program never sees what
 is expected of it, and what it returns is compared where none of its code runs; so neither a patched
-`__eq__`, nor `sys.exit(0)`, nor printing "all passed" is worth anything.
+`__eq__`, nor `sys.exit(0)`, nor printing "all passed" is worth anything. What is no plain value, a
+generator or an object, stays with the program: tests may ask it for items, attributes and calls of
+its methods, but it is equal to itself alone.
 
-Correct: all tests pass. Wrong: one fails, the program raises, ends, returns what is no plain value,
-or is not done at the deadline (counted apart: `rewards.tally`). Unverifiable: the solution holds no
-program, or one that does not compile; or the tests are broken.
+Correct: all tests pass. Wrong: one fails, the program raises what no test expects, ends, or is not
+done at the deadline (counted apart: `rewards.tally`). Unverifiable: the solution holds no program,
+or one that does not compile; or the tests are broken, or cannot be judged so
+(`data.tasks.code_tests`).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from data.tasks.code import CodeTests
+from data.tasks.code_tests import TestPlan, plan_tests
 from data.types import Outcome, Problem, Verdict
 from rewards.sandbox.isolation import IsolationUnavailable, Limits, start, why_not_isolated
 from rewards.tally import TALLY
@@ -70,17 +74,27 @@ class CodeVerifier:
             tests = CodeTests.from_answer(problem.answer)
         except ValueError as error:
             raise ValueError(f"problem {problem.id}: answer {error}") from error
+        try:
+            plan = _plan(tests)
+        except ValueError as error:
+            reason = f"cannot be judged: {error}"
+            return TALLY.count("code", Verdict(outcome=Outcome.UNVERIFIABLE, reason=reason))
         program = program_of(solution, tests)
         if not program.strip() or len(program) > MAX_PROGRAM_CHARACTERS:
             reason = "holds no program, or too long a one"
             return TALLY.count("code", Verdict(outcome=Outcome.UNVERIFIABLE, reason=reason))
-        said = _run(program, tests, self.limits, isolated=self.isolation == "bubblewrap")
+        said = _run(program, tests, plan, self.limits, isolated=self.isolation == "bubblewrap")
         if said is None:
             reason = f"is not done after {self.limits.seconds:g} s"
             verdict = Verdict(outcome=Outcome.WRONG, reason=reason)
             return TALLY.count("code", verdict, timed_out=True)
         outcome, reason = said
         return TALLY.count("code", Verdict(outcome=OUTCOMES[outcome], reason=reason))
+
+
+@lru_cache(maxsize=1024)
+def _plan(tests: CodeTests) -> TestPlan:
+    return plan_tests(tests.tests, tests.setup, tests.names, tests.check)
 
 
 def program_of(solution: str, tests: CodeTests) -> str:
@@ -154,7 +168,7 @@ def ended(prefix: str) -> str:
 
 
 def _run(
-    program: str, tests: CodeTests, limits: Limits, *, isolated: bool
+    program: str, tests: CodeTests, plan: TestPlan, limits: Limits, *, isolated: bool
 ) -> tuple[str, str] | None:
     """The judge's (outcome, reason); None when there is none at the deadline."""
     deadline = time.monotonic() + limits.seconds
@@ -184,7 +198,8 @@ def _run(
                 "judge",
                 {
                     "setup": ended(tests.prefix) + tests.setup,
-                    "tests": tests.tests,
+                    "tests": plan.tests,
+                    "expected": plan.expected,
                     "check": tests.check,
                     "names": tests.names,
                     "channel": [answers[0], asks[1]],

@@ -29,7 +29,10 @@ HERE = Path(__file__).parent
 FIRST_UID, UIDS = 0x70000000, 0x0FFFFFFF
 PROBE_SECONDS = 30.0
 KILL_SECONDS = 5.0
-MODULES = ("literals", "channel")
+MODULES = {
+    "runner": ("literals", "channel", "runner"),
+    "judge": ("literals", "channel", "remote", "judge"),
+}
 # Runs inside before anything else: reads what to do from standard input, gives itself its limits.
 BOOT = """
 import json, os, resource, sys, types
@@ -222,7 +225,7 @@ def _open_to_all(path: Path) -> bool:
 def _sources(main_module: str) -> list[tuple[str, str]]:
     return [
         (f"rewards.sandbox.{name}", (HERE / f"{name}.py").read_text(encoding="utf-8"))
-        for name in (*MODULES, main_module)
+        for name in MODULES[main_module]
     ]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import os
 import subprocess
 import sys
 import textwrap
+from collections import Counter, OrderedDict, defaultdict, deque
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +67,7 @@ def verifier() -> CodeVerifier:
         ("    return x + x", Outcome.WRONG, "a test fails"),
         ("    return str(x * x)", Outcome.WRONG, "a test fails"),
         ("    raise ValueError", Outcome.WRONG, "raises ValueError"),
-        ("    return object()", Outcome.WRONG, "not passed on"),
+        ("    return object()", Outcome.WRONG, "a test fails"),
         ("    return (", Outcome.UNVERIFIABLE, "SyntaxError"),
         ("```python\nprint(1\n```", Outcome.UNVERIFIABLE, "SyntaxError"),
         ("\x00", Outcome.UNVERIFIABLE, "raises"),
@@ -97,14 +101,14 @@ def test_mbpps_imports_and_names_that_the_tests_lack(verifier: CodeVerifier) -> 
     config = CodeConfig(row_format="mbpp")
     made = mbpp_row(Row(location="", columns=columns), "b", config)
     assert verifier.verify(made.problem, made.solution).correct
-    for missing in (
-        {"test_imports": []},
-        {"test_list": ["import nothing_of_that_name; double(1)"]},
-    ):
-        made = mbpp_row(Row(location="", columns={**columns, **missing}), "b", config)
-        verdict = verifier.verify(made.problem, made.solution)
-        assert verdict.outcome is Outcome.UNVERIFIABLE
-        assert "the tests raise" in verdict.reason
+    made = mbpp_row(Row(location="", columns={**columns, "test_imports": []}), "b", config)
+    verdict = verifier.verify(made.problem, made.solution)
+    assert verdict.outcome is Outcome.UNVERIFIABLE
+    assert "the tests raise" in verdict.reason
+    unknown = CodeTests(tests="import nothing_of_that_name; double(1)", names=("double",))
+    verdict = verifier.verify(problem(unknown), made.solution)
+    assert verdict.outcome is Outcome.UNVERIFIABLE
+    assert "cannot be judged: the tests import nothing_of_that_name" in verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -274,6 +278,9 @@ def test_uids_are_nobodys_and_each_runs_its_own() -> None:
 VALUES = [
     None, True, False, 0, -(10**400), 1.5, -0.0, math.inf, "", "\u00e9\ud800\n", b"\x00\xff",
     [1, [2, "3"]], (1,), {1, 2}, frozenset({3}), {"a": [1], (1, 2): None}, 1 + 2j,
+    bytearray(b"a"), range(1, 9, 2), deque([1, 2]), Counter("aab"), OrderedDict(a=1, b=2),
+    Decimal("1.50"), Fraction(-2, 3), datetime.date(2024, 2, 29), datetime.time(1, 2, 3, 4),
+    datetime.datetime(2024, 2, 29, 1, tzinfo=datetime.UTC), datetime.timedelta(-1, 5, 7),
 ]  # fmt: skip
 
 
@@ -292,7 +299,7 @@ class Sneaky(int):
 
 
 @pytest.mark.parametrize(
-    "value", [Sneaky(1), [Sneaky(1)], {Sneaky(1): 1}, object(), range(3), len, bytearray(b"a")]
+    "value", [Sneaky(1), [Sneaky(1)], {Sneaky(1): 1}, object(), len, defaultdict(int), iter([])]
 )
 def test_other_values_do_not_pass(value: object) -> None:
     with pytest.raises(NotPlain):
@@ -329,7 +336,9 @@ def test_any_plain_value_comes_back(value: object) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text()
-    | st.sampled_from(["int", "list", "dict", "float", "str", "set", "none", "bytes", "complex"]),
+    | st.sampled_from(["int", "list", "dict", "float", "str", "set", "none", "bytes", "complex",
+                       "handle", "Counter", "builtins.range", "fractions.Fraction",
+                       "decimal.Decimal", "datetime.date", "datetime.timedelta"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=2),
 )  # fmt: skip
 
