@@ -147,7 +147,7 @@ def _pool(size: int, seconds: float) -> WorkerPool:
     """One pool for all verifiers of a process."""
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ.get("PATH", "")}
     environment |= {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "rewards.mathematics.worker", str(2 * seconds + 10)]
+    words = [sys.executable, "-P", "-m", "rewards.mathematics.worker", str(2 * seconds + 10)]
     return WorkerPool(words, environment, size)
 
 
