@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -60,11 +62,13 @@ class IsolationUnavailable(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Of one process tree: `seconds` of wall time; `memory_bytes` of address space of each process;
-    `processes`, threads included, beside the first three; files of at most `scratch_bytes` and
-    `scratch_files` of them together."""
+    """Of one process tree: `seconds` of computing by each process, rounded up to whole ones, and
+    `wall_seconds` in all (None: three times that, so that a busy machine makes no right program
+    wrong); `memory_bytes` of address space of each process; `processes`, threads included, beside
+    the first three; files of at most `scratch_bytes` and `scratch_files` of them together."""
 
     seconds: float = 10.0
+    wall_seconds: float | None = None
     memory_bytes: int = 512 << 20
     processes: int = 8
     open_files: int = 32
@@ -75,12 +79,19 @@ class Limits:
         for name in ("seconds", "memory_bytes", "processes", "open_files", "scratch_bytes"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.wall_seconds is not None and not self.wall_seconds > 0:
+            raise ValueError(f"wall_seconds is {self.wall_seconds}; it must be above 0, or null")
         if self.scratch_files < 2:
             raise ValueError(f"scratch_files is {self.scratch_files}; it must be at least 2")
 
+    @property
+    def deadline(self) -> float:
+        """Seconds of wall time."""
+        return 3 * self.seconds if self.wall_seconds is None else self.wall_seconds
+
     def as_rlimits(self) -> dict[str, int]:
         return {
-            "RLIMIT_CPU": int(self.seconds) + 2,
+            "RLIMIT_CPU": math.ceil(self.seconds),
             "RLIMIT_AS": self.memory_bytes,
             "RLIMIT_NPROC": self.processes + 3,
             "RLIMIT_NOFILE": self.open_files,
@@ -96,24 +107,34 @@ class Process:
         self._child = child
         self._info = info  # where bubblewrap says which process is the namespace's first
 
-    def kill(self) -> None:
-        """End all processes of the tree; returns when they are gone."""
+    def kill(self) -> float:
+        """End all processes of the tree. Returns when they are gone, with the seconds that they
+        computed, as far as their parents waited for them."""
         if self._info is not None:
             first = self._first_inside()
             # With the first process of a PID namespace all others die; bubblewrap, its parent,
             # ends after that, and then the launcher, which waits for both.
             with contextlib.suppress(ProcessLookupError):
-                if self._child.poll() is not None:
+                if self._has_ended():
                     pass
                 elif first is not None:
                     os.kill(first, signal.SIGKILL)
                 else:
                     os.killpg(self._child.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(KILL_SECONDS)
+            deadline, pause = time.monotonic() + KILL_SECONDS, 0.0005
+            while not self._has_ended() and time.monotonic() < deadline:
+                time.sleep(pause)
+                pause = min(2 * pause, 0.02)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
-        self._child.wait()
+        _, status, used = os.wait4(self._child.pid, 0)
+        self._child.returncode = os.waitstatus_to_exitcode(status)
+        return used.ru_utime + used.ru_stime
+
+    def _has_ended(self) -> bool:
+        """Leaves it to be waited for: its number is its own until then."""
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._child.pid, flags) is not None
 
     def _first_inside(self) -> int | None:
         if self._info is None:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections import Counter, OrderedDict, defaultdict, deque
 from decimal import Decimal
 from fractions import Fraction
@@ -166,14 +167,37 @@ def test_the_block_of_python_is_the_program(text: str) -> None:
     assert program_of(text, ASSERTS) == "def double(x):\n    return 1\n"
 
 
-def test_a_time_out_is_wrong_and_counted() -> None:
-    if why_not_isolated() is not None:
-        pytest.skip("no sandbox")
+@pytest.mark.parametrize(
+    ("limits", "body"),
+    [
+        (Limits(seconds=1, wall_seconds=60), "    while True: pass"),
+        (Limits(seconds=1, wall_seconds=60), "    return 10**10**9"),  # in one call
+        (
+            Limits(seconds=1, wall_seconds=60),
+            "    import signal\n    signal.signal(signal.SIGXCPU, signal.SIG_IGN)\n    while 1: 0",
+        ),
+        (Limits(seconds=60, wall_seconds=1), "    import time\n    time.sleep(60)"),
+    ],
+)
+def test_a_time_out_is_wrong_and_counted(verifier: CodeVerifier, limits: Limits, body: str) -> None:
     before = TALLY.snapshot().get("code/timed_out", 0)
-    verdict = CodeVerifier(limits=Limits(seconds=1)).verify(problem(), "    while True: pass")
+    started = time.monotonic()
+    verdict = CodeVerifier(limits=limits).verify(problem(), body)
+    assert time.monotonic() - started < 30
     assert verdict.outcome is Outcome.WRONG
-    assert verdict.reason == "is not done after 1 s"
+    assert f"after {limits.seconds:g} s of computing, or {limits.deadline:g} s" in verdict.reason
     assert TALLY.snapshot()["code/timed_out"] == before + 1
+
+
+def test_waiting_for_a_busy_machine_is_no_time_out(verifier: CodeVerifier) -> None:
+    """A program that is kept waiting for longer than it may compute."""
+    patient = CodeVerifier(limits=Limits(seconds=1))
+    assert patient.limits.deadline == 3
+    before = TALLY.snapshot().get("code/timed_out", 0)
+    waits = "    import time\n    time.sleep(0.6)\n    return x * x"  # twice
+    assert patient.verify(problem(), waits).correct
+    assert patient.verify(problem(), waits.replace("x * x", "x")).outcome is Outcome.WRONG
+    assert TALLY.snapshot().get("code/timed_out", 0) == before
 
 
 def test_tests_do_not_reach_the_program(verifier: CodeVerifier) -> None:
@@ -260,6 +284,8 @@ def test_bad_limits() -> None:
     for name in ("seconds", "memory_bytes", "processes", "open_files", "scratch_bytes"):
         with pytest.raises(ValueError, match=f"{name} is 0"):
             Limits(**{name: 0})
+    with pytest.raises(ValueError, match="wall_seconds is 0"):
+        Limits(wall_seconds=0)
     with pytest.raises(ValueError, match="scratch_files is 1"):
         Limits(scratch_files=1)
 
