@@ -19,6 +19,8 @@ What is decided, beyond which text is the answer (`rewards.mathematics.answers`)
 - Relations joined by "or" are not those joined by "and", and are the union of intervals that they
   describe; an approximation is no equation. Where one
   side names its values (x = 1, y = 2), they are not compared in another order without names.
+- "No solution" is the empty set, "all real numbers" an interval, x \\ne 1 the union beside it. What
+  goes on (0.333...) is read as nothing but itself; a time of day is no ratio.
 - Words are compared as words, without case. "52_8" is compared digit by digit.
 - A gold answer that algebra cannot parse: the same text is correct, all else unverifiable.
 - Characters that are invisible, digits that are not ASCII: unverifiable.
@@ -39,6 +41,7 @@ from pathlib import Path
 
 from data.types import Outcome, Problem, Verdict
 from rewards.mathematics.answers import MAX_ANSWER_CHARACTERS, Unreadable, final_answer
+from rewards.mathematics.clock import clock_time, is_clock_time
 from rewards.mathematics.imaginary import speaks_of_complex
 from rewards.mathematics.relations import (
     as_relations,
@@ -64,8 +67,14 @@ from rewards.worker_pool import WorkerDied, WorkerPool, WorkerTimeout
 ROOT = Path(__file__).resolve().parents[1]
 CACHE_SIZE = 1 << 14
 DEGREES = re.compile(r"(?<![\w.^_])(\d+\.?\d*) ?\^ ?\\circ ?")
-# What algebra's parser leaves out, or takes for something else.
-MISREAD = re.compile(r"\\(?:[bp]?mod|circ|lor|land|vee|wedge)(?![A-Za-z])|%|\b0[xXbBoO][0-9A-Fa-f]")
+# What algebra's parser leaves out, or takes for something else: a transpose, also where T is a
+# variable; a derivative's order; what may stand under a slash, or beside it (1/2x).
+MISREAD = re.compile(
+    r"\\(?:[bp]?mod|circ|lor|land|vee|wedge)(?![A-Za-z])|%|\b0[xXbBoO][0-9A-Fa-f]"
+    r"|\^ ?\{? ?(?:T(?![A-Za-z])|\\(?:top|intercal)(?![A-Za-z]))|\^ ?\{ ?\( ?\d+ ?\) ?\}"
+    r"|/ ?(?!d[a-z])(?:\d+|[A-Za-z]) ?"
+    r"(?:[A-Za-z({]|\\(?:sqrt|frac|pi|sin|cos|tan|log|ln|theta)(?![A-Za-z]))"
+)
 
 
 class _OutOfTime(Exception):
@@ -290,6 +299,9 @@ class _Comparison:
             if fault is not None:
                 raise _Wrong(fault)
             readings = [(gold.text, answer.text)]
+        if is_clock_time(gold, answer, self.question):
+            self._texts(clock_time(gold), clock_time(answer))
+            return
         if not any(self._equal(ours, theirs) for ours, theirs in readings):
             raise _Wrong(f"is {_written(answer)!r}, not {_written(gold)!r}")
 

@@ -6,8 +6,16 @@ import re
 from dataclasses import replace
 
 from rewards.mathematics.answers import Unreadable
-from rewards.mathematics.structure import INEQUALITY, Answer, Kind, without_braces
+from rewards.mathematics.structure import (
+    INEQUALITY,
+    NAME,
+    RELATION,
+    Answer,
+    Kind,
+    without_braces,
+)
 
+NOT_EQUAL = re.compile(r"\\(?:neq?|not ?=)(?![A-Za-z])")
 # What stands in numbers: no variable of an inequality.
 NUMBER_NAMES = ("\\infty", "\\frac", "\\sqrt", "\\pi", "\\cdot", "\\times", "e")
 
@@ -17,7 +25,7 @@ def as_relations(gold: Answer, answer: Answer) -> tuple[Answer, Answer] | None:
     inequalities that describe it: (-\\infty, 1) \\cup (2, \\infty) and x < 1 or x > 2. Raises
     `Unreadable` for an interval beside inequalities joined by anything else than "or", or of
     several variables."""
-    sides = (gold, answer)
+    sides = (_as_two(gold), _as_two(answer))
     listed = next((side for side in sides if side.kind is Kind.LIST), None)
     if listed is None or not any(side.kind in (Kind.UNION, Kind.TUPLE) for side in sides):
         return None
@@ -32,6 +40,20 @@ def as_relations(gold: Answer, answer: Answer) -> tuple[Answer, Answer] | None:
         replace(side, items=tuple(without_braces(item) for item in side.items)) for side in sides
     )
     return (first, second) if any(side.kind is Kind.UNION for side in sides) else None
+
+
+def _as_two(answer: Answer) -> Answer:
+    """x \\ne 1 is x < 1 or x > 1."""
+    parts = NOT_EQUAL.split(answer.text)
+    if answer.kind is not Kind.EQUATION or len(parts) != 2 or not NAME.fullmatch(parts[0].strip()):
+        return answer
+    if RELATION.search(parts[1]):
+        return answer
+    items = tuple(
+        Answer(kind=Kind.EQUATION, text=f"{parts[0].strip()} {sign} {parts[1].strip()}")
+        for sign in "<>"
+    )
+    return Answer(kind=Kind.LIST, text=answer.text, items=items, brackets="or")
 
 
 def _variable(inequality: str) -> str:

@@ -30,6 +30,14 @@ BASED = re.compile(r"(?P<digits>[0-9A-Z]+) ?_ ?\{? ?(?P<base>\d{1,2}) ?\}?")
 DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)(?![\d.])(?! ?\\(?:overline|bar|dot|ldots|cdots))")
 REPEATING = re.compile(r"(?<![\w.])(\d*)\.(\d*) ?\\(?:overline|bar) ?\{ ?(\d+) ?\}")
 SEPARATOR_WORD = re.compile(r"\\text ?\{ ?(?:and|or) ?\}| (?:and|or) ")
+# What has another spelling among numbers and sets.
+REALS = "(-\\infty, \\infty)"
+ALSO_WRITTEN = {
+    "\\mathbb{R}": REALS, "\\mathbbR": REALS, "\\Bbb{R}": REALS, "\u211d": REALS,
+    "all real numbers": REALS, "all reals": REALS, "the real numbers": REALS,
+    "no solution": "\\emptyset", "no solutions": "\\emptyset", "empty set": "\\emptyset",
+    "the empty set": "\\emptyset", "dne": "\\text{does not exist}",
+}  # fmt: skip
 
 
 class Kind(StrEnum):
@@ -69,6 +77,10 @@ def _read(text: str, depth: int) -> Answer:
         raise Unreadable("has an empty part in its final answer")
     if depth == 0:
         raise Unreadable(f"has a final answer nested more than {MAX_DEPTH} deep")
+    upright = UPRIGHT.fullmatch(text)
+    if upright is not None and re.search(r"\d", upright["words"]):
+        return _read(upright["words"], depth - 1)
+    text = ALSO_WRITTEN.get(as_words(text) or text.replace(" ", ""), text)
     matrix = MATRIX.fullmatch(text)
     if matrix is not None:
         return _matrix(text, matrix["kind"], matrix["body"], depth)
@@ -138,8 +150,11 @@ def _spread(item: Answer) -> tuple[Answer, ...]:
 
 
 def without_braces(answer: Answer) -> Answer:
-    """The one element of a set that stands for itself: {5} is 5, and {{5}} is not."""
+    """The one element of a set that stands for itself: {5} is 5, and {{5}} is not, nor is what
+    holds the empty set."""
     if answer.brackets != SET or len(answer.items) != 1 or answer.items[0].brackets == SET:
+        return answer
+    if answer.items[0].text.strip() == "\\emptyset":
         return answer
     return replace(answer.items[0], name=answer.name or answer.items[0].name)
 

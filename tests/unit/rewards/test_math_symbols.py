@@ -1,4 +1,4 @@
-"""The imaginary unit, unions written as inequalities, units of one letter."""
+"""The imaginary unit, unions as inequalities, units of one letter, and other single decisions."""
 
 from __future__ import annotations
 
@@ -136,3 +136,59 @@ def test_units_of_one_letter(gold: str, answer: str) -> None:
 )
 def test_what_a_unit_of_one_letter_is_not(gold: str, answer: str) -> None:
     assert judge(gold, answer).outcome is not Outcome.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "question"),
+    [
+        ("(-\\infty,\\infty)", "\\mathbb{R}", ""),
+        ("\\mathbb{R}", "x \\in (-\\infty, \\infty)", ""),
+        ("(-\\infty,\\infty)", "\\text{all real numbers}", ""),
+        ("\\emptyset", "\\text{No solution}", ""),
+        ("\\text{no solution}", "\\emptyset", ""),
+        ("\\text{DNE}", "\\text{does not exist}", ""),
+        ("(-\\infty,1)\\cup(1,\\infty)", "x \\neq 1", ""),
+        ("x \\ne 1", "(1,\\infty)\\cup(-\\infty,1)", ""),
+        ("x \\ne 1", "x \\neq 1", ""),
+        ("5", "\\textbf{5}", ""),
+        ("5", "\\text{5 cm}", ""),
+        ("3:30 \\text{ PM}", "3:30 PM", ""),
+        ("3:30", "03:30", "What time is it?"),
+        ("5:3", "10:6", "What is the ratio?"),
+        ("0.333...", "0.333...", ""),
+        ("A^T", "A^T", ""),
+        ("\\frac{1}{2}x", "x/2", ""),
+        ("1/2x", "1/2x", ""),
+    ],
+)
+def test_other_spellings(gold: str, answer: str, question: str) -> None:
+    assert judge(gold, answer, question).correct
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "question"),
+    [
+        ("2^T", "2", ""),  # a transpose to the parser
+        ("x^{T}", "x", ""),
+        ("A^\\top", "A", ""),
+        ("f^{(2)}(x)", "f^2(x)", ""),
+        ("\\frac{1}{2x}", "1/2x", ""),  # which of the two, nobody knows
+        ("\\frac{1}{2}x", "1/2x", ""),
+        ("3:30 \\text{ PM}", "1:10 \\text{ PM}", ""),
+        ("3:30 \\text{ PM}", "3:30 \\text{ AM}", ""),
+        ("12:30", "2:5", "What time is it?"),
+        ("12:30", "14:35", "At how many o'clock?"),
+        ("0.333", "0.333...", ""),
+        ("5", "5\\ldots", ""),
+        ("1,2,3", "1,2,3,...", ""),
+        ("\\emptyset", "\\{\\emptyset\\}", ""),
+        ("\\emptyset", "0", ""),
+        ("(-\\infty,\\infty)", "(-\\infty,0)", ""),
+        ("(-\\infty,1)\\cup(1,\\infty)", "x \\neq 2", ""),
+        ("(-\\infty,1)\\cup[1,\\infty)", "x \\neq 1", ""),
+        ("x \\ne 1", "(-\\infty,1)", ""),
+        ("5", "\\text{5 or 6}", ""),
+    ],
+)
+def test_what_is_no_other_spelling(gold: str, answer: str, question: str) -> None:
+    assert not judge(gold, answer, question).correct
