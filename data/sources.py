@@ -1,8 +1,8 @@
 """Rows of data sets: a JSON lines file of one's own, or a split of a data set in `datasets`' reach.
 
-A source is a path to `.jsonl` (or `.jsonl.gz`), or `name:split` or `name:config:split`, where
-`name` is an id of the hub or a folder that `datasets` can load. A row that cannot be used is a
-`BadRow`, which names where it stands and why, and the others go on.
+A source is a path to `.jsonl` (or `.jsonl.gz`), to `.json` with one array of rows, or `name:split`
+or `name:config:split`, where `name` is an id of the hub or a folder that `datasets` can load. A row
+that cannot be used is a `BadRow`, which names where it stands and why, and the others go on.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def read_source(source: str) -> Iterator[Row | BadRow]:
     to it, for a packed file that is cut off."""
     path = Path(source)
     if path.is_file():
-        return _read_file(path)
+        return _read_array(path) if path.suffix == ".json" else _read_file(path)
     name, separator, split = source.rpartition(":")
     if not separator or not name or not split:
         raise ValueError(
@@ -107,6 +107,24 @@ def _lines(path: Path) -> Iterator[bytes]:
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             # The rows behind it are gone, however many: that is no bad row.
             raise ValueError(f"{path} is cut off or no gzip file ({error})") from error
+
+
+def _read_array(path: Path) -> Iterator[Row | BadRow]:
+    """Sanitized MBPP is put out like this. A file that is no array is read by lines."""
+    try:
+        parsed: Any = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, list):
+        yield from _read_file(path)
+        return
+    for number, columns in enumerate(cast("list[Any]", parsed), start=1):
+        location = f"{path}, row {number}"
+        if isinstance(columns, dict):
+            yield Row(location=location, columns=cast("dict[str, Any]", columns))
+        else:
+            reason = f"is a JSON {type(columns).__name__}; it must be an object"
+            yield BadRow(location=location, reason=reason)
 
 
 def _read_dataset(name: str, config: str | None, split: str) -> Iterator[Row | BadRow]:

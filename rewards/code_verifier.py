@@ -2,29 +2,34 @@
 
 The two speak through pipes in plain values (`rewards.sandbox.literals`). A program never sees what
 is expected of it, and what it returns is compared where none of its code runs; so neither a patched
-`__eq__`, nor `sys.exit(0)`, nor printing "all passed" is worth anything.
+`__eq__`, nor `sys.exit(0)`, nor printing "all passed" is worth anything. What is no plain value, a
+generator or an object, stays with the program: tests may ask it for items, attributes and calls of
+its methods, but it is equal to itself alone.
 
-Correct: all tests pass. Wrong: one fails, the program raises, ends, returns what is no plain value,
-or is not done at the deadline (counted apart: `rewards.tally`). Unverifiable: the solution holds no
-program, or one that does not compile; or the tests are broken.
+Correct: all tests pass. Wrong: one fails, the program raises what no test expects, ends, or has not
+done at the deadline (counted apart: `rewards.tally`). Unverifiable: the solution holds no program,
+or one that does not compile; or the tests are broken, or cannot be judged so
+(`data.tasks.code_tests`).
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import re
 import select
 import textwrap
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 from data.tasks.code import CodeTests
+from data.tasks.code_tests import TestPlan, plan_tests
 from data.types import Outcome, Problem, Verdict
-from rewards.sandbox.isolation import IsolationUnavailable, Limits, start, why_not_isolated
+from rewards.sandbox.isolation import IsolationUnavailable, Limits, Process, start, why_not_isolated
 from rewards.tally import TALLY
 
 # A line that opens or ends a block, after a list's mark or not: what stands before the fence, the
@@ -35,6 +40,7 @@ LANGUAGES = ("", "python", "python3", "py", "py3")
 # Where a base model's completion of a function goes on to something else (2107.03374, section 3).
 STOPS = re.compile(r"\n(?:class|def|#|if|print|@|```)")
 MAX_PROGRAM_CHARACTERS = 200_000
+CPU_GRAIN = 0.05  # seconds by which the kernel's accounts of one process may differ
 MAX_VERDICT_BYTES = 1 << 16
 OUTCOMES = {
     "passed": Outcome.CORRECT,
@@ -70,17 +76,30 @@ class CodeVerifier:
             tests = CodeTests.from_answer(problem.answer)
         except ValueError as error:
             raise ValueError(f"problem {problem.id}: answer {error}") from error
+        try:
+            plan = _plan(tests)
+        except ValueError as error:
+            reason = f"cannot be judged: {error}"
+            return TALLY.count("code", Verdict(outcome=Outcome.UNVERIFIABLE, reason=reason))
         program = program_of(solution, tests)
         if not program.strip() or len(program) > MAX_PROGRAM_CHARACTERS:
             reason = "holds no program, or too long a one"
             return TALLY.count("code", Verdict(outcome=Outcome.UNVERIFIABLE, reason=reason))
-        said = _run(program, tests, self.limits, isolated=self.isolation == "bubblewrap")
+        said = _run(program, tests, plan, self.limits, isolated=self.isolation == "bubblewrap")
         if said is None:
-            reason = f"is not done after {self.limits.seconds:g} s"
+            reason = (
+                f"is not done after {self.limits.seconds:g} s of computing, "
+                f"or {self.limits.deadline:g} s in all"
+            )
             verdict = Verdict(outcome=Outcome.WRONG, reason=reason)
             return TALLY.count("code", verdict, timed_out=True)
         outcome, reason = said
         return TALLY.count("code", Verdict(outcome=OUTCOMES[outcome], reason=reason))
+
+
+@lru_cache(maxsize=1024)
+def _plan(tests: CodeTests) -> TestPlan:
+    return plan_tests(tests.tests, tests.setup, tests.names, tests.check)
 
 
 def program_of(solution: str, tests: CodeTests) -> str:
@@ -154,12 +173,15 @@ def ended(prefix: str) -> str:
 
 
 def _run(
-    program: str, tests: CodeTests, limits: Limits, *, isolated: bool
+    program: str, tests: CodeTests, plan: TestPlan, limits: Limits, *, isolated: bool
 ) -> tuple[str, str] | None:
-    """The judge's (outcome, reason); None when there is none at the deadline."""
-    deadline = time.monotonic() + limits.seconds
+    """The judge's (outcome, reason); None when there is none at the deadline, or the program fails
+    for having computed as long as it may."""
+    deadline = time.monotonic() + limits.deadline
+    # The tests may wait for as long as the program may, and compute all the time.
+    tests_limits = replace(limits, seconds=limits.deadline + 2)
     asks, answers, verdict = os.pipe(), os.pipe(), os.pipe()
-    running: list[Any] = []
+    running: list[Process] = []
     handles = {*asks, *answers, *verdict}
 
     def close(*numbers: int) -> None:
@@ -184,23 +206,25 @@ def _run(
                 "judge",
                 {
                     "setup": ended(tests.prefix) + tests.setup,
-                    "tests": tests.tests,
+                    "tests": plan.tests,
+                    "expected": plan.expected,
                     "check": tests.check,
                     "names": tests.names,
                     "channel": [answers[0], asks[1]],
                 },
-                limits,
+                tests_limits,
                 isolated=isolated,
                 keep_open=[answers[0], asks[1]],
                 output=verdict[1],
             )
         )
         close(answers[0], asks[1], verdict[1])
-        return _read_verdict(verdict[0], deadline)
+        said = _read_verdict(verdict[0], deadline)
     finally:
-        for process in running:
-            process.kill()
+        computed = [process.kill() for process in running]
         close(*list(handles))
+    out_of_time = computed[0] >= math.ceil(limits.seconds) - CPU_GRAIN
+    return None if said is not None and said[0] == "failed" and out_of_time else said
 
 
 def _read_verdict(handle: int, deadline: float) -> tuple[str, str] | None:

@@ -75,5 +75,5 @@ def _counted(outcome: Outcome, reason: str, *, timed_out: bool = False) -> Verdi
 def _pool(seconds: float) -> WorkerPool:
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ.get("PATH", "")}
     environment |= {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "rewards.gym_worker", str(2 * seconds + 30)]
+    words = [sys.executable, "-P", "-m", "rewards.gym_worker", str(2 * seconds + 30)]
     return WorkerPool(words, environment, os.cpu_count() or 1)

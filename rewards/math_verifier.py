@@ -13,10 +13,14 @@ What is decided, beyond which text is the answer (`rewards.mathematics.answers`)
 - Percent: 50% is 1/2. The sign may also be left out, or put, where the gold answer has it or the
   question speaks of percent. Other units: `rewards.mathematics.units.unit_fault`.
 - A word after a number is dropped only where it is a known unit, or stands in the question.
-- Letters of formulas keep their case. A degree sign inside a formula is pi/180. Primes, "mod" and
-  other signs that the parser leaves out: unverifiable, unless the texts are the same.
-- Relations joined by "or" are not those joined by "and"; an approximation is no equation. Where one
+- Letters of formulas keep their case; `rewards.mathematics.imaginary` says when i is imaginary. A
+  degree sign inside a formula is pi/180. Primes, "mod" and other signs that the parser leaves
+  out: unverifiable, unless the texts are the same.
+- Relations joined by "or" are not those joined by "and", and are the union of intervals that they
+  describe; an approximation is no equation. Where one
   side names its values (x = 1, y = 2), they are not compared in another order without names.
+- "No solution" is the empty set, "all real numbers" an interval, x \\ne 1 the union beside it. What
+  goes on (0.333...) is read as nothing but itself; a time of day is no ratio.
 - Words are compared as words, without case. "52_8" is compared digit by digit.
 - A gold answer that algebra cannot parse: the same text is correct, all else unverifiable.
 - Characters that are invisible, digits that are not ASCII: unverifiable.
@@ -37,13 +41,22 @@ from pathlib import Path
 
 from data.types import Outcome, Problem, Verdict
 from rewards.mathematics.answers import MAX_ANSWER_CHARACTERS, Unreadable, final_answer
+from rewards.mathematics.clock import clock_time, is_clock_time
+from rewards.mathematics.imaginary import speaks_of_complex
+from rewards.mathematics.relations import (
+    as_relations,
+    both_equations,
+    set_and_inequality,
+    signs_of_relation,
+    with_name,
+)
 from rewards.mathematics.structure import (
-    INEQUALITY,
     SET,
     Answer,
     Kind,
     exact_decimals,
     is_percent,
+    like_its_unit,
     rational,
     read_answer,
 )
@@ -54,8 +67,14 @@ from rewards.worker_pool import WorkerDied, WorkerPool, WorkerTimeout
 ROOT = Path(__file__).resolve().parents[1]
 CACHE_SIZE = 1 << 14
 DEGREES = re.compile(r"(?<![\w.^_])(\d+\.?\d*) ?\^ ?\\circ ?")
-# What algebra's parser leaves out, or takes for something else.
-MISREAD = re.compile(r"\\(?:[bp]?mod|circ|lor|land|vee|wedge)(?![A-Za-z])|%|\b0[xXbBoO][0-9A-Fa-f]")
+# What algebra's parser leaves out, or takes for something else: a transpose, also where T is a
+# variable; a derivative's order; what may stand under a slash, or beside it (1/2x).
+MISREAD = re.compile(
+    r"\\(?:[bp]?mod|circ|lor|land|vee|wedge)(?![A-Za-z])|%|\b0[xXbBoO][0-9A-Fa-f]"
+    r"|\^ ?\{? ?(?:T(?![A-Za-z])|\\(?:top|intercal)(?![A-Za-z]))|\^ ?\{ ?\( ?\d+ ?\) ?\}"
+    r"|/ ?(?!d[a-z])(?:\d+|[A-Za-z]) ?"
+    r"(?:[A-Za-z({]|\\(?:sqrt|frac|pi|sin|cos|tan|log|ln|theta)(?![A-Za-z]))"
+)
 
 
 class _OutOfTime(Exception):
@@ -137,7 +156,7 @@ def _pool(size: int, seconds: float) -> WorkerPool:
     """One pool for all verifiers of a process."""
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ.get("PATH", "")}
     environment |= {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "rewards.mathematics.worker", str(2 * seconds + 10)]
+    words = [sys.executable, "-P", "-m", "rewards.mathematics.worker", str(2 * seconds + 10)]
     return WorkerPool(words, environment, size)
 
 
@@ -183,6 +202,10 @@ class _Comparison:
     def match(self, gold: Answer, answer: Answer) -> None:
         if gold.name and answer.name and gold.name != answer.name:
             raise _Wrong(f"gives {answer.name}, not {gold.name}")
+        relations = as_relations(gold, answer)
+        if relations is not None:
+            self._lists(*relations)
+            return
         chain = answer.kind is Kind.SCALAR and answer.items  # x = 10/2 = 5
         alternatives = answer.kind is Kind.LIST and answer.brackets != SET
         if chain or (alternatives and gold.kind is not Kind.LIST):
@@ -200,7 +223,7 @@ class _Comparison:
                 Kind.MATRIX: self._in_order,
                 Kind.EQUATION: self._equations,
             }[gold.kind](gold, answer)
-        elif _set_and_inequality(gold, answer) or _both_equations(gold, answer):
+        elif set_and_inequality(gold, answer) or both_equations(gold, answer):
             self._equations(gold, answer)
         elif Kind.EQUATION in (gold.kind, answer.kind) and gold.kind is not Kind.EQUATION:
             raise Unreadable(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
@@ -263,6 +286,7 @@ class _Comparison:
             raise Unreadable("joins relations in another way than the gold answer")
 
     def _scalars(self, gold: Answer, answer: Answer) -> None:
+        gold, answer = like_its_unit(gold, answer.unit), like_its_unit(answer, gold.unit)
         if gold.unit != answer.unit:
             for side in (gold, answer):
                 word = unknown_unit(side.unit, self.question)
@@ -275,6 +299,9 @@ class _Comparison:
             if fault is not None:
                 raise _Wrong(fault)
             readings = [(gold.text, answer.text)]
+        if is_clock_time(gold, answer, self.question):
+            self._texts(clock_time(gold), clock_time(answer))
+            return
         if not any(self._equal(ours, theirs) for ours, theirs in readings):
             raise _Wrong(f"is {_written(answer)!r}, not {_written(gold)!r}")
 
@@ -298,10 +325,10 @@ class _Comparison:
         return self._by_algebra(gold, answer, relation=False)
 
     def _equations(self, gold: Answer, answer: Answer) -> None:
-        if _set_and_inequality(gold, answer):
+        if set_and_inequality(gold, answer):
             ours, theirs = gold.text, answer.text
         else:
-            ours, theirs = _with_name(gold), _with_name(answer)
+            ours, theirs = with_name(gold), with_name(answer)
         if ours.replace(" ", "") == theirs.replace(" ", ""):
             return
         if not self._by_algebra(ours, theirs, relation=True):
@@ -322,7 +349,7 @@ class _Comparison:
                 raise Unreadable(f"has {misread[0]!r} in a formula, which is not read")
         if any("'" in text or "\\prime" in text for text in request.values()):
             raise Unreadable("has primes in a formula, which are not read")
-        if _relations(gold) != _relations(answer) and relation:
+        if signs_of_relation(gold) != signs_of_relation(answer) and relation:
             raise Unreadable("has another sign of relation than the gold answer")
         if _differ_in_case(gold, answer):
             return False
@@ -330,7 +357,8 @@ class _Comparison:
         if left <= 0:
             raise _OutOfTime
         try:
-            reply = self.ask({**request, "relation": relation}, left)
+            kind = {"relation": relation, "complex": speaks_of_complex(self.question)}
+            reply = self.ask({**request, **kind}, left)
         except WorkerTimeout as error:
             raise _OutOfTime from error
         if "equal" in reply:
@@ -339,13 +367,6 @@ class _Comparison:
             whose = "the gold answer" if reply["unparsed"] == "gold" else "the final answer"
             raise Unreadable(f"{whose} {request[str(reply['unparsed'])][:80]!r} does not parse")
         raise Unreadable(f"{reply.get('failed')}")
-
-
-def _relations(text: str) -> list[str]:
-    """The signs of relation that algebra takes for equality, or leaves out."""
-    text = re.sub(r"\\neq(?![A-Za-z])", r"\\ne", text)
-    signs = r"\\(approx|equiv|simeq|sim|cong|propto|ne|notin|not|in)(?![A-Za-z])"
-    return sorted(re.findall(signs, text))
 
 
 def _differ_in_case(gold: str, answer: str) -> bool:
@@ -371,30 +392,7 @@ def _written(answer: Answer) -> str:
     return f"{answer.text[:80]} {answer.unit}".strip()
 
 
-def _with_name(answer: Answer) -> str:
-    if not answer.name or answer.kind is Kind.EQUATION:
-        return answer.text
-    return f"{answer.name} = {answer.text}"
-
-
-def _both_equations(gold: Answer, answer: Answer) -> bool:
-    """One of them happens to begin with a name: y = 2x + 3 and 2x - y + 3 = 0."""
-    sides = (gold, answer)
-    return all(side.kind is Kind.EQUATION or side.name for side in sides) and (
-        Kind.EQUATION in (gold.kind, answer.kind)
-    )
-
-
 def _ordered_by_names(gold: Answer, answer: Answer) -> bool:
     """x = 1, y = 2 and 1, 2: one side names its values, and only their order names the other's."""
     names = [{item.name for item in side.items if item.name} for side in (gold, answer)]
     return any(len(ours) > 1 for ours in names) and not all(names)
-
-
-def _set_and_inequality(gold: Answer, answer: Answer) -> bool:
-    """1 < x < 2 and (1, 2)."""
-    kinds = {gold.kind, answer.kind}
-    texts = [side.text for side in (gold, answer) if side.kind is Kind.EQUATION]
-    if Kind.EQUATION not in kinds or not all(INEQUALITY.search(text) for text in texts):
-        return False
-    return kinds <= {Kind.EQUATION, Kind.TUPLE, Kind.UNION}

@@ -16,7 +16,9 @@ from data.tasks.countdown import CountdownConfig, CountdownTask
 from data.tasks.math import MathConfig, MathTask
 from data.tasks.reasoning_gym import ReasoningGymConfig, ReasoningGymTask
 from data.tasks.rows import group_of
-from data.types import Demonstration, Problem
+from data.types import Demonstration, Problem, Verdict
+from rewards.sandbox.isolation import IsolationUnavailable
+from rewards.verifiers import VERIFIERS
 from trainer.bad_rows import report_bad_rows
 from trainer.contaminated import check_contamination, read_questions
 from trainer.recipe import nearest, read_yaml_mapping
@@ -30,9 +32,20 @@ TaskConfig = CountdownConfig | MathConfig | CodeConfig | ReasoningGymConfig
 TASKS: dict[str, tuple[type, Callable[[Any], Task]]] = {
     "countdown": (CountdownConfig, lambda config: CountdownTask(config=config)),
     "math": (MathConfig, lambda config: MathTask(config=config)),
-    "code": (CodeConfig, lambda config: CodeTask(config=config)),
+    "code": (CodeConfig, lambda config: CodeTask(config=config, judge=_solution_judge(config))),
     "reasoning_gym": (ReasoningGymConfig, lambda config: ReasoningGymTask(config=config)),
 }
+
+
+def _solution_judge(config: CodeConfig) -> Callable[[Problem, str], Verdict] | None:
+    if not config.check_solutions:
+        return None
+    try:
+        return VERIFIERS["code"]().verify
+    except IsolationUnavailable as error:
+        raise ValueError(
+            f"check_solutions is true, but {error}; false takes the rows as they are"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

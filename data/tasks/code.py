@@ -4,6 +4,8 @@ HumanEval (2107.03374): `prompt` (a function's head with its documentation), `ca
 `test` (a function `check`), `entry_point`. MBPP (2108.07732): `text` or `prompt`, `code`,
 `test_list` (asserts), `test_setup_code`, `test_imports`.
 
+MBPP's `challenge_test_list` is not used: published results are on `test_list` alone.
+
 MBPP's prompts customarily show all asserts. Here they are the whole reward, which a table of the
 shown answers would earn: the prompt shows the first `shown_tests` and the others stay hidden.
 """
@@ -13,14 +15,16 @@ from __future__ import annotations
 import ast
 import json
 import random
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
 from data.prompts import PROMPTS, render
 from data.sources import BadRow, Row, take_in
 from data.tasks.base import Splits
+from data.tasks.code_tests import plan_tests
 from data.tasks.rows import group_of, id_prefix, splits_of_rows
-from data.types import Demonstration, Problem
+from data.types import Demonstration, Problem, Verdict
 
 CHAT_QUESTIONS = {
     "humaneval": "Complete this Python function. Answer with the whole function in one fenced code "
@@ -77,9 +81,10 @@ class CodeTests:
 @dataclass(frozen=True, kw_only=True)
 class CodeConfig:
     """`train_rows` and `test_rows` are sources (`data.sources`); what is not needed may be null.
-    With `chat_model` the problem is put as a question in that model's chat template. An MBPP prompt
-    shows the first `shown_tests` of the problem's tests (at least 1: it names the function); all of
-    them judge."""
+    With `check_solutions` a row whose own solution does not pass its tests is bad: a problem that
+    nobody can solve, or tests that cannot be judged from another process. With `chat_model` the
+    problem is put as a question in that model's chat template. An MBPP prompt shows the first
+    `shown_tests` of the problem's tests (at least 1: it names the function); all of them judge."""
 
     train_rows: str | None = None
     test_rows: str | None = None
@@ -87,6 +92,7 @@ class CodeConfig:
     prompt: str = "as_is"
     chat_model: str | None = None
     shown_tests: int = 1
+    check_solutions: bool = True
 
     def __post_init__(self) -> None:
         if self.shown_tests < 1:
@@ -99,9 +105,11 @@ class CodeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CodeTask:
-    """Implements `data.tasks.base.Task`."""
+    """Implements `data.tasks.base.Task`. `judge` is what `check_solutions` asks: a verifier's
+    verdict on a problem and a solution."""
 
     config: CodeConfig
+    judge: Callable[[Problem, str], Verdict] | None = None
     name: str = "code"
 
     def make_splits(
@@ -128,7 +136,16 @@ class CodeTask:
             return [], []
         make = humaneval_row if self.config.row_format == "humaneval" else mbpp_row
         prefix = id_prefix(side, source)
-        return take_in(source, lambda row, number: make(row, f"{prefix}-{number}", self.config))
+
+        def checked(row: Row, number: int) -> Demonstration:
+            made = make(row, f"{prefix}-{number}", self.config)
+            if self.judge is not None and self.config.check_solutions:
+                verdict = self.judge(made.problem, made.solution)
+                if not verdict.correct:
+                    raise ValueError(f"its own solution does not pass its tests: {verdict.reason}")
+            return made
+
+        return take_in(source, checked)
 
 
 def humaneval_row(row: Row, identifier: str, config: CodeConfig) -> Demonstration:
@@ -179,11 +196,7 @@ def _setup(row: Row) -> str:
 def _functions_called(code: str, tests: str) -> tuple[str, ...]:
     """The functions and classes that `code` defines at its top and `tests` name, as they come."""
     try:
-        defined = {
-            node.name
-            for node in ast.parse(code).body
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        }
+        defined = {name for node in ast.parse(code).body for name in _defined(node)}
         used = [node.id for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)]
     except (SyntaxError, RecursionError) as error:
         raise ValueError(f"code or test_list is no Python: {error}") from None
@@ -191,6 +204,14 @@ def _functions_called(code: str, tests: str) -> tuple[str, ...]:
     if not names:
         raise ValueError("test_list calls no function that code defines")
     return names
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return []
 
 
 def _demonstration(
@@ -201,6 +222,7 @@ def _demonstration(
     group: str,
     config: CodeConfig,
 ) -> Demonstration:
+    plan_tests(tests.tests, tests.setup, tests.names, tests.check)
     return Demonstration(
         problem=Problem(
             id=identifier,

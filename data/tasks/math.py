@@ -15,6 +15,7 @@ from typing import Literal
 from data.boxes import last_boxes
 from data.prompts import PROMPTS, render
 from data.sources import BadRow, Row, take_in
+from data.spelling import same_spelling
 from data.tasks.base import Splits
 from data.tasks.rows import group_of, id_prefix, splits_of_rows
 from data.types import Demonstration, Problem
@@ -98,13 +99,23 @@ def gsm8k_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
 
 
 def math_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
-    """Raises ValueError, the reason alone, for a row without problem, solution or answer."""
+    """Raises ValueError, the reason alone, for a row without problem, solution or answer, and for
+    one whose solution boxes another answer than `answer` holds."""
     question, solution = row.text("problem", "question"), row.text("solution")
     answer = row.text("answer") if row.columns.get("answer") is not None else None
-    answer = answer or last_boxes(solution)
+    boxed = last_boxes(solution)
+    if answer and boxed is not None and not _holds(boxed, answer):
+        raise ValueError(f"answer is {answer[:80]!r}, but the solution's box holds {boxed[:80]!r}")
+    answer = answer or boxed
     if not answer or not answer.strip():
         raise ValueError("solution has no final answer: no \\boxed{...}, and answer is absent")
     return _demonstration(question, solution, answer.strip(), identifier, config)
+
+
+def _holds(boxed: str, answer: str) -> bool:
+    """Whether the boxes hold the answer; several boxes may each hold it, in other spellings."""
+    parts = boxed.split(", ")
+    return same_spelling(boxed, answer) or all(same_spelling(part, answer) for part in parts)
 
 
 def _demonstration(

@@ -40,6 +40,8 @@ THOUSANDS = re.compile(
 SCIENTIFIC = re.compile(r"(?<![\w.])(\d+\.?\d*|\.\d+)[eE]([+-]?\d+)(?!\w)")
 BARE_FRACTION = re.compile(r"\\frac\s*(\d|\{[^{}]*\})\s*(\d|\{[^{}]*\})")
 BARE_ROOT = re.compile(r"\\sqrt\s*(\d|[A-Za-z])(?![A-Za-z])")
+# With it, an answer says that there is more than is written.
+ELLIPSIS = re.compile(r"\. ?\.|\\(?:[lcv]?dots|dots[cbmio])(?![A-Za-z])")
 
 
 class Unreadable(ValueError):
@@ -100,6 +102,8 @@ def clean(answer: str) -> str:
     text = re.sub(r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset ", text)
     text = re.sub(r"\s+", " ", text).strip()
     text = without_delimiters(text)
+    if ELLIPSIS.search(text):
+        raise Unreadable("has a final answer that goes on (...)")
     text = _join_thousands(text)
     text = SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)
     text = BARE_FRACTION.sub(_braced_fraction, text)
@@ -129,7 +133,7 @@ def _reject(character: str) -> str:
 def without_delimiters(text: str) -> str:
     for _ in range(4):
         before = text
-        text = re.sub(r"(?<!\\)[.,;:]+$", "", text).strip()
+        text = re.sub(r"(?<![\\.])[.,;:]$", "", text).strip()
         for left, right in DELIMITERS:
             inner = text[len(left) : len(text) - len(right)]
             if (

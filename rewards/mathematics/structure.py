@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from fractions import Fraction
 
+from data.spelling import rational
 from rewards.mathematics.answers import Unreadable, clean, without_delimiters
-from rewards.mathematics.units import PERCENT, split_unit, with_plain_letters
+from rewards.mathematics.units import PERCENT, letter_taken_off, split_unit, with_plain_letters
 
 MAX_DEPTH = 6
 MAX_ITEMS = 64
@@ -29,12 +29,15 @@ UPRIGHT = re.compile(r"\\text ?\{(?P<words>[^{}]*)\}")
 BASED = re.compile(r"(?P<digits>[0-9A-Z]+) ?_ ?\{? ?(?P<base>\d{1,2}) ?\}?")
 DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)(?![\d.])(?! ?\\(?:overline|bar|dot|ldots|cdots))")
 REPEATING = re.compile(r"(?<![\w.])(\d*)\.(\d*) ?\\(?:overline|bar) ?\{ ?(\d+) ?\}")
-RATIONAL = re.compile(
-    r"(?P<sign>[-+]?) ?(?:(?P<mixed>\d+) (?=\d+ ?/)(?P<top>\d+)"
-    r"|(?P<whole>\d+) ?(?=\\frac)|(?P<number>\d+\.?\d*|\.\d+)(?! ?\\frac))?"
-    r"(?:\\frac ?\{ ?(?P<over>[-+]?\d+) ?\} ?\{ ?(?P<under>[-+]?\d+) ?\}| ?/ ?(?P<slash>\d+))?"
-)
 SEPARATOR_WORD = re.compile(r"\\text ?\{ ?(?:and|or) ?\}| (?:and|or) ")
+# What has another spelling among numbers and sets.
+REALS = "(-\\infty, \\infty)"
+ALSO_WRITTEN = {
+    "\\mathbb{R}": REALS, "\\mathbbR": REALS, "\\Bbb{R}": REALS, "\u211d": REALS,
+    "all real numbers": REALS, "all reals": REALS, "the real numbers": REALS,
+    "no solution": "\\emptyset", "no solutions": "\\emptyset", "empty set": "\\emptyset",
+    "the empty set": "\\emptyset", "dne": "\\text{does not exist}",
+}  # fmt: skip
 
 
 class Kind(StrEnum):
@@ -65,7 +68,7 @@ class Answer:
 def read_answer(written: str) -> Answer:
     """Raises `Unreadable` for what `clean` refuses, brackets that do not match, too deep nesting
     and too many items."""
-    return _without_braces(_read(clean(written), MAX_DEPTH))
+    return without_braces(_read(clean(written), MAX_DEPTH))
 
 
 def _read(text: str, depth: int) -> Answer:
@@ -74,6 +77,10 @@ def _read(text: str, depth: int) -> Answer:
         raise Unreadable("has an empty part in its final answer")
     if depth == 0:
         raise Unreadable(f"has a final answer nested more than {MAX_DEPTH} deep")
+    upright = UPRIGHT.fullmatch(text)
+    if upright is not None and re.search(r"\d", upright["words"]):
+        return _read(upright["words"], depth - 1)
+    text = ALSO_WRITTEN.get(as_words(text) or text.replace(" ", ""), text)
     matrix = MATRIX.fullmatch(text)
     if matrix is not None:
         return _matrix(text, matrix["kind"], matrix["body"], depth)
@@ -142,9 +149,12 @@ def _spread(item: Answer) -> tuple[Answer, ...]:
     return item.items if bare else (item,)
 
 
-def _without_braces(answer: Answer) -> Answer:
-    """The one element of a set that stands for itself: {5} is 5, and {{5}} is not."""
+def without_braces(answer: Answer) -> Answer:
+    """The one element of a set that stands for itself: {5} is 5, and {{5}} is not, nor is what
+    holds the empty set."""
     if answer.brackets != SET or len(answer.items) != 1 or answer.items[0].brackets == SET:
+        return answer
+    if answer.items[0].text.strip() == "\\emptyset":
         return answer
     return replace(answer.items[0], name=answer.name or answer.items[0].name)
 
@@ -158,7 +168,7 @@ def _equation(text: str, depth: int) -> Answer:
         rest = " ".join(parts[1:])
         if len(parts) < 2 or RELATION.search(rest) or not NAME.fullmatch(parts[0].strip()):
             continue
-        values = tuple(_without_braces(_read(part, depth - 1)) for part in parts[1:])
+        values = tuple(without_braces(_read(part, depth - 1)) for part in parts[1:])
         name = parts[0].replace(" ", "")
         if len(values) == 1:
             return replace(values[0], name=name)
@@ -252,30 +262,6 @@ def _plus_minus(text: str) -> tuple[str, ...]:
     return upper.strip().removeprefix("+").strip(), lower.strip()
 
 
-def rational(text: str) -> Fraction | None:
-    """The exact value of an integer, decimal, fraction or mixed number; None for all else."""
-    match = RATIONAL.fullmatch(text.replace("{,}", ""))
-    if match is None:
-        return None
-    sign = -1 if match["sign"] == "-" else 1
-    number = match["number"] or match["whole"]
-    over = match["over"]
-    if match["mixed"] is not None or match["slash"] is not None:
-        slash = int(match["slash"] or 0)
-        if slash == 0:
-            return None
-        if match["mixed"] is not None:
-            return sign * (int(match["mixed"]) + Fraction(int(match["top"]), slash))
-        if number is None:
-            return None
-        return sign * Fraction(number) / int(match["slash"])
-    if over is None:
-        return None if number is None else sign * Fraction(number)
-    if int(match["under"]) == 0 or (number is not None and int(over) < 0):
-        return None
-    return sign * (Fraction(number or 0) + Fraction(int(over), int(match["under"])))
-
-
 def exact_decimals(text: str) -> str:
     """Decimals, repeating ones too, as fractions: computer algebra compares those exactly."""
     text = REPEATING.sub(_repeating, text)
@@ -292,3 +278,9 @@ def _repeating(match: re.Match[str]) -> str:
 
 def is_percent(answer: Answer) -> bool:
     return answer.unit == PERCENT
+
+
+def like_its_unit(answer: Answer, unit: str) -> Answer:
+    """5N is 5 newtons beside an answer in newtons; elsewhere N is a variable."""
+    number = letter_taken_off(answer.text, unit) if not answer.unit else None
+    return answer if number is None else replace(answer, text=number, unit=unit)

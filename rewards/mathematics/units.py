@@ -33,14 +33,23 @@ WHOLE_SPELLINGS = {
     "mph": "mile per hour", "kph": "kilometer per hour", "kmh": "kilometer per hour",
     "per cent": PERCENT,
 }  # fmt: skip
+# Symbols whose case matters. K and M are thousands and millions as well, so they are not here.
+SYMBOLS = {
+    "N": "newton", "J": "joule", "W": "watt", "V": "volt", "A": "ampere", "Hz": "hertz",
+    "kHz": "kilohertz", "MHz": "megahertz", "kJ": "kilojoule", "kW": "kilowatt", "Pa": "pascal",
+    "kPa": "kilopascal",
+}  # fmt: skip
 # Upright letters that are units after a number; every other one is a variable, or i, or e.
-LETTER_UNITS = frozenset("smhglL")
+LETTER_UNITS = frozenset("smhglLNJWVA")
 # Short spellings are small: M is a million, not a meter.
-CAPITALS = frozenset(("L", "mL", "C", "F", "USD", "MPH", "AM", "PM", "Ft", "In", "Cm", "Km", "Kg"))
+CAPITALS = frozenset(
+    ("L", "mL", "C", "F", "USD", "MPH", "AM", "PM", "Ft", "In", "Cm", "Km", "Kg", *SYMBOLS)
+)
 OTHER_UNITS = frozenset((
     "per", "percent", "unit", "celsius", "fahrenheit", "kelvin", "c", "f", "C", "F", "acre",
     "hectare", "calorie", "watt", "kilowatt", "volt", "ampere", "newton", "joule", "hertz", "byte",
     "bit", "knot", "st", "nd", "rd", "th", "am", "pm", "fluid", "nautical", "light",
+    *SYMBOLS.values(),
 ))  # fmt: skip
 # What answers most often count. Other nouns must be in the question.
 COUNTED = frozenset((
@@ -120,6 +129,14 @@ def split_unit(text: str) -> tuple[str, str]:
     return match["body"], unit
 
 
+def letter_taken_off(number: str, unit: str) -> str | None:
+    """What is left of a number that ends in the letter of that unit (5N is 5 newtons beside
+    something in newtons); None where it does not, or the unit is not one letter."""
+    letter = next((short for short, name in SYMBOLS.items() if name == unit), None)
+    match = re.fullmatch(rf"(.*[\d}})\]]) ?{letter}", number) if letter else None
+    return match[1] if match else None
+
+
 def _is_sum(text: str) -> bool:
     """Whether a sign at the end would be the last term's."""
     for _ in range(4):
@@ -149,6 +166,7 @@ def _plain_unit(text: str, match: re.Match[str]) -> bool:
     that is known, or, after a space, one that can be spoken."""
     words = [word.lower() for word in re.split(r"[ /.-]+", match["plain"]) if word]
     known = {name for names in FAMILIES.values() for name in names} | {"per", "square", "cubic"}
+    known |= {"am", "pm"}
     spaced = text[match.start("plain") - 1] == " "
     return bool(words) and all(
         (len(word) > 1 and SPELLINGS.get(word, _singular(word)) in known)
@@ -160,7 +178,8 @@ def _plain_unit(text: str, match: re.Match[str]) -> bool:
 
 def canonical(words: str, power: str | None = None) -> str | None:
     """One spelling of a unit, such as "centimeter^2"; None for words that are not a unit."""
-    lowered = words.lower().replace(".", "").replace("/", " per ")
+    spelled = re.sub(r"[A-Za-z]+", lambda match: SYMBOLS.get(match[0], match[0]), words)
+    lowered = spelled.lower().replace(".", "").replace("/", " per ")
     parts = [word for word in re.split(r"[ -]+", lowered) if word]
     if any(part in NOT_UNITS for part in parts):
         return None

@@ -1,9 +1,10 @@
 """The process that runs computer algebra: `python -m rewards.mathematics.worker`.
 
-One JSON line in, `{"relation": bool, "gold": tex, "answer": tex}`, one out: `{"equal": bool}` or
-`{"unparsed": "gold" or "answer"}` or `{"failed": reason}`. Text is parsed by math-verify's grammar
-for LaTeX, never by its reader of plain expressions, which goes through Python's `eval`. Limits and
-deadlines are the caller's; the process only sees to it that it cannot outlive its caller for long.
+One JSON line in, `{"relation": bool, "complex": bool, "gold": tex, "answer": tex}`, one out:
+`{"equal": bool}` or `{"unparsed": "gold" or "answer"}` or `{"failed": reason}`. Text is parsed by
+math-verify's grammar for LaTeX, never by its reader of plain expressions, which goes through
+Python's `eval`. Limits and deadlines are the caller's; the process only sees to it that it cannot
+outlive its caller for long.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import sys
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
+
+from rewards.mathematics.imaginary import with_imaginary_unit, with_variable_capital
 
 MEMORY_BYTES = 3 << 30
 # Digits of numeric comparison, after exact numbers that differ have been told apart.
@@ -45,7 +48,7 @@ def extraction() -> Any:
 def parsed(tex: str) -> Any:
     """math-verify's reading, or None."""
     found: list[Any] = library().parse(
-        f"${tex}$",
+        f"${with_variable_capital(tex)}$",
         extraction_config=[extraction()],
         fallback_mode="no_fallback",
         parsing_timeout=None,
@@ -53,11 +56,16 @@ def parsed(tex: str) -> Any:
     return found[0] if found else None
 
 
-def compare(gold: str, answer: str, *, relation: bool) -> dict[str, Any]:
+def compare(
+    gold: str, answer: str, *, relation: bool, complex_question: bool = False
+) -> dict[str, Any]:
     sides = {"gold": parsed(gold), "answer": parsed(answer)}
     for side, value in sides.items():
         if value is None:
             return {"unparsed": side}
+    sides["gold"], sides["answer"] = with_imaginary_unit(
+        sides["gold"], sides["answer"], complex_question=complex_question
+    )
     if relation and all(value.__class__.__name__ == "Equality" for value in sides.values()):
         return {"equal": same_equation(sides["gold"], sides["answer"])}
     if distinct_numbers(sides["gold"], sides["answer"]):
@@ -102,7 +110,12 @@ def distinct_numbers(gold: Any, answer: Any) -> bool:
 def answer_line(line: str) -> dict[str, Any]:
     request = json.loads(line)
     try:
-        return compare(request["gold"], request["answer"], relation=request["relation"])
+        return compare(
+            request["gold"],
+            request["answer"],
+            relation=request["relation"],
+            complex_question=request["complex"],
+        )
     except MemoryError:
         return {"failed": "ran out of memory"}
     except RecursionError:

@@ -2,15 +2,19 @@
 
 bubblewrap gives a process its own user, PID, mount, network, IPC and host name namespaces; the
 launcher before it gives it an unused user id (where we are root) and a scratch folder with limited
-bytes and files. Resource limits are set by the first lines that run inside, for good.
-What is not limited: memory of shared segments and files in memory beyond what the number of open
-files and the deadline allow; a machine short of memory kills these processes first.
+bytes and files. Resource limits are set by the first lines that run inside, for good. On x86-64
+and 64-bit ARM a filter of system calls (`rewards.sandbox.syscalls`) refuses what namespaces do not
+hold: sockets of other families than UNIX's and the internet's, the kernel's keyrings, io_uring,
+shared segments and files in memory. On other machines these stay within reach, and their memory is
+limited by the number of open files and the deadline alone; a machine short of memory kills these
+processes first.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -18,18 +22,24 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rewards.sandbox.syscalls import filter_program
+
 HERE = Path(__file__).parent
 # Ids that no distribution, container runtime or systemd hands out.
 FIRST_UID, UIDS = 0x70000000, 0x0FFFFFFF
 PROBE_SECONDS = 30.0
 KILL_SECONDS = 5.0
-MODULES = ("literals", "channel")
+MODULES = {
+    "runner": ("literals", "channel", "runner"),
+    "judge": ("literals", "channel", "remote", "judge"),
+}
 # Runs inside before anything else: reads what to do from standard input, gives itself its limits.
 BOOT = """
 import json, os, resource, sys, types
@@ -52,11 +62,13 @@ class IsolationUnavailable(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Of one process tree: `seconds` of wall time; `memory_bytes` of address space of each process;
-    `processes`, threads included, beside the first three; files of at most `scratch_bytes` and
-    `scratch_files` of them together."""
+    """Of one process tree: `seconds` of computing by each process, rounded up to whole ones, and
+    `wall_seconds` in all (None: three times that, so that a busy machine makes no right program
+    wrong); `memory_bytes` of address space of each process; `processes`, threads included, beside
+    the first three; files of at most `scratch_bytes` and `scratch_files` of them together."""
 
     seconds: float = 10.0
+    wall_seconds: float | None = None
     memory_bytes: int = 512 << 20
     processes: int = 8
     open_files: int = 32
@@ -67,12 +79,19 @@ class Limits:
         for name in ("seconds", "memory_bytes", "processes", "open_files", "scratch_bytes"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.wall_seconds is not None and not self.wall_seconds > 0:
+            raise ValueError(f"wall_seconds is {self.wall_seconds}; it must be above 0, or null")
         if self.scratch_files < 2:
             raise ValueError(f"scratch_files is {self.scratch_files}; it must be at least 2")
 
+    @property
+    def deadline(self) -> float:
+        """Seconds of wall time."""
+        return 3 * self.seconds if self.wall_seconds is None else self.wall_seconds
+
     def as_rlimits(self) -> dict[str, int]:
         return {
-            "RLIMIT_CPU": int(self.seconds) + 2,
+            "RLIMIT_CPU": math.ceil(self.seconds),
             "RLIMIT_AS": self.memory_bytes,
             "RLIMIT_NPROC": self.processes + 3,
             "RLIMIT_NOFILE": self.open_files,
@@ -88,24 +107,34 @@ class Process:
         self._child = child
         self._info = info  # where bubblewrap says which process is the namespace's first
 
-    def kill(self) -> None:
-        """End all processes of the tree; returns when they are gone."""
+    def kill(self) -> float:
+        """End all processes of the tree. Returns when they are gone, with the seconds that they
+        computed, as far as their parents waited for them."""
         if self._info is not None:
             first = self._first_inside()
             # With the first process of a PID namespace all others die; bubblewrap, its parent,
             # ends after that, and then the launcher, which waits for both.
             with contextlib.suppress(ProcessLookupError):
-                if self._child.poll() is not None:
+                if self._has_ended():
                     pass
                 elif first is not None:
                     os.kill(first, signal.SIGKILL)
                 else:
                     os.killpg(self._child.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(KILL_SECONDS)
+            deadline, pause = time.monotonic() + KILL_SECONDS, 0.0005
+            while not self._has_ended() and time.monotonic() < deadline:
+                time.sleep(pause)
+                pause = min(2 * pause, 0.02)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
-        self._child.wait()
+        _, status, used = os.wait4(self._child.pid, 0)
+        self._child.returncode = os.waitstatus_to_exitcode(status)
+        return used.ru_utime + used.ru_stime
+
+    def _has_ended(self) -> bool:
+        """Leaves it to be waited for: its number is its own until then."""
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._child.pid, flags) is not None
 
     def _first_inside(self) -> int | None:
         if self._info is None:
@@ -138,16 +167,21 @@ def start(
     """
     content = {**init, "limits": limits.as_rlimits(), "modules": _sources(main_module)}
     given = _read_only_memory(json.dumps(content).encode())
+    filtered = _filter_of_calls() if isolated else None
     info: tuple[int, int] | None = os.pipe() if isolated else None
     try:
         with _unused_uid() if isolated else contextlib.nullcontext() as uid:
-            words = _words(uid, limits, info[1] if info else None)
+            words = _words(uid, limits, info[1] if info else None, filtered)
             child = subprocess.Popen(
                 words,
                 stdin=given,
                 stdout=subprocess.DEVNULL if output is None else output,
                 stderr=subprocess.DEVNULL,
-                pass_fds=[*keep_open, *([info[1]] if info else [])],
+                pass_fds=[
+                    *keep_open,
+                    *([info[1]] if info else []),
+                    *([filtered] if filtered is not None else []),
+                ],
                 env={},
                 cwd="/",
                 start_new_session=True,
@@ -158,12 +192,14 @@ def start(
         raise
     finally:
         os.close(given)
+        if filtered is not None:
+            os.close(filtered)
         if info:
             os.close(info[1])
     return Process(child, info[0] if info else None)
 
 
-def _words(uid: int | None, limits: Limits, info: int | None) -> list[str]:
+def _words(uid: int | None, limits: Limits, info: int | None, filtered: int | None) -> list[str]:
     if info is None:
         return [sys.executable, "-I", "-S", "-c", BOOT]
     python = _python()
@@ -171,13 +207,13 @@ def _words(uid: int | None, limits: Limits, info: int | None) -> list[str]:
         "uid": uid,
         "scratch_bytes": limits.scratch_bytes,
         "scratch_files": limits.scratch_files,
-        "words": [*_bubblewrap_words(info), python, "-I", "-S", "-c", BOOT],
+        "words": [*_bubblewrap_words(info, filtered), python, "-I", "-S", "-c", BOOT],
     }
     launcher = (HERE / "launcher.py").read_text(encoding="utf-8")
     return [python, "-I", "-S", "-c", launcher, json.dumps(request)]
 
 
-def _bubblewrap_words(info: int) -> list[str]:
+def _bubblewrap_words(info: int, filtered: int | None) -> list[str]:
     bubblewrap = shutil.which("bwrap")
     assert bubblewrap is not None, "why_not_isolated() is asked first"
     words = [bubblewrap, "--unshare-user", "--unshare-all", "--disable-userns"]
@@ -185,6 +221,8 @@ def _bubblewrap_words(info: int) -> list[str]:
     words += ["--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", "/scratch"]
     words += ["--setenv", "TMPDIR", "/scratch", "--setenv", "PYTHONHASHSEED", "0"]
     words += ["--info-fd", str(info), "--ro-bind", "/usr", "/usr"]
+    if filtered is not None:
+        words += ["--seccomp", str(filtered)]
     for name in ("/bin", "/lib", "/lib32", "/lib64", "/sbin"):
         path = Path(name)
         if path.is_symlink():
@@ -222,7 +260,7 @@ def _open_to_all(path: Path) -> bool:
 def _sources(main_module: str) -> list[tuple[str, str]]:
     return [
         (f"rewards.sandbox.{name}", (HERE / f"{name}.py").read_text(encoding="utf-8"))
-        for name in (*MODULES, main_module)
+        for name in MODULES[main_module]
     ]
 
 
@@ -235,6 +273,12 @@ def _read_only_memory(content: bytes) -> int:
         return os.open(f"/proc/self/fd/{written}", os.O_RDONLY)
     finally:
         os.close(written)
+
+
+def _filter_of_calls() -> int | None:
+    """A file number to read it from, for one process; None where there is no filter."""
+    program = filter_program()
+    return None if program is None else _read_only_memory(program)
 
 
 _uid_lock = threading.Lock()
@@ -319,15 +363,25 @@ def why_not_isolated() -> str | None:
 
 
 def _probe() -> str | None:
-    words = _words_of_probe()
-    with _unused_uid() as uid:
-        words[-1] = json.dumps({**json.loads(words[-1]), "uid": uid})
-        try:
+    filtered = _filter_of_calls()
+    words = _words_of_probe(filtered)
+    try:
+        with _unused_uid() as uid:
+            words[-1] = json.dumps({**json.loads(words[-1]), "uid": uid})
             done = subprocess.run(
-                words, capture_output=True, text=True, timeout=PROBE_SECONDS, env={}, cwd="/"
+                words,
+                capture_output=True,
+                text=True,
+                timeout=PROBE_SECONDS,
+                env={},
+                cwd="/",
+                pass_fds=[filtered] if filtered is not None else [],
             )
-        except subprocess.TimeoutExpired:
-            return f"a sandbox did not start within {PROBE_SECONDS:g} s"
+    except subprocess.TimeoutExpired:
+        return f"a sandbox did not start within {PROBE_SECONDS:g} s"
+    finally:
+        if filtered is not None:
+            os.close(filtered)
     if done.stdout == "inside\n":
         return None
     said = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -339,9 +393,11 @@ def _probe() -> str | None:
     )
 
 
-def _words_of_probe() -> list[str]:
-    words = _words(None, Limits(), 2)
+def _words_of_probe(filtered: int | None) -> list[str]:
+    words = _words(None, Limits(), 2, filtered)
     request = json.loads(words[-1])
     boot = request["words"].index("-c")
-    inside = [word for word in request["words"][:boot] if word not in ("--info-fd", "2")]
+    inside = request["words"][:boot]
+    at = inside.index("--info-fd")
+    del inside[at : at + 2]
     return [*words[:-1], json.dumps({**request, "words": [*inside, "-c", "print('inside')"]})]

@@ -10,22 +10,18 @@ import ast
 import json
 import os
 import random
-from collections.abc import Callable
 from typing import Any
 
 from rewards.sandbox.channel import Channel, ChannelClosed
-from rewards.sandbox.literals import NotPlain, dumps, loads
-
-
-class ProgramFailed(BaseException):
-    """The program has no answer. Not an `Exception`, so that no test can mistake it for one that
-    it expects."""
+from rewards.sandbox.literals import NotPlain, loads
+from rewards.sandbox.remote import ProgramFailed, Remote, TestsBroken
 
 
 def main(init: dict[str, Any]) -> None:
     """`init` holds `setup` (code), `tests` (code), `check` (the name of a function that takes the
-    program's, or null), `names` and `channel`. The verdict goes to standard output, one JSON line:
-    [outcome, reason] with outcome "passed", "failed", "unreadable" or "broken" (the tests are)."""
+    program's, or null), `names`, `expected` (names of exceptions) and `channel`. The verdict goes
+    to standard output, one JSON line: [outcome, reason] with outcome "passed", "failed",
+    "unreadable" or "broken" (the tests are)."""
     verdict_to = os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
@@ -35,19 +31,10 @@ def main(init: dict[str, Any]) -> None:
 
 
 def verdict(init: dict[str, Any], channel: Channel) -> tuple[str, str]:
-    calls = 0
-
-    def remote(name: str) -> Callable[..., Any]:
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            return ask(channel, [name, list(arguments), keywords])
-
-        return call
-
+    remote = Remote(channel, init["expected"])
     random.seed(0)
     namespace: dict[str, Any] = {"__name__": "tests"}
-    functions = {name: remote(name) for name in init["names"]}
+    functions = {name: remote.function(name) for name in init["names"]}
     try:
         exec(compile(init["setup"], "<setup>", "exec"), namespace)
         tests = compile(init["tests"], "<tests>", "exec")
@@ -65,6 +52,8 @@ def verdict(init: dict[str, Any], channel: Channel) -> tuple[str, str]:
             namespace[init["check"]](functions[init["names"][0]])
     except ProgramFailed as error:
         return "failed", f"the program {error}"
+    except TestsBroken as error:
+        return "broken", f"the tests {error}"
     except AssertionError as error:
         return "failed", f"a test fails {str(error)[:200]}".strip()
     except (NameError, ImportError) as error:
@@ -73,7 +62,7 @@ def verdict(init: dict[str, Any], channel: Channel) -> tuple[str, str]:
         return "failed", f"a test raises {type(error).__name__} on what the program returned"
     except Exception as error:  # a test that cannot digest what the program returned
         return "failed", f"a test raises {type(error).__name__} on what the program returned"
-    return ("passed", "") if calls else ("broken", "the tests never call the program")
+    return ("passed", "") if remote.calls else ("broken", "the tests never call the program")
 
 
 def _of_the_tests(error: NameError | ImportError, tests: str) -> bool:
@@ -101,24 +90,3 @@ def first_word(channel: Channel) -> tuple[str, str]:
             return state, f"the program {said}"
         case _:
             return "failed", "the program tampers with its answers"
-
-
-def ask(channel: Channel, call: list[Any]) -> Any:
-    try:
-        request = dumps(call)
-    except NotPlain as error:
-        raise RuntimeError(f"a test passes a value that is not plain: {error}") from error
-    try:
-        channel.send(request)
-        reply = loads(channel.receive())
-    except ChannelClosed as error:
-        raise ProgramFailed("ends before it answers") from error
-    except NotPlain as error:
-        raise ProgramFailed(f"tampers with its answers: {error}") from error
-    match reply:
-        case ["value", value]:
-            return value
-        case ["failed", str(said)]:
-            raise ProgramFailed(said)
-        case _:
-            raise ProgramFailed("tampers with its answers")

@@ -114,7 +114,7 @@ def main() -> None:
     os.environ["SECRET"] = "s"
     parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     files_before, before = set(os.listdir("/tmp")), processes()  # noqa: PTH208
-    verifier = CodeVerifier(limits=Limits(seconds=SECONDS))
+    verifier = CodeVerifier(limits=Limits(seconds=SECONDS, wall_seconds=SECONDS))
     verdicts: dict[str, list[str]] = {}
     slowest = 0.0
     for name, program in {"honest": HONEST, **PROGRAMS, "honest again": HONEST}.items():

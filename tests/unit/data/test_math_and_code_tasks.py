@@ -62,7 +62,41 @@ def test_math_by_hand() -> None:
     assert made.solution.split("\n") == [
         "We add.", "It is $\\boxed{2}$.", "Done.", "$x$.", "The answer is \\boxed{2}."
     ]  # fmt: skip
-    assert math_row(row({**MATH, "answer": "3"}), "m", config).problem.answer == "3"
+    unboxed = {**MATH, "solution": "It is 3.", "answer": "3"}
+    assert math_row(row(unboxed), "m", config).problem.answer == "3"
+
+
+@pytest.mark.parametrize(
+    ("boxed", "answer"),
+    [
+        ("2", "2"), ("2", "2.0"), ("2", "$2$."), ("\\dfrac12", "\\frac{1}{2}"), ("\\frac12", "0.5"),
+        ("1\\frac{1}{2}", "3/2"), ("1,000", "1000"), ("10\\text{ cm}", "10"), ("\\text{(C)}", "C"),
+        ("x = 5", "5"), ("50\\%", "50"), ("\\left( 3, 4 \\right)", "(3,4)"), ("90^\\circ", "90"),
+        ("15\\frac{39}{40}} or $\\boxed{\\frac{639}{40}", "\\frac{639}{40}"),
+    ],
+)  # fmt: skip
+def test_a_math_rows_answer_in_another_spelling(boxed: str, answer: str) -> None:
+    columns = {**MATH, "solution": f"It is $\\boxed{{{boxed}}}$", "answer": answer}
+    made = math_row(row(columns), "m", MathConfig(row_format="math"))
+    assert made.problem.answer == answer
+
+
+@pytest.mark.parametrize(
+    ("boxed", "answer"),
+    [
+        ("2", "3"), ("2", "-2"), ("\\frac12", "\\frac{1}{3}"), ("12", "2"), ("(1,2)", "(2,1)"),
+        ("3} or $\\boxed{5}$", "3"), ("x^2", "x^3"), ("\\text{Ann}", "Bob"), ("\\text{5 cm}", "6"),
+    ],
+)  # fmt: skip
+def test_a_math_row_that_boxes_another_answer_is_bad(
+    boxed: str, answer: str, tmp_path: Path
+) -> None:
+    columns = {**MATH, "solution": f"It is $\\boxed{{{boxed}}}$", "answer": answer}
+    config = MathConfig(row_format="math")
+    source = lines(tmp_path / "rows.jsonl", MATH, columns)
+    made, bad = take_in(source, lambda r, n: math_row(r, str(n), config))
+    assert len(made) == 1
+    assert str(bad[0]).startswith(f"{source}, line 2: answer is {answer!r}, but the solution's box")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +49,18 @@ def test_seeds_next_to_each_other_share_no_puzzles() -> None:
         {p.group for p in task("chain_sum").make_splits(s, **SIZES).train} for s in range(17, 25)
     ]
     assert len(set.union(*made)) == 3 * len(made)
+
+
+def test_a_file_in_the_users_folder_is_no_module_of_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = task("gcd").make_splits(5, **SIZES).train[0]
+    for name in ("reasoning_gym", "rewards", "resource"):
+        (tmp_path / f"{name}.py").write_text("open('IMPORTED', 'w').close()\nraise SystemExit\n")
+    monkeypatch.chdir(tmp_path)
+    expected = GymPuzzle.from_answer(problem.answer).expected
+    assert GymVerifier(seconds=60.5).verify(problem, f"#### {expected}").correct
+    assert not (tmp_path / "IMPORTED").exists()
 
 
 def test_scorers_that_evaluate_text_are_refused() -> None:

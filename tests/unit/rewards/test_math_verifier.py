@@ -437,6 +437,18 @@ def test_any_thread_may_call() -> None:
     assert wrong == []
 
 
+def test_a_file_in_the_users_folder_is_no_module_of_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("math_verify", "sympy", "rewards", "json", "resource"):
+        (tmp_path / f"{name}.py").write_text("open('IMPORTED', 'w').close()\nraise SystemExit\n")
+    monkeypatch.chdir(tmp_path)
+    verifier = MathVerifier(seconds=30.5, workers=1)  # a pool of its own, started here
+    problem = Problem(id="p", prompt="", answer="\\sqrt{8}")
+    assert verifier.verify(problem, "\\boxed{2\\sqrt{2}}").correct
+    assert not (tmp_path / "IMPORTED").exists()
+
+
 def test_a_worker_that_dies_is_replaced() -> None:
     words = [sys.executable, "-c", "import os; print('{}', flush=True); input(); os._exit(1)"]
     pool = WorkerPool(words, dict(os.environ), 1)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from wandb.proto.wandb_internal_pb2 import Record
 
 from data.tasks.code import CodeConfig
 from data.tasks.countdown import CountdownConfig
@@ -175,12 +178,41 @@ def test_which_task_a_command_line_asks_for(tmp_path: Path) -> None:
         DataConfig(max_bad_rows=-1)
 
 
-def test_a_stages_verdicts_are_in_its_metrics(tmp_path: Path) -> None:
+def wandb_records(written: bytes) -> Iterator[bytes]:
+    """A file of W&B's: seven bytes, then LevelDB's log: blocks of 32 KiB of parts, each with a
+    checksum, a length and a kind (1: whole, 2: first, 3: middle, 4: last)."""
+    at, pending = 7, b""
+    while at + 7 <= len(written):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        length, kind = struct.unpack_from("<HB", written, at + 4)
+        pending += written[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            yield pending
+            pending = b""
+
+
+def test_a_stages_verdicts_are_in_its_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
     wrong = Verdict(outcome=Outcome.WRONG)
     TALLY.count("code", wrong, timed_out=True)
-    with run_stage("x", RuntimeConfig(output_dir=str(tmp_path), wandb=False), [], {}):
+    with run_stage("x", RuntimeConfig(output_dir=str(tmp_path)), [], {}):
         TALLY.count("code", wrong)
         TALLY.count("code", wrong, timed_out=True)
     metrics = json.loads((tmp_path / "manifest.json").read_text())["metrics"]
     assert metrics["verdicts/code/wrong"] == 2
     assert metrics["verdicts/code/timed_out"] == 1
+    [written] = tmp_path.glob("**/offline-run-*/run-*.wandb")
+    logged: dict[str, str] = {}
+    for data in wandb_records(written.read_bytes()):
+        record: Any = Record()
+        record.ParseFromString(data)
+        for item in record.history.item:
+            logged[item.key or "/".join(item.nested_key)] = item.value_json
+    assert logged["x/verdicts/code/timed_out"] == "1"
+    assert logged["x/verdicts/code/wrong"] == "2"

@@ -1,0 +1,77 @@
+"""Two spellings of one final answer, as far as that can be told without algebra."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+RATIONAL = re.compile(
+    r"(?P<sign>[-+]?) ?(?:(?P<mixed>\d+) (?=\d+ ?/)(?P<top>\d+)"
+    r"|(?P<whole>\d+) ?(?=\\frac)|(?P<number>\d+\.?\d*|\.\d+)(?! ?\\frac))?"
+    r"(?:\\frac ?\{ ?(?P<over>[-+]?\d+) ?\} ?\{ ?(?P<under>[-+]?\d+) ?\}| ?/ ?(?P<slash>\d+))?"
+)
+LEFT_OUT = re.compile(
+    r"\\(?:left|right|displaystyle)(?![A-Za-z])|\\[,;:! ]|\\?[$%]|\^ ?\{? ?\\circ ?\}?|~|\s"
+)
+UPRIGHT = re.compile(r"\\(?:text|mbox|mathrm|textbf|textit|textrm|mathbf)\s?\{([^{}]*)\}")
+NAME = re.compile(r"[A-Za-z](?:=|\\in(?![A-Za-z]))")
+SHORT_FRACTION = re.compile(r"\\frac(?:(\d)(\d)|(\d)\{([^{}]+)\}|\{([^{}]+)\}(\d))")
+THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+
+
+def rational(text: str) -> Fraction | None:
+    """The exact value of an integer, decimal, fraction or mixed number; None for all else."""
+    match = RATIONAL.fullmatch(text.replace("{,}", ""))
+    if match is None:
+        return None
+    sign = -1 if match["sign"] == "-" else 1
+    number = match["number"] or match["whole"]
+    over = match["over"]
+    if match["mixed"] is not None or match["slash"] is not None:
+        slash = int(match["slash"] or 0)
+        if slash == 0:
+            return None
+        if match["mixed"] is not None:
+            return sign * (int(match["mixed"]) + Fraction(int(match["top"]), slash))
+        if number is None:
+            return None
+        return sign * Fraction(number) / int(match["slash"])
+    if over is None:
+        return None if number is None else sign * Fraction(number)
+    if int(match["under"]) == 0 or (number is not None and int(over) < 0):
+        return None
+    return sign * (Fraction(number or 0) + Fraction(int(over), int(match["under"])))
+
+
+def same_spelling(first: str, second: str) -> bool:
+    """Whether two final answers are one: the same number, or the same text but for spaces, sizes,
+    fonts, delimiters, signs of units and a name before it ("x = 5"). Words after a number count for
+    nothing where the other side has none. False says only that they are not seen to be one."""
+    ours, theirs = _spellings(first), _spellings(second)
+    if ours & theirs:
+        return True
+    values = [
+        {value for text in texts if (value := rational(text)) is not None}
+        for texts in (ours, theirs)
+    ]
+    return bool(values[0] & values[1])
+
+
+def _spellings(text: str) -> set[str]:
+    """With its words and, where something is left, without them."""
+    text = re.sub(r"\\[dt]frac(?![A-Za-z])", r"\\frac", text.strip().rstrip("."))
+    found: set[str] = set()
+    for replacement in (r"\1", ""):
+        plain = LEFT_OUT.sub("", UPRIGHT.sub(replacement, text)).replace("{,}", ",")
+        plain = SHORT_FRACTION.sub(_with_braces, plain).rstrip(".")
+        if THOUSANDS.fullmatch(plain):
+            plain = plain.replace(",", "")
+        if re.fullmatch(r"\([A-Za-z]\)", plain):
+            plain = plain[1]
+        found |= {plain, NAME.sub("", plain, count=1) if NAME.match(plain) else plain}
+    return found - {""}
+
+
+def _with_braces(match: re.Match[str]) -> str:
+    over, under = (part for part in match.groups() if part is not None)
+    return f"\\frac{{{over}}}{{{under}}}"
