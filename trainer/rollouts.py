@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data.types import ModelUsage, Problem, StopReason, Usage, Verdict
+from data.types import ModelUsage, Problem, StopReason, Usage
 from rewards.base import Verifier
 from rewards.shaping import SHAPES, step_rewards
 from search.base import Engine, SampleRequest, Scorer, ScoreRequest
@@ -126,12 +126,10 @@ def collect(
     for (problem, prompt, sample), at, row in zip(flat, ends, scores, strict=True):
         text = engine.decode(sample.token_ids)
         truncated = sample.stop_reason is not StopReason.END_OF_SOLUTION
-        verdict = None if truncated else _verdict(verifier, problem, text)
-        correct = verdict is not None and verdict.correct
-        outcome = rewards.truncated_reward
-        if verdict is not None:
+        outcome, correct = rewards.truncated_reward, False
+        if not truncated:
             coin = f"{engine.seed} {problem.id} {cycle} {sample.token_ids}"
-            outcome = _outcome(rewards.outcome, verdict, coin)
+            outcome, correct = outcome_reward(rewards.outcome, verifier, problem, text, coin)
         rollouts.append(
             Rollout(
                 problem_id=problem.id,
@@ -149,17 +147,19 @@ def collect(
     return rollouts, usage
 
 
-def _verdict(verifier: Verifier, problem: Problem, text: str) -> Verdict:
+def outcome_reward(
+    kind: str, verifier: Verifier, problem: Problem, text: str, coin: str
+) -> tuple[float, bool]:
+    """What a finished solution earns by its outcome (one of `OUTCOMES`; `coin` keys the random
+    one), and whether it is correct. Raises ValueError naming the problem where the verifier
+    fails."""
     try:
-        return verifier.verify(problem, text)
+        verdict = verifier.verify(problem, text)
     except Exception as error:
         raise ValueError(f"problem {problem.id}: the verifier failed: {error!r}") from error
-
-
-def _outcome(kind: str, verdict: Verdict, coin: str) -> float:
     if kind == "random":
-        return float(random.Random(coin).random() < 0.5)
-    return float(verdict.well_formed if kind == "format" else verdict.correct)
+        return float(random.Random(coin).random() < 0.5), verdict.correct
+    return float(verdict.well_formed if kind == "format" else verdict.correct), verdict.correct
 
 
 def _rewards(

@@ -1,0 +1,123 @@
+"""GRPO and RLOO: what a solution earns, by hand, and two steps of TRL on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from data.problems import write_problems
+from data.tasks.countdown import make_problem
+from data.types import ModelUsage, Usage
+from rewards.verifiers import VERIFIERS
+from search.base import ScoreResult
+from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from trainer.group_rl import GroupRLConfig, KeepsCounts, SolutionReward, run_group_rl
+from trainer.models import save_model
+from trainer.runtime import RuntimeConfig
+
+PROBLEM = make_problem((1, 2, 3), 6)
+RIGHT = "1 + 2 = 3 | 3 3\n3 + 3 = 6 | 6"
+
+
+class Halves:
+    """0.5 after the first step of a solution, 0.25 after every other."""
+
+    def score_batch(self, items: Any) -> list[ScoreResult]:
+        return [
+            ScoreResult(
+                scores=(0.5, *[0.25] * (len(request.step_ends) - 1)), usage=ModelUsage(sequences=1)
+            )
+            for _, request in items
+        ]
+
+
+def reward_of(tiny_policy: Any, **changes: Any) -> SolutionReward:
+    return SolutionReward(
+        engine=TransformersEngine(*tiny_policy, EngineConfig(seed=1)),
+        scorer=Halves(),
+        config=GroupRLConfig(policy="p", data="d", reward_model="r", **changes),
+        problems={PROBLEM.id: PROBLEM},
+        verifier=VERIFIERS["countdown"](),
+    )
+
+
+def test_what_a_solution_earns(tiny_policy: Any) -> None:
+    reward = reward_of(tiny_policy)
+    encode, end = reward.engine.encode, reward.engine.end_token_id
+    right, wrong = encode(RIGHT), encode(RIGHT.replace("3 + 3 = 6 | 6", "3 - 3 = 0 | 0"))
+    solutions = [(*right, end), right, (*wrong, end)]
+    ids = [PROBLEM.id] * 3
+    # correct; correct but cut off; wrong
+    assert reward(completion_ids=solutions, problem_id=ids) == [1.0, 0.0, 0.0]
+    spent = reward.usage
+    assert spent.policy.generated_tokens == sum(map(len, solutions)) and spent.policy.sequences == 3
+    assert spent.reward.sequences == 0
+    both = reward_of(tiny_policy, process_weight=2.0)
+    assert both(completion_ids=solutions, problem_id=ids) == [1.5, 0.5, 0.5]  # the smallest: 0.25
+    assert both.usage.reward.sequences == 3
+    form = reward_of(tiny_policy, outcome="format")
+    assert form(completion_ids=solutions, problem_id=ids) == [1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_two_steps_of_trl(tiny_policy: Any, tmp_path: Path, algorithm: str) -> None:
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.rloo_config import RLOOConfig
+
+    save_model(*tiny_policy, tmp_path / "policy")
+    (tmp_path / "data").mkdir()
+    problems = [make_problem((1, 2, 3 + i), 6 + i) for i in range(4)]
+    write_problems(tmp_path / "data" / "train.jsonl", problems)
+    out = tmp_path / "out"
+    arguments = {"grpo": GRPOConfig, "rloo": RLOOConfig}[algorithm](
+        output_dir=str(out), max_steps=2, per_device_train_batch_size=8, num_generations=4,
+        max_completion_length=6, learning_rate=1e-2, beta=0.1, bf16=False, report_to=[],
+        gradient_checkpointing=False, use_cpu=True, disable_tqdm=True, save_steps=1,
+    )  # fmt: skip
+    config = GroupRLConfig(
+        policy=str(tmp_path / "policy"), data=str(tmp_path / "data"), outcome="random"
+    )
+    runtime = RuntimeConfig(output_dir=str(out), wandb=False)
+    run_group_rl(algorithm, runtime, config, arguments)
+    before, after = (load_file(f / "model.safetensors") for f in (tmp_path / "policy", out))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    manifest = json.loads((out / "manifest.json").read_text())
+    sampling, _, training = manifest["usage"]["ledger"]
+    assert sampling["sequences"] == 16 and 16 <= sampling["generated_tokens"] <= 96
+    assert training["positions"] > sampling["generated_tokens"] and training["flops"] > 0
+    assert manifest["metrics"]["steps"] == 2 and not [*out.glob("checkpoint-*")]
+
+
+def test_what_was_spent_is_kept_in_checkpoints(tiny_policy: Any, tmp_path: Path) -> None:
+    reward, again = reward_of(tiny_policy), reward_of(tiny_policy)
+    reward(completion_ids=[(5, 6)], problem_id=[PROBLEM.id])
+    (tmp_path / "checkpoint-3").mkdir()
+
+    class At:
+        output_dir = str(tmp_path)
+        global_step = 3
+
+    KeepsCounts(reward, 0).on_save(At, At, None)
+    KeepsCounts(again, 0).restore(tmp_path / "checkpoint-3")
+    assert again.usage == reward.usage != Usage()
+    assert (again.positions, again.flops) == (reward.positions, reward.flops)
+    with pytest.raises(ValueError, match="fewer processes"):
+        KeepsCounts(again, 1).restore(tmp_path / "checkpoint-3")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"outcome": "luck"}, "outcome is 'luck'; allowed: verifier, format, random"),
+        ({"aggregate": "sum"}, "aggregate is 'sum'"),
+        ({"process_weight": 1.0}, "no reward_model is given"),
+    ],
+)
+def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GroupRLConfig(policy="a", data="b", **changes)
