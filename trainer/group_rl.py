@@ -20,14 +20,14 @@ from data.types import ModelUsage, Problem, Usage
 from rewards.aggregate import AGGREGATES
 from rewards.verifiers import VERIFIERS
 from search.base import ScoreRequest
-from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from search.engines.transformers_engine import TransformersEngine
 from trainer.checkpoints import CheckpointManifest, latest_checkpoint
 from trainer.manifests import write_json
 from trainer.models import load_policy
-from trainer.ppo import load_scorer
 from trainer.ppo_metrics import usage_numbers, usage_of
 from trainer.rollouts import OUTCOMES, outcome_reward
 from trainer.runtime import RuntimeConfig, process_state
+from trainer.searching import open_engine
 from trainer.sft import save_trained
 from trainer.stage import run_stage
 
@@ -96,6 +96,7 @@ class SolutionReward:
                         ScoreRequest(
                             node=0,
                             sequence=prompt + tuple(ids),
+                            prompt_length=len(prompt),
                             step_ends=tuple(
                                 len(prompt) + end for end in self.engine.step_ends(ids)
                             ),
@@ -164,9 +165,12 @@ def run_group_rl(
         problems = read_problems(path)[config.skip :]
         problems = problems[: config.num_problems or len(problems)]
         model, tokenizer = load_policy(config.policy)
+        engine, scorer = open_engine(
+            model, tokenizer, config.reward_model, seed=runtime.seed, device=model.device
+        )
         reward = SolutionReward(
-            engine=TransformersEngine(model, tokenizer, EngineConfig(seed=runtime.seed)),
-            scorer=config.reward_model and load_scorer(config.reward_model, model, model.device),
+            engine=engine,
+            scorer=scorer,
             config=config,
             problems={problem.id: problem for problem in problems},
             verifier=VERIFIERS[config.verifier](),

@@ -24,15 +24,13 @@ from data.problems import read_problems
 from data.types import Problem, Usage
 from rewards.bit_identity import use_plain_attention_on_cpu
 from rewards.verifiers import VERIFIERS
-from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from search.flops import flop_model
-from search.scorer import RewardScorer, process_reward_model
 from search.tree import usage_from_json
 from trainer.actor_critic import ActorCritic, build_critic, token_logprobs
 from trainer.advantages import KLController
 from trainer.checkpoints import latest_checkpoint, mark_whole, remove_partial_checkpoints
 from trainer.making_trees import read_trajectories
-from trainer.models import load_policy, load_reward_model, save_model
+from trainer.models import load_policy, save_model
 from trainer.ppo_batch import Batch, make_batch
 from trainer.ppo_config import PPOConfig
 from trainer.ppo_guards import Evaluation, dead_signals, stop_reason
@@ -48,6 +46,7 @@ from trainer.ppo_metrics import (
 from trainer.ppo_update import Learner
 from trainer.rollouts import RewardConfig, Rollout, SamplingConfig, collect
 from trainer.runtime import Run, RuntimeConfig, process_state
+from trainer.searching import open_engine
 from trainer.stage import run_stage
 
 METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
@@ -128,11 +127,6 @@ class PPORun:
         use_plain_attention_on_cpu(policy)
         use_plain_attention_on_cpu(critic.backbone)
         self.reference = None if config.lora_rank else frozen(config.policy, accelerator.device)
-        self.scorer = (
-            None
-            if config.reward_model is None
-            else load_scorer(config.reward_model, policy, accelerator.device)
-        )
         model = ActorCritic(policy, critic)
         groups = [
             {"params": _trainable(policy), "lr": config.learning_rate},
@@ -143,8 +137,12 @@ class PPORun:
         )
         model, optimizer = accelerator.prepare(model, optimizer)
         self.actor_critic: ActorCritic = accelerator.unwrap_model(model)
-        self.engine = TransformersEngine(
-            self.actor_critic.policy, self.tokenizer, EngineConfig(seed=runtime.seed)
+        self.engine, self.scorer = open_engine(
+            self.actor_critic.policy,
+            self.tokenizer,
+            config.reward_model,
+            seed=runtime.seed,
+            device=accelerator.device,
         )
         self.learner = Learner(
             accelerator=accelerator,
@@ -376,17 +374,6 @@ def frozen(path: str, device: Any) -> Any:
     model, _ = load_policy(path)
     use_plain_attention_on_cpu(model)
     return model.to(device).eval().requires_grad_(False)
-
-
-def load_scorer(path: str, policy: Any, device: Any) -> RewardScorer:
-    """Raises ValueError when policy and reward model do not share one vocabulary."""
-    model = load_reward_model(path).to(device)
-    if model.config.vocab_size != policy.config.vocab_size:
-        raise ValueError(
-            f"reward model {path} has {model.config.vocab_size} tokens, the policy "
-            f"{policy.config.vocab_size}: they must share one tokenizer"
-        )
-    return RewardScorer(process_reward_model(model, policy.config.pad_token_id or 0))
 
 
 def run_ppo(runtime: RuntimeConfig, config: PPOConfig, rewards: RewardConfig) -> None:

@@ -114,6 +114,7 @@ def collect(
                     ScoreRequest(
                         node=cycle,
                         sequence=prompt + sample.token_ids,
+                        prompt_length=len(prompt),
                         step_ends=tuple(len(prompt) + end for end in at),
                     ),
                 )

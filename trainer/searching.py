@@ -59,22 +59,37 @@ class Ranks:
 def load_engine(
     policy: str, reward_model: str | None, *, seed: int, device: Any, max_rows: int = 512
 ) -> tuple[TransformersEngine, Scorer | None]:
-    """A policy and a reward model (see trainer/reward_models.py), ready to search with. Raises
-    ValueError for a reward model that reads the policy's token ids and does not share its
-    vocabulary, and for whatever `open_reward_model` refuses."""
+    """A policy and a reward model, ready to search with. Raises what `open_engine` does."""
     model, tokenizer = load_policy(policy)
+    return open_engine(
+        model.to(device), tokenizer, reward_model, seed=seed, device=device, max_rows=max_rows
+    )
+
+
+def open_engine(
+    model: Any,
+    tokenizer: Any,
+    reward_model: str | None,
+    *,
+    seed: int,
+    device: Any,
+    max_rows: int = 512,
+) -> tuple[TransformersEngine, Scorer | None]:
+    """An engine over a policy that is loaded already, and the reward model that is named (see
+    trainer/reward_models.py). Raises ValueError for a reward model that reads the policy's token
+    ids and does not share its vocabulary, and for whatever `open_reward_model` refuses."""
     loaded: LoadedRewardModel | None = None
     max_context = 0
     if reward_model is not None:
         loaded = open_reward_model(reward_model, device)
         if loaded.token_model is not None and loaded.vocab_size != model.config.vocab_size:
             raise ValueError(
-                f"reward model {reward_model} has {loaded.vocab_size} tokens, policy "
-                f"{policy} has {model.config.vocab_size}: they must share one tokenizer"
+                f"reward model {reward_model} has {loaded.vocab_size} tokens, the policy has "
+                f"{model.config.vocab_size}: they must share one tokenizer"
             )
         max_context = loaded.max_context
     config = EngineConfig(seed=seed, max_rows=max_rows, max_context=max_context)
-    engine = TransformersEngine(model.to(device), tokenizer, config)
+    engine = TransformersEngine(model, tokenizer, config)
     return engine, _scorer(loaded, engine, tokenizer)
 
 

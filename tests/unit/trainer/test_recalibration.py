@@ -32,7 +32,7 @@ def test_the_temperature_that_was_put_in_comes_out() -> None:
     assert fit_temperature(scores, correct, counts) == pytest.approx(2.0, rel=1e-3)
     own = [round(1e6 * s) for s in scores]
     assert fit_temperature(scores, own, counts) == pytest.approx(1.0, rel=1e-3)
-    with pytest.raises(ValueError, match="one entry a prefix"):
+    with pytest.raises(ValueError, match="there are 1 scores, 2 correct"):
         fit_temperature([0.5], [1, 2], [3])
 
 
