@@ -40,6 +40,7 @@ LANGUAGES = ("", "python", "python3", "py", "py3")
 # Where a base model's completion of a function goes on to something else (2107.03374, section 3).
 STOPS = re.compile(r"\n(?:class|def|#|if|print|@|```)")
 MAX_PROGRAM_CHARACTERS = 200_000
+END_SECONDS = 1.0  # for a program to end by itself once nobody asks it any more
 CPU_GRAIN = 0.05  # seconds by which the kernel's accounts of one process may differ
 MAX_VERDICT_BYTES = 1 << 16
 OUTCOMES = {
@@ -220,6 +221,10 @@ def _run(
         )
         close(answers[0], asks[1], verdict[1])
         said = _read_verdict(verdict[0], deadline)
+        if said is not None and said[0] == "failed":
+            # Killed before its parent has waited for it, a program that the kernel ended for
+            # having computed too long would seem to have computed nothing.
+            running[0].await_end(END_SECONDS)
     finally:
         computed = [process.kill() for process in running]
         close(*list(handles))

@@ -74,7 +74,7 @@ def check_begun(
 
 def _verdicts(before: Mapping[str, int]) -> dict[str, int]:
     """How often verifiers said what during a stage, time-outs apart, summed over all ranks: as
-    "verdicts/<verifier>/<outcome>". Every rank must call it."""
+    "verdicts/<verifier>/<outcome>", of the verifiers that were asked. Every rank must call it."""
     from accelerate.utils import gather_object
 
     total: Counter[str] = Counter()
@@ -82,7 +82,12 @@ def _verdicts(before: Mapping[str, int]) -> dict[str, int]:
         total.update(counts)
     for counts in gather_object([dict(before)]):
         total.subtract(counts)
-    return {f"verdicts/{name}": count for name, count in sorted(total.items())}
+    asked = {name.partition("/")[0] for name, count in total.items() if count}
+    return {
+        f"verdicts/{name}": count
+        for name, count in sorted(total.items())
+        if name.partition("/")[0] in asked
+    }
 
 
 @contextmanager

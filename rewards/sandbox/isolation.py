@@ -107,6 +107,16 @@ class Process:
         self._child = child
         self._info = info  # where bubblewrap says which process is the namespace's first
 
+    def await_end(self, seconds: float) -> bool:
+        """Whether the tree ends by itself within `seconds`."""
+        deadline, pause = time.monotonic() + seconds, 0.0005
+        while not self._has_ended():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, 0.02)
+        return True
+
     def kill(self) -> float:
         """End all processes of the tree. Returns when they are gone, with the seconds that they
         computed, as far as their parents waited for them."""
@@ -121,10 +131,7 @@ class Process:
                     os.kill(first, signal.SIGKILL)
                 else:
                     os.killpg(self._child.pid, signal.SIGTERM)
-            deadline, pause = time.monotonic() + KILL_SECONDS, 0.0005
-            while not self._has_ended() and time.monotonic() < deadline:
-                time.sleep(pause)
-                pause = min(2 * pause, 0.02)
+            self.await_end(KILL_SECONDS)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
         _, status, used = os.wait4(self._child.pid, 0)
