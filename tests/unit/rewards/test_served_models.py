@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -212,4 +211,3 @@ def test_wrong_settings_are_named() -> None:
         ServeConfig(reward_model="x", max_tokens=-1)
     with pytest.raises(ValueError, match=r"which needs the reward model's weights: http://x:1"):
         PPOConfig(policy="p", data="d", reward_model="http://x:1", critic="reward_model")
-    assert math.isclose(ServeConfig(reward_model="x").port, 8100)
