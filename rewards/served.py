@@ -156,7 +156,7 @@ class ScoringClient:
         body = self._json(response)
         if response.status_code == 409:
             raise ServedModelChanged(f"{self.config.server}: {body.get('error')}")
-        results: Any = body.get("results")
+        results = cast("list[Any] | None", body.get("results"))
         if not isinstance(results, list) or len(results) != len(requests):
             raise ScoringFailed(
                 f"{self.config.server} did not score: status {response.status_code}, "

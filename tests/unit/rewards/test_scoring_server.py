@@ -297,6 +297,8 @@ def test_it_is_ready_once_the_model_is_loaded(serve: Any) -> None:
         for response in (httpx.get(f"{address}/health"), post(address, text("q", "a"))):
             assert response.status_code == 503 and "Retry-After" in response.headers
             assert response.json()["error"] == "the reward model is being loaded"
+        with pytest.raises(ServerUnavailable, match=r"for 0 s .*status 503: .*being loaded"):
+            client(address, wait_seconds=0.0)
         with ThreadPoolExecutor(1) as threads:
             waiting = threads.submit(client, address)
             time.sleep(0.15)
