@@ -34,11 +34,21 @@ class RewardModel(Protocol):
 
 
 class SolutionTooLong(ValueError):
-    """Solutions longer than a reward model's context; `indices` names all of them."""
+    """Solutions longer than a reward model's context; `indices` names all of them, `lengths` their
+    tokens, `limit` the context in tokens."""
 
-    def __init__(self, message: str, *, indices: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        indices: tuple[int, ...],
+        lengths: tuple[int, ...],
+        limit: int,
+    ) -> None:
         super().__init__(message)
         self.indices = indices
+        self.lengths = lengths
+        self.limit = limit
 
 
 class TextRewardModel(Protocol):

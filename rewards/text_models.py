@@ -24,6 +24,8 @@ def check_lengths(lengths: Sequence[int], max_tokens: int) -> None:
             f"solution {too_long[0]} has {lengths[too_long[0]]} tokens, more than the reward "
             f"model's {max_tokens} ({len(too_long)} of {len(lengths)} have)",
             indices=tuple(too_long),
+            lengths=tuple(lengths[i] for i in too_long),
+            limit=max_tokens,
         )
 
 

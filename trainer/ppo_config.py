@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rewards.served import is_address
 from trainer.actor_critic import CRITICS
 
 
@@ -94,6 +95,11 @@ class PPOConfig:
             raise ValueError(f"critic is {self.critic!r}; allowed: {', '.join(CRITICS)}")
         if self.critic != "policy" and self.reward_model is None:
             raise ValueError(f"critic is {self.critic!r}, but no reward_model is given")
+        if self.critic != "policy" and is_address(self.reward_model or ""):
+            raise ValueError(
+                f"critic is {self.critic!r}, which needs the reward model's weights: "
+                f"{self.reward_model} only serves its scores"
+            )
         if self.imitation_coefficient > 0 and not self.trajectories:
             raise ValueError("imitation_coefficient is above 0, but no trajectories are given")
 

@@ -3,6 +3,7 @@
 Where a recipe names a `reward_model`, it may be
 - a folder or hub id: our own and published process reward models and TRL's outcome models say
   themselves what they are (`thinktree_convention` and `architectures` in config.json);
+- the address of a scoring server (scripts/serve_prm.py), `http://host:port`;
 - a YAML file with a `convention` and its settings, one of `CONVENTIONS`: for causal language
   models, whose folders do not say how they are to be asked, for judges behind a server, and for
   what is made of several models:
@@ -41,6 +42,15 @@ from rewards.prm import ProcessRewardModel
 from rewards.published import PUBLISHED
 from rewards.questions import QUESTION, answer_token, asker
 from rewards.rendering import Render, as_written, continued, single_token
+from rewards.served import (
+    IN_TEXT,
+    IN_TOKEN_IDS,
+    ScoringClient,
+    ServedTextModel,
+    ServedTokenModel,
+    ServerConfig,
+    is_address,
+)
 from rewards.text_models import ConventionRewardModel, GenerativeRewardModel
 from rewards.value_heads import sequence_classifier_values, value_head_reader
 from search.flops import flop_model
@@ -124,6 +134,8 @@ def open_reward_model(name: str, device: Any) -> LoadedRewardModel:
     Raises ValueError, naming the conventions there are, where the folder does not say which it
     follows, and for a description with unknown, missing or wrong keys.
     """
+    if is_address(name):
+        return _served(ServerConfig(server=name), device)
     if name.endswith((".yaml", ".yml")):
         return _described(Path(name), device)
     return CONVENTIONS[convention_of(name)].load(FolderConfig(model=name), device)
@@ -303,6 +315,29 @@ def _judge(config: JudgeConfig, device: Any) -> LoadedRewardModel:
     return LoadedRewardModel(convention="judge", text_model=JudgeRewardModel(config))
 
 
+def _served(config: ServerConfig, device: Any) -> LoadedRewardModel:
+    """Asked in token ids where the served model can be: as it would be here."""
+    client = ScoringClient(config)
+    served = client.description
+    if IN_TOKEN_IDS in served.asked_in and not config.in_text:
+        return LoadedRewardModel(
+            convention="server",
+            token_model=ServedTokenModel(client),
+            vocab_size=served.vocab_size,
+            max_context=served.max_tokens,
+        )
+    if IN_TEXT not in served.asked_in:
+        raise ValueError(
+            f"in_text is true, but {config.server} serves {served.reward_model} "
+            f"({served.convention}), which is asked in token ids alone"
+        )
+    return LoadedRewardModel(
+        convention="server",
+        text_model=ServedTextModel(client),
+        whole_prompt=served.whole_prompt,
+    )
+
+
 def _ensemble(config: EnsembleConfig, device: Any) -> LoadedRewardModel:
     members = [open_reward_model(name, device) for name in config.members]
     in_tokens = [m.token_model for m in members if m.token_model is not None]
@@ -389,6 +424,7 @@ CONVENTIONS: dict[str, ConventionEntry] = {
     "outcome": ConventionEntry(config=FolderConfig, load=_outcome),
     "generative": ConventionEntry(config=GenerativeConfig, load=_generative),
     "judge": ConventionEntry(config=JudgeConfig, load=_judge),
+    "server": ConventionEntry(config=ServerConfig, load=_served),
     "implicit": ConventionEntry(config=ImplicitConfig, load=_implicit),
     "ensemble": ConventionEntry(config=EnsembleConfig, load=_ensemble),
 }

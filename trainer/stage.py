@@ -12,7 +12,8 @@ from typing import Any
 
 from data.types import ModelUsage, Usage
 from rewards.tally import TALLY
-from trainer.manifests import hash_input, read_json, write_json
+from trainer.fingerprints import identity_of
+from trainer.manifests import read_json, write_json
 from trainer.recipe import as_mapping
 from trainer.runtime import (
     Run,
@@ -49,27 +50,30 @@ class StageRecord:
 
 def check_begun(
     folder: Path, seed: int, configs: Sequence[Any], inputs: Mapping[str, str | None]
-) -> None:
+) -> dict[str, Any]:
     """Keep what a folder is made with and from in `.begun.json`, so that a stage which was cut off
     is not continued as another one. transformers' training arguments are left to its own resuming.
+    Returns what identifies each input.
 
     Raises ValueError naming what differs.
     """
     settings = {"seed": seed}
     for config in configs:
         settings |= {} if hasattr(config, "to_dict") else as_mapping(config)
-    settings |= {f"input {name}": hash_input(path) for name, path in inputs.items() if path}
+    identities = {name: identity_of(path) for name, path in inputs.items() if path}
+    settings |= {f"input {name}": identity for name, identity in identities.items()}
     begun = read_json(folder / BEGUN)
     if begun is None:
         if is_main_process():
             write_json(folder / BEGUN, settings)
-        return
+        return identities
     differing = sorted(key for key in begun | settings if begun.get(key) != settings.get(key))
     if differing:
         raise ValueError(
             f"output_dir {str(folder)!r} holds unfinished work with other settings ("
             f"{', '.join(differing)}): remove it, or choose another folder"
         )
+    return identities
 
 
 def _verdicts(before: Mapping[str, int]) -> dict[str, int]:
@@ -106,7 +110,7 @@ def run_stage(
         raise SystemExit(0)
     state = process_state()
     folder.mkdir(parents=True, exist_ok=True)
-    check_begun(folder, runtime.seed, configs, inputs)
+    identities = check_begun(folder, runtime.seed, configs, inputs)
     set_seed(runtime.seed)
     started = time.monotonic()
     recipe = as_mapping(runtime, *configs)
@@ -132,6 +136,7 @@ def run_stage(
                 usage={"ledger": record.ledger},
                 metrics=record.metrics,
                 seconds=time.monotonic() - started,
+                extra={"inputs": {k: v for k, v in identities.items() if k not in folders}},
             )
             run.log_folder(runtime.run_name or stage, folder, stage)
         state.wait_for_everyone()

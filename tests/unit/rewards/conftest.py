@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import uvicorn
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -23,6 +28,9 @@ from transformers import (
 )
 
 from data.types import SteppedSolution
+from rewards.server.app import build_app
+from rewards.server.batching import BatchingConfig
+from rewards.server.scoring import ServedModel
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -181,3 +189,26 @@ def solution() -> SteppedSolution:
         prompt="What is 3 + 4, doubled?\n",
         steps=("Add 3 and 4. 3 + 4 = 7\n", "7 * 2 = 14\n", "The answer is 14."),
     )
+
+
+@contextmanager
+def serving(
+    load: Callable[[], ServedModel], *, port: int = 0, **batching: Any
+) -> Iterator[tuple[str, list[BaseException]]]:
+    """A real server in a thread: its address, and what ended it."""
+    ended: list[BaseException] = []
+    app = build_app(load, BatchingConfig(**batching), ended.append)
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}", ended
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., Any]:
+    return serving

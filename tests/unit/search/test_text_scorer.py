@@ -32,7 +32,8 @@ class Listener:
         self.asked.append(list(solutions))
         too_long = tuple(i for i, s in enumerate(solutions) if len(s.steps) > self.longest)
         if too_long:
-            raise SolutionTooLong("too long", indices=too_long)
+            lengths = tuple(len(solutions[i].steps) for i in too_long)
+            raise SolutionTooLong("too long", indices=too_long, lengths=lengths, limit=self.longest)
         return (
             [[len(step) / 10 for step in s.steps] for s in solutions],
             [ModelUsage(positions=len(s.steps), sequences=1) for s in solutions],

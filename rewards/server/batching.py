@@ -1,0 +1,137 @@
+"""Requests of many connections, gathered into batches for one model.
+
+While a batch is computed the next one gathers; where nothing waits, the first to come waits a few
+milliseconds for company. First come, first served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from rewards.server.scoring import Answer, Question, ServedModel, size_of
+
+
+class QueueFull(Exception):
+    """There is no room for these requests now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchingConfig:
+    """A batch has at most `batch_rows` requests and `batch_tokens` tokens (a text counts its
+    bytes), one request at least; it is begun when full, or `linger_milliseconds` after its first
+    request came. At most `max_waiting` requests wait."""
+
+    batch_rows: int = 256
+    batch_tokens: int = 131_072
+    linger_milliseconds: float = 2.0
+    max_waiting: int = 8192
+
+    def __post_init__(self) -> None:
+        for name in ("batch_rows", "batch_tokens", "max_waiting"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
+        if not self.linger_milliseconds >= 0:
+            raise ValueError(
+                f"linger_milliseconds is {self.linger_milliseconds}; it must not be negative"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Waiting:
+    question: Question
+    size: int
+    since: float
+    answer: asyncio.Future[Answer]
+
+
+class MicroBatcher:
+    """`run` answers, on `executor`, what `submit` was given; one batch at a time."""
+
+    def __init__(self, model: ServedModel, config: BatchingConfig, executor: Executor) -> None:
+        self.model = model
+        self.config = config
+        self.batches = 0
+        self.answered = 0
+        self._executor = executor
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_tokens = 0
+        self._arrived = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, questions: Sequence[Question]) -> list[asyncio.Future[Answer]]:
+        """A future answer to each question; one that is cancelled before its batch is begun costs
+        nothing. Raises QueueFull where not all of them have room."""
+        if len(self._waiting) + len(questions) > self.config.max_waiting:
+            raise QueueFull
+        loop = asyncio.get_running_loop()
+        entries = [
+            _Waiting(
+                question=question,
+                size=size_of(question),
+                since=loop.time(),
+                answer=loop.create_future(),
+            )
+            for question in questions
+        ]
+        self._waiting.extend(entries)
+        self._waiting_tokens += sum(entry.size for entry in entries)
+        self._arrived.set()
+        return [entry.answer for entry in entries]
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._gather()
+            batch = self._take()
+            if not batch:
+                continue
+            questions = [entry.question for entry in batch]
+            answers = await loop.run_in_executor(self._executor, self.model.answers, questions)
+            self.batches += 1
+            self.answered += len(batch)
+            for entry, answer in zip(batch, answers, strict=True):
+                if not entry.answer.done():
+                    entry.answer.set_result(answer)
+
+    async def _gather(self) -> None:
+        """Until there is a batch to begin."""
+        loop = asyncio.get_running_loop()
+        while not self._waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
+        end = self._waiting[0].since + self.config.linger_milliseconds / 1000
+        while not self._full() and loop.time() < end:
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout_at(end):
+                    await self._arrived.wait()
+            except TimeoutError:
+                return
+
+    def _full(self) -> bool:
+        return (
+            len(self._waiting) >= self.config.batch_rows
+            or self._waiting_tokens >= self.config.batch_tokens
+        )
+
+    def _take(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        tokens = 0
+        while self._waiting and len(batch) < self.config.batch_rows:
+            entry = self._waiting[0]
+            wanted = not entry.answer.cancelled()
+            if batch and wanted and tokens + entry.size > self.config.batch_tokens:
+                break
+            self._waiting.popleft()
+            self._waiting_tokens -= entry.size
+            if wanted:
+                batch.append(entry)
+                tokens += entry.size
+        return batch

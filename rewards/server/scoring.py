@@ -1,0 +1,133 @@
+"""A served reward model's answers to a batch of requests: scores, or why there are none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data.types import ModelUsage, SteppedSolution
+from rewards.base import RewardModel, SolutionTooLong, TextRewardModel
+from rewards.served import Refused, Scored, ServedDescription
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSequence:
+    """Prompt and solution as token ids, and the positions to be scored."""
+
+    token_ids: tuple[int, ...]
+    step_ends: tuple[int, ...]
+
+
+Question = SteppedSolution | TokenSequence
+Answer = Scored | Refused
+Score = Callable[[Sequence[Any]], tuple[list[list[float]], list[ModelUsage]]]
+
+
+def size_of(question: Question) -> int:
+    """In tokens; of a text, whose tokens are not known yet, its bytes, which are seldom fewer."""
+    if isinstance(question, TokenSequence):
+        return len(question.token_ids)
+    return sum(len(text.encode()) for text in (question.prompt, *question.steps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """A loaded reward model of one or both protocols, and what is told of it."""
+
+    description: ServedDescription
+    token_model: RewardModel | None = None
+    text_model: TextRewardModel | None = None
+
+    def answers(self, questions: Sequence[Question]) -> list[Answer]:
+        """One answer a question, in input order. Never raises: what cannot be scored is refused
+        with its reason, and the rest is scored."""
+        found: dict[int, Answer] = {}
+        for i, question in enumerate(questions):
+            refused = self._unfit(question)
+            if refused is not None:
+                found[i] = refused
+        for in_ids, score in ((False, self._score_texts), (True, self._score_ids)):
+            kind = [i for i, q in enumerate(questions) if isinstance(q, TokenSequence) == in_ids]
+            asked = [i for i in kind if i not in found]
+            if asked:
+                found |= zip(asked, _attempt(score, [questions[i] for i in asked]), strict=True)
+        return [found[i] for i in range(len(questions))]
+
+    def _unfit(self, question: Question) -> Refused | None:
+        """A question that this model is not to be asked: an id beyond the vocabulary would end a
+        GPU's process."""
+        in_ids = isinstance(question, TokenSequence)
+        if (self.token_model if in_ids else self.text_model) is None:
+            return Refused(
+                status=422,
+                reason=f"this reward model ({self.description.convention}) is asked in "
+                + " or ".join(self.description.asked_in),
+            )
+        if not in_ids:
+            return None
+        length, limit = len(question.token_ids), self.description.max_tokens
+        if 0 < limit < length:
+            return _too_long(length, limit)
+        largest, size = max(question.token_ids), self.description.vocab_size
+        if largest >= size:
+            return Refused(
+                status=422,
+                reason=f"token_ids holds {largest}; the reward model's vocabulary has {size} ids",
+            )
+        return None
+
+    def _score_texts(
+        self, solutions: Sequence[SteppedSolution]
+    ) -> tuple[list[list[float]], list[ModelUsage]]:
+        assert self.text_model is not None
+        return self.text_model.score_solutions(solutions)
+
+    def _score_ids(
+        self, sequences: Sequence[TokenSequence]
+    ) -> tuple[list[list[float]], list[ModelUsage]]:
+        assert self.token_model is not None
+        return self.token_model.score(
+            [sequence.token_ids for sequence in sequences],
+            [sequence.step_ends for sequence in sequences],
+        )
+
+
+def _attempt(score: Score, questions: Sequence[Question]) -> list[Answer]:
+    try:
+        scores, usage = score(questions)
+    except SolutionTooLong as error:
+        refused = dict(zip(error.indices, error.lengths, strict=True))
+        left = [question for i, question in enumerate(questions) if i not in refused]
+        others = iter(_attempt(score, left) if left else [])
+        return [
+            _too_long(refused[i], error.limit) if i in refused else next(others)
+            for i in range(len(questions))
+        ]
+    except ValueError as error:
+        # One question's fault: it must not cost the others, which may be other people's.
+        if len(questions) > 1:
+            return [answer for question in questions for answer in _attempt(score, [question])]
+        return [_failed(error)]
+    except Exception as error:
+        return [_failed(error)] * len(questions)
+    return [
+        Scored(scores=tuple(row), usage=spent) for row, spent in zip(scores, usage, strict=True)
+    ]
+
+
+def _too_long(length: int, limit: int) -> Refused:
+    return Refused(
+        status=413,
+        reason=f"the request has {length} tokens, more than the reward model's {limit}",
+        length=length,
+        limit=limit,
+    )
+
+
+def _failed(error: Exception) -> Refused:
+    LOG.error("scoring failed", exc_info=error)
+    return Refused(status=500, reason=f"{type(error).__name__}: {error}")

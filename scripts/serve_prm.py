@@ -1,0 +1,18 @@
+"""Serve a reward model over HTTP, for search on other machines:
+
+python scripts/serve_prm.py --reward_model outputs/prm_2 --host 0.0.0.0 --port 8100
+"""
+
+from __future__ import annotations
+
+from rewards.server.batching import BatchingConfig
+from trainer.recipe import parse_recipe
+from trainer.serving import ServeConfig, serve
+
+
+def main() -> None:
+    serve(*parse_recipe((ServeConfig, BatchingConfig)))
+
+
+if __name__ == "__main__":
+    main()
