@@ -54,10 +54,11 @@ def fit_platt(prefixes: Sequence[ScoredPrefix]) -> Recalibration:
 
 
 def fit_scale_and_shift(
-    logits: Any, correct_counts: Sequence[float], counts: Sequence[float]
+    margins: Sequence[float], correct_counts: Sequence[float], counts: Sequence[float]
 ) -> tuple[float, float]:
     """Maximum likelihood of the rollouts' counts, with Platt's half success and half failure added
     so that it exists where all rollouts went one way. Scale 0 or more: order is kept."""
+    logits = np.array(margins, dtype=float)
     correct = np.array(correct_counts, dtype=float)
     wrong = np.array(counts, dtype=float) - correct
     prior = 0.5 / len(correct)
