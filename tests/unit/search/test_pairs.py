@@ -17,7 +17,8 @@ RIGHT = {"aR", "bR"}
 ROWS: list[tuple[int, str, int, float, StopReason | None]] = [
     (0, "a", 8, 0.9, None), (0, "b", 6, 0.7, None), (0, "c", 5, 0.2, None),
     (0, "d", 4, 0.1, None), (0, "e", 4, 0.0, StopReason.LENGTH),
-    (1, "R", 6, 1.0, END), (1, "W", 1, 0.3, END), (2, "R", 3, 1.0, END), (4, "V", 2, 0.0, END),
+    (1, "R", 6, 1.0, END), (1, "W", 5, 0.3, END), (2, "R", 3, 1.0, END), (4, "V", 2, 0.0, END),
+    (0, "f", 4, 0.95, None), (0, "g", 4, 0.05, None), (10, "Z", 3, 0.9, END),
 ]  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def tree() -> SearchResult:
         nodes.append(node)
         nodes[parent].children.append(node.id)
     nodes.append(
-        Node(id=10, parent=3, token_ids=ids_of("X", True), text="X", terminal=END, score=0.4)
+        Node(id=13, parent=3, token_ids=ids_of("X", True), text="X", terminal=END, score=0.4)
     )
     return SearchResult(
         problem=Problem(id="p", prompt="?", answer=""), strategy="mcts", nodes=tuple(nodes),
@@ -55,7 +56,8 @@ def of_steps(**rules: Any) -> list[tuple[str, str, str]]:
 def test_the_highest_that_lead_to_a_right_answer_against_the_lowest_that_lead_to_a_wrong_one() -> (
     None
 ):
-    # Right below a and b; wrong below a, c (by its rollout) and d. e was cut off.
+    # Right below a and b; wrong below a, c (by its rollout), d and f. e was cut off, and nothing is
+    # known of g. What ends a solution (R, W) is no open step.
     pairs = list(pairs_of_steps([tree()], ids_of, verify, PairRules()))
     assert [(p.chosen, p.rejected) for p in pairs] == [
         ("a", "d"), ("a", "c"), ("b", "d"), ("b", "c"),
@@ -117,6 +119,9 @@ def test_pairs_of_labels_come_from_shared_prefixes() -> None:
     )  # fmt: skip
     single = labels("p", "a", (0.9,))
     assert not list(pairs_of_labels([single, joint], EOS, PairRules()))
+    # Where two are equal, neither is better.
+    tied = [labels("p", "a", (0.5,)), labels("p", "b", (0.5,))]
+    assert not list(pairs_of_labels(tied, EOS, PairRules(min_gap=0.0)))
     # A person's label has no rollouts behind it.
     people = [labels("p", "a", (1.0,), count=0), labels("p", "b", (0.0,), count=0)]
     assert [p.chosen for p in pairs_of_labels(people, EOS, PairRules())] == ["a"]

@@ -17,7 +17,13 @@ from data.types import StepLabels, StepPair
 from trainer.models import reward_model_from_policy, save_model
 from trainer.pair_rows import read_pairs
 from trainer.prm import RewardModelConfig, run_prm
-from trainer.prm_pairs import PairCollator, last_margins, pairwise_loss, train_on_pairs
+from trainer.prm_pairs import (
+    PairCollator,
+    last_margins,
+    pair_dataset,
+    pairwise_loss,
+    train_on_pairs,
+)
 from trainer.reward_models import open_reward_model
 from trainer.runtime import RuntimeConfig
 
@@ -76,12 +82,18 @@ def test_micro_batches_change_nothing(tiny_policy: Any, policy: str, tmp_path: P
     for batch, accumulation in ((8, 1), (2, 4)):
         torch.manual_seed(0)
         model = reward_model_from_policy(policy)
-        train_on_pairs(
+        # All eight pairs are one batch: the first loss is their weighted mean.
+        whole = PairCollator(pad_token_id=0)(pair_dataset(pairs).to_list())
+        with torch.inference_mode():
+            logits = model(whole["input_ids"], attention_mask=whole["attention_mask"]).logits
+        expected = pairwise_loss(last_margins(logits, whole["attention_mask"]), whole["weights"])
+        trainer = train_on_pairs(
             model, tiny_policy[1], pairs,
             arguments(tmp_path / str(batch), max_steps=3, per_device_train_batch_size=batch,
                       gradient_accumulation_steps=accumulation, optim="sgd", learning_rate=0.1,
                       max_grad_norm=0.0),
         )  # fmt: skip
+        assert trainer.state.log_history[0]["loss"] == pytest.approx(float(expected), rel=1e-3)
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     start = torch.cat([p.flatten() for p in reward_model_from_policy(policy).parameters()])
     assert (weights[0] - start).abs().max() > 1e-3
@@ -124,8 +136,10 @@ def test_a_separable_preference_is_learnt_calibrated_and_read_back(
     )  # fmt: skip
     run_prm(
         RuntimeConfig(output_dir=str(out), wandb=False), config,
-        arguments(out, max_steps=60, per_device_train_batch_size=16, learning_rate=3e-3),
+        arguments(out, max_steps=60, per_device_train_batch_size=16, learning_rate=3e-3,
+                  save_strategy="steps", save_steps=60),
     )  # fmt: skip
+    assert not [*out.glob("checkpoint-*")]
     manifest = json.loads((out / "manifest.json").read_text())
     training, _, calibrating = manifest["usage"]["ledger"]
     sequences = toy_rows(1, 64)
