@@ -222,6 +222,6 @@ def test_a_run_cut_off_ends_as_one_that_was_not(
     monkeypatch.setattr(RewardTrainer, "training_step", stop_in_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut")
-    monkeypatch.undo()
     assert not (tmp_path / "cut" / "manifest.json").exists()
     assert run(tmp_path / "cut") == whole
+    assert steps == 4 + 2  # it went on after the second
