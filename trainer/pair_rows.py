@@ -18,9 +18,10 @@ IDS = ("prompt_token_ids", "chosen_token_ids", "rejected_token_ids")
 
 
 def pair_sources(name: str) -> list[str]:
-    """The pair files of a folder of the export stage, or the source (`data.sources`) itself."""
-    files = [str(Path(name) / file) for file in FILES if (Path(name) / file).is_file()]
-    return files or [name]
+    """The pair files of a folder of the export stage, but for one that found no pair, or the source
+    (`data.sources`) itself."""
+    files = [Path(name) / file for file in FILES if (Path(name) / file).is_file()]
+    return [str(file) for file in files if file.stat().st_size] if files else [name]
 
 
 def read_pairs(names: Sequence[str], tokenizer: Any) -> list[StepPair]:

@@ -231,6 +231,9 @@ def test_rows_of_text_are_tokenised(tiny_policy: Any, tmp_path: Path) -> None:
     step, solution = read_pairs([str(path)], tokenizer)
     assert tokenizer.decode(step.chosen_token_ids) == row["chosen"]
     assert step.prompt_token_ids == tuple(tokenizer.encode(row["prompt"]))
+    path.rename(tmp_path / "solution_pairs.jsonl")
+    (tmp_path / "step_pairs.jsonl").touch()  # an export that found no step to prefer
+    assert read_pairs([str(tmp_path)], tokenizer) == [step, solution]
     assert solution.rejected_token_ids == (*step.rejected_token_ids, tokenizer.eos_token_id)
 
 
