@@ -184,3 +184,43 @@ class LabelledSolution:
     counts: tuple[int, ...]
     answer: str = ""
     finished: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPair:
+    """Two continuations of the same prefix, `prompt`: a step each, or whole solutions, read at
+    their last token; the first is better. A finished one's ids end with the end token.
+
+    The values are the evidence, in [0, 1]: mean values of the steps, of a solution's steps on
+    average. `weight` is its share of the loss. The ids are not named as TRL's tokenised columns
+    are, which hold prompts too: to TRL a row is its text.
+    """
+
+    problem_id: str
+    prompt: str
+    chosen: str
+    rejected: str
+    prompt_token_ids: tuple[int, ...]
+    chosen_token_ids: tuple[int, ...]
+    rejected_token_ids: tuple[int, ...]
+    chosen_value: float
+    rejected_value: float
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    """Two whole texts or two whole conversations, what was asked included; the first is preferred,
+    by at least `margin` in score where that is given."""
+
+    chosen: str | tuple[Message, ...]
+    rejected: str | tuple[Message, ...]
+    margin: float | None = None

@@ -3,6 +3,9 @@
 One number T for a whole model: a probability p becomes sigmoid(logit(p) / T). It is monotone, so no
 ranking changes, and T = 1 changes nothing. Where they use single labels, the likelihood here is
 that of `correct` successes among `count` rollouts of a step.
+
+Beside it a model may have a bias b (Platt 1999): sigmoid(logit(p) / T + b). It keeps the order too,
+and is needed where training leaves the level of the scores open, as pairs do.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 import numpy as np
 
 TEMPERATURE = "thinktree_temperature"  # its key in a model's config.json
+BIAS = "thinktree_bias"
 LOWEST, HIGHEST = 0.01, 100.0
 SMALLEST = 1e-12  # scores are kept this far from 0 and 1, where the logit has no value
 
@@ -85,14 +89,25 @@ def temperature_of(config: Any) -> float:
     return float(temperature)
 
 
-def write_temperature(folder: str | Path, temperature: float) -> None:
-    """Keep the temperature in the `config.json` of a reward model's folder, by rename. Raises
-    ValueError for a temperature that is not positive, and for a folder without config.json."""
+def bias_of(config: Any) -> float:
+    """The bias in a model's config, 0 where it has none. Raises ValueError for one that is not a
+    finite number."""
+    bias = getattr(config, BIAS, 0.0)
+    check_bias(bias)
+    return float(bias)
+
+
+def write_temperature(folder: str | Path, temperature: float, bias: float = 0.0) -> None:
+    """Keep temperature and bias in the `config.json` of a reward model's folder, by rename. Raises
+    ValueError for a temperature that is not positive or a bias that is not finite, and for a folder
+    without config.json."""
     check_temperature(temperature)
+    check_bias(bias)
     path = Path(folder) / "config.json"
     if not path.exists():
         raise ValueError(f"{folder} has no config.json: it is not a model's folder")
-    config = json.loads(path.read_text(encoding="utf-8")) | {TEMPERATURE: temperature}
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config |= {TEMPERATURE: temperature, BIAS: bias}
     temporary = path.with_suffix(".writing")
     temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     temporary.replace(path)
@@ -103,3 +118,10 @@ def check_temperature(temperature: Any) -> None:
         raise ValueError(f"{TEMPERATURE} is {temperature!r}; it must be a number")
     if not 0 < temperature < math.inf:
         raise ValueError(f"{TEMPERATURE} is {temperature}; it must be positive")
+
+
+def check_bias(bias: Any) -> None:
+    if isinstance(bias, bool) or not isinstance(bias, int | float):
+        raise ValueError(f"{BIAS} is {bias!r}; it must be a number")
+    if not math.isfinite(bias):
+        raise ValueError(f"{BIAS} is {bias}; it must be finite")

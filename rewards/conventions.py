@@ -10,7 +10,8 @@
   at each line's end, sigmoid of a value head.
 - trl (TRL's PRMTrainer, until 1.13): problem, steps, a separator after each; read at each
   separator's last token, softmax of 2 classes.
-- outcome (TRL's RewardTrainer): problem and whole solution; sigmoid of one label at the end.
+- outcome (TRL's RewardTrainer): problem and whole solution; sigmoid of one label at the last token
+  that is no padding token.
 
 Steps are asked without the white space around them (trl: that after them).
 """
@@ -148,10 +149,13 @@ def trl(tokenizer: Any, step_separator: str = "\n") -> Render:
     return render
 
 
-def outcome(tokenizer: Any) -> Render:
+def outcome(tokenizer: Any, pad_token_id: int | None = None) -> Render:
     """A preference model's conversation: the problem and the whole solution, as a chat where the
-    tokenizer has a template, else as text with the end token. The last step is read at the last
-    token, as in training; one before, for which the model was not trained, where its text ends."""
+    tokenizer has a template, else as text with the end token.
+
+    The last step is read where transformers' sequence classifiers are, in training too: at the last
+    token that is not the model's padding token, which is before the end token where one token is
+    both. An earlier step is read where its text ends: the model was not trained for it."""
     clean = without_special_tokens(tokenizer)
     end_token = "" if tokenizer.eos_token is None else str(tokenizer.eos_token)
 
@@ -166,13 +170,16 @@ def outcome(tokenizer: Any) -> Render:
             said = answer.lstrip()
             text = chat(tokenizer, [("user", prompt.strip()), ("assistant", said)])
             start = _start_of(said, text) - (len(answer) - len(said))
-        encoded = encode_with_places(tokenizer, text, add_special_tokens=False)
+        # A template writes the beginning-of-sequence token itself; to text the tokenizer adds it.
+        in_text = tokenizer.chat_template is None
+        encoded = encode_with_places(tokenizer, text, add_special_tokens=in_text)
         ends: list[int] = []
         length = 0
         for step in steps:
             length += len(step)
             ends.append(max(0, encoded.at(start + min(length, len(answer)) - 1)))
-        ends[-1] = len(encoded.token_ids) - 1
+        kept = [i for i, token in enumerate(encoded.token_ids) if token != pad_token_id]
+        ends[-1] = kept[-1] if kept else 0
         return Rendering(token_ids=encoded.token_ids, step_ends=tuple(ends))
 
     return render

@@ -1,9 +1,10 @@
 """Process reward model: a token-classification model read at every step's last token.
 
-Two classes (0 incorrect, 1 correct); the process reward of a step is P = softmax(logits / T)[1],
-the estimated probability that the solution continued from here ends correct. T is the temperature
-that rewards/calibration.py fits, kept in the model's config, 1 where it has none. TRL-trained PRMs
-and transformers' own pipelines read the same folder (the pipelines at T = 1).
+Two classes (0 incorrect, 1 correct); the process reward of a step is P = softmax([l0 / T,
+l1 / T + b])[1], the estimated probability that the solution continued from here ends correct. T and
+b are the calibration (rewards/calibration.py), kept in the model's config, 1 and 0 where it has
+none. TRL-trained PRMs and transformers' own pipelines read the same folder (the pipelines at T = 1
+and b = 0).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 from data.types import ModelUsage
 from rewards.batches import PositionReader
 from rewards.bit_identity import use_plain_attention_on_cpu
-from rewards.calibration import temperature_of
+from rewards.calibration import bias_of, temperature_of
 
 
 class ProcessRewardModel:
@@ -44,6 +45,7 @@ class ProcessRewardModel:
         self.model = model.eval()
         use_plain_attention_on_cpu(model)
         self.temperature = temperature_of(model.config)
+        self.bias = bias_of(model.config)
         self._reader = PositionReader(self._read, pad_token_id, flops, max_rows=max_rows)
 
     @property
@@ -67,5 +69,7 @@ class ProcessRewardModel:
         logits_RLC = self.model(
             input_ids=ids_RL.to(device), attention_mask=mask_RL.to(device)
         ).logits
-        correct_RL = torch.softmax(logits_RLC.float() / self.temperature, dim=-1)[..., 1].cpu()
+        scaled_RLC = logits_RLC.float() / self.temperature
+        scaled_RLC[..., 1] += self.bias
+        correct_RL = torch.softmax(scaled_RLC, dim=-1)[..., 1].cpu()
         return [[float(correct_RL[i, end]) for end in ends] for i, ends in enumerate(step_ends)]

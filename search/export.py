@@ -55,7 +55,7 @@ def verified_solutions(result: SearchResult, verify: Verify) -> tuple[list[tuple
     ones among the distinct finished solutions (the problem's solve rate in this tree)."""
     seen: dict[str, tuple[int, ...]] = {}
     correct: list[tuple[float, int, tuple[int, ...]]] = []
-    for node in _finished(result):
+    for node in finished_solutions(result):
         text = solution_text(result.nodes, node.id)
         if text in seen:
             continue
@@ -80,7 +80,7 @@ def best_paths(results: Iterable[SearchResult], verify: Verify) -> Iterator[Weig
     for result in results:
         correct = [
             node
-            for node in _finished(result)
+            for node in finished_solutions(result)
             if verify(result.problem, solution_text(result.nodes, node.id)).correct
         ]
         if correct:
@@ -95,13 +95,13 @@ def visit_weighted_paths(results: Iterable[SearchResult]) -> Iterator[WeightedRo
     than 1."""
     for result in results:
         nodes = result.nodes
-        for node in _finished(result):
+        for node in finished_solutions(result):
             weight = 1.0
             for step in path_to(nodes, node.id):
                 siblings = nodes[nodes[step].parent].children
-                total = sum(_visits(nodes[sibling]) for sibling in siblings)
+                total = sum(visits_of(nodes[sibling]) for sibling in siblings)
                 inside = step in siblings and total > 0
-                weight *= _visits(nodes[step]) / total if inside else 0.0
+                weight *= visits_of(nodes[step]) / total if inside else 0.0
             if weight > 0:
                 yield _row(result, node, weight)
 
@@ -116,21 +116,21 @@ def step_preferences(
         nodes = result.nodes
         for parent in nodes:
             children = [nodes[child] for child in parent.children]
-            children = [c for c in children if _visits(c) >= min_visits or c.verdict is not None]
+            children = [c for c in children if visits_of(c) >= min_visits or c.verdict is not None]
             if len(children) < 2:
                 continue
-            best, worst = max(children, key=_value), min(children, key=_value)
-            if _value(best) - _value(worst) < min_gap:
+            best, worst = max(children, key=value_of), min(children, key=value_of)
+            if value_of(best) - value_of(worst) < min_gap:
                 continue
             yield PreferenceRow(
                 problem_id=result.problem.id,
                 prompt=result.problem.prompt + solution_text(nodes, parent.id),
                 chosen=best.text,
                 rejected=worst.text,
-                chosen_value=_value(best),
-                rejected_value=_value(worst),
-                chosen_visits=_visits(best),
-                rejected_visits=_visits(worst),
+                chosen_value=value_of(best),
+                rejected_value=value_of(worst),
+                chosen_visits=visits_of(best),
+                rejected_visits=visits_of(worst),
             )
 
 
@@ -148,22 +148,23 @@ def step_value_labels(
         known = {
             node.id
             for node in nodes
-            if node.id in in_tree and _visits(node) >= (1 if node.terminal is ended else min_visits)
+            if node.id in in_tree
+            and visits_of(node) >= (1 if node.terminal is ended else min_visits)
         }
         ends = [id for id in known if not any(child in known for child in nodes[id].children)]
         for end in sorted(ends):
             path = [nodes[step] for step in path_to(nodes, end)]
-            shares = [(_value(n) * _visits(n) + 1) / (_visits(n) + 2) for n in path]
+            shares = [(value_of(n) * visits_of(n) + 1) / (visits_of(n) + 2) for n in path]
             yield StepLabels(
                 problem_id=result.problem.id,
                 prompt=result.problem.prompt,
                 prompt_ids=prompt_ids(result.problem.prompt),
                 completions=tuple(n.text for n in path),
                 completion_ids=tuple(n.token_ids for n in path),
-                labels=tuple(_value(n) for n in path),
-                counts=tuple(_visits(n) for n in path),
+                labels=tuple(value_of(n) for n in path),
+                counts=tuple(visits_of(n) for n in path),
                 standard_errors=tuple(
-                    math.sqrt(p * (1 - p) / _visits(n)) for p, n in zip(shares, path, strict=True)
+                    math.sqrt(p * (1 - p) / visits_of(n)) for p, n in zip(shares, path, strict=True)
                 ),
             )
 
@@ -176,22 +177,23 @@ def by_solve_rate(
     for result in results:
         _, rate = verified_solutions(result, verify)
         if low <= rate <= high:
-            finished = {solution_text(result.nodes, node.id) for node in _finished(result)}
+            finished = {solution_text(result.nodes, node.id) for node in finished_solutions(result)}
             yield RateRow(problem=result.problem, solve_rate=rate, solutions=len(finished))
 
 
-def _finished(result: SearchResult) -> list[Node]:
+def finished_solutions(result: SearchResult) -> list[Node]:
     return [node for node in result.nodes if node.terminal is StopReason.END_OF_SOLUTION]
 
 
-def _visits(node: Node) -> int:
+def visits_of(node: Node) -> int:
     """A search walks into the end of a solution once, when it values it, and never again: where no
     visit is recorded, its score is one."""
     ended = node.terminal is StopReason.END_OF_SOLUTION and node.score is not None
     return node.visit_count or int(ended)
 
 
-def _value(node: Node) -> float:
+def value_of(node: Node) -> float:
+    """The mean value where there are visits, else the score, 0 where there is none."""
     return node.value_sum / node.visit_count if node.visit_count else node.score or 0.0
 
 

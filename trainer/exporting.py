@@ -17,6 +17,7 @@ from search.export import (
     step_value_labels,
     visit_weighted_paths,
 )
+from search.pairs import PairRules, pairs_of_solutions, pairs_of_steps
 from search.tree import iterate_trees, node_rows
 from trainer.models import load_tokenizer
 from trainer.runtime import RuntimeConfig, is_main_process
@@ -29,8 +30,9 @@ Rows = Iterator[dict[str, Any]]
 class ExportConfig:
     """`trees` is a folder of the search stage (its trees.jsonl) or a file of trees; `kinds` are
     among those of `EXPORTS`. Preferences need `min_visits` visits of both steps and values
-    `min_gap` apart, labels `min_visits`; problems are kept with solve rates in
-    [`min_rate`, `max_rate`]. `policy`, for labels, is the folder of the tokenizer."""
+    `min_gap` apart, pairs too (search/pairs.py; `per_side` of a place on each side), labels
+    `min_visits`; problems are kept with solve rates in [`min_rate`, `max_rate`]. `policy`, for
+    labels and pairs, is the folder of the tokenizer."""
 
     trees: str
     kinds: tuple[str, ...] = ("best_paths",)
@@ -39,6 +41,7 @@ class ExportConfig:
     policy: str | None = None
     min_visits: int = 4
     min_gap: float = 0.3
+    per_side: int = 2
     min_rate: float = 0.05
     max_rate: float = 0.95
 
@@ -48,19 +51,20 @@ class ExportConfig:
                 raise ValueError(f"kinds holds {kind!r}; allowed: {', '.join(EXPORTS)}")
         if self.format not in ("jsonl", "parquet"):
             raise ValueError(f"format is {self.format!r}; allowed: jsonl, parquet")
-        if self.min_visits < 1:
-            raise ValueError(f"min_visits is {self.min_visits}; it must be at least 1")
-        if not 0 <= self.min_gap <= 1:
-            raise ValueError(f"min_gap is {self.min_gap}; it must be in [0, 1]")
+        self.rules()
         if not 0 <= self.min_rate <= self.max_rate <= 1:
             raise ValueError(
                 f"min_rate is {self.min_rate} and max_rate is {self.max_rate}; they must be in "
                 "[0, 1], in this order"
             )
-        if "step_labels" in self.kinds and self.policy is None:
-            raise ValueError("step_labels need policy, the folder whose tokenizer made the trees")
+        for kind in NEED_POLICY:
+            if kind in self.kinds and self.policy is None:
+                raise ValueError(f"{kind} need policy, the folder whose tokenizer made the trees")
         if self.verifier not in VERIFIERS:
             raise ValueError(f"verifier is {self.verifier!r}; allowed: {', '.join(VERIFIERS)}")
+
+    def rules(self) -> PairRules:
+        return PairRules(per_side=self.per_side, min_gap=self.min_gap, min_visits=self.min_visits)
 
 
 def _best_paths(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
@@ -77,13 +81,27 @@ def _preferences(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
     )
 
 
-def _labels(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
+def _encoder(config: ExportConfig) -> Callable[[str], tuple[int, ...]]:
     tokenizer = load_tokenizer(str(config.policy))
 
     def encode(text: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(text, add_special_tokens=False))
 
-    return map(asdict, step_value_labels(results, encode, config.min_visits))
+    return encode
+
+
+def _labels(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
+    return map(asdict, step_value_labels(results, _encoder(config), config.min_visits))
+
+
+def _step_pairs(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
+    verify = VERIFIERS[config.verifier]().verify
+    return map(asdict, pairs_of_steps(results, _encoder(config), verify, config.rules()))
+
+
+def _solution_pairs(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
+    verify = VERIFIERS[config.verifier]().verify
+    return map(asdict, pairs_of_solutions(results, _encoder(config), verify, config.rules()))
 
 
 def _problems(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
@@ -96,15 +114,19 @@ def _nodes(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
     return (row for result in results for row in node_rows(result))
 
 
-# kind -> rows: SFT rows, TRL preference rows, StepLabels rows, problems, a row a node
+# kind -> rows: SFT rows, TRL preference rows, StepLabels rows, StepPair rows (TRL preference rows
+# too), problems, a row a node
 EXPORTS: dict[str, Callable[[Iterable[SearchResult], ExportConfig], Rows]] = {
     "best_paths": _best_paths,
     "visit_weighted_paths": _visit_weighted,
     "step_preferences": _preferences,
     "step_labels": _labels,
+    "step_pairs": _step_pairs,
+    "solution_pairs": _solution_pairs,
     "problems_by_solve_rate": _problems,
     "nodes": _nodes,
 }
+NEED_POLICY = ("step_labels", "step_pairs", "solution_pairs")
 
 
 def run_export(runtime: RuntimeConfig, config: ExportConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,23 @@ def read_label_rows(path: Path, tokenizer: Any) -> list[StepLabels]:
     if bad:
         raise ValueError(f"{bad[0]} ({len(bad)} bad rows in all)")
     return [labels for row in made for labels in row]
+
+
+def outcome_rows(rows: Sequence[StepLabels], end_token_id: int) -> list[StepLabels]:
+    """The finished solutions, which end with the end token, as one step with the last label: that
+    is the verifier's word, where other steps' are estimates."""
+    return [
+        replace(
+            row,
+            completions=("".join(row.completions),),
+            completion_ids=(tuple(token for step in row.completion_ids for token in step),),
+            labels=row.labels[-1:],
+            counts=row.counts[-1:],
+            standard_errors=row.standard_errors[-1:],
+        )
+        for row in rows
+        if row.completion_ids[-1][-1] == end_token_id
+    ]
 
 
 def _encoder(tokenizer: Any) -> Encode:

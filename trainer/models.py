@@ -15,10 +15,12 @@ from transformers import (
 )
 
 from data.tokenizers import build_tokenizer
-from rewards.calibration import TEMPERATURE
+from rewards.calibration import BIAS, TEMPERATURE
 
 FROM_SCRATCH = "from_scratch"
 CONVENTION = "thinktree_convention"  # how a reward model is asked, as its config.json says
+TARGETS = "thinktree_targets"  # what ours was trained on, one of trainer.prm.TARGETS_OF
+WHOLE_PROMPT = "thinktree_whole_prompt"  # asked about the policy's prompt, not the bare question
 OURS = "thinktree"
 
 
@@ -67,7 +69,7 @@ def load_reward_model(name_or_path: str) -> Any:
 
 def reward_model_from_policy(name_or_path: str) -> Any:
     """A two-class token classifier on the policy's backbone, its head new, dropout off. A reward
-    model that is trained on keeps its head; a temperature fitted to it before is dropped."""
+    model that is trained on keeps its head; a calibration fitted to it before is dropped."""
     from trl.trainer.utils import disable_dropout_in_model
 
     model = AutoModelForTokenClassification.from_pretrained(
@@ -79,8 +81,9 @@ def reward_model_from_policy(name_or_path: str) -> Any:
     )
     disable_dropout_in_model(model)
     setattr(model.config, CONVENTION, OURS)
-    if hasattr(model.config, TEMPERATURE):
-        delattr(model.config, TEMPERATURE)
+    for name in (TEMPERATURE, BIAS):
+        if hasattr(model.config, name):
+            delattr(model.config, name)
     return model
 
 

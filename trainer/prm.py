@@ -1,21 +1,27 @@
-"""Training a process reward model: soft cross-entropy at every step's last token."""
+"""Training our own reward models: soft cross-entropy at every step's last token, or at the last
+step's alone, or on pairs (trainer/prm_pairs.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer
 
 from data.types import StepLabels
-from trainer.label_rows import read_training_rows
-from trainer.models import load_tokenizer, reward_model_from_policy
-from trainer.runtime import CheckpointManifest, RuntimeConfig, latest_checkpoint
-from trainer.sft import TokenRow, save_trained, training_cost
+from search.pairs import PairRules, pairs_of_labels
+from trainer.calibrating import calibrate
+from trainer.global_mean import GlobalMeanTrainer
+from trainer.label_rows import outcome_rows, read_training_rows
+from trainer.models import TARGETS, load_tokenizer, reward_model_from_policy
+from trainer.pair_rows import fitting, read_pairs
+from trainer.prm_card import model_card
+from trainer.prm_pairs import train_on_pairs
+from trainer.runtime import CheckpointManifest, RuntimeConfig
+from trainer.sft import TokenRow, remove_checkpoints, save_final, training_cost
 from trainer.stage import run_stage
 
 IGNORED = -100.0
@@ -74,27 +80,18 @@ def label_dataset(rows: Sequence[StepLabels]) -> Any:
     return Dataset.from_dict({"input_ids": input_ids, "labels": labels})
 
 
-class PRMTrainer(Trainer):
-    """transformers' Trainer with soft labels (its own losses cast labels to integers)."""
+class PRMTrainer(GlobalMeanTrainer):
+    """Every labelled step weighs 1."""
 
-    def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> Any:
-        count = sum(int((batch["labels"] != IGNORED).sum()) for batch in batch_samples)
-        counts: Any = self.accelerator.gather(torch.as_tensor(count, device=device))
-        return counts.sum()
+    def weight_of(self, batch: dict[str, Any]) -> float:
+        return int((batch["labels"] != IGNORED).sum())
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        labels_BT = inputs.pop("labels")
-        outputs = model(**inputs)
-        loss = soft_cross_entropy(outputs.logits, labels_BT, num_items_in_batch)
-        if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # DDP averages the gradients
-        return (loss, outputs) if return_outputs else loss
+    def loss_of(
+        self, model: Any, batch: dict[str, Any], total_weight: Tensor | None
+    ) -> tuple[Tensor, Any]:
+        labels_BT = batch.pop("labels")
+        outputs = model(**batch)
+        return soft_cross_entropy(outputs.logits, labels_BT, total_weight), outputs
 
 
 def train_prm(model: Any, tokenizer: Any, rows: Sequence[StepLabels], arguments: Any) -> Any:
@@ -111,79 +108,150 @@ def train_prm(model: Any, tokenizer: Any, rows: Sequence[StepLabels], arguments:
         processing_class=tokenizer,
         callbacks=[CheckpointManifest()],
     )
-    trainer.model_accepts_loss_kwargs = True
-    checkpoint = latest_checkpoint(Path(arguments.output_dir))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train_on()
     return trainer
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModelConfig:
     """`model` is the folder the reward model starts from: a policy (its head is then new) or a
-    reward model. `labels` are folders of the label or the import stage. Rows of more than
-    `max_length` tokens (null: the model's context) are left out."""
+    reward model. It is trained on `targets`:
+
+    - "steps": the labels of all steps (`labels`, folders of the label or the import stage);
+    - "outcome": the last labels of finished solutions alone;
+    - "pairs": preference pairs, those of `pairs` (folders of the export stage, their step_pairs
+      and solution_pairs, or sources of rows, see `data.sources`) and those made of `labels` by the
+      rules `per_side`, `min_gap` and `min_visits` (search/pairs.py).
+
+    `calibration_labels` are folders of held-out labels, on which temperature and bias are fitted
+    (trainer/calibrating.py). Rows of more than `max_length` tokens (null: the model's context) are
+    left out."""
 
     model: str
-    labels: list[str]
+    labels: list[str] = field(default_factory=list[str])
+    targets: str = "steps"
+    pairs: list[str] = field(default_factory=list[str])
+    per_side: int = 2
+    min_gap: float = 0.3
+    min_visits: int = 4
+    calibration_labels: list[str] = field(default_factory=list[str])
     max_length: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_length is not None and self.max_length < 1:
             raise ValueError(f"max_length is {self.max_length}; allowed: 1 or more, or null")
+        if self.targets not in TARGETS_OF:
+            raise ValueError(f"targets is {self.targets!r}; allowed: {', '.join(TARGETS_OF)}")
+        if self.pairs and self.targets != "pairs":
+            raise ValueError(f"pairs are given, but targets is {self.targets!r}")
+        if not self.labels and not self.pairs:
+            raise ValueError("labels is empty; there must be a folder of labels, or of pairs")
+        self.rules()
+
+    def rules(self) -> PairRules:
+        return PairRules(per_side=self.per_side, min_gap=self.min_gap, min_visits=self.min_visits)
 
 
-MODEL_CARD = """---
-library_name: transformers
-pipeline_tag: token-classification
-tags: [process-reward-model]
----
-A process reward model, trained with thinktree on step labels of its policy's own solutions.
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """`sequences` is every one trained on, of which a row of the data set has `per_row`."""
 
-- Asked with the policy's token ids: the prompt as the policy gets it, then the solution as sampled,
-  with its end token. A step ends at a token whose text has a line break, or at the last token.
-- Read at every step's last token. Label 1 is "correct": softmax(logits / T)[1] is the estimated
-  probability that the solution, continued by the policy from there, ends correct. T is
-  `thinktree_temperature` in config.json, 1 where it is absent.
-- `thinktree_convention` in config.json is "thinktree". It loads in plain transformers:
-
-```python
-from transformers import AutoModelForTokenClassification
-
-model = AutoModelForTokenClassification.from_pretrained(folder)
-scores = (model(input_ids=ids).logits / temperature).softmax(-1)[..., 1]
-```
-"""
-
-
-def write_model_card(trainer: Any, folder: Path) -> None:
-    """A README.md that says how the model is asked and read."""
-    if trainer.is_world_process_zero():
-        (folder / "README.md").write_text(MODEL_CARD, encoding="utf-8")
+    trainer: Any
+    sequences: list[TokenRow]
+    metrics: dict[str, Any]
+    per_row: int = 1
 
 
 def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -> None:
-    """Train a PRM on step labels and save it as a Hugging Face folder."""
+    """Train a PRM and save it as a Hugging Face folder."""
     inputs: dict[str, str | None] = {"model": config.model}
-    inputs |= {f"labels_{i}": folder for i, folder in enumerate(config.labels)}
+    for name in ("labels", "pairs", "calibration_labels"):
+        inputs |= {f"{name}_{i}": folder for i, folder in enumerate(getattr(config, name))}
     with run_stage("prm", runtime, [config, arguments], inputs) as record:
+        folder = Path(runtime.output_dir)
         model = reward_model_from_policy(config.model)
+        setattr(model.config, TARGETS, config.targets)
         tokenizer = load_tokenizer(config.model)
         context = getattr(model.config, "max_position_embeddings", None)
-        rows, too_long = read_training_rows(config.labels, tokenizer, config.max_length or context)
-        trainer = train_prm(model, tokenizer, rows, arguments)
-        save_trained(trainer, tokenizer, Path(runtime.output_dir))
-        write_model_card(trainer, Path(runtime.output_dir))
-        token_rows = [
+        config = replace(config, max_length=config.max_length or context)
+        calibration, _ = read_training_rows(config.calibration_labels, tokenizer, config.max_length)
+        trained = TARGETS_OF[config.targets](model, tokenizer, config, arguments)
+        save_final(trained.trainer, tokenizer, folder)
+        record.metrics |= trained.metrics
+        record.metrics["loss"] = trained.trainer.state.log_history[-1]["train_loss"]
+        record.training(
+            "reward", *training_cost(trained.trainer, trained.sequences, trained.per_row)
+        )
+        if trained.trainer.is_world_process_zero():
+            (folder / "README.md").write_text(model_card(config.targets), encoding="utf-8")
+            if config.calibration_labels:
+                if config.targets == "outcome":
+                    calibration = outcome_rows(calibration, tokenizer.eos_token_id)
+                calibrate(folder, calibration, trained.trainer.model.device, record)
+        remove_checkpoints(trained.trainer, folder)  # what fails above goes on from the last one
+
+
+def _on_steps(model: Any, tokenizer: Any, config: RewardModelConfig, arguments: Any) -> Trained:
+    rows, too_long = read_training_rows(config.labels, tokenizer, config.max_length)
+    return _on_labels(model, tokenizer, rows, arguments, {"rows_too_long": too_long})
+
+
+def _on_outcomes(model: Any, tokenizer: Any, config: RewardModelConfig, arguments: Any) -> Trained:
+    rows, too_long = read_training_rows(config.labels, tokenizer, config.max_length)
+    finished = outcome_rows(rows, tokenizer.eos_token_id)
+    counts = {"rows_too_long": too_long, "rows_unfinished": len(rows) - len(finished)}
+    return _on_labels(model, tokenizer, finished, arguments, counts)
+
+
+def _on_labels(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[StepLabels],
+    arguments: Any,
+    counts: dict[str, int],
+) -> Trained:
+    trainer = train_prm(model, tokenizer, rows, arguments)
+    labelled_steps = sum(len(row.labels) for row in rows)
+    return Trained(
+        trainer=trainer,
+        sequences=[
             TokenRow(
                 prompt_ids=row.prompt_ids,
                 completion_ids=tuple(token for step in row.completion_ids for token in step),
             )
             for row in rows
-        ]
-        record.metrics |= {
-            "rows": len(rows),
+        ],
+        metrics={"rows": len(rows), **counts, "labelled_steps": labelled_steps},
+    )
+
+
+def _on_pairs(model: Any, tokenizer: Any, config: RewardModelConfig, arguments: Any) -> Trained:
+    labels, too_long = read_training_rows(config.labels, tokenizer, config.max_length)
+    read = read_pairs(config.pairs, tokenizer)
+    given = fitting(read, config.max_length)
+    made = list(pairs_of_labels(labels, tokenizer.eos_token_id, config.rules()))
+    pairs = [*given, *made]
+    trainer = train_on_pairs(model, tokenizer, pairs, arguments)
+    return Trained(
+        trainer=trainer,
+        sequences=[
+            TokenRow(prompt_ids=pair.prompt_token_ids, completion_ids=ids)
+            for pair in pairs
+            for ids in (pair.chosen_token_ids, pair.rejected_token_ids)
+        ],
+        metrics={
+            "pairs": len(pairs),
+            "pairs_of_labels": len(made),
+            "pairs_too_long": len(read) - len(given),
             "rows_too_long": too_long,
-            "labelled_steps": sum(len(row.labels) for row in rows),
-            "loss": trainer.state.log_history[-1]["train_loss"],
-        }
-        record.training("reward", *training_cost(trainer, token_rows))
+        },
+        per_row=2,
+    )
+
+
+# targets -> how the model is trained on them
+TARGETS_OF: dict[str, Callable[[Any, Any, RewardModelConfig, Any], Trained]] = {
+    "steps": _on_steps,
+    "outcome": _on_outcomes,
+    "pairs": _on_pairs,
+}

@@ -46,12 +46,22 @@ def recalibrations(prefixes: Sequence[ScoredPrefix]) -> tuple[Recalibration, ...
 
 
 def fit_platt(prefixes: Sequence[ScoredPrefix]) -> Recalibration:
+    """`fit_scale_and_shift` of scores."""
+    scale, shift = fit_scale_and_shift(
+        _logits(prefixes), [p.correct for p in prefixes], [p.count for p in prefixes]
+    )
+    return Recalibration(form="platt", scale=scale, shift=shift)
+
+
+def fit_scale_and_shift(
+    margins: Sequence[float], correct_counts: Sequence[float], counts: Sequence[float]
+) -> tuple[float, float]:
     """Maximum likelihood of the rollouts' counts, with Platt's half success and half failure added
     so that it exists where all rollouts went one way. Scale 0 or more: order is kept."""
-    logits = _logits(prefixes)
-    correct = np.array([p.correct for p in prefixes], dtype=float)
-    wrong = np.array([p.count for p in prefixes], dtype=float) - correct
-    prior = 0.5 / len(prefixes)
+    logits = np.array(margins, dtype=float)
+    correct = np.array(correct_counts, dtype=float)
+    wrong = np.array(counts, dtype=float) - correct
+    prior = 0.5 / len(correct)
 
     def loss(parameters: Any) -> tuple[float, Any]:
         """Nats a rollout and the gradient."""
@@ -65,7 +75,7 @@ def fit_platt(prefixes: Sequence[ScoredPrefix]) -> Recalibration:
         loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0.0, None), (None, None)]
     )
     scale, shift = (float(value) for value in found.x)
-    return Recalibration(form="platt", scale=scale, shift=shift)
+    return scale, shift
 
 
 def _logits(prefixes: Sequence[ScoredPrefix]) -> Any:

@@ -55,7 +55,14 @@ from rewards.text_models import ConventionRewardModel, GenerativeRewardModel
 from rewards.value_heads import sequence_classifier_values, value_head_reader
 from search.flops import flop_model
 from search.scorer import process_reward_model
-from trainer.models import CONVENTION, OURS, load_reward_model, load_tokenizer
+from trainer.models import (
+    CONVENTION,
+    OURS,
+    TARGETS,
+    WHOLE_PROMPT,
+    load_reward_model,
+    load_tokenizer,
+)
 from trainer.recipe import check_values, nearest, read_yaml_mapping
 
 NO_LIMIT = 2**31
@@ -73,12 +80,14 @@ PUBLISHED_CAUSAL = {
 class LoadedRewardModel:
     """A reward model of one of two protocols. `token_model` reads the ids of its own vocabulary of
     `vocab_size` tokens, at most `max_context` (0: no limit); `text_model` is asked in text, about
-    the problem's own question or, with `whole_prompt`, about the prompt as the policy gets it."""
+    the problem's own question or, with `whole_prompt`, about the prompt as the policy gets it.
+    `ends_only`: it was trained at the end of finished solutions alone."""
 
     convention: str
     token_model: RewardModel | None = None
     text_model: TextRewardModel | None = None
     whole_prompt: bool = False
+    ends_only: bool = False
     vocab_size: int = 0
     max_context: int = 0
 
@@ -201,6 +210,7 @@ def _ours(config: FolderConfig, device: Any) -> LoadedRewardModel:
     return LoadedRewardModel(
         convention=OURS,
         token_model=process_reward_model(model, model.config.pad_token_id or 0),
+        ends_only=_ends_only(model.config),
         vocab_size=model.config.vocab_size,
         max_context=getattr(model.config, "max_position_embeddings", None) or 0,
     )
@@ -208,6 +218,11 @@ def _ours(config: FolderConfig, device: Any) -> LoadedRewardModel:
 
 def _ours_in_text(config: FolderConfig, device: Any) -> LoadedRewardModel:
     """For solutions that come as text, and policies with another vocabulary."""
+    if _ends_only(AutoConfig.from_pretrained(config.model)):
+        raise ValueError(
+            f"reward model {config.model!r} was trained at the end token alone, which a text does "
+            "not hold: it is asked in token ids, by its folder"
+        )
     loaded = _classes("thinktree_text", config.model, as_written, load_reward_model, device)
     return replace(loaded, whole_prompt=True)
 
@@ -262,7 +277,10 @@ def _outcome(config: FolderConfig, device: Any) -> LoadedRewardModel:
         tokenizer.pad_token_id,
         flop_model(model).forward,
     )
-    return _in_text("outcome", reader, conventions.outcome(tokenizer), model)
+    pad_token_id = model.config.get_text_config().pad_token_id
+    loaded = _in_text("outcome", reader, conventions.outcome(tokenizer, pad_token_id), model)
+    whole_prompt = bool(getattr(model.config, WHOLE_PROMPT, False))
+    return replace(loaded, whole_prompt=whole_prompt, ends_only=True)
 
 
 def _candidates(
@@ -355,6 +373,7 @@ def _ensemble(config: EnsembleConfig, device: Any) -> LoadedRewardModel:
             convention="ensemble",
             text_model=text_model,
             whole_prompt=all(member.whole_prompt for member in members),
+            ends_only=any(member.ends_only for member in members),
         )
     sizes = {member.vocab_size for member in members}
     if len(sizes) > 1:
@@ -364,6 +383,7 @@ def _ensemble(config: EnsembleConfig, device: Any) -> LoadedRewardModel:
     return LoadedRewardModel(
         convention="ensemble",
         token_model=EnsembleRewardModel(in_tokens, config.deviations),
+        ends_only=any(member.ends_only for member in members),
         vocab_size=max(sizes),
         max_context=min((m.max_context for m in members if m.max_context), default=0),
     )
@@ -394,6 +414,10 @@ def _load_published(name: str, architecture: str) -> Any:
             f"{sorted(info['missing_keys'])[:5]}"
         )
     return model
+
+
+def _ends_only(config: Any) -> bool:
+    return getattr(config, TARGETS, "") == "outcome"
 
 
 def _context(model: Any) -> int:

@@ -23,6 +23,7 @@ from search.scorer import RewardScorer, TextScorer
 from search.settings import SearchSettings
 from search.strategies import bind
 from search.tree import append_trees, read_trees
+from trainer.manifests import is_main_process
 from trainer.models import load_policy
 from trainer.reward_models import LoadedRewardModel, open_reward_model
 
@@ -88,6 +89,13 @@ def open_engine(
                 f"{model.config.vocab_size}: they must share one tokenizer"
             )
         max_context = loaded.max_context
+        if loaded.ends_only and is_main_process():
+            print(
+                f"{reward_model} was trained at the end of finished solutions alone: scores of "
+                "other steps are extrapolations (guidance: outcome asks for none of those on the "
+                "way)",
+                flush=True,
+            )
     config = EngineConfig(seed=seed, max_rows=max_rows, max_context=max_context)
     engine = TransformersEngine(model, tokenizer, config)
     return engine, _scorer(loaded, engine, tokenizer)

@@ -112,8 +112,11 @@ def run_sft(runtime: RuntimeConfig, config: PolicyConfig, arguments: Any) -> Non
         record.training("policy", *training_cost(trainer, rows))
 
 
-def training_cost(trainer: Any, rows: Sequence[TokenRow]) -> tuple[int, float]:
-    """Tokens trained on and FLOPs (backward costs twice the forward)."""
+def training_cost(
+    trainer: Any, rows: Sequence[TokenRow], sequences_per_row: int = 1
+) -> tuple[int, float]:
+    """Tokens trained on and FLOPs (backward costs twice the forward). `rows` are all sequences that
+    were trained on, of which a row of the trainer's data set holds `sequences_per_row`."""
     mean_length = sum(len(r.prompt_ids) + len(r.completion_ids) for r in rows) / len(rows)
     arguments = trainer.args
     batch = (
@@ -121,15 +124,24 @@ def training_cost(trainer: Any, rows: Sequence[TokenRow]) -> tuple[int, float]:
         * arguments.gradient_accumulation_steps
         * arguments.world_size
     )
-    sequences = trainer.state.global_step * batch
+    sequences = trainer.state.global_step * batch * sequences_per_row
     flops = 3 * sequences * flop_model(trainer.model).forward(0, round(mean_length))
     return round(sequences * mean_length), flops
 
 
 def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> None:
     """The final weights as a Hugging Face folder; the checkpoints on the way are removed."""
+    save_final(trainer, tokenizer, folder)
+    remove_checkpoints(trainer, folder)
+
+
+def save_final(trainer: Any, tokenizer: Any, folder: Path) -> None:
     trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
         tokenizer.save_pretrained(folder)
+
+
+def remove_checkpoints(trainer: Any, folder: Path) -> None:
+    if trainer.is_world_process_zero():
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)

@@ -12,7 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.calibration import TEMPERATURE, fit_temperature, scaled, write_temperature
+from rewards.calibration import (
+    BIAS,
+    TEMPERATURE,
+    fit_temperature,
+    scaled,
+    write_temperature,
+)
 from search.scorer import process_reward_model
 from trainer.models import load_reward_model, reward_model_from_policy, save_model
 
@@ -97,14 +103,19 @@ def test_the_folder_keeps_it_and_the_model_applies_it(tiny_policy: Any, tmp_path
     write_temperature(tmp_path / "prm", 2.5)
     assert scores() == pytest.approx([scaled(score, 2.5) for score in before], abs=1e-6)
     assert scores() != pytest.approx(before, abs=1e-3)
+    write_temperature(tmp_path / "prm", 2.5, bias=1.0)
+    odds = [scaled(score, 2.5) / (1 - scaled(score, 2.5)) * math.e for score in before]
+    assert scores() == pytest.approx([odd / (1 + odd) for odd in odds], abs=1e-6)
     # Trained on, it is another model.
     again = reward_model_from_policy(str(tmp_path / "prm"))
-    assert not hasattr(again.config, TEMPERATURE)
+    assert not hasattr(again.config, TEMPERATURE) and not hasattr(again.config, BIAS)
     config = tmp_path / "prm" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {TEMPERATURE: "hot"}))
     with pytest.raises(ValueError, match="is 'hot'; it must be a number"):
         scores()
     with pytest.raises(ValueError, match="is 0; it must be positive"):
         write_temperature(tmp_path / "prm", 0)
+    with pytest.raises(ValueError, match="thinktree_bias is inf; it must be finite"):
+        write_temperature(tmp_path / "prm", 1.0, bias=float("inf"))
     with pytest.raises(ValueError, match=r"no config\.json"):
         write_temperature(tmp_path, 1.0)

@@ -15,6 +15,8 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
+    MistralConfig,
+    MistralForSequenceClassification,
     Qwen2Model,
 )
 
@@ -223,6 +225,30 @@ def test_an_outcome_model_is_read_at_the_end(
     [scores], _ = loaded.text_model.score_solutions([solution])
     assert len(scores) == 3
     assert scores[-1] == pytest.approx(float(value.sigmoid()), abs=1e-5)
+
+
+def test_an_outcome_model_is_read_where_transformers_reads_it(
+    published: dict[str, Path], solution: SteppedSolution, tmp_path: Path
+) -> None:
+    """A tokenizer that begins every text with a token of its own, and whose end token pads too:
+    then the token before it is the last one that counts, in TRL's training as well."""
+    tokenizer = AutoTokenizer.from_pretrained(published["math_shepherd"])
+    config = MistralConfig.from_pretrained(published["math_shepherd"])
+    config.num_labels, config.pad_token_id = 1, tokenizer.eos_token_id
+    torch.manual_seed(8)
+    model = MistralForSequenceClassification(config).eval()
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    ids = tokenizer(solution.prompt + "".join(solution.steps) + "</s>")["input_ids"]
+    assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    with torch.inference_mode():
+        value = model(input_ids=torch.tensor([ids])).logits[0, 0]
+        at_end = model.score(model.model(torch.tensor([ids])).last_hidden_state)[0, -1, 0]
+    loaded: Any = open_reward_model(str(tmp_path / "model"), "cpu")
+    [scores], [usage] = loaded.text_model.score_solutions([solution])
+    assert scores[-1] == pytest.approx(float(value.sigmoid()), abs=1e-5)
+    assert scores[-1] != pytest.approx(float(at_end.sigmoid()), abs=1e-3)
+    assert usage.positions == len(ids)
 
 
 def test_trl_separators_are_the_trainings(

@@ -47,11 +47,13 @@ def test_the_card_is_true(tiny_policy: Any, tmp_path: Path) -> None:
     assert header["pipeline_tag"] == "token-classification"
     assert json.loads((out / "config.json").read_text())["thinktree_convention"] == "thinktree"
     # The card's own code, at the card's own places, says what search is told.
-    write_temperature(out, 2.0)
+    write_temperature(out, 2.0, bias=-0.5)
+    written = json.loads((out / "config.json").read_text())
     names: dict[str, Any] = {
         "folder": str(out),
         "ids": torch.tensor([[5, 6, 7, 8, 9, 10, 1]]),
-        "temperature": json.loads((out / "config.json").read_text())["thinktree_temperature"],
+        "temperature": written["thinktree_temperature"],
+        "bias": written["thinktree_bias"],
     }
     exec(card.split("```python\n")[1].split("```")[0], names)
     loaded = open_reward_model(str(out), "cpu")
