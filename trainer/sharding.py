@@ -8,7 +8,7 @@ do it, or all of them wait for ever.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -41,10 +41,24 @@ def open_accelerator(
     return accelerator
 
 
-def loading_whole(accelerator: Any) -> Any:
-    """A context in which models are loaded whole on each process, whatever the stage."""
+@contextmanager
+def loading_whole(accelerator: Any) -> Iterator[None]:
+    """A context in which models are made and loaded whole on each process, whatever the stage.
+    (accelerate's own for this leaves transformers' switch as it is.)"""
     plugin = accelerator.state.deepspeed_plugin
-    return nullcontext() if plugin is None else plugin.zero3_init_context_manager(enable=False)
+    if plugin is None:
+        yield
+        return
+    from transformers.integrations.deepspeed import (
+        set_hf_deepspeed_config,
+        unset_hf_deepspeed_config,
+    )
+
+    unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        set_hf_deepspeed_config(plugin.dschf)
 
 
 @contextmanager
