@@ -47,5 +47,5 @@ def flop_model(model: Any) -> FlopModel:
 
 
 def _size(parameter: Any) -> int:
-    """Of the whole parameter, where DeepSpeed keeps a part of it here, too."""
-    return getattr(parameter, "ds_numel", parameter.numel())
+    """Numbers in a parameter: of the whole of it where DeepSpeed's ZeRO-3 keeps a share here."""
+    return int(getattr(parameter, "ds_numel", None) or parameter.numel())

@@ -24,6 +24,7 @@ from search.flops import flop_model
 from trainer.advantages import KLController
 from trainer.critics import is_folder
 from trainer.making_trees import read_trajectories
+from trainer.models import whole_models
 from trainer.ppo_batch import Batch, make_batch
 from trainer.ppo_config import PPOConfig
 from trainer.ppo_guards import Evaluation, dead_signals, stop_reason
@@ -43,7 +44,7 @@ from trainer.rollout_files import ROLLOUTS, read_rollouts, rollout_rows, share_o
 from trainer.rollouts import RewardConfig, Rollout, SamplingConfig, collect
 from trainer.runtime import Run, RuntimeConfig, process_state
 from trainer.searching import open_engine
-from trainer.sharding import generating, loading_whole, open_accelerator
+from trainer.sharding import generating, open_accelerator
 from trainer.stage import run_stage
 
 METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
@@ -80,7 +81,7 @@ class PPORun:
         self.seed, self.folder = runtime.seed, Path(runtime.output_dir)
         self.models = build_models(config, accelerator)
         policy, tokenizer = self.models.actor_critic.policy, self.models.tokenizer
-        with loading_whole(accelerator):
+        with whole_models():
             self.engine, self.scorer = open_engine(
                 policy,
                 tokenizer,

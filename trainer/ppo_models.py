@@ -12,9 +12,9 @@ from torch import Tensor
 from rewards.bit_identity import use_plain_attention_on_cpu
 from trainer.actor_critic import ActorCritic, token_logprobs
 from trainer.critics import build_critic, check_same_tokens, save_critic
-from trainer.models import load_policy
+from trainer.models import load_policy, whole_models
 from trainer.ppo_config import PPOConfig
-from trainer.sharding import loading_whole, prepare_frozen, whole
+from trainer.sharding import prepare_frozen, whole
 
 ADAPTER, CRITIC_FOLDER = "adapter", "critic"
 
@@ -59,7 +59,7 @@ class PPOModels:
         base.save_pretrained(folder, state_dict=plain_weights(policy))
         self.tokenizer.save_pretrained(folder)
         backbone = plain(critic.backbone)
-        with loading_whole(self.accelerator):
+        with whole_models():
             save_critic(
                 critic,
                 plain_weights(critic.backbone),

@@ -42,26 +42,6 @@ def open_accelerator(
 
 
 @contextmanager
-def loading_whole(accelerator: Any) -> Iterator[None]:
-    """A context in which models are made and loaded whole on each process, whatever the stage.
-    (accelerate's own for this leaves transformers' switch as it is.)"""
-    plugin = accelerator.state.deepspeed_plugin
-    if plugin is None:
-        yield
-        return
-    from transformers.integrations.deepspeed import (
-        set_hf_deepspeed_config,
-        unset_hf_deepspeed_config,
-    )
-
-    unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        set_hf_deepspeed_config(plugin.dschf)
-
-
-@contextmanager
 def whole(parameters: Iterable[Any]) -> Iterator[None]:
     """A context in which these parameters are complete on every process, for reading."""
     parts = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
