@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,23 @@ CONVENTION = "thinktree_convention"  # how a reward model is asked, as its confi
 TARGETS = "thinktree_targets"  # what ours was trained on, one of trainer.prm.TARGETS_OF
 WHOLE_PROMPT = "thinktree_whole_prompt"  # asked about the policy's prompt, not the bare question
 OURS = "thinktree"
+
+
+@contextmanager
+def whole_models() -> Iterator[None]:
+    """Models made inside are whole on every process, also while training arguments that ask for
+    ZeRO-3 are alive, under which transformers hands each process a share of the weights: for
+    models that DeepSpeed does not run, and for random ones, which so are those of one process."""
+    from transformers.integrations import deepspeed
+
+    reference = deepspeed._hf_deepspeed_config_weak_ref  # no public getter
+    sharded = reference() if reference is not None else None
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if sharded is not None:
+            deepspeed.set_hf_deepspeed_config(sharded)
 
 
 def load_tokenizer(name_or_path: str) -> Any:
@@ -54,12 +72,14 @@ def build_policy(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return AutoModelForCausalLM.from_config(config), tokenizer
+    with whole_models():
+        return AutoModelForCausalLM.from_config(config), tokenizer
 
 
-def load_policy(name_or_path: str) -> tuple[Any, Any]:
-    """A causal LM and its tokenizer from a folder or hub id, in the dtype it was saved in."""
-    model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype="auto")
+def load_policy(name_or_path: str, dtype: Any = "auto") -> tuple[Any, Any]:
+    """A causal LM and its tokenizer from a folder or hub id, in the dtype it was saved in, or in
+    another."""
+    model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype)
     return model, load_tokenizer(name_or_path)
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
 pytestmark = pytest.mark.slow
 
@@ -30,34 +33,87 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows]
 
 
-def test_two_processes_take_the_steps_of_one(
-    smoke_run: Path, checkout: Any, tmp_path: Path
+LAUNCHES = ("cpu", "cpu_ddp", "cpu_zero3")
+# Of two optimizer steps a cycle; one process accumulates what two share.
+STEPS = ("--cycles", "3", "--epochs", "1", "--minibatches", "2", "--micro_batch_size", "8")
+
+
+def command(checkout: Any, smoke_run: Path, folder: Path, launch: str) -> list[str]:
+    words = words_of(smoke_run, folder, *STEPS, "--save_every", "1", "--kl_coefficient", "0.05")
+    return checkout.stage("train_ppo.py", "ppo.yaml", *words, accelerate=launch)
+
+
+@pytest.fixture(scope="module")
+def steps(
+    smoke_run: Path, checkout: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """The same run by every launcher config."""
+    folder = tmp_path_factory.mktemp("steps")
+    for launch in LAUNCHES:
+        words = command(checkout, smoke_run, folder / launch, launch)
+        checkout.run(words, OMP_NUM_THREADS="1")
+    return {launch: folder / launch for launch in LAUNCHES}
+
+
+@pytest.mark.parametrize("launch", LAUNCHES[1:])
+def test_two_processes_take_the_steps_of_one(steps: dict[str, Path], launch: str) -> None:
+    """Sampling, evaluation, imitation, learning and saving, each process its share of the problems
+    and under ZeRO-3 its share of the weights."""
+    one, two = steps["cpu"], steps[launch]
+    for a, b in zip(metrics_of(one), metrics_of(two), strict=True):
+        assert a["tokens"] == b["tokens"] and a["correct"] == b["correct"]
+        for name in ("reward", "score", "kl", "policy_loss", "value_loss", "imitation_loss",
+                     "grad_norm"):  # fmt: skip
+            assert b[name] == pytest.approx(a[name], rel=1e-4, abs=1e-4), name
+    before, after = ((folder / "evaluations.jsonl").read_text() for folder in (one, two))
+    rows = [[json.loads(line) for line in text.splitlines()] for text in (before, after)]
+    for a, b in zip(*rows, strict=True):
+        assert a["accuracy"] == b["accuracy"] and b["proxy"] == pytest.approx(a["proxy"], abs=1e-4)
+    for part in (".", "critic"):
+        first, second = (load_file(folder / part / "model.safetensors") for folder in (one, two))
+        assert first.keys() == second.keys()
+        for name, value in first.items():
+            assert torch.allclose(value, second[name], rtol=0, atol=1e-4), (part, name)
+    AutoModelForCausalLM.from_pretrained(two)
+    AutoModelForTokenClassification.from_pretrained(two / "critic")
+
+
+def test_a_run_that_lost_a_process_under_zero3_ends_as_if_it_had_not(
+    steps: dict[str, Path], smoke_run: Path, checkout: Any, tmp_path: Path
 ) -> None:
-    """With one step a cycle, all rollouts are in it, whoever made them."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for launch in ("cpu", "cpu_ddp"):
-        more = ("--cycles", "3", "--epochs", "1", "--minibatches", "1")
-        words = words_of(smoke_run, tmp_path / launch, *more, "--imitation_coefficient", "0")
-        command = checkout.stage("train_ppo.py", "ppo.yaml", *words, accelerate=launch)
-        checkout.run(command, OMP_NUM_THREADS="1")
-        found[launch] = metrics_of(tmp_path / launch)
-    for one, two in zip(found["cpu"], found["cpu_ddp"], strict=True):
-        assert one["tokens"] == two["tokens"] and one["correct"] == two["correct"]
-        for name in ("reward", "score", "kl", "policy_loss", "value_loss", "grad_norm"):
-            assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-5), name
+    cut, whole = tmp_path / "cut", steps["cpu_zero3"]
+    words = command(checkout, smoke_run, cut, "cpu_zero3")
+    child = subprocess.Popen(
+        words, cwd=checkout.root, env=checkout.environment(OMP_NUM_THREADS="1"),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not (cut / "checkpoint-1" / "checkpoint_manifest.json").exists():
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    family = psutil.Process(child.pid).children(recursive=True)
+    [second] = [process for process in family if process.environ().get("RANK") == "1"]
+    second.kill()
+    assert child.wait(timeout=120) != 0  # the launcher ends the other, which would wait for ever
+    assert not (cut / "manifest.json").exists()
+    assert "resumed before cycle" in checkout.run(words, OMP_NUM_THREADS="1")
+    assert metrics_of(cut) == metrics_of(whole)
+    for part in (".", "critic"):
+        files = [folder / part / "model.safetensors" for folder in (cut, whole)]
+        assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_killed_run_ends_as_if_it_had_not_been(
     smoke_run: Path, checkout: Any, tmp_path: Path
 ) -> None:
-    def command(folder: Path) -> list[str]:
+    def launched(folder: Path) -> list[str]:
         words = words_of(smoke_run, folder, "--cycles", "6")
         return checkout.stage("train_ppo.py", "ppo.yaml", *words, accelerate="cpu_ddp")
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    checkout.run(command(whole), OMP_NUM_THREADS="1")
+    checkout.run(launched(whole), OMP_NUM_THREADS="1")
     child = subprocess.Popen(
-        command(cut), cwd=checkout.root, env=checkout.environment(OMP_NUM_THREADS="1"),
+        launched(cut), cwd=checkout.root, env=checkout.environment(OMP_NUM_THREADS="1"),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -70,7 +126,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     psutil.wait_procs(family, timeout=20)
     child.wait()
     assert not (cut / "manifest.json").exists()
-    printed = checkout.run(command(cut), OMP_NUM_THREADS="1")
+    printed = checkout.run(launched(cut), OMP_NUM_THREADS="1")
     assert "resumed before cycle" in printed
     assert metrics_of(cut) == metrics_of(whole)
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
