@@ -54,9 +54,10 @@ class HeldOutConfig:
 
 class HeldOut(TrainerCallback):
     """Appends a row to `<folder>/evaluations.jsonl` before the first step, after every
-    `evaluate_every` steps, and after the last: accuracy, problems, `cycle` (optimizer steps so far),
-    `sampled_tokens` (what `sampled` says this process has learnt from, summed over processes) and
-    what the evaluation itself spent. Greedy, so no generator that training uses is touched."""
+    `evaluate_every` steps and after the last: accuracy, problems, `cycle` (optimizer steps so
+    far), `sampled_tokens` (what `sampled` says this process has learnt from, summed over
+    processes) and what the evaluation itself spent. Greedy, so it touches no generator that
+    training uses."""
 
     def __init__(
         self,

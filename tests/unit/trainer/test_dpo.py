@@ -83,7 +83,7 @@ def run(folders: Path, name: str, **changes: Any) -> Path:
     config = PreferenceConfig(
         policy=str(folders / "policy"), pairs=[str(folders / "export")], data=str(folders / "data")
     )
-    evaluation = HeldOutConfig(evaluate_every=5, evaluation_problems=1, evaluation_tokens=6)
+    evaluation = HeldOutConfig(evaluate_every=1, evaluation_problems=1, evaluation_tokens=6)
     runtime = RuntimeConfig(output_dir=str(out), wandb=False)
     run_dpo(runtime, config, evaluation, arguments_of(out, **changes))
     return out
@@ -133,7 +133,7 @@ def test_dpo_prefers_the_better_step_and_does_not_end_after_it(
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["metrics"]["pairs"] == 2 and manifest["metrics"]["steps"] == 8
     evaluating, _, training = manifest["usage"]["ledger"]
-    assert evaluating["sequences"] == 3  # before, after 5 and after 8 steps
+    assert evaluating["sequences"] == 9  # before the first step and after each
     sequences = [
         len(pair.prompt_ids) + len(ids)
         for pair in read_pairs(str(folders / "export"), engine, None)
@@ -206,7 +206,7 @@ def test_a_bad_row_is_named(
 
 def test_what_cannot_be_learnt_from_is_refused(folders: Path, tiny_policy: Any) -> None:
     engine = engine_of(tiny_policy)
-    with pytest.raises(ValueError, match="row 1: .*it has 15 tokens; max_length is 12"):
+    with pytest.raises(ValueError, match=r"row 1: .*it has 15 tokens; max_length is 12"):
         read_pairs(str(folders / "export"), engine, 12)
     with pytest.raises(ValueError, match=r"no step_preferences\.jsonl or \.parquet is there"):
         read_pairs(str(folders / "data"), engine, None)
