@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from data.problems import write_problems
+from data.tasks.countdown import make_problem
 from data.types import ModelUsage, Outcome, Problem, StopReason, Usage, Verdict
 from rewards.final_answers import whole_text
 from search.base import Node, SearchResult, Snapshot
@@ -19,6 +22,7 @@ from search.mcts import MCTSConfig
 from search.settings import SearchSettings
 from trainer.evaluate_stage import EvaluateConfig, equal_compute_grid, run_evaluate
 from trainer.evaluation import best_of_n_rows, prm_quality
+from trainer.models import save_model
 from trainer.runtime import RuntimeConfig
 
 
@@ -117,3 +121,28 @@ def test_a_search_that_sees_the_verifier_is_no_test_time_search(tmp_path: Path, 
     with pytest.raises(ValueError, match="use_verifier must be false and guidance neither"):
         evaluate(settings, MCTSConfig(use_verifier=wrong == "use_verifier"))
     assert not (tmp_path / "out").exists()
+
+
+def test_policies_are_compared_greedily_without_a_reward_model(
+    tiny_policy: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    write_problems(tmp_path / "data" / "test.jsonl", [make_problem((1, 2, 3), 6)])
+    for name in ("sft", "a", "b"):
+        save_model(*tiny_policy, tmp_path / name)
+    policies = [str(tmp_path / name) for name in ("sft", "a", "b")]
+    config = EvaluateConfig(
+        policies=policies, data=str(tmp_path / "data"), search_problems=0, compare=["a:sft", "b:a"]
+    )
+    runtime = RuntimeConfig(output_dir=str(tmp_path / "out"), wandb=False)
+    run_evaluate(runtime, config, SearchSettings(max_new_tokens=4), MCTSConfig())
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert list(found["comparisons"]) == ["a_vs_sft", "b_vs_a"]
+    assert [(r["policy"], r["strategy"]) for r in found["accuracy"]] == [
+        ("sft", "greedy"), ("sft", "sample"), ("a", "greedy"), ("b", "greedy"), ("b", "sample"),
+    ]  # fmt: skip
+    for pair in ("a:c", "a"):
+        with pytest.raises(ValueError, match=f"compare holds '{pair}'; it must be two of sft, a"):
+            EvaluateConfig(policies=policies, data="d", search_problems=0, compare=[pair])
+    with pytest.raises(ValueError, match="no reward_model is given"):
+        EvaluateConfig(policies=policies, data="d")
