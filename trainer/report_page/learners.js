@@ -1,13 +1,11 @@
 // What learners made of what they sampled, and PPO cycle by cycle.
 
 const HUES = ["--mcts", "--majority", "--oracle", "--control", "--best_of_n", "--greedy", "--sample"];
-const DASHES = ["solid", "dash", "dot"];
+const ROUNDS = [["solid", "circle"], ["dash", "square"], ["dot", "triangle-up"]];
 
-function lookAt(index) { // colours first, then dashes
-  return {
-    color: css(HUES[index % HUES.length]),
-    dash: DASHES[Math.floor(index / HUES.length) % DASHES.length],
-  };
+function lookAt(index) { // colours first, then dashes and marks
+  const [dash, symbol] = ROUNDS[Math.floor(index / HUES.length) % ROUNDS.length];
+  return { color: css(HUES[index % HUES.length]), dash, symbol };
 }
 
 function tokensAxis(most) {
@@ -32,7 +30,7 @@ function learnersChart(curves) {
     const bars = curves.length <= 4; // more of them would hide each other
     const traces = [];
     curves.forEach((curve, index) => {
-      const { color, dash } = lookAt(index);
+      const { color, dash, symbol } = lookAt(index);
       const hover = (rows, where) => rows.map((r) => [plain(`${words(curve.name)}, ${where}`),
         intervalText(r), `${count(r.sampled_tokens)} tokens`].join("<br>"));
       const common = { type: "scatter", legendgroup: curve.name, cliponaxis: false, hoverinfo: "text" };
@@ -42,7 +40,7 @@ function learnersChart(curves) {
         traces.push({
           ...common, mode: "lines+markers", name: plain(words(curve.name)), showlegend: true,
           x: lines.map((r) => r.sampled_tokens), y: lines.map((r) => r.value),
-          line: { color, dash, width: 2 }, marker: { color, size: 5 },
+          line: { color, dash, width: 2 }, marker: { color, symbol, size: 6 },
           hovertext: hover(lines, "validation problems"),
         });
       }
@@ -85,7 +83,6 @@ function learnersSection(results) {
       { head: "sampled tokens", number: true, cell: (r) => count(r.sampled_tokens) },
       { head: "greedy, test", number: true, cell: (r) => percent(r.value) },
       { head: "95 % interval", number: true, cell: (r) => `${percent(r.low)} to ${percent(r.high)}` },
-      { head: "0 to 100 %", cell: (r) => range(r, 0, 1, false) },
       { head: `points against ${words(start.policy)}`, number: true,
         cell: (r) => (r.change ? points(r.change.difference) : "–") },
       { head: "95 % interval", number: true,
@@ -184,8 +181,8 @@ function ppoSection(results) {
       + "goes back to the best policy, where the second rises while the first falls.")
       : "No held-out problems were solved while PPO trained.",
     measured ? guardChart(runs) : null,
-    element("div", { class: "two" }, cyclesChart(runs, "kl", "KL to the start, nats a solution"),
-      cyclesChart(runs, "reward", "reward of a solution, without KL")),
+    element("div", { class: "two" }, cyclesChart(runs, "kl", "KL, nats a solution"),
+      cyclesChart(runs, "reward", "reward, KL apart")),
     element("div", { class: "two" }, cyclesChart(runs, "length", "tokens a solution"),
       cyclesChart(runs, "entropy", "entropy, nats a token")),
     table([
@@ -196,7 +193,9 @@ function ppoSection(results) {
       { head: "sampled tokens", number: true, cell: (r) => count(r.sampled_tokens) },
       { head: "gold", number: true, cell: (r) => ends(r, "accuracy") },
       { head: "proxy", number: true, cell: (r) => ends(r, "proxy") },
-      { head: "stopped early", cell: (r) => r.stopped || "no" },
+      { head: "stopped early", cell: (r) => (r.stopped ? pill("bad", "yes") : "no") },
     ], runs, { id: "ppo-table" }),
+    ...runs.filter((r) => r.stopped).map((r) =>
+      element("p", { class: "quiet" }, `${words(r.stage)} was stopped: ${r.stopped}.`)),
   ].filter((part) => part !== null);
 }
