@@ -212,7 +212,13 @@ def run_group_rl(
         record.metrics["sampled_tokens"] = usage.policy.generated_tokens
         record.search(usage)
         record.search(held_out.usage())
-        # Forward and backward cost three forward passes; the reference's is one more.
-        passes = 3 * arguments.num_iterations + (arguments.beta > 0)
         tokens = round(positions) * arguments.num_iterations
-        record.training("policy", tokens, passes * flops)
+        record.training("policy", tokens, training_passes(arguments) * flops)
+
+
+def training_passes(arguments: Any) -> int:
+    """Forward passes over what was sampled: forward and backward cost three, the reference's is
+    one more, and so are the old log-probabilities where a sample is learnt from after a step."""
+    steps = arguments.steps_per_generation * arguments.num_iterations
+    old = arguments.gradient_accumulation_steps % steps != 0
+    return 3 * arguments.num_iterations + (arguments.beta > 0) + old

@@ -16,7 +16,13 @@ from data.types import ModelUsage, Usage
 from rewards.verifiers import VERIFIERS
 from search.base import ScoreResult
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
-from trainer.group_rl import GroupRLConfig, KeepsCounts, SolutionReward, run_group_rl
+from trainer.group_rl import (
+    GroupRLConfig,
+    KeepsCounts,
+    SolutionReward,
+    run_group_rl,
+    training_passes,
+)
 from trainer.held_out import HeldOutConfig
 from trainer.models import save_model
 from trainer.runtime import RuntimeConfig
@@ -100,6 +106,26 @@ def test_two_steps_of_trl(tiny_policy: Any, tmp_path: Path, algorithm: str) -> N
     assert sampling["sequences"] == 16 and 16 <= sampling["generated_tokens"] <= 96
     assert training["positions"] > sampling["generated_tokens"] and training["flops"] > 0
     assert manifest["metrics"]["steps"] == 2 and not [*out.glob("checkpoint-*")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "passes"),
+    [
+        ({}, 3),  # one step on each sample: what it was sampled by is what it is learnt by
+        ({"beta": 0.1}, 4),
+        ({"num_iterations": 2, "beta": 0.1}, 8),  # two epochs, reference, old log-probabilities
+        ({"gradient_accumulation_steps": 2, "steps_per_generation": 4}, 4),
+        ({"gradient_accumulation_steps": 4, "steps_per_generation": 2}, 3),
+    ],
+)
+def test_forward_passes_of_training(tmp_path: Path, changes: dict[str, Any], passes: int) -> None:
+    from trl.trainer.grpo_config import GRPOConfig
+
+    arguments = GRPOConfig(
+        output_dir=str(tmp_path), per_device_train_batch_size=8, num_generations=4, bf16=False,
+        use_cpu=True, **({"beta": 0.0} | changes),
+    )  # fmt: skip
+    assert training_passes(arguments) == passes
 
 
 def test_what_was_spent_is_kept_in_checkpoints(tiny_policy: Any, tmp_path: Path) -> None:
