@@ -41,7 +41,7 @@ def test_ppo_in_place_of_expert_iteration(smoke_run: Path, checkout: Any, tmp_pa
     words = [word for key in small for word in ("--set", f"evaluate.{key}")]
     printed = checkout.run([*checkout.recipe(folder), "--set", "learner=ppo", *words])
     assert printed.count("unchanged, skipped") == 5  # data, sft, label_1, prm_1, search_1
-    assert not (folder / "round_3").exists() and "round_1]" not in printed
+    assert "round_1]" not in printed
     manifest = json.loads((folder / "ppo" / "manifest.json").read_text())
     sources = {name: row["source"] for name, row in manifest["inputs"].items()}
     assert sources["problems"] == "../export_1/problems_by_solve_rate.jsonl"
