@@ -13,7 +13,6 @@ import ast
 import json
 import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from typing import Any
 
 import yaml
 
-from trainer.estimates import Estimate, estimate_stage, human
 from trainer.launch import (
     ROOT,
     child_environment,
@@ -81,10 +79,13 @@ class Pipeline:
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     """Read a recipe; `overrides` are `key=value` or `stage.key=value`, the value as in YAML.
 
+    A recipe that `extends` another file has that one's keys and stages, its own keys in their
+    place, and in its stages what `set` says: a mapping of settings by stage.
+
     Raises ValueError, with the nearest valid name, for unknown keys, stages and placeholders, and
     for scripts and configs that do not exist.
     """
-    values = read_yaml_mapping(Path(path))
+    values, changes = _with_base(read_yaml_mapping(Path(path)))
     _check_keys(values, TOP_LEVEL, required=("run_name", "output_dir", "stages"), where="recipe")
     rows = values["stages"]
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -95,6 +96,9 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         row["args"] = row.get("args") or {}
         if not isinstance(row["args"], dict):
             raise ValueError(f"args of {where} must be a mapping, got {row['args']!r}")
+    for stage, settings in changes.items():
+        for key, value in settings.items():
+            _set_in_stage(rows, stage, key, value, said_by="set")
     for override in overrides:
         _apply_override(values, rows, override)
     for key, kind in (("run_name", str), ("output_dir", str), ("seed", int)):
@@ -118,6 +122,22 @@ def _check_keys(
             raise ValueError(f"{where} needs the key {key!r}")
 
 
+def _with_base(values: dict[str, Any]) -> tuple[dict[str, Any], Mapping[str, Mapping[str, Any]]]:
+    """A recipe's values over those of the one that it extends, and what it sets in the stages. One
+    level only: what a run does stands in two files at most."""
+    if "extends" not in values:
+        return values, {}
+    allowed = ("extends", "set", *TOP_LEVEL[:-1])
+    _check_keys(values, allowed, required=("run_name", "output_dir"), where="recipe")
+    base, changes = read_yaml_mapping(Path(values["extends"])), values.get("set") or {}
+    if "extends" in base:
+        raise ValueError(f"{values['extends']!r} extends a recipe itself: extend that one")
+    if not isinstance(changes, dict) or not all(isinstance(v, dict) for v in changes.values()):
+        raise ValueError(f"set must be a mapping of settings by stage, got {changes!r}")
+    own = {key: value for key, value in values.items() if key not in ("extends", "set")}
+    return base | own, changes
+
+
 def _apply_override(values: dict[str, Any], rows: list[dict[str, Any]], override: str) -> None:
     target, equals, text = override.partition("=")
     if not equals:
@@ -131,10 +151,16 @@ def _apply_override(values: dict[str, Any], rows: list[dict[str, Any]], override
             raise ValueError(f"--set {target!r} is unknown; did you mean {hint!r}?")
         values[target] = value
         return
+    _set_in_stage(rows, stage, key, value, said_by="--set")
+
+
+def _set_in_stage(
+    rows: list[dict[str, Any]], stage: str, key: str, value: Any, said_by: str
+) -> None:
     row = next((row for row in rows if row["name"] == stage), None)
     if row is None:
         hint = nearest(stage, [row["name"] for row in rows])
-        raise ValueError(f"--set names the unknown stage {stage!r}; did you mean {hint!r}?")
+        raise ValueError(f"{said_by} names the unknown stage {stage!r}; did you mean {hint!r}?")
     if key in ("script", "config", "accelerate_config"):
         row[key] = value
     else:
@@ -423,33 +449,3 @@ def print_summary(pipeline: Pipeline) -> None:
         if report.is_file():
             print(f"\nreport: {report}", flush=True)
             return
-
-
-def print_plan(pipeline: Pipeline, stages: Sequence[Stage]) -> None:
-    """A dry run: each stage's line, what would happen, and rough estimates."""
-    models: dict[str, Mapping[str, Any] | None] = {}
-    changed: set[str] = set()
-    for stage in pipeline.stages:
-        launch_config = stage.accelerate_config or pipeline.accelerate_config
-        settings = read_yaml_mapping(Path(stage.config)) if stage.config else {}
-        inherited = next((models[name] for name in stage.inputs if models.get(name)), None)
-        estimate, models[stage.name] = estimate_stage(
-            {**settings, **stage.args}, inherited, num_processes(launch_config)
-        )
-        if stage not in stages:
-            continue
-        state = stage_state(pipeline, stage)
-        if changed.intersection(stage.inputs) and state != "new":
-            state = "replace"
-        if state != "unchanged":
-            changed.add(stage.name)
-        print(f"{stage.name}: {state}; {_estimate_text(estimate)}")
-        print(f"  {command_line(stage_words(pipeline, stage), launcher_words(launch_config)[1])}")
-    sys.stdout.flush()
-
-
-def _estimate_text(estimate: Estimate) -> str:
-    return (
-        f"estimate: {human(estimate.parameters)} parameters, memory {human(estimate.memory, 'B')}, "
-        f"disk {human(estimate.disk, 'B')}, tokens {human(estimate.tokens)}"
-    )
