@@ -1,6 +1,6 @@
 """What a stage will do and need, from its recipe alone, for a dry run. Never used to decide.
 
-Tokens are an upper bound: every row is counted at its greatest length. Memory is trainer/memory.py's.
+Tokens are an upper bound: every row is counted at its greatest length. Memory: trainer/memory.py.
 Seconds are FLOPs at a share of a device's speed, or, where sampling waits for memory, weights read
 once a token; the shares stand in `DEVICES`. What a recipe does not say stays None.
 """
@@ -24,9 +24,8 @@ from trainer.memory import (
 
 DEFAULT_LENGTH = 64  # tokens of a sequence where nothing says more
 DEFAULT_VOCABULARY = 64  # a number tokenizer's
-PROMPT_LENGTH = (
-    256  # tokens of a prompt, beside what is generated, for models of a large vocabulary
-)
+PROMPT_LENGTH = 256  # tokens of a prompt in words, beside what is generated
+
 ENGINE_ROWS = 512  # sequences that the search engine runs at once
 MIXED = ("bf16", "fp16")
 
@@ -141,7 +140,7 @@ def estimate_stage(
 
 def _training(script: str, settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
     batch = settings.get("per_device_train_batch_size", 8)
-    accumulated = settings.get("gradient_accumulation_steps", 1)
+    accumulated = _accumulated(settings, batch, launch)
     length = _length(settings, known)
     rows = batch * accumulated * launch.processes
     steps = settings.get("max_steps")
@@ -208,7 +207,7 @@ def _ppo_defaults() -> dict[str, Any]:
 
 def _group(settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
     batch = settings.get("per_device_train_batch_size", 8)
-    accumulated = settings.get("gradient_accumulation_steps", 1)
+    accumulated = _accumulated(settings, batch, launch)
     samples = settings.get("num_generations", 8)
     generated = settings.get("max_completion_length", 256)
     rows = batch * accumulated * launch.processes
@@ -217,11 +216,19 @@ def _group(settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimat
     training = _setup(settings, known, launch, rows=batch, length=length, head=True)
     lines = [
         _trained(known, settings),
-        f"a step samples {rows // samples:,} problems x {samples} = {rows:,} completions of at most "
-        f"{generated:,} tokens ({batch} x {accumulated} accumulated x {_processes(launch)})",
+        f"a step samples {rows // samples:,} problems x {samples} = {rows:,} completions of at "
+        f"most {generated:,} tokens ({batch} x {accumulated} accumulated x {_processes(launch)})",
     ]
     tokens = float(steps * rows * length) if isinstance(steps, int) else None
     return _trained_estimate(lines, training, settings, launch, tokens)
+
+
+def _accumulated(settings: Mapping[str, Any], batch: int, launch: Launch) -> int:
+    """Micro-batches an update."""
+    whole = settings.get("global_batch_size")
+    if isinstance(whole, int):
+        return max(1, whole // (batch * launch.processes))
+    return settings.get("gradient_accumulation_steps", 1)
 
 
 def _setup(

@@ -51,6 +51,7 @@ class ExpertIterationConfig:
     gate_p_value: float = 0.05
     max_new_tokens: int = 64
     verifier: str = "countdown"
+    longest_first: bool = True  # as in SFT
 
 
 def run_expert_iteration(
@@ -75,7 +76,9 @@ def run_expert_iteration(
         model, tokenizer = load_policy(config.policy)
         rows = _training_rows(config, tokenizer)
         random.Random(runtime.seed).shuffle(rows)
-        trainer = train_on_rows(model, tokenizer, rows, arguments)
+        trainer = train_on_rows(
+            model, tokenizer, rows, arguments, longest_first=config.longest_first
+        )
         save_trained(trainer, tokenizer, candidate)
         record.training("policy", *training_cost(trainer, rows))
         accelerator = Accelerator()

@@ -30,6 +30,7 @@ from trainer.runtime import RuntimeConfig, process_state
 from trainer.searching import open_engine
 from trainer.sft import save_trained
 from trainer.stage import run_stage
+from trainer.step_progress import StepProgress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +184,8 @@ def run_group_rl(
             args=arguments,
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
-            callbacks=[counts, CheckpointManifest()],  # the manifest lists what is there before it
+            # The manifest lists what is there before it.
+            callbacks=[StepProgress(), counts, CheckpointManifest()],
         )
         checkpoint = latest_checkpoint(Path(arguments.output_dir))
         if checkpoint is not None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from trainer.extending import with_base
 from trainer.launch import (
     ROOT,
     child_environment,
@@ -79,13 +80,12 @@ class Pipeline:
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     """Read a recipe; `overrides` are `key=value` or `stage.key=value`, the value as in YAML.
 
-    A recipe that `extends` another file has that one's keys and stages, its own keys in their
-    place, and in its stages what `set` says: a mapping of settings by stage.
+    It may be another recipe with other settings (trainer/extending.py).
 
     Raises ValueError, with the nearest valid name, for unknown keys, stages and placeholders, and
     for scripts and configs that do not exist.
     """
-    values, changes = _with_base(read_yaml_mapping(Path(path)))
+    values, changes = with_base(read_yaml_mapping(Path(path)))
     _check_keys(values, TOP_LEVEL, required=("run_name", "output_dir", "stages"), where="recipe")
     rows = values["stages"]
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -96,9 +96,8 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         row["args"] = row.get("args") or {}
         if not isinstance(row["args"], dict):
             raise ValueError(f"args of {where} must be a mapping, got {row['args']!r}")
-    for stage, settings in changes.items():
-        for key, value in settings.items():
-            _set_in_stage(rows, stage, key, value, said_by="set")
+    for target, value in changes:
+        _override_stage(rows, target, value)
     for override in overrides:
         _apply_override(values, rows, override)
     for key, kind in (("run_name", str), ("output_dir", str), ("seed", int)):
@@ -122,45 +121,27 @@ def _check_keys(
             raise ValueError(f"{where} needs the key {key!r}")
 
 
-def _with_base(values: dict[str, Any]) -> tuple[dict[str, Any], Mapping[str, Mapping[str, Any]]]:
-    """A recipe's values over those of the one that it extends, and what it sets in the stages. One
-    level only: what a run does stands in two files at most."""
-    if "extends" not in values:
-        return values, {}
-    allowed = ("extends", "set", *TOP_LEVEL[:-1])
-    _check_keys(values, allowed, required=("run_name", "output_dir"), where="recipe")
-    base, changes = read_yaml_mapping(Path(values["extends"])), values.get("set") or {}
-    if "extends" in base:
-        raise ValueError(f"{values['extends']!r} extends a recipe itself: extend that one")
-    if not isinstance(changes, dict) or not all(isinstance(v, dict) for v in changes.values()):
-        raise ValueError(f"set must be a mapping of settings by stage, got {changes!r}")
-    own = {key: value for key, value in values.items() if key not in ("extends", "set")}
-    return base | own, changes
-
-
 def _apply_override(values: dict[str, Any], rows: list[dict[str, Any]], override: str) -> None:
     target, equals, text = override.partition("=")
     if not equals:
         raise ValueError(f"--set takes key=value or stage.key=value, got {override!r}")
     value = yaml.safe_load(text)
-    stage, dot, key = target.partition(".")
-    if not dot:
+    if "." not in target:
         allowed = TOP_LEVEL[:-1]
         if target not in allowed:
             hint = nearest(target, [*allowed, *(f"{row['name']}." for row in rows)])
             raise ValueError(f"--set {target!r} is unknown; did you mean {hint!r}?")
         values[target] = value
         return
-    _set_in_stage(rows, stage, key, value, said_by="--set")
+    _override_stage(rows, target, value)
 
 
-def _set_in_stage(
-    rows: list[dict[str, Any]], stage: str, key: str, value: Any, said_by: str
-) -> None:
+def _override_stage(rows: Sequence[dict[str, Any]], target: str, value: Any) -> None:
+    stage, _, key = target.partition(".")
     row = next((row for row in rows if row["name"] == stage), None)
     if row is None:
         hint = nearest(stage, [row["name"] for row in rows])
-        raise ValueError(f"{said_by} names the unknown stage {stage!r}; did you mean {hint!r}?")
+        raise ValueError(f"--set names the unknown stage {stage!r}; did you mean {hint!r}?")
     if key in ("script", "config", "accelerate_config"):
         row[key] = value
     else:

@@ -23,8 +23,6 @@ from trainer.launch import command_line, launcher_words
 from trainer.pipeline import Pipeline, Stage, stage_state, stage_words
 from trainer.recipe import read_yaml_mapping
 
-MODEL_STAGES = ("model", "policy", "policies", "reward_model")
-
 
 def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None = None) -> None:
     """`device` is a name in `trainer.estimates.DEVICES`; without one, what the accelerate configs
@@ -50,7 +48,8 @@ def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None =
             print(f"  {line}")
         launcher = launcher_words(stage.accelerate_config or pipeline.accelerate_config)[1]
         print(f"  {command_line(stage_words(pipeline, stage), launcher)}")
-    print(f"all stages: about {duration(seconds)}, rows at their greatest length")
+    if seconds:
+        print(f"all stages: about {duration(seconds)}, rows at their greatest length")
     sys.stdout.flush()
 
 
@@ -73,11 +72,10 @@ def _inherited(stage: Stage, models: Mapping[str, Known]) -> Known:
 def _needs(estimate: Estimate, launch: Launch) -> list[str]:
     lines: list[str] = []
     if estimate.memory is not None:
-        parts = {
-            k: v for k, v in vars(estimate.memory).items() if v >= 0.01 * estimate.memory.total
-        }
+        total = estimate.memory.total
+        parts = {name: v for name, v in vars(estimate.memory).items() if v >= 0.01 * total}
         text = " + ".join(f"{name} {human(value, 'B')}" for name, value in parts.items())
-        lines.append(f"memory a process: {human(estimate.memory.total, 'B')} = {text}")
+        lines.append(f"memory a process: {human(total, 'B')} = {text}")
     if estimate.disk is not None:
         lines.append(f"disk: {human(estimate.disk, 'B')}")
     if estimate.seconds is not None:

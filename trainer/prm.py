@@ -14,9 +14,11 @@ from transformers import Trainer
 from data.types import StepLabels
 from trainer.label_rows import read_training_rows
 from trainer.models import load_tokenizer, reward_model_from_policy
+from trainer.row_order import taking_longest_first
 from trainer.runtime import CheckpointManifest, RuntimeConfig, latest_checkpoint
 from trainer.sft import TokenRow, save_trained, training_cost
 from trainer.stage import run_stage
+from trainer.step_progress import StepProgress
 
 IGNORED = -100.0
 
@@ -97,19 +99,26 @@ class PRMTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-def train_prm(model: Any, tokenizer: Any, rows: Sequence[StepLabels], arguments: Any) -> Any:
+def train_prm(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[StepLabels],
+    arguments: Any,
+    *,
+    longest_first: bool = True,
+) -> Any:
     """Train in place; resumes from the newest complete checkpoint. Raises ValueError without
     rows. `arguments` is a `TrainingArguments`."""
     if not rows:
         raise ValueError("there is no labelled row to train on")
     arguments.remove_unused_columns = False
-    trainer = PRMTrainer(
+    trainer = (taking_longest_first(PRMTrainer) if longest_first else PRMTrainer)(
         model=model,
         args=arguments,
         train_dataset=label_dataset(rows),
         data_collator=StepLabelCollator(pad_token_id=tokenizer.pad_token_id),
         processing_class=tokenizer,
-        callbacks=[CheckpointManifest()],
+        callbacks=[CheckpointManifest(), StepProgress()],
     )
     trainer.model_accepts_loss_kwargs = True
     checkpoint = latest_checkpoint(Path(arguments.output_dir))
@@ -126,6 +135,7 @@ class RewardModelConfig:
     model: str
     labels: list[str]
     max_length: int | None = None
+    longest_first: bool = True  # as in SFT
 
     def __post_init__(self) -> None:
         if self.max_length is not None and self.max_length < 1:
@@ -170,7 +180,7 @@ def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -
         tokenizer = load_tokenizer(config.model)
         context = getattr(model.config, "max_position_embeddings", None)
         rows, too_long = read_training_rows(config.labels, tokenizer, config.max_length or context)
-        trainer = train_prm(model, tokenizer, rows, arguments)
+        trainer = train_prm(model, tokenizer, rows, arguments, longest_first=config.longest_first)
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
         write_model_card(trainer, Path(runtime.output_dir))
         token_rows = [

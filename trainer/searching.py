@@ -25,6 +25,7 @@ from search.strategies import bind
 from search.tree import append_trees, read_trees
 from trainer.models import load_policy
 from trainer.reward_models import LoadedRewardModel, open_reward_model
+from trainer.watchdog import WATCHDOG
 
 PROGRESS_SECONDS = 2.0
 
@@ -217,15 +218,15 @@ def _remove_parts(folder: Path, name: str) -> None:
             path.unlink()
 
 
-def progress_printer(name: str, total: int, rank: int) -> Callable[[int, int], None] | None:
-    """Prints how far rank 0's part of a search is, every few seconds; nothing on other ranks."""
-    if rank != 0:
-        return None
+def progress_printer(name: str, total: int, rank: int) -> Callable[[int, int], None]:
+    """Tells the watchdog, and on rank 0 prints how far its part of a search is, every few
+    seconds."""
     last = time.monotonic()
 
     def say(finished: int, running: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= PROGRESS_SECONDS:
+        WATCHDOG.progress()
+        if rank == 0 and time.monotonic() - last >= PROGRESS_SECONDS:
             last = time.monotonic()
             print(f"{name}: {finished} of {total} problems done, {running} running", flush=True)
 

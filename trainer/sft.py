@@ -14,8 +14,10 @@ from data.tokenizers import encode_strict
 from data.types import Demonstration
 from search.flops import flop_model
 from trainer.models import FROM_SCRATCH, build_policy, load_policy
+from trainer.row_order import taking_longest_first
 from trainer.runtime import CheckpointManifest, RuntimeConfig, latest_checkpoint
 from trainer.stage import run_stage
+from trainer.step_progress import StepProgress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,14 @@ def token_dataset(rows: Sequence[TokenRow]) -> Any:
     )
 
 
-def train_on_rows(model: Any, tokenizer: Any, rows: Sequence[TokenRow], arguments: Any) -> Any:
+def train_on_rows(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[TokenRow],
+    arguments: Any,
+    *,
+    longest_first: bool = True,
+) -> Any:
     """Train in place with TRL's SFTTrainer; resumes from the newest complete checkpoint.
 
     `arguments` is an `SFTConfig`. Returns the finished trainer. Raises ValueError without rows.
@@ -61,12 +70,12 @@ def train_on_rows(model: Any, tokenizer: Any, rows: Sequence[TokenRow], argument
     if not rows:
         raise ValueError("there is no row to train on")
     arguments.dataset_kwargs = {"skip_prepare_dataset": True}
-    trainer = SFTTrainer(
+    trainer = (taking_longest_first(SFTTrainer) if longest_first else SFTTrainer)(
         model=model,
         args=arguments,
         train_dataset=token_dataset(rows),
         processing_class=tokenizer,
-        callbacks=[CheckpointManifest()],
+        callbacks=[CheckpointManifest(), StepProgress()],
     )
     checkpoint = latest_checkpoint(Path(arguments.output_dir))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -86,6 +95,7 @@ class PolicyConfig:
     tokenizer: str = "numbers"
     max_number: int = 100
     vocab_size: int = 2048
+    longest_first: bool = True  # rows, so that memory runs out early or never
 
 
 def run_sft(runtime: RuntimeConfig, config: PolicyConfig, arguments: Any) -> None:
@@ -106,7 +116,9 @@ def run_sft(runtime: RuntimeConfig, config: PolicyConfig, arguments: Any) -> Non
         else:
             model, tokenizer = load_policy(config.model)
         rows = demonstration_rows(demonstrations, tokenizer)
-        trainer = train_on_rows(model, tokenizer, rows, arguments)
+        trainer = train_on_rows(
+            model, tokenizer, rows, arguments, longest_first=config.longest_first
+        )
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
         record.metrics |= {"rows": len(rows), "loss": trainer.state.log_history[-1]["train_loss"]}
         record.training("policy", *training_cost(trainer, rows))

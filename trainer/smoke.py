@@ -43,6 +43,7 @@ SIZES: dict[str, Any] = {
     "max_steps": 2,
     "per_device_train_batch_size": 2,
     "gradient_accumulation_steps": 2,
+    "global_batch_size": 4,
     "warmup_steps": 1,
     "logging_steps": 1,
     "save_steps": 1,

@@ -13,7 +13,9 @@ from typing import Any
 from data.types import ModelUsage, Usage
 from rewards.tally import TALLY
 from trainer.manifests import hash_input, read_json, write_json
+from trainer.out_of_memory import explaining_out_of_memory
 from trainer.recipe import as_mapping
+from trainer.resources import measure
 from trainer.runtime import (
     Run,
     RuntimeConfig,
@@ -24,6 +26,7 @@ from trainer.runtime import (
     start_wandb,
     write_manifest,
 )
+from trainer.watchdog import WATCHDOG
 
 BEGUN = ".begun.json"
 
@@ -106,6 +109,7 @@ def run_stage(
         raise SystemExit(0)
     state = process_state()
     folder.mkdir(parents=True, exist_ok=True)
+    resumed = (folder / BEGUN).exists()
     check_begun(folder, runtime.seed, configs, inputs)
     set_seed(runtime.seed)
     started = time.monotonic()
@@ -117,11 +121,17 @@ def run_stage(
             if is_complete(path):
                 run.use_folder(name, path, "stage")
         before = TALLY.snapshot()
-        yield record
+        with WATCHDOG.watching(runtime.hang_seconds), explaining_out_of_memory(configs):
+            yield record
         record.metrics |= _verdicts(before)
         state.wait_for_everyone()
         if state.is_main_process:
             numbers = {k: v for k, v in record.metrics.items() if isinstance(v, int | float)}
+            seconds = time.monotonic() - started
+            resources = asdict(
+                measure(record.ledger, seconds, state.num_processes, resumed=resumed)
+            )
+            numbers |= {k: v for k, v in resources.items() if isinstance(v, int | float)}
             run.log({f"{stage}/{name}": value for name, value in numbers.items()})
             write_manifest(
                 folder,
@@ -131,7 +141,8 @@ def run_stage(
                 inputs=folders,
                 usage={"ledger": record.ledger},
                 metrics=record.metrics,
-                seconds=time.monotonic() - started,
+                seconds=seconds,
+                extra={"resources": resources},
             )
             run.log_folder(runtime.run_name or stage, folder, stage)
         state.wait_for_everyone()
