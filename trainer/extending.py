@@ -30,9 +30,10 @@ def with_base(values: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, A
             raise ValueError("set changes the stages of the recipe that extends names; name one")
         return values, []
     if "stages" in values:
-        raise ValueError(
-            f"stages are those of {base_path!r}, which is extended: change them by set"
-        )
+        raise ValueError(f"stages are those of {base_path!r}, which is extended: use set")
+    for key in ("run_name", "output_dir"):
+        if key not in values:
+            raise ValueError(f"a recipe that extends another needs its own {key}")
     base = read_yaml_mapping(Path(base_path))
     if "extends" in base:
         raise ValueError(f"{base_path!r} extends a recipe itself: extend that one")

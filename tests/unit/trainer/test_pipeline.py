@@ -229,6 +229,10 @@ def test_a_recipe_extends_another(project: Path) -> None:
         small.write_text(text + wrong)
         with pytest.raises(ValueError, match=said):
             load_pipeline(small)
+    for key in ("run_name", "output_dir"):
+        small.write_text(text.replace(f"{key}: small\n", ""))
+        with pytest.raises(ValueError, match=f"needs its own {key}"):
+            load_pipeline(small)
     small.write_text(text)
     Path("smaller.yaml").write_text(text.replace("recipe.yaml", "small.yaml"))
     with pytest.raises(ValueError, match=r"'small.yaml' extends a recipe itself"):
