@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from trainer.runtime import (
 )
 
 BEGUN = ".begun.json"
+# Inputs that only a folder or file can be; the others may be names on the hub.
+ON_DISK = ("data", "labels", "trees", "trajectories", "problems")
 
 
 @dataclass(slots=True)
@@ -45,6 +48,14 @@ class StageRecord:
         """Count training: `tokens` positions forward and backward, 3 forward passes' FLOPs."""
         usage = ModelUsage(prompt_tokens=tokens, positions=tokens, flops=flops)
         self.ledger.append({"model": model, "kind": "training", **asdict(usage)})
+
+
+def check_inputs(inputs: Mapping[str, str | None]) -> None:
+    """Raises ValueError for one that is not there. `labels_1` is one of several `labels`."""
+    for name, path in inputs.items():
+        kind = name.rstrip("0123456789").removesuffix("_")
+        if path and kind in ON_DISK and not Path(path).exists():
+            raise ValueError(f"{kind} is {path!r}: there is no such file or folder")
 
 
 def check_begun(
@@ -99,11 +110,13 @@ def run_stage(
 ) -> Iterator[StageRecord]:
     """Run a stage's body. On leaving without an error rank 0 writes the manifest, by rename, so a
     folder without one never counts. Raises SystemExit(0) when the folder is complete already, and
-    ValueError when it was begun with other settings."""
+    ValueError for inputs that are not there and when it was begun with other settings. Checkpoints
+    of a training are removed once the manifest is there."""
     folder = Path(runtime.output_dir)
     if is_complete(folder):
         print(f"{folder} is complete; nothing to do")
         raise SystemExit(0)
+    check_inputs(inputs)
     state = process_state()
     folder.mkdir(parents=True, exist_ok=True)
     check_begun(folder, runtime.seed, configs, inputs)
@@ -134,4 +147,6 @@ def run_stage(
                 seconds=time.monotonic() - started,
             )
             run.log_folder(runtime.run_name or stage, folder, stage)
+            for checkpoint in folder.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
         state.wait_for_everyone()
