@@ -50,6 +50,13 @@ def check_policy(name: str) -> None:
         )
 
 
+def check_models(policy: str, reward_model: str | None) -> None:
+    """What a search loads."""
+    check_policy(policy)
+    if reward_model is not None:
+        check_reward_model(reward_model, policy)
+
+
 def check_reward_model(name: str, policy: str) -> None:
     """A reward model that reads the policy's token ids has the policy's vocabulary."""
     from trainer.reward_models import convention_of

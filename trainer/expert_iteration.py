@@ -10,6 +10,7 @@ import random
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def run_expert_iteration(
     inputs: dict[str, str | None] = {"policy": config.policy, "data": config.data}
     inputs |= {f"trees_{i}": folder for i, folder in enumerate(config.trees)}
     inputs |= {f"labels_{i}": folder for i, folder in enumerate(config.labels)}
-    with run_stage("expert_iteration", runtime, [config, lora, arguments], inputs) as record:
+    check = partial(check_policy, config.policy)
+    with run_stage("expert_iteration", runtime, [config, lora, arguments], inputs, check) as record:
         folder = Path(runtime.output_dir)
         candidate = folder / "candidate"
         problems = read_problems(Path(config.data) / "validation.jsonl")
@@ -80,7 +82,6 @@ def run_expert_iteration(
                 f"the gate wants {config.gate_problems} validation problems from "
                 f"{config.gate_skip} on, but the file has only {len(problems)} there"
             )
-        check_policy(config.policy)
         model, tokenizer = load_policy(config.policy)
         model = add_adapter(model, lora, POLICY, runtime.seed)
         rows = _training_rows(config, tokenizer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,8 @@ def run_prm(
     set_accumulation(arguments, config.global_batch_size)
     inputs: dict[str, str | None] = {"model": config.model}
     inputs |= {f"labels_{i}": folder for i, folder in enumerate(config.labels)}
-    with run_stage("prm", runtime, [config, lora, arguments], inputs) as record:
-        check_policy(config.model)
+    check = partial(check_policy, config.model)
+    with run_stage("prm", runtime, [config, lora, arguments], inputs, check) as record:
         model = reward_model_from_policy(config.model)
         tokenizer = load_tokenizer(config.model)
         context = getattr(model.config, "max_position_embeddings", None)

@@ -23,7 +23,7 @@ from search.scorer import RewardScorer, TextScorer
 from search.settings import SearchSettings
 from search.strategies import bind
 from search.tree import append_trees, read_trees
-from trainer.checks import check_policy, check_reward_model
+from trainer.checks import check_models
 from trainer.models import load_policy, whole_models
 from trainer.reward_models import LoadedRewardModel, open_reward_model
 
@@ -62,9 +62,7 @@ def load_engine(
 ) -> tuple[TransformersEngine, Scorer | None]:
     """A policy and a reward model, ready to search with. Raises what `open_engine` does, and before
     a model is loaded ValueError for folders that are missing or do not fit together."""
-    check_policy(policy)
-    if reward_model is not None:
-        check_reward_model(reward_model, policy)
+    check_models(policy, reward_model)
     with whole_models():
         model, tokenizer = load_policy(policy)
     return open_engine(

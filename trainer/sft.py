@@ -101,10 +101,15 @@ def run_sft(
     adapter beside it. Raises ValueError, before a model is loaded, for parts that do not fit."""
     if config.model == FROM_SCRATCH and not config.model_config:
         raise ValueError("model is from_scratch: model_config must describe the model")
-    check_lora(lora, config.model)
     set_accumulation(arguments, config.global_batch_size)
+    check_lora(lora, config.model)
     inputs = {"data": config.data, "model": config.model}
-    with run_stage("sft", runtime, [config, lora, arguments], inputs) as record:
+
+    def check() -> None:
+        if config.model != FROM_SCRATCH:
+            check_policy(config.model)
+
+    with run_stage("sft", runtime, [config, lora, arguments], inputs, check) as record:
         demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
         if config.model == FROM_SCRATCH:
             model, tokenizer = build_policy(
@@ -115,7 +120,6 @@ def run_sft(
                 texts=[d.problem.prompt + d.solution for d in demonstrations],
             )
         else:
-            check_policy(config.model)
             model, tokenizer = load_policy(config.model)
             model = add_adapter(model, lora, POLICY, runtime.seed)
         rows = demonstration_rows(demonstrations, tokenizer)

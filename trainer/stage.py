@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -107,16 +107,19 @@ def run_stage(
     runtime: RuntimeConfig,
     configs: Sequence[Any],
     inputs: Mapping[str, str | None],
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[StageRecord]:
     """Run a stage's body. On leaving without an error rank 0 writes the manifest, by rename, so a
     folder without one never counts. Raises SystemExit(0) when the folder is complete already, and
-    ValueError for inputs that are not there and when it was begun with other settings. Checkpoints
-    of a training are removed once the manifest is there."""
+    ValueError for inputs that are not there and when it was begun with other settings; `check` may
+    raise more of them before anything is written. Checkpoints of a training are removed once the
+    manifest is there."""
     folder = Path(runtime.output_dir)
     if is_complete(folder):
         print(f"{folder} is complete; nothing to do")
         raise SystemExit(0)
     check_inputs(inputs)
+    check()
     state = process_state()
     folder.mkdir(parents=True, exist_ok=True)
     check_begun(folder, runtime.seed, configs, inputs)
