@@ -31,16 +31,21 @@ def flop_model(model: Any) -> FlopModel:
     """Read the sizes off a transformers model (causal LM or token classification)."""
     config = model.config.get_text_config()
     embedding = model.get_input_embeddings().weight
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = sum(map(_size, model.parameters()))
     head = model.get_output_embeddings()
     tied = head is not None and head.weight is embedding
-    outputs = 0 if head is None else sum(parameter.numel() for parameter in head.parameters())
+    outputs = 0 if head is None else sum(map(_size, head.parameters()))
     head_size = getattr(config, "head_dim", None) or (
         config.hidden_size // config.num_attention_heads
     )
     return FlopModel(
-        body_parameters=total - embedding.numel() - (0 if tied else outputs),
+        body_parameters=total - _size(embedding) - (0 if tied else outputs),
         head_parameters=outputs,
         layers=config.num_hidden_layers,
         attention_width=config.num_attention_heads * head_size,
     )
+
+
+def _size(parameter: Any) -> int:
+    """Numbers in a parameter: of the whole of it where DeepSpeed's ZeRO-3 keeps a share here."""
+    return int(getattr(parameter, "ds_numel", None) or parameter.numel())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,23 @@ from rewards.calibration import TEMPERATURE
 FROM_SCRATCH = "from_scratch"
 CONVENTION = "thinktree_convention"  # how a reward model is asked, as its config.json says
 OURS = "thinktree"
+
+
+@contextmanager
+def whole_models() -> Iterator[None]:
+    """Models made inside are whole on every process, also while training arguments that ask for
+    ZeRO-3 are alive, under which transformers hands each process a share of the weights: for
+    models that DeepSpeed does not run, and for random ones, which so are those of one process."""
+    from transformers.integrations import deepspeed
+
+    reference = deepspeed._hf_deepspeed_config_weak_ref  # no public getter
+    sharded = reference() if reference is not None else None
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if sharded is not None:
+            deepspeed.set_hf_deepspeed_config(sharded)
 
 
 def load_tokenizer(name_or_path: str) -> Any:
@@ -52,7 +70,8 @@ def build_policy(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return AutoModelForCausalLM.from_config(config), tokenizer
+    with whole_models():
+        return AutoModelForCausalLM.from_config(config), tokenizer
 
 
 def load_policy(name_or_path: str) -> tuple[Any, Any]:

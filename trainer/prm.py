@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ from torch import Tensor
 from transformers import Trainer
 
 from data.types import StepLabels
+from trainer.batches import set_accumulation
+from trainer.checkpoints import CheckpointManifest, resume_from
+from trainer.checks import check_policy
 from trainer.label_rows import read_training_rows
+from trainer.lora import ALL_WEIGHTS, REWARD_MODEL, LoraSettings, add_adapter
 from trainer.models import load_tokenizer, reward_model_from_policy
 from trainer.row_order import taking_longest_first
-from trainer.runtime import CheckpointManifest, RuntimeConfig, latest_checkpoint
-from trainer.sft import TokenRow, save_trained, training_cost
+from trainer.runtime import RuntimeConfig
+from trainer.sft import TokenRow, last_loss, save_trained, training_cost
 from trainer.stage import run_stage
 from trainer.step_progress import StepProgress
 
@@ -108,7 +113,7 @@ def train_prm(
     longest_first: bool = True,
 ) -> Any:
     """Train in place; resumes from the newest complete checkpoint. Raises ValueError without
-    rows. `arguments` is a `TrainingArguments`."""
+    rows and for a checkpoint that cannot be gone on from. `arguments` is a `TrainingArguments`."""
     if not rows:
         raise ValueError("there is no labelled row to train on")
     arguments.remove_unused_columns = False
@@ -121,8 +126,7 @@ def train_prm(
         callbacks=[CheckpointManifest(), StepProgress()],
     )
     trainer.model_accepts_loss_kwargs = True
-    checkpoint = latest_checkpoint(Path(arguments.output_dir))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=resume_from(arguments))
     return trainer
 
 
@@ -130,11 +134,12 @@ def train_prm(
 class RewardModelConfig:
     """`model` is the folder the reward model starts from: a policy (its head is then new) or a
     reward model. `labels` are folders of the label or the import stage. Rows of more than
-    `max_length` tokens (null: the model's context) are left out."""
+    `max_length` tokens (null: the model's context) are left out. `global_batch_size` as in SFT."""
 
     model: str
     labels: list[str]
     max_length: int | None = None
+    global_batch_size: int | None = None
     longest_first: bool = True  # as in SFT
 
     def __post_init__(self) -> None:
@@ -171,15 +176,24 @@ def write_model_card(trainer: Any, folder: Path) -> None:
         (folder / "README.md").write_text(MODEL_CARD, encoding="utf-8")
 
 
-def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -> None:
-    """Train a PRM on step labels and save it as a Hugging Face folder."""
+def run_prm(
+    runtime: RuntimeConfig,
+    config: RewardModelConfig,
+    arguments: Any,
+    lora: LoraSettings = ALL_WEIGHTS,
+) -> None:
+    """Train a PRM on step labels and save it as a Hugging Face folder; with LoRA the adapter beside
+    it. Raises ValueError, before a model is loaded, for parts that do not fit."""
+    set_accumulation(arguments, config.global_batch_size)
     inputs: dict[str, str | None] = {"model": config.model}
     inputs |= {f"labels_{i}": folder for i, folder in enumerate(config.labels)}
-    with run_stage("prm", runtime, [config, arguments], inputs) as record:
+    check = partial(check_policy, config.model)
+    with run_stage("prm", runtime, [config, lora, arguments], inputs, check) as record:
         model = reward_model_from_policy(config.model)
         tokenizer = load_tokenizer(config.model)
         context = getattr(model.config, "max_position_embeddings", None)
         rows, too_long = read_training_rows(config.labels, tokenizer, config.max_length or context)
+        model = add_adapter(model, lora, REWARD_MODEL, runtime.seed)
         trainer = train_prm(model, tokenizer, rows, arguments, longest_first=config.longest_first)
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
         write_model_card(trainer, Path(runtime.output_dir))
@@ -194,6 +208,6 @@ def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -
             "rows": len(rows),
             "rows_too_long": too_long,
             "labelled_steps": sum(len(row.labels) for row in rows),
-            "loss": trainer.state.log_history[-1]["train_loss"],
+            "loss": last_loss(trainer),
         }
         record.training("reward", *training_cost(trainer, token_rows))

@@ -82,8 +82,20 @@ def cpu_processes() -> bool:
     import torch
 
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
-    return several and not deepspeed and not torch.accelerator.is_available()
+    return several and not deepspeed_launched() and not torch.accelerator.is_available()
+
+
+def deepspeed_launched() -> bool:
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
+
+
+def process_backend() -> str | None:
+    """What processes that DeepSpeed runs without an accelerator talk over. accelerate, which knows
+    no such processes, must be told; elsewhere (None) it chooses well."""
+    import torch
+
+    alone = not deepspeed_launched() or torch.accelerator.is_available()
+    return None if alone else "gloo"
 
 
 def process_state() -> Any:
@@ -91,7 +103,7 @@ def process_state() -> Any:
     than joined: they would overwrite each other's files."""
     from accelerate import PartialState
 
-    state = PartialState(cpu=cpu_processes())
+    state = PartialState(cpu=cpu_processes(), backend=process_backend())
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != launched:
         raise RuntimeError(

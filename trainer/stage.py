@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ from trainer.runtime import (
 from trainer.watchdog import WATCHDOG
 
 BEGUN = ".begun.json"
+# Inputs that only a folder or file can be; the others may be names on the hub.
+ON_DISK = ("data", "labels", "trees", "trajectories", "problems")
 
 
 @dataclass(slots=True)
@@ -48,6 +51,14 @@ class StageRecord:
         """Count training: `tokens` positions forward and backward, 3 forward passes' FLOPs."""
         usage = ModelUsage(prompt_tokens=tokens, positions=tokens, flops=flops)
         self.ledger.append({"model": model, "kind": "training", **asdict(usage)})
+
+
+def check_inputs(inputs: Mapping[str, str | None]) -> None:
+    """Raises ValueError for one that is not there. `labels_1` is one of several `labels`."""
+    for name, path in inputs.items():
+        kind = name.rstrip("0123456789").removesuffix("_")
+        if path and kind in ON_DISK and not Path(path).exists():
+            raise ValueError(f"{kind} is {path!r}: there is no such file or folder")
 
 
 def check_begun(
@@ -99,14 +110,19 @@ def run_stage(
     runtime: RuntimeConfig,
     configs: Sequence[Any],
     inputs: Mapping[str, str | None],
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[StageRecord]:
     """Run a stage's body. On leaving without an error rank 0 writes the manifest, by rename, so a
     folder without one never counts. Raises SystemExit(0) when the folder is complete already, and
-    ValueError when it was begun with other settings."""
+    ValueError for inputs that are not there and when it was begun with other settings; `check` may
+    raise more of them before anything is written. Checkpoints of a training are removed once the
+    manifest is there."""
     folder = Path(runtime.output_dir)
     if is_complete(folder):
         print(f"{folder} is complete; nothing to do")
         raise SystemExit(0)
+    check_inputs(inputs)
+    check()
     state = process_state()
     folder.mkdir(parents=True, exist_ok=True)
     resumed = (folder / BEGUN).exists()
@@ -145,4 +161,6 @@ def run_stage(
                 extra={"resources": resources},
             )
             run.log_folder(runtime.run_name or stage, folder, stage)
+            for checkpoint in folder.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
         state.wait_for_everyone()
