@@ -5,19 +5,16 @@ B rows, L tokens, P = L - 1 positions, V vocabulary, D width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-CRITICS = ("policy", "reward_model", "reward_backbone")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Predictions:
+class Predictions(NamedTuple):
     """Of each position's next token: `logprobs_BP`, nats, at the sampling temperature;
-    `entropy_BP` of the distribution it was drawn from; `values_BP` of the state before it."""
+    `entropy_BP` of the distribution it was drawn from; `values_BP` of the state before it. A tuple,
+    since DeepSpeed looks for tensors in those."""
 
     logprobs_BP: Tensor
     entropy_BP: Tensor
@@ -28,11 +25,12 @@ class Critic(nn.Module):
     """A value at every token: a head on a backbone of its own, and where it starts from a reward
     model, that model's P(correct) before it, so that its first values are the reward model's."""
 
-    def __init__(self, backbone: Any, score: nn.Module | None) -> None:
+    def __init__(self, backbone: Any, score: nn.Module | None, temperature: float = 1.0) -> None:
         super().__init__()
         self.backbone = backbone
         self.score = score  # a reward model's two-class head, trained on
-        self.head = nn.Linear(backbone.config.hidden_size, 1)
+        self.temperature = temperature  # of the two classes (rewards/calibration.py)
+        self.head = nn.Linear(backbone.config.get_text_config().hidden_size, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -40,10 +38,10 @@ class Critic(nn.Module):
         """Values, (B, L)."""
         hidden_BLD = self.backbone(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-        ).last_hidden_state
+        ).last_hidden_state.to(self.head.weight.dtype)
         values_BL = self.head(hidden_BLD).squeeze(-1).float()
         if self.score is not None:
-            logits_BL2 = self.score(hidden_BLD).float()
+            logits_BL2 = self.score(hidden_BLD).float() / self.temperature
             values_BL = values_BL + torch.softmax(logits_BL2, dim=-1)[..., 1]
         return values_BL
 
@@ -78,28 +76,3 @@ def token_logprobs(
     with torch.no_grad():
         entropy_BP = -(logprobs_BPV.exp() * logprobs_BPV).nan_to_num().sum(-1)
     return chosen_BP, entropy_BP
-
-
-def build_critic(start: str, policy: str, reward_model: str | None) -> Critic:
-    """`start` policy: the policy's backbone under a head of zeros; reward_model: the reward
-    model's backbone and its P(correct) (for rewards that are not shaped); reward_backbone: its
-    backbone under a head of zeros (for shaped rewards, whose values must not start at Phi again:
-    Wiewiora 2003).
-
-    Raises ValueError for another start, or one that needs a reward model where none is given.
-    """
-    from transformers import AutoModel, AutoModelForTokenClassification
-    from trl.trainer.utils import disable_dropout_in_model
-
-    if start not in CRITICS:
-        raise ValueError(f"critic is {start!r}; allowed: {', '.join(CRITICS)}")
-    if start == "policy":
-        backbone, score = AutoModel.from_pretrained(policy, dtype="auto"), None
-    elif reward_model is None:
-        raise ValueError(f"critic is {start!r}, but no reward_model is given")
-    else:
-        model = AutoModelForTokenClassification.from_pretrained(reward_model, dtype="auto")
-        backbone = model.base_model
-        score = model.score if start == "reward_model" else None
-    disable_dropout_in_model(backbone)
-    return Critic(backbone, score)

@@ -74,9 +74,10 @@ def build_policy(
         return AutoModelForCausalLM.from_config(config), tokenizer
 
 
-def load_policy(name_or_path: str) -> tuple[Any, Any]:
-    """A causal LM and its tokenizer from a folder or hub id, in the dtype it was saved in."""
-    model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype="auto")
+def load_policy(name_or_path: str, dtype: Any = "auto") -> tuple[Any, Any]:
+    """A causal LM and its tokenizer from a folder or hub id, in the dtype it was saved in, or in
+    another."""
+    model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype)
     return model, load_tokenizer(name_or_path)
 
 

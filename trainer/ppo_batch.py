@@ -83,6 +83,22 @@ def make_batch(
     return Batch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
 
 
+def minibatch_order(rows: int, samples: int, parts: int, generator: torch.Generator) -> Tensor:
+    """An order of one process's `rows` rollouts, `samples` of each of its problems, which cut into
+    equal `parts` makes the cycle's minibatches. Whole blocks of problems (or else of samples) are
+    shuffled, the same on every process, so a minibatch holds the same rollouts for any number of
+    processes that each have an equal share of the block."""
+    problems = rows // samples
+    if problems % parts == 0:
+        blocks = torch.arange(problems) // (problems // parts)
+        permutations = [torch.randperm(parts, generator=generator) for _ in range(samples)]
+        part_of = torch.stack([permutation[blocks] for permutation in permutations], dim=1)
+    else:
+        shuffled = torch.randperm(samples, generator=generator) // (samples // parts)
+        part_of = shuffled.expand(problems, -1)
+    return torch.argsort(part_of.flatten(), stable=True)
+
+
 def micro_batches(count: int, size: int) -> Iterator[Tensor]:
     """Row indices in order, `size` at a time."""
     yield from torch.arange(count).split(size)

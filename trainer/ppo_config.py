@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from trainer.actor_critic import CRITICS
+from trainer.critics import STARTS, is_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +14,9 @@ class PPOConfig:
     process. `problems` is a file of problems (those of the export stage by solve rate), else
     `<data>/<split>.jsonl`; they are taken in a shuffled order, again and again.
 
-    `critic`: what the critic starts from (trainer/actor_critic.py). KL penalties to the starting
-    policy cost `kl_coefficient` a nat, which moves towards `kl_target` nats a solution (0: fixed).
+    `critic`: what the critic starts from (trainer/critics.py), or the `critic` folder of an earlier
+    run. KL penalties to the `reference` (null: the starting policy) cost `kl_coefficient` a nat,
+    which moves towards `kl_target` nats a solution (0: fixed).
     `imitation_coefficient` weighs the mean negative log-likelihood of the verified trajectories in
     `trajectories` (folders of the search stage): off-policy, so it is a term of its own and never
     in the clipped ratio.
@@ -25,13 +26,19 @@ class PPOConfig:
     that of the best evaluation so far, the latter with a one-sided p under `stop_p_value` (0:
     never); the policy is then that of the best evaluation.
 
-    `lora_rank` 0: all parameters are trained. `num_checkpoints` are kept.
+    `lora_rank` 0: all parameters are trained, in fp32 or from fp32 copies; above, adapters of actor
+    and critic. `bf16`: sampling, scoring and training compute in bfloat16 (a launcher's
+    mixed_precision does the same). `num_checkpoints` are kept.
+
+    `record_rollouts` keeps all rollouts with their rewards in `rollouts.jsonl`; with `replay`, such
+    a file, nothing is sampled and each cycle learns from what it recorded.
     """
 
     policy: str
     data: str
     reward_model: str | None = None
     critic: str = "policy"
+    reference: str | None = None
     problems: str | None = None
     split: str = "train"
     skip: int = 0
@@ -69,6 +76,9 @@ class PPOConfig:
     logged_completions: int = 8
     lora_rank: int = 0
     gradient_checkpointing: bool = False
+    bf16: bool = False
+    record_rollouts: bool = False
+    replay: str | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -90,10 +100,17 @@ class PPOConfig:
             raise ValueError(f"clip is {self.clip}; it must be in (0, 1)")
         if not 0 <= self.gae_lambda <= 1:
             raise ValueError(f"gae_lambda is {self.gae_lambda}; it must be in [0, 1]")
-        if self.critic not in CRITICS:
-            raise ValueError(f"critic is {self.critic!r}; allowed: {', '.join(CRITICS)}")
-        if self.critic != "policy" and self.reward_model is None:
+        if self.critic not in STARTS and not is_folder(self.critic):
+            raise ValueError(
+                f"critic is {self.critic!r}; allowed: {', '.join(STARTS)}, or the path of a "
+                "critic's folder (with a /)"
+            )
+        if self.critic in STARTS[1:] and self.reward_model is None:
             raise ValueError(f"critic is {self.critic!r}, but no reward_model is given")
+        if self.lora_rank and self.reference is not None:
+            raise ValueError(
+                "reference is given, but with lora_rank above 0 it is the policy without adapters"
+            )
         if self.imitation_coefficient > 0 and not self.trajectories:
             raise ValueError("imitation_coefficient is above 0, but no trajectories are given")
 
@@ -102,13 +119,14 @@ class PPOConfig:
 
         Raises ValueError where the rollouts of a cycle cannot be dealt evenly.
         """
-        rollouts = self.problems_per_cycle * self.samples_per_problem
-        if self.problems_per_cycle % processes or rollouts % (processes * self.minibatches):
+        problems, parts = self.problems_per_cycle, self.minibatches
+        by_problem = problems % (processes * parts) == 0
+        by_sample = problems % processes == 0 and self.samples_per_problem % parts == 0
+        if not (by_problem or by_sample):
             raise ValueError(
-                f"problems_per_cycle is {self.problems_per_cycle}: it must be a multiple of the "
-                f"{processes} processes, and times samples_per_problem "
-                f"({self.samples_per_problem}) of processes x minibatches "
-                f"({processes * self.minibatches})"
+                f"problems_per_cycle is {problems}: it must be a multiple of processes x "
+                f"minibatches ({processes * parts}), or of the {processes} processes while "
+                f"samples_per_problem ({self.samples_per_problem}) is one of minibatches ({parts})"
             )
-        rows = rollouts // processes // self.minibatches
+        rows = problems * self.samples_per_problem // processes // parts
         return -(-rows // self.micro_batch_size)

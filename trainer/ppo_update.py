@@ -18,12 +18,13 @@ from torch import Tensor
 
 from trainer.actor_critic import Predictions
 from trainer.advantages import Moments, gae, kl_penalties, moments, whiten
-from trainer.ppo_batch import Batch, micro_batches, pad_columns
+from trainer.ppo_batch import Batch, micro_batches, minibatch_order, pad_columns
 from trainer.ppo_config import PPOConfig
 from trainer.ppo_losses import policy_loss, value_loss
 from trainer.sft import TokenRow
 from trainer.watchdog import WATCHDOG
 
+_ADVICE = "The last checkpoint is whole: lower learning_rate or max_grad_norm"
 Sums = defaultdict[str, float]
 Reference = Callable[[Tensor, Tensor], Tensor]  # token ids, attention mask -> log-probs (B, P)
 
@@ -50,13 +51,12 @@ class Learner:
         return self.model(batch.input_ids, batch.attention_mask, self.config.temperature)
 
     def orders(self, cycle: int, rows: int) -> list[Tensor]:
-        """The order of the rows in each epoch, this process's own."""
-        orders: list[Tensor] = []
-        for epoch in range(self.config.epochs):
-            key = f"{self.seed} {cycle} {epoch} {self.accelerator.process_index}"
-            generator = torch.Generator().manual_seed(_key(key))
-            orders.append(torch.randperm(rows, generator=generator))
-        return orders
+        """The order of this process's rows in each epoch."""
+        samples, parts = self.config.samples_per_problem, self.config.minibatches
+        return [
+            minibatch_order(rows, samples, parts, _generator(f"{self.seed} {cycle} {epoch}"))
+            for epoch in range(self.config.epochs)
+        ]
 
     def minibatch_indices(self, order: Tensor) -> list[list[Tensor]]:
         """The micro-batches of each minibatch of an epoch."""
@@ -120,15 +120,22 @@ class Learner:
         self.model.train()
         for epoch, order in enumerate(orders):
             for number, indices in enumerate(self.minibatch_indices(order)):
-                taken = _deal(
-                    imitation,
-                    len(indices),
-                    self.config.micro_batch_size,
-                    self.seed,
-                    (cycle, epoch, number, self.accelerator.process_index),
-                )
+                key = f"imitation {self.seed} {cycle} {epoch} {number}"
+                taken = self._deal(imitation, [len(index) for index in indices], key)
                 self._step(batch, indices, taken, cycle, sums)
         return sums
+
+    def _deal(
+        self, rows: Sequence[TokenRow], sizes: Sequence[int], key: str
+    ) -> list[list[TokenRow]]:
+        """As many rows as there are rollouts, drawn with replacement for all processes together,
+        of which this one takes its share; empty lists where there are none."""
+        if not rows:
+            return [[] for _ in sizes]
+        processes = self.accelerator.num_processes
+        drawn = torch.randint(len(rows), (sum(sizes) * processes,), generator=_generator(key))
+        own = drawn[self.accelerator.process_index :: processes]
+        return [[rows[i] for i in part.tolist()] for part in own.split(list(sizes))]
 
     def _step(
         self,
@@ -153,7 +160,7 @@ class Learner:
                 if not torch.isfinite(loss):
                     raise ValueError(
                         f"cycle {cycle}: the loss is {float(loss.detach())}; no step was taken. "
-                        "The last checkpoint is whole: lower learning_rate or max_grad_norm"
+                        f"{_ADVICE}"
                     )
                 self.accelerator.backward(loss * scale)
                 if self.accelerator.sync_gradients:
@@ -162,10 +169,8 @@ class Learner:
                             self.model.parameters(), self.config.max_grad_norm
                         )
                     )
-                    if not math.isfinite(norm):
-                        raise ValueError(
-                            f"cycle {cycle}: the gradient's norm is {norm}; no step was taken"
-                        )
+                    if not math.isfinite(norm):  # DeepSpeed says so only after the step
+                        raise ValueError(f"cycle {cycle}: the gradient's norm is {norm}. {_ADVICE}")
                     sums["grad_norm"] += norm
                     sums["steps"] += 1
                 self.optimizer.step()
@@ -222,16 +227,7 @@ class Learner:
         return self.config.imitation_coefficient * nats + 0.0 * predicted.values_BP.sum()
 
 
-def _key(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big")
-
-
-def _deal(
-    rows: Sequence[TokenRow], parts: int, size: int, seed: int, at: tuple[int, ...]
-) -> list[list[TokenRow]]:
-    """`parts` times `size` rows drawn with replacement; empty lists where there are none."""
-    if not rows:
-        return [[] for _ in range(parts)]
-    generator = torch.Generator().manual_seed(_key(f"imitation {seed} {at}"))
-    drawn = torch.randint(len(rows), (parts, size), generator=generator).tolist()
-    return [[rows[i] for i in part] for part in drawn]
+def _generator(key: str) -> torch.Generator:
+    """The same for the same text, on every process."""
+    digest = hashlib.blake2b(key.encode(), digest_size=7).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))

@@ -79,7 +79,8 @@ def collect(
 
     The noise is keyed by (seed, problem, cycle, sample), so it depends neither on the batch nor on
     the number of processes. Raises ValueError naming the problem where the verifier fails, and
-    where the reward model's scores are not one a step.
+    where the reward model's scores are not one a step. What a reward model raises itself goes on,
+    with a note of where it was asked.
     """
     prompts = [engine.encode(problem.prompt) for problem in problems]
     results = engine.sample_batch(
@@ -107,24 +108,32 @@ def collect(
     ends = [tuple(engine.step_ends(sample.token_ids)) for _, _, sample in flat]
     scores: list[tuple[float, ...]] = [()] * len(flat)
     if scorer is not None:
-        scored = scorer.score_batch(
-            [
-                (
-                    problem.id,
-                    ScoreRequest(
-                        node=cycle,
-                        sequence=prompt + sample.token_ids,
-                        prompt_length=len(prompt),
-                        step_ends=tuple(len(prompt) + end for end in at),
-                    ),
-                )
-                for (problem, prompt, sample), at in zip(flat, ends, strict=True)
-            ]
-        )
+        try:
+            scored = scorer.score_batch(
+                [
+                    (
+                        problem.id,
+                        ScoreRequest(
+                            node=cycle,
+                            sequence=prompt + sample.token_ids,
+                            prompt_length=len(prompt),
+                            step_ends=tuple(len(prompt) + end for end in at),
+                        ),
+                    )
+                    for (problem, prompt, sample), at in zip(flat, ends, strict=True)
+                ]
+            )
+        except Exception as error:
+            error.add_note(f"cycle {cycle}: the reward model failed on {len(flat)} solutions")
+            raise
         scores = [result.scores for result in scored]
         usage += Usage(reward=sum((result.usage for result in scored), ModelUsage()))
     rollouts: list[Rollout] = []
     for (problem, prompt, sample), at, row in zip(flat, ends, scores, strict=True):
+        if len(row) != len(at) and (scorer is not None or rewards.shape != "outcome"):
+            raise ValueError(
+                f"problem {problem.id}: {len(row)} process rewards for {len(at)} steps"
+            )
         text = engine.decode(sample.token_ids)
         truncated = sample.stop_reason is not StopReason.END_OF_SOLUTION
         outcome, correct = rewards.truncated_reward, False
@@ -172,10 +181,6 @@ def _rewards(
 ) -> tuple[float, ...]:
     if config.shape == "outcome":
         return (*[0.0] * (len(step_ends) - 1), outcome)
-    if len(scores) != len(step_ends):
-        raise ValueError(
-            f"problem {problem.id}: {len(scores)} process rewards for {len(step_ends)} steps"
-        )
     try:
         rewards = step_rewards(
             scores,

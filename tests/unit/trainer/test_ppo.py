@@ -19,7 +19,8 @@ from data.types import ModelUsage, Outcome, Problem, Verdict
 from rewards.verifiers import VERIFIERS
 from search.base import ScoreResult
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
-from trainer.actor_critic import ActorCritic, build_critic, token_logprobs
+from trainer.actor_critic import ActorCritic, token_logprobs
+from trainer.critics import build_critic
 from trainer.models import load_policy, reward_model_from_policy, save_model
 from trainer.ppo import PPORun, problem_order, run_ppo
 from trainer.ppo_batch import make_batch

@@ -1,0 +1,102 @@
+"""What PPO must know of DeepSpeed: parameters that lie in parts over the processes (ZeRO-3) are put
+together where all of them are needed at once. Everywhere else the functions here do nothing.
+
+Entering and leaving `whole`, `generating` and `prepare_frozen` are collective: every process must
+do it, or all of them wait for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def zero_stage(accelerator: Any) -> int:
+    """The stage of ZeRO; 0 without DeepSpeed."""
+    plugin = accelerator.state.deepspeed_plugin
+    return 0 if plugin is None else plugin.zero_stage
+
+
+def open_accelerator(
+    *, micro_steps: int, micro_batch_size: int, max_grad_norm: float, bf16: bool
+) -> Any:
+    """An Accelerator whose optimizer steps have `micro_steps` micro-batches. `bf16` false leaves
+    the precision to the launcher's config."""
+    from accelerate import Accelerator
+    from accelerate.utils import GradientAccumulationPlugin
+
+    # As a plugin: the launcher's environment overrides the plain number under DeepSpeed.
+    accumulation = GradientAccumulationPlugin(num_steps=micro_steps)
+    accelerator = Accelerator(
+        gradient_accumulation_plugin=accumulation, mixed_precision="bf16" if bf16 else None
+    )
+    if accelerator.state.deepspeed_plugin is not None:
+        accelerator.state.deepspeed_plugin.deepspeed_config.update(
+            gradient_accumulation_steps=micro_steps,
+            train_micro_batch_size_per_gpu=micro_batch_size,
+            train_batch_size="auto",
+            gradient_clipping=max_grad_norm,
+        )
+    return accelerator
+
+
+@contextmanager
+def loading_whole(accelerator: Any) -> Iterator[None]:
+    """A context in which models are made and loaded whole on each process, whatever the stage.
+    (accelerate's own for this leaves transformers' switch as it is.)"""
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is None:
+        yield
+        return
+    from transformers.integrations.deepspeed import (
+        set_hf_deepspeed_config,
+        unset_hf_deepspeed_config,
+    )
+
+    unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        set_hf_deepspeed_config(plugin.dschf)
+
+
+@contextmanager
+def whole(parameters: Iterable[Any]) -> Iterator[None]:
+    """A context in which these parameters are complete on every process, for reading."""
+    parts = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    if not parts:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(parts):
+        yield
+
+
+@contextmanager
+def generating(model: Any, policy: Any, accelerator: Any) -> Iterator[None]:
+    """A context in which every process samples from `policy`, a part of the prepared `model`, at
+    its own pace. Under ZeRO-3 the policy's parameters alone are put together, once, and the hooks
+    that fetch and free them with every forward pass are away meanwhile."""
+    with accelerator.autocast():
+        if zero_stage(accelerator) != 3:
+            yield
+            return
+        from trl.models.utils import add_hooks, remove_hooks
+
+        with whole(policy.parameters()):
+            remove_hooks(model)
+            yield
+            add_hooks(model)
+
+
+def prepare_frozen(model: Any, accelerator: Any) -> Any:
+    """A model that is only read, on the device and in the precision of training; under ZeRO-3 in
+    parts like those that are trained."""
+    from trl.models.utils import prepare_deepspeed
+
+    model.eval().requires_grad_(False)
+    if accelerator.state.deepspeed_plugin is None:
+        return model.to(accelerator.device)
+    return prepare_deepspeed(model, accelerator)
