@@ -31,7 +31,8 @@ def main() -> int:
         action="append",
         default=[],
         metavar="[STAGE.]KEY=VALUE",
-        help="override a stage's argument, or run_name, output_dir, seed, accelerate_config",
+        help="override a stage's argument, one of the recipe's values, or run_name, output_dir, "
+        "seed, accelerate_config",
     )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)

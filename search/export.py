@@ -29,12 +29,18 @@ class WeightedRow:
 @dataclass(frozen=True, kw_only=True)
 class PreferenceRow:
     """Two steps after the same `prompt` (problem and steps so far), the first one better:
-    TRL's preference columns, and the tree's evidence."""
+    TRL's preference columns, and the tree's evidence. As tokens `prompt` is that of
+    `problem_prompt` and then `prefix_ids`; a step that ends its solution ends with the end token,
+    any other does not, which texts cannot say."""
 
     problem_id: str
     prompt: str
     chosen: str
     rejected: str
+    problem_prompt: str
+    prefix_ids: tuple[int, ...]
+    chosen_ids: tuple[int, ...]
+    rejected_ids: tuple[int, ...]
     chosen_value: float
     rejected_value: float
     chosen_visits: int
@@ -127,6 +133,10 @@ def step_preferences(
                 prompt=result.problem.prompt + solution_text(nodes, parent.id),
                 chosen=best.text,
                 rejected=worst.text,
+                problem_prompt=result.problem.prompt,
+                prefix_ids=solution_ids(nodes, parent.id),
+                chosen_ids=best.token_ids,
+                rejected_ids=worst.token_ids,
                 chosen_value=_value(best),
                 rejected_value=_value(worst),
                 chosen_visits=_visits(best),

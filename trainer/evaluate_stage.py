@@ -4,7 +4,7 @@ test split. Writes evaluation.json and the trees behind it."""
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,17 @@ class EvaluateConfig:
     `SearchSettings` with best of N.
     The unguided control, which has no reward model to pay for, gets `control_factor` times the
     search's largest budget, to spend about the same FLOPs. Results over
-    `tree_max_value` are no part of a problem's tree when the share seen of it is worked out."""
+    `tree_max_value` are no part of a problem's tree when the share seen of it is worked out.
+
+    The last policy is compared with the first, or where `compare` holds pairs of policies, as
+    "one:other", those are: greedily, problem by problem. With `search_problems` 0 there is no
+    search and nothing that needs a reward model.
+    """
 
     policies: list[str]
-    reward_model: str
     data: str
+    reward_model: str | None = None
+    compare: list[str] = field(default_factory=list[str])
     split: str = "test"
     verifier: str = "countdown"
     greedy_problems: int = 2000
@@ -66,6 +72,15 @@ class EvaluateConfig:
                 f"prm_rollouts is {self.prm_rollouts}; it must be at least 2: one rollout does not "
                 "say how uncertain a share is"
             )
+        if self.search_problems > 0 and self.reward_model is None:
+            raise ValueError("search_problems is above 0, but no reward_model is given")
+        known = [Path(policy).name for policy in self.policies]
+        for pair in self.compare:
+            one, _, other = pair.partition(":")
+            if one not in known or other not in known:
+                raise ValueError(
+                    f"compare holds {pair!r}; it must be two of {', '.join(known)}, as 'one:other'"
+                )
 
 
 def run_evaluate(
@@ -112,7 +127,8 @@ def run_evaluate(
                 workbench, name, problems[: config.greedy_problems], folder, settings.max_new_tokens
             )
             rows.append(row)
-            if policy in (config.policies[0], config.policies[-1]):
+            ends = policy in (config.policies[0], config.policies[-1])
+            if ends:
                 rows.append(
                     evaluate_sampled(
                         workbench,
@@ -122,6 +138,7 @@ def run_evaluate(
                         settings.max_new_tokens,
                     )
                 )
+            if ends and config.search_problems:
                 searched = problems[: config.search_problems]
                 final = policy == config.policies[-1]
                 new_rows, new_comparisons = _search_rows(
@@ -151,9 +168,15 @@ def run_evaluate(
                     )
             record.search(workbench.usage)
         first, last = Path(config.policies[0]).name, Path(config.policies[-1]).name
-        comparisons["final_vs_sft_greedy"] = compare(
-            greedy[last], greedy[first], "greedy accuracy", problems[: config.greedy_problems]
-        )
+        measured = problems[: config.greedy_problems]
+        if not config.compare:
+            comparisons["final_vs_sft_greedy"] = compare(
+                greedy[last], greedy[first], "greedy accuracy", measured
+            )
+        for one, _, other in (pair.partition(":") for pair in config.compare):
+            comparisons[f"{one}_vs_{other}"] = compare(
+                greedy[one], greedy[other], "greedy accuracy", measured
+            )
         if accelerator.is_main_process:
             content = {
                 "accuracy": [asdict(row) for row in rows],

@@ -22,6 +22,7 @@ from rewards.verifiers import VERIFIERS
 from search.base import ScoreRequest
 from search.engines.transformers_engine import TransformersEngine
 from trainer.checkpoints import CheckpointManifest, latest_checkpoint
+from trainer.held_out import HeldOut, HeldOutConfig
 from trainer.manifests import write_json
 from trainer.models import load_policy
 from trainer.ppo_metrics import usage_numbers, usage_of
@@ -146,7 +147,11 @@ class KeepsCounts(TrainerCallback):
 
 
 def run_group_rl(
-    algorithm: str, runtime: RuntimeConfig, config: GroupRLConfig, arguments: Any
+    algorithm: str,
+    runtime: RuntimeConfig,
+    config: GroupRLConfig,
+    evaluation: HeldOutConfig,
+    arguments: Any,
 ) -> None:
     """Train `config.policy` by "grpo" or "rloo" and save it as a Hugging Face folder. `arguments`
     is TRL's config of that trainer. A run that was cut off goes on from its last checkpoint."""
@@ -161,7 +166,7 @@ def run_group_rl(
         "reward_model": config.reward_model,
         "problems": config.problems,
     }
-    with run_stage(algorithm, runtime, [config, arguments], inputs) as record:
+    with run_stage(algorithm, runtime, [config, evaluation, arguments], inputs) as record:
         path = Path(config.problems or Path(config.data) / f"{config.split}.jsonl")
         problems = read_problems(path)[config.skip :]
         problems = problems[: config.num_problems or len(problems)]
@@ -178,6 +183,14 @@ def run_group_rl(
         )
         rows = [{"prompt": p.prompt, "problem_id": p.id} for p in problems]
         counts = KeepsCounts(reward, process_state().process_index)
+        held_out = HeldOut(
+            evaluation,
+            engine,
+            reward.verifier,
+            data=config.data,
+            folder=Path(runtime.output_dir),
+            sampled=lambda: reward.usage.policy.generated_tokens,
+        )
         trainer = trainers[algorithm](
             model=model.train(),
             reward_funcs=[reward],
@@ -185,7 +198,7 @@ def run_group_rl(
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
             # The manifest lists what is there before it.
-            callbacks=[StepProgress(), counts, CheckpointManifest()],
+            callbacks=[StepProgress(), held_out, counts, CheckpointManifest()],
         )
         checkpoint = latest_checkpoint(Path(arguments.output_dir))
         if checkpoint is not None:
@@ -196,8 +209,17 @@ def run_group_rl(
         *spent, positions, flops = trainer.accelerator.reduce(total, reduction="sum").tolist()
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
         record.metrics |= {"problems": len(problems), "steps": trainer.state.global_step}
-        record.search(usage_of(spent))
-        # Forward and backward cost three forward passes; the reference's is one more.
-        passes = 3 * arguments.num_iterations + (arguments.beta > 0)
+        usage = usage_of(spent)
+        record.metrics["sampled_tokens"] = usage.policy.generated_tokens
+        record.search(usage)
+        record.search(held_out.usage())
         tokens = round(positions) * arguments.num_iterations
-        record.training("policy", tokens, passes * flops)
+        record.training("policy", tokens, training_passes(arguments) * flops)
+
+
+def training_passes(arguments: Any) -> int:
+    """Forward passes over what was sampled: forward and backward cost three, the reference's is
+    one more, and so are the old log-probabilities where a sample is learnt from after a step."""
+    steps = arguments.steps_per_generation * arguments.num_iterations
+    old = arguments.gradient_accumulation_steps % steps != 0
+    return 3 * arguments.num_iterations + (arguments.beta > 0) + old

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from trainer.choices import choose_stages
 from trainer.extending import with_base
 from trainer.launch import (
     ROOT,
@@ -42,8 +43,9 @@ from trainer.manifests import (
 from trainer.recipe import nearest, read_yaml_mapping
 from trainer.summary import print_results
 
-TOP_LEVEL = ("run_name", "output_dir", "seed", "accelerate_config", "stages")
-STAGE_KEYS = ("name", "script", "config", "args", "accelerate_config")
+TOP_LEVEL = ("run_name", "output_dir", "seed", "accelerate_config", "values", "stages")
+SETTABLE = ("run_name", "output_dir", "seed", "accelerate_config")
+STAGE_KEYS = ("name", "script", "config", "args", "accelerate_config", "when")
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 TAIL_LINES = 25
 
@@ -78,7 +80,8 @@ class Pipeline:
 
 
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """Read a recipe; `overrides` are `key=value` or `stage.key=value`, the value as in YAML.
+    """Read a recipe; `overrides` are `key=value` or `stage.key=value`, the value as in YAML. A key
+    may be one of the recipe's own `values` (trainer/choices.py).
 
     It may be another recipe with other settings (trainer/extending.py).
 
@@ -96,10 +99,18 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         row["args"] = row.get("args") or {}
         if not isinstance(row["args"], dict):
             raise ValueError(f"args of {where} must be a mapping, got {row['args']!r}")
-    for target, value in changes:
-        _override_stage(rows, target, value)
-    for override in overrides:
-        _apply_override(values, rows, override)
+    named = values.pop("values", None) or {}
+    if not isinstance(named, dict) or set(named) & set(TOP_LEVEL):
+        raise ValueError(f"values must be a mapping with names of its own, got {named!r}")
+    settings = [_split_override(override) for override in overrides]
+    for target, value in settings:
+        if "." not in target:
+            _override_value(values, named, rows, target, value)
+    rows, left_out = choose_stages(rows, named)
+    present = [(t, v) for t, v in changes if t.partition(".")[0] not in left_out]
+    for target, value in [*present, *settings]:
+        if "." in target:
+            _override_stage(rows, left_out, target, value)
     for key, kind in (("run_name", str), ("output_dir", str), ("seed", int)):
         if key in values and type(values[key]) is not kind:
             raise ValueError(f"{key} must be of type {kind.__name__}, got {values[key]!r}")
@@ -121,25 +132,37 @@ def _check_keys(
             raise ValueError(f"{where} needs the key {key!r}")
 
 
-def _apply_override(values: dict[str, Any], rows: list[dict[str, Any]], override: str) -> None:
+def _split_override(override: str) -> tuple[str, Any]:
     target, equals, text = override.partition("=")
     if not equals:
         raise ValueError(f"--set takes key=value or stage.key=value, got {override!r}")
-    value = yaml.safe_load(text)
-    if "." not in target:
-        allowed = TOP_LEVEL[:-1]
-        if target not in allowed:
-            hint = nearest(target, [*allowed, *(f"{row['name']}." for row in rows)])
-            raise ValueError(f"--set {target!r} is unknown; did you mean {hint!r}?")
+    return target, yaml.safe_load(text)
+
+
+def _override_value(
+    values: dict[str, Any],
+    named: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    target: str,
+    value: Any,
+) -> None:
+    if target in named:
+        named[target] = value
+    elif target in SETTABLE:
         values[target] = value
-        return
-    _override_stage(rows, target, value)
+    else:
+        hint = nearest(target, [*SETTABLE, *named, *(f"{row['name']}." for row in rows)])
+        raise ValueError(f"--set {target!r} is unknown; did you mean {hint!r}?")
 
 
-def _override_stage(rows: Sequence[dict[str, Any]], target: str, value: Any) -> None:
+def _override_stage(
+    rows: Sequence[dict[str, Any]], left_out: Mapping[str, str], target: str, value: Any
+) -> None:
     stage, _, key = target.partition(".")
     row = next((row for row in rows if row["name"] == stage), None)
     if row is None:
+        if stage in left_out:
+            raise ValueError(f"--set names stage {stage!r}, which is left out: {left_out[stage]}")
         hint = nearest(stage, [row["name"] for row in rows])
         raise ValueError(f"--set names the unknown stage {stage!r}; did you mean {hint!r}?")
     if key in ("script", "config", "accelerate_config"):

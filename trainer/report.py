@@ -29,7 +29,7 @@ SCHEMA_VERSION = 1
 MAX_BYTES = 10_000_000  # of the whole page; half of it is plotly.js
 MAX_TREES = 50
 PAGE = Path(__file__).with_name("report_page")
-SCRIPTS = ("format.js", "charts.js", "tree.js", "prm.js", "page.js")
+SCRIPTS = ("format.js", "charts.js", "tree.js", "prm.js", "learners.js", "page.js")
 STYLES = ("style.css",)
 NODE_FIELDS = (
     "id",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from rewards.verifiers import VERIFIERS
 from search.base import solution_text
 from search.tree import result_from_json
+from trainer.learner_curves import Lineage, learner_curves, ppo_runs, training_curve
 from trainer.manifests import read_json
 from trainer.report import write_report
 from trainer.runtime import RuntimeConfig, is_complete, is_main_process, read_manifest
@@ -64,27 +66,13 @@ def collect(runtime: RuntimeConfig, config: ReportConfig) -> dict[str, Any]:
     manifests = {Path(stage).name: read_manifest(Path(stage)) for stage in config.stages}
     spent = {Path(stage).name: seconds_of(Path(stage)) for stage in config.stages}
     greedy = {r["policy"]: r for r in evaluation["accuracy"] if r["strategy"] == "greedy"}
+    lineage = Lineage(folders={Path(s).name: Path(s) for s in config.stages}, manifests=manifests)
     ledger: list[dict[str, Any]] = []
-    curve: list[dict[str, Any]] = []
     gates: list[dict[str, Any]] = []
-    flops, seconds = 0.0, 0.0
     for name, manifest in manifests.items():
-        rows = [{"stage": name, **row} for row in manifest["usage"]["ledger"]]
-        ledger += rows
-        flops += sum(row["flops"] for row in rows)
-        seconds += spent[name]
+        ledger += [{"stage": name, **row} for row in manifest["usage"]["ledger"]]
         if "gate" in manifest["metrics"]:
             gates.append({"round": name, **manifest["metrics"]["gate"]})
-        if name in greedy:
-            row = greedy[name]
-            curve.append(
-                {
-                    "policy": name,
-                    "training_flops": flops,
-                    "training_seconds": seconds,
-                    **{key: row[key] for key in ("value", "low", "high", "n")},
-                }
-            )
     return {
         "schema_version": 1,
         "run": runtime.run_group or folder_name(runtime),
@@ -93,10 +81,17 @@ def collect(runtime: RuntimeConfig, config: ReportConfig) -> dict[str, Any]:
         "stages": spent,
         **evaluation,
         "prm_evaluations": prm_evaluations(Path(runtime.output_dir).parent),
-        "training_curve": curve,
+        "training_curve": training_curve(lineage, greedy, spent),
+        "learners": learner_curves(lineage, greedy, _reward_model(manifests)),
+        "ppo": ppo_runs(lineage),
         "gates": gates,
         "ledger": ledger,
     }
+
+
+def _reward_model(manifests: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The run's first reward model, which its learners share."""
+    return next((name for name, m in manifests.items() if m["stage"] == "prm"), None)
 
 
 def prm_evaluations(run: Path) -> list[dict[str, Any]]:
@@ -119,6 +114,8 @@ def _trees(config: ReportConfig, results: dict[str, Any]) -> list[dict[str, Any]
     """The first trees of the final policy, each terminal node with its verdict."""
     verifier = VERIFIERS[config.task]()
     policies = [row["policy"] for row in results["accuracy"] if row["strategy"] == "mcts"]
+    if not policies:
+        return []
     path = Path(config.evaluation) / f"{policies[-1]}_mcts.jsonl"
     rows: list[dict[str, Any]] = []
     for line in islice(path.open(encoding="utf-8"), config.num_trees):

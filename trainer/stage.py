@@ -130,10 +130,10 @@ def run_stage(
     set_seed(runtime.seed)
     started = time.monotonic()
     recipe = as_mapping(runtime, *configs)
-    folders = {name: Path(path) for name, path in inputs.items() if path and Path(path).is_dir()}
+    sources = {name: Path(path) for name, path in inputs.items() if path and Path(path).exists()}
     with start_wandb(runtime, stage=stage, recipe=recipe) as run:
         record = StageRecord(run=run)
-        for name, path in folders.items():
+        for name, path in sources.items():
             if is_complete(path):
                 run.use_folder(name, path, "stage")
         before = TALLY.snapshot()
@@ -154,7 +154,7 @@ def run_stage(
                 stage=stage,
                 recipe=recipe,
                 seed=runtime.seed,
-                inputs=folders,
+                inputs=sources,
                 usage={"ledger": record.ledger},
                 metrics=record.metrics,
                 seconds=seconds,

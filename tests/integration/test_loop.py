@@ -17,7 +17,9 @@ import yaml
 pytestmark = pytest.mark.slow
 RECIPES = Path(__file__).resolve().parents[2] / "recipes/countdown"
 DEMO = yaml.safe_load((RECIPES / "demo.yaml").read_text())  # whose stages the smoke run has
-STAGES: list[str] = [row["name"] for row in DEMO["stages"]]
+STAGES: list[str] = [
+    row["name"] for row in DEMO["stages"] if row.get("when", {}).get("learner") != "ppo"
+]
 TIMES = ("seconds", "training_seconds")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -28,6 +29,32 @@ def words_of(smoke_run: Path, folder: Path, *more: str) -> list[str]:
 def metrics_of(folder: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows]
+
+
+def test_ppo_in_place_of_expert_iteration(smoke_run: Path, checkout: Any, tmp_path: Path) -> None:
+    """What comes before the learner is kept; PPO learns from the search's problems and solutions,
+    and the report shows it."""
+    folder = tmp_path / "run"
+    shutil.copytree(smoke_run, folder)
+    small = ["best_of_n=[2]", "budgets=[1]", "greedy_problems=10", "search_problems=2"]
+    small += ["prm_problems=2", "making_problems=2"]
+    words = [word for key in small for word in ("--set", f"evaluate.{key}")]
+    printed = checkout.run([*checkout.recipe(folder), "--set", "learner=ppo", *words])
+    assert printed.count("unchanged, skipped") == 5  # data, sft, label_1, prm_1, search_1
+    assert "round_1]" not in printed
+    manifest = json.loads((folder / "ppo" / "manifest.json").read_text())
+    sources = {name: row["source"] for name, row in manifest["inputs"].items()}
+    assert sources["problems"] == "../export_1/problems_by_solve_rate.jsonl"
+    assert sources["trajectories_0"] == "../search_1"
+    assert all(row["imitation_loss"] > 0 for row in metrics_of(folder / "ppo"))
+    results = json.loads((folder / "results.json").read_text())
+    [learner] = results["learners"]
+    search = json.loads((folder / "search_1" / "manifest.json").read_text())
+    searched = search["usage"]["ledger"][0]["generated_tokens"]
+    own = sum(row["tokens"] for row in metrics_of(folder / "ppo"))
+    assert (learner["name"], learner["sampled_tokens"]) == ("ppo", searched + own)
+    assert searched > 0 and [row["policy"] for row in results["training_curve"]] == ["sft", "ppo"]
+    assert [len(run["cycles"]) for run in results["ppo"]] == [2]
 
 
 def test_two_processes_take_the_steps_of_one(

@@ -179,12 +179,86 @@ def test_reward_model_evaluations_are_drawn(browser: Any, tmp_path: Path, width:
     opened.check_silent(path)
 
 
+def learners_content(learners: int) -> dict[str, Any]:
+    """Learners with names that are markup, each with PPO's cycles; the last one was stopped."""
+
+    def point(policy: str, tokens: int, value: float) -> dict[str, Any]:
+        interval = {"value": value, "low": value - 0.05, "high": value + 0.05, "n": 200}
+        return {"policy": policy, "sampled_tokens": tokens, **interval}
+
+    names = [f"ppo_{i}{HOSTILE}" for i in range(learners)]
+    curves = [
+        {
+            "name": name, "sampled_tokens": 9000,
+            "test": [point("sft", 0, 0.3), point(name, 9000, 0.3 + 0.01 * i)],
+            "validation": [point(name, 3000 * t, 0.3 + 0.01 * t) for t in range(4)],
+        }
+        for i, name in enumerate(names)
+    ]  # fmt: skip
+    row = {"kl": 0.5, "length": 31.0, "entropy": 0.4, "reward": 0.3, "correct": 0.3, "score": None}
+    runs = [
+        {
+            "stage": name, "outcome": "verifier", "shape": "potential", "critic": "policy",
+            "stopped": HOSTILE if name == names[-1] else "", "problems": 50, "sampled_tokens": 9000,
+            "cycles": [{"cycle": c, **row} for c in range(5)],
+            "evaluations": [{"cycle": c, "accuracy": 0.3, "proxy": 0.5} for c in (0, 4)],
+        }
+        for name in names
+    ]  # fmt: skip
+    change = {"difference": 0.01, "low": -0.02, "high": 0.04, "n": 200, "metric": "greedy"}
+    return {
+        "schema_version": 1, "learners": curves, "ppo": runs,
+        "comparisons": {f"{name}_vs_sft": change for name in names},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("learners", "width"), [(1, 1280), (9, 1280), (9, 400)])
+def test_learners_and_ppo_are_drawn(
+    browser: Any, tmp_path: Path, learners: int, width: int
+) -> None:
+    path = tmp_path / "learners.html"
+    write_report(learners_content(learners), [], path)
+    opened = Opened(browser, path, width)
+    page = opened.page
+    # Accuracy against tokens; gold and proxy, KL, reward, length and entropy by cycle.
+    charts = page.locator("#learners .chart, #ppo .chart")
+    assert charts.count() == int(page.evaluate("document.body.dataset.drawn")) == 6
+    for i in range(charts.count()):
+        assert charts.nth(i).locator("svg.main-svg").count() > 0
+    assert page.locator("#chart-learners .points path").count() == learners * (4 + 2)
+    assert page.locator("#chart-guard .points path").count() == learners * (2 + 2)
+    assert page.locator("#chart-guard .subplot").count() == learners
+    assert page.locator("#chart-ppo-kl .lines path").count() >= learners
+    assert page.locator("#learners-table tbody tr").count() == learners
+    assert "−2.0 to +4.0" in page.locator("#learners-table").inner_text()
+    assert page.locator("#ppo-table tbody tr").count() == learners
+    assert f"was stopped: {HOSTILE}" in page.locator("#ppo").inner_text()
+    wanted = "9 learners from one policy" if learners > 1 else "What this run measured"
+    assert wanted in page.locator("#headline").inner_text()
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    opened.check_silent(path)
+
+
+def test_ppo_without_evaluations_says_so(browser: Any, tmp_path: Path) -> None:
+    content = learners_content(1)
+    del content["ppo"][0]["evaluations"]
+    path = tmp_path / "unmeasured.html"
+    write_report(content, [], path)
+    opened = Opened(browser, path)
+    assert "No held-out problems were solved" in opened.page.locator("#ppo p.empty").inner_text()
+    assert opened.page.locator("#chart-guard").count() == 0
+    assert opened.page.locator("#chart-ppo-kl").count() == 1
+    opened.check_silent(path)
+
+
 def test_missing_sections_say_so(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "empty.html"
     write_report({"schema_version": 1}, [], path)
     opened = Opened(browser, path)
     assert opened.page.locator("p.empty").count() >= 5
-    assert opened.page.locator("#prm-evaluation").count() == 0  # of a stage not every run has
+    for section in ("prm-evaluation", "learners", "ppo"):  # of stages not every run has
+        assert opened.page.locator(f"#{section}").count() == 0
     opened.check_silent(path)
     with pytest.raises(ValueError, match="schema_version is 7"):
         write_report({"schema_version": 7}, [], path)

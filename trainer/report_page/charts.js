@@ -102,16 +102,27 @@ function intervalText(row) {
   return `${percent(row.value)}  [${percent(row.low)}, ${percent(row.high)}], n = ${count(row.n)}`;
 }
 
+// The evaluated policies, each joined to the one it goes on from.
 function trainingChart(curve) {
   return chart("chart-training", "Greedy test accuracy against training compute", () => {
     const color = css("--mcts");
+    const joined = { x: [], y: [] };
+    curve.forEach((row, index) => {
+      const name = row.after === undefined ? (curve[index - 1] || {}).policy : row.after;
+      const before = curve.find((r) => r.policy === name);
+      if (!before) return;
+      joined.x.push(before.training_flops, row.training_flops, null);
+      joined.y.push(before.value, row.value, null);
+    });
     return {
       traces: [{
-        type: "scatter", mode: "lines+markers+text", cliponaxis: false,
+        type: "scatter", mode: "lines", ...joined, line: { color, width: 2.5 }, hoverinfo: "skip",
+      }, {
+        type: "scatter", mode: curve.length > 6 ? "markers" : "markers+text", cliponaxis: false,
         x: curve.map((r) => r.training_flops), y: curve.map((r) => r.value),
         text: curve.map((r) => plain(words(r.policy))), textposition: "top left",
         textfont: { color: css("--ink") },
-        line: { color, width: 2.5 }, marker: { color, size: 10 }, error_y: errorBars(curve, color),
+        marker: { color, size: 10 }, error_y: errorBars(curve, color),
         hovertext: curve.map((r) => plain(`${words(r.policy)}\n${intervalText(r)}\n`
           + `${power(r.training_flops)} FLOPs, ${seconds(r.training_seconds)}`).replace(/\n/g, "<br>")),
         hoverinfo: "text", name: "greedy",

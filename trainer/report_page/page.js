@@ -22,6 +22,12 @@ function decidedness(row) {
 
 function headline(results) {
   const curve = list(results.training_curve);
+  const learners = list(results.learners).filter((c) => list(c.test).length);
+  if (learners.length > 1) {
+    const { policy, value } = learners[0].test[0];
+    return `${learners.length} learners from one policy: greedy accuracy on test problems was `
+      + `${percent(value)} (${words(policy)}), and is ${spread(learners)}.`;
+  }
   const [first, last] = [curve[0], curve[curve.length - 1]];
   if (!first || first === last) return "What this run measured";
   const change = (results.comparisons || {}).final_vs_sft_greedy;
@@ -38,6 +44,13 @@ function headline(results) {
   }
   return `Greedy accuracy on test problems went ${values}; whether it changed is undecided `
     + `(${points(change.difference)} points, ${interval}).`;
+}
+
+function spread(learners) {
+  const ends = learners.map((c) => ({ name: c.name, value: c.test[c.test.length - 1].value }))
+    .sort((a, b) => a.value - b.value);
+  const [least, most] = [ends[0], ends[ends.length - 1]];
+  return `from ${percent(least.value)} (${words(least.name)}) to ${percent(most.value)} (${words(most.name)})`;
 }
 
 function subline(results) {
@@ -252,6 +265,8 @@ function treesSection(results, content) {
 const SECTIONS = [
   ["comparisons", "Comparisons", comparisonsSection],
   ["training", "Accuracy by training compute", trainingSection],
+  ["learners", "Learners at what they sampled", learnersSection],
+  ["ppo", "PPO by cycle", ppoSection],
   ["test-time", "Accuracy by test-time compute", testTimeSection],
   ["accuracy", "All accuracies", accuracySection],
   ["prm", "Reward model", prmSection],

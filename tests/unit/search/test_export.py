@@ -62,6 +62,8 @@ def test_preferences_between_clearly_different_siblings() -> None:
     rows = list(step_preferences([tree()], min_gap=0.5, min_visits=2))
     assert [(r.prompt, r.chosen, r.rejected) for r in rows] == [("?", "a", "b"), ("?a", "x", "y")]
     assert (rows[0].chosen_value, rows[0].rejected_value) == pytest.approx((0.75, 0.1))
+    ids = [(r.problem_prompt, r.prefix_ids, r.chosen_ids, r.rejected_ids) for r in rows]
+    assert ids == [("?", (), (97,), (98,)), ("?", (97,), (120,), (121,))]
     assert [r.prompt for r in step_preferences([tree()], min_gap=0.62, min_visits=2)] == ["?"]
     assert not list(step_preferences([tree()], min_gap=0.0, min_visits=7))
 

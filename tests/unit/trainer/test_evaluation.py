@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from dataclasses import replace
 from functools import partial
@@ -11,14 +12,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from data.problems import write_problems
+from data.tasks.countdown import make_problem
 from data.types import ModelUsage, Outcome, Problem, StopReason, Usage, Verdict
 from rewards.final_answers import whole_text
+from rewards.verifiers import VERIFIERS
 from search.base import Node, SearchResult, Snapshot
 from search.mcts import MCTSConfig
 from search.settings import SearchSettings
 from trainer.evaluate_stage import EvaluateConfig, equal_compute_grid, run_evaluate
 from trainer.evaluation import best_of_n_rows, prm_quality
+from trainer.models import load_policy, save_model
 from trainer.runtime import RuntimeConfig
 
 
@@ -117,3 +123,42 @@ def test_a_search_that_sees_the_verifier_is_no_test_time_search(tmp_path: Path, 
     with pytest.raises(ValueError, match="use_verifier must be false and guidance neither"):
         evaluate(settings, MCTSConfig(use_verifier=wrong == "use_verifier"))
     assert not (tmp_path / "out").exists()
+
+
+class EndsAtOnce:
+    def verify(self, problem: Problem, solution: str) -> Verdict:
+        return Verdict(outcome=Outcome.WRONG if solution else Outcome.CORRECT)
+
+
+def test_policies_are_compared_greedily_without_a_reward_model(
+    tiny_policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(VERIFIERS, "countdown", EndsAtOnce)
+    problem = make_problem((1, 2, 3), 6)
+    (tmp_path / "data").mkdir()
+    write_problems(tmp_path / "data" / "test.jsonl", [problem])
+    for name in ("sft", "a", "b"):
+        save_model(*tiny_policy, tmp_path / name)
+    model, tokenizer = load_policy(str(tmp_path / "a"))
+    with torch.no_grad():  # what it thinks after the prompt becomes what means the end
+        ids = torch.tensor([tokenizer.encode(problem.prompt)])
+        thought = model.base_model(input_ids=ids).last_hidden_state[0, -1]
+        model.get_input_embeddings().weight[tokenizer.eos_token_id] = 100 * thought
+    save_model(model, tokenizer, tmp_path / "a")
+    policies = [str(tmp_path / name) for name in ("sft", "a", "b")]
+    config = EvaluateConfig(
+        policies=policies, data=str(tmp_path / "data"), search_problems=0, compare=["a:sft", "b:a"]
+    )
+    runtime = RuntimeConfig(output_dir=str(tmp_path / "out"), wandb=False)
+    run_evaluate(runtime, config, SearchSettings(max_new_tokens=4), MCTSConfig())
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    differences = {name: row["difference"] for name, row in found["comparisons"].items()}
+    assert differences == {"a_vs_sft": 1.0, "b_vs_a": -1.0}
+    assert [(r["policy"], r["strategy"]) for r in found["accuracy"]] == [
+        ("sft", "greedy"), ("sft", "sample"), ("a", "greedy"), ("b", "greedy"), ("b", "sample"),
+    ]  # fmt: skip
+    for pair in ("a:c", "a"):
+        with pytest.raises(ValueError, match=f"compare holds '{pair}'; it must be two of sft, a"):
+            EvaluateConfig(policies=policies, data="d", search_problems=0, compare=[pair])
+    with pytest.raises(ValueError, match="no reward_model is given"):
+        EvaluateConfig(policies=policies, data="d")

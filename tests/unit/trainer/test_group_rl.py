@@ -16,7 +16,14 @@ from data.types import ModelUsage, Usage
 from rewards.verifiers import VERIFIERS
 from search.base import ScoreResult
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
-from trainer.group_rl import GroupRLConfig, KeepsCounts, SolutionReward, run_group_rl
+from trainer.group_rl import (
+    GroupRLConfig,
+    KeepsCounts,
+    SolutionReward,
+    run_group_rl,
+    training_passes,
+)
+from trainer.held_out import HeldOutConfig
 from trainer.models import save_model
 from trainer.runtime import RuntimeConfig
 
@@ -72,7 +79,8 @@ def test_two_steps_of_trl(tiny_policy: Any, tmp_path: Path, algorithm: str) -> N
     save_model(*tiny_policy, tmp_path / "policy")
     (tmp_path / "data").mkdir()
     problems = [make_problem((1, 2, 3 + i), 6 + i) for i in range(4)]
-    write_problems(tmp_path / "data" / "train.jsonl", problems)
+    for split in ("train", "validation"):
+        write_problems(tmp_path / "data" / f"{split}.jsonl", problems)
     out = tmp_path / "out"
     arguments = {"grpo": GRPOConfig, "rloo": RLOOConfig}[algorithm](
         output_dir=str(out), max_steps=2, per_device_train_batch_size=8, num_generations=4,
@@ -82,15 +90,42 @@ def test_two_steps_of_trl(tiny_policy: Any, tmp_path: Path, algorithm: str) -> N
     config = GroupRLConfig(
         policy=str(tmp_path / "policy"), data=str(tmp_path / "data"), outcome="random"
     )
+    evaluation = HeldOutConfig(evaluate_every=2, evaluation_problems=3, evaluation_tokens=5)
     runtime = RuntimeConfig(output_dir=str(out), wandb=False)
-    run_group_rl(algorithm, runtime, config, arguments)
+    run_group_rl(algorithm, runtime, config, evaluation, arguments)
     before, after = (load_file(f / "model.safetensors") for f in (tmp_path / "policy", out))
     assert any(not torch.equal(before[name], after[name]) for name in before)
     manifest = json.loads((out / "manifest.json").read_text())
-    sampling, _, training = manifest["usage"]["ledger"]
+    sampling, _, evaluating, _, training = manifest["usage"]["ledger"]
+    rows = [json.loads(line) for line in (out / "evaluations.jsonl").read_text().splitlines()]
+    assert [(r["cycle"], r["problems"]) for r in rows] == [(0, 3), (2, 3)]
+    sampled = sampling["generated_tokens"]
+    assert [r["sampled_tokens"] for r in rows] == [0, sampled]
+    assert manifest["metrics"]["sampled_tokens"] == sampled
+    assert evaluating["sequences"] == 6 and 6 <= evaluating["generated_tokens"] <= 30
     assert sampling["sequences"] == 16 and 16 <= sampling["generated_tokens"] <= 96
     assert training["positions"] > sampling["generated_tokens"] and training["flops"] > 0
     assert manifest["metrics"]["steps"] == 2 and not [*out.glob("checkpoint-*")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "passes"),
+    [
+        ({}, 3),  # one step on each sample: what it was sampled by is what it is learnt by
+        ({"beta": 0.1}, 4),
+        ({"num_iterations": 2, "beta": 0.1}, 8),  # two epochs, reference, old log-probabilities
+        ({"gradient_accumulation_steps": 2, "steps_per_generation": 4}, 4),
+        ({"gradient_accumulation_steps": 4, "steps_per_generation": 2}, 3),
+    ],
+)
+def test_forward_passes_of_training(tmp_path: Path, changes: dict[str, Any], passes: int) -> None:
+    from trl.trainer.grpo_config import GRPOConfig
+
+    arguments = GRPOConfig(
+        output_dir=str(tmp_path), per_device_train_batch_size=8, num_generations=4, bf16=False,
+        use_cpu=True, **({"beta": 0.0} | changes),
+    )  # fmt: skip
+    assert training_passes(arguments) == passes
 
 
 def test_what_was_spent_is_kept_in_checkpoints(tiny_policy: Any, tmp_path: Path) -> None:

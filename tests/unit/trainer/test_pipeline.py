@@ -273,6 +273,64 @@ def test_typos_in_overrides(project: Path, override: str, said: str) -> None:
         load_pipeline("recipe.yaml", [override])
 
 
+CHOICES = (
+    "values: {learner: a, steps: 3}\n"
+    "stages:\n"
+    "  - {name: data, script: scripts/make.py, args: {text: $steps}}\n"
+    "  - {name: a, script: scripts/make.py, when: {learner: a}, args: {source: '{data}'}}\n"
+    "  - {name: b, script: scripts/make.py, when: {learner: [b, c]}, args: {source: '{data}'}}\n"
+    "  - {name: next, script: scripts/make.py, when: {learner: a}, args: {source: '{a}'}}\n"
+    "  - {name: next, script: scripts/make.py, when: {learner: [b, c]}, args: {source: '{b}'}}\n"
+    "  - {name: last, script: scripts/make.py, args: {text: ['{a}', '{b}', $steps]}}\n"
+)
+
+
+def chosen(*overrides: str) -> dict[str, dict[str, object]]:
+    path = Path("recipe.yaml")
+    path.write_text("run_name: toy\noutput_dir: out\n" + CHOICES)
+    return {stage.name: stage.args for stage in load_pipeline(path, overrides).stages}
+
+
+def test_stages_are_there_for_some_values_only(project: Path) -> None:
+    found = chosen()
+    assert list(found) == ["data", "a", "next", "last"]
+    assert (found["next"], found["last"]) == ({"source": "{a}"}, {"text": ["{a}", 3]})
+    found = chosen("learner=c", "steps=7", "next.text=z")
+    assert list(found) == ["data", "b", "next", "last"]
+    assert found["next"] == {"source": "{b}", "text": "z"}
+    assert (found["data"], found["last"]) == ({"text": 7}, {"text": ["{b}", 7]})
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("learner=d", "learner is 'd'; allowed: a, b, c"),
+        ("lerner=b", "'lerner' is unknown; did you mean 'learner'"),
+        ("b.text=z", "stage 'b', which is left out: learner is 'a'"),
+    ],
+)
+def test_typos_in_values(project: Path, override: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        chosen(override)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("{text: $steps}", "{text: $stebs}", "names the value 'stebs'.*did you mean 'steps'"),
+        ("when: {learner: a}", "when: {lerner: a}", "value 'lerner'.*did you mean 'learner'"),
+        ("when: {learner: a}", "when: a", "when of stage 'a' must be a mapping"),
+        ("steps: 3", "seed: 3", "values must be a mapping with names of its own"),
+    ],
+)
+def test_typos_in_choices(project: Path, old: str, new: str, said: str) -> None:
+    path = project / "recipe.yaml"
+    text = "run_name: toy\noutput_dir: out\n" + CHOICES
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=said):
+        load_pipeline(path)
+
+
 def test_one_run_at_a_time(project: Path) -> None:
     with exclusive(Path("out")), pytest.raises(ValueError, match="in use by another run"):
         run()

@@ -1,0 +1,18 @@
+"""Make a policy better by DPO (TRL) on the steps that search preferred."""
+
+from __future__ import annotations
+
+from trl.trainer.dpo_config import DPOConfig
+
+from trainer.dpo import PreferenceConfig, run_dpo
+from trainer.held_out import HeldOutConfig
+from trainer.recipe import parse_recipe
+from trainer.runtime import RuntimeConfig
+
+
+def main() -> None:
+    run_dpo(*parse_recipe((RuntimeConfig, PreferenceConfig, HeldOutConfig, DPOConfig)))
+
+
+if __name__ == "__main__":
+    main()
