@@ -95,6 +95,8 @@ ALWAYS: dict[str, tuple[str, ...]] = {
         "max_step_tokens", "max_depth",
     ),
 }  # fmt: skip
+# What a random model's trees are sifted by, which solve nothing: it lets everything through.
+UNSIFTED = {"min_rate": 0.0, "max_rate": 1.0, "min_gap": 0.0, "min_visits": 1}
 # What a tiny model has where its original has more: a config's fields.
 TWIN_SIZES = {
     "hidden_size": 64,
@@ -150,6 +152,8 @@ def _sizes(stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
             continue
         size, own = SIZES[key], settings.get(key)
         changes[key] = min(own, size) if isinstance(own, int) else size
+    if Path(stage.script).name == "export_trees.py":
+        changes |= UNSIFTED
     if settings.get("bf16"):
         changes["bf16"] = False
     if isinstance(settings.get("model_config"), dict):
