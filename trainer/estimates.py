@@ -184,7 +184,11 @@ def _ppo(settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
     doubled = {name: 2 * value for name, value in vars(memory).items() if name != "logits"}
     doubled["weights"] += frozen * weight / (launch.processes if training.zero_stage == 3 else 1)
     seconds = _sampling_seconds(
-        known.sizes, cycles * rollouts * generated, rollouts, launch, training.precision
+        known.sizes,
+        cycles * rollouts * generated,
+        min(ENGINE_ROWS, rollouts / launch.processes),
+        launch,
+        training.precision,
     )
     return Estimate(
         lines=estimate.lines,
@@ -305,7 +309,10 @@ def _sampling(script: str, settings: Mapping[str, Any], known: Known, launch: La
     if problems is None or samples is None:
         return Estimate(parameters=known.sizes.parameters)
     tokens = float(problems * samples * generated)
-    rows = int(min(ENGINE_ROWS, problems * samples / launch.processes))
+    # A tree search samples a problem's solutions one after another.
+    parallel = settings.get("parallel", 1)
+    at_once = problems * (parallel if script == "run_search.py" else samples)
+    rows = int(max(1, min(ENGINE_ROWS, at_once / launch.processes)))
     models = 2 if guided else 1
     flops = 2.0 * models * known.sizes.parameters * tokens
     return Estimate(
