@@ -108,6 +108,24 @@ def test_unknown_precisions_are_refused() -> None:
         training_memory(Training(sizes=sizes(), rows=1, length=1, precision="fp8"))
 
 
+@pytest.mark.parametrize("model_type", ["llama", "qwen2"])
+def test_weights_gradients_and_adam_are_what_a_step_leaves(model_type: str) -> None:
+    config = SMALL | {"num_attention_heads": 2, "num_key_value_heads": 1}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **config))
+    adam = torch.optim.AdamW(model.parameters())
+    ids = torch.ones(1, 5, dtype=torch.long)
+    model(input_ids=ids, labels=ids).loss.backward()
+    adam.step()
+    weights = list(model.parameters())
+    states = [s for row in adam.state.values() for s in row.values() if s.dim()]  # no counters
+    found = [sum(t.nbytes for t in ts) for ts in (weights, [w.grad for w in weights], states)]
+    training = Training(
+        sizes=sizes({**config, "model_type": model_type}), rows=1, length=5, precision="fp32"
+    )
+    memory = training_memory(training)
+    assert found == [memory.weights, memory.gradients, memory.optimizer]
+
+
 def kept_bytes(config: dict[str, Any], dtype: torch.dtype, padded: bool, layers: int) -> float:
     """Bytes a token that autograd keeps of the layers' forward pass, each storage once, weights
     apart."""

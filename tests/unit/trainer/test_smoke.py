@@ -48,6 +48,8 @@ def test_problems_stay_apart_and_splits_hold_them() -> None:
     assert (settings["round_1"]["gate_skip"], settings["round_2"]["gate_skip"]) == (0, 4)
     data = settings["data"]
     assert (data["train"], data["validation"], data["test"]) == (8, 8, 4)
+    held_out = stage_settings(small("recipes/qwen2.5-1.5b-math/full.yaml").stages[1])
+    assert [held_out[s] for s in ("demonstrations", "train", "validation", "test")] == [0, 0, 0, 4]
 
 
 def test_what_the_user_sets_holds() -> None:
