@@ -19,7 +19,8 @@ from trainer.batches import sequences_per_update
 from trainer.manifests import is_main_process, read_json, write_json
 
 CHECKPOINT_MANIFEST = "checkpoint_manifest.json"
-PLAIN = "every process holds all of it"  # how optimizers are held without DeepSpeed
+# How processes hold the optimizer.
+PLAIN, ZERO_2 = "every process holds all of it", "DeepSpeed ZeRO-2"
 
 
 def latest_checkpoint(folder: str | Path) -> Path | None:
@@ -89,7 +90,7 @@ def mark_whole(checkpoint: Path, step: int, processes: int, *, batch: int | None
 
 
 def optimizer_sharding() -> str:
-    """How the processes hold the optimizer: "DeepSpeed ZeRO-2", "DeepSpeed ZeRO-3", or whole."""
+    """`PLAIN`, or with DeepSpeed its name and stage: "DeepSpeed ZeRO-3"."""
     from accelerate.state import AcceleratorState
 
     plugin = AcceleratorState().deepspeed_plugin if AcceleratorState._shared_state else None

@@ -60,6 +60,7 @@ def add_adapter(model: Any, settings: LoraSettings, task: str, seed: int) -> Any
     every = settings.lora_targets == ["all-linear"]
     config = LoraConfig(
         task_type=task,
+        exclude_modules=["score", "classifier"] if task == REWARD_MODEL else None,  # trained whole
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha or 2 * settings.lora_rank,
         lora_dropout=settings.lora_dropout,

@@ -13,7 +13,7 @@ from data.tokenizers import encode_strict
 from data.types import Demonstration
 from search.flops import flop_model
 from trainer.batches import sequences_per_update, set_accumulation
-from trainer.checkpoints import CheckpointManifest, resume_from
+from trainer.checkpoints import ZERO_2, CheckpointManifest, optimizer_sharding, resume_from
 from trainer.checks import check_policy
 from trainer.lora import ALL_WEIGHTS, POLICY, LoraSettings, add_adapter, check_lora, merge_adapter
 from trainer.models import FROM_SCRATCH, build_policy, load_policy
@@ -163,7 +163,11 @@ def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> None:
     from peft import PeftModel
 
     adapter = folder / "adapter" if isinstance(trainer.model, PeftModel) else None
-    trainer.save_model(str(adapter or folder))
+    if optimizer_sharding() == ZERO_2:  # the Trainer would write tied weights twice
+        if trainer.is_world_process_zero():
+            trainer.model.save_pretrained(adapter or folder)
+    else:
+        trainer.save_model(str(adapter or folder))
     if trainer.is_world_process_zero():
         if adapter is not None:
             tokenizer.save_pretrained(adapter)
