@@ -85,17 +85,17 @@ def make_batch(
 
 def minibatch_order(rows: int, samples: int, parts: int, generator: torch.Generator) -> Tensor:
     """An order of one process's `rows` rollouts, `samples` of each of its problems, which cut into
-    equal `parts` makes the cycle's minibatches. Whole blocks of problems (or else of samples) are
-    shuffled, the same on every process, so a minibatch holds the same rollouts for any number of
-    processes that each have an equal share of the block."""
+    equal `parts` makes the cycle's minibatches. Of every problem each gets as many samples, or
+    where their number is no multiple of `parts`, whole blocks of problems are shuffled: the same on
+    every process, so a minibatch holds the same rollouts for any number of processes."""
     problems = rows // samples
-    if problems % parts == 0:
+    if samples % parts == 0:
+        shuffled = torch.randperm(samples, generator=generator) // (samples // parts)
+        part_of = shuffled.expand(problems, -1)
+    else:
         blocks = torch.arange(problems) // (problems // parts)
         permutations = [torch.randperm(parts, generator=generator) for _ in range(samples)]
         part_of = torch.stack([permutation[blocks] for permutation in permutations], dim=1)
-    else:
-        shuffled = torch.randperm(samples, generator=generator) // (samples // parts)
-        part_of = shuffled.expand(problems, -1)
     return torch.argsort(part_of.flatten(), stable=True)
 
 

@@ -13,22 +13,19 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from data.problems import write_problems
 from data.tasks.countdown import make_problem
 from data.types import ModelUsage, Outcome, Problem, Verdict
-from rewards.verifiers import VERIFIERS
 from search.base import ScoreResult
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from trainer.actor_critic import ActorCritic, token_logprobs
 from trainer.critics import build_critic
-from trainer.models import load_policy, reward_model_from_policy, save_model
-from trainer.ppo import PPORun, problem_order, run_ppo
+from trainer.models import load_policy, reward_model_from_policy
+from trainer.ppo import PPORun, problem_order
 from trainer.ppo_batch import make_batch
 from trainer.ppo_config import PPOConfig
 from trainer.ppo_guards import Evaluation, dead_signals, stop_reason
 from trainer.ppo_update import Learner
 from trainer.rollouts import RewardConfig, Rollout, SamplingConfig, collect
-from trainer.runtime import RuntimeConfig
 from trainer.sft import TokenRow
 
 PROBLEMS = [make_problem((1, 2, 3 + i), 6 + i) for i in range(8)]
@@ -41,53 +38,8 @@ class Finishes:
         return Verdict(outcome=Outcome.CORRECT if solution else Outcome.WRONG)
 
 
-@pytest.fixture
-def folders(tiny_policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`policy`, `prm` and `data` folders."""
-    save_model(*tiny_policy, tmp_path / "policy")
-    torch.manual_seed(0)
-    prm = reward_model_from_policy(str(tmp_path / "policy"))
-    save_model(prm, tiny_policy[1], tmp_path / "prm")
-    (tmp_path / "data").mkdir()
-    for split in ("train", "validation"):
-        write_problems(tmp_path / "data" / f"{split}.jsonl", PROBLEMS)
-    monkeypatch.setitem(VERIFIERS, "finishes", Finishes)
-    return tmp_path
-
-
-def config_of(folders: Path, **changes: Any) -> PPOConfig:
-    values: dict[str, Any] = {
-        "policy": str(folders / "policy"),
-        "data": str(folders / "data"),
-        "verifier": "finishes",
-        "problems_per_cycle": 4,
-        "samples_per_problem": 8,
-        "max_new_tokens": 4,
-        "micro_batch_size": 8,
-        "minibatches": 2,
-        "cycles": 4,
-        "evaluation_problems": 4,
-        "evaluate_every": 2,
-        "save_every": 2,
-    }
-    return PPOConfig(**(values | changes))
-
-
-def run(folders: Path, name: str, config: PPOConfig, rewards: RewardConfig | None = None) -> Path:
-    out = folders / name
-    runtime = RuntimeConfig(output_dir=str(out), wandb=False)
-    run_ppo(runtime, config, rewards or RewardConfig())
-    return out
-
-
-def metrics_of(out: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows]
-
-
-def test_ppo_reaches_the_optimum_of_a_chain(folders: Path) -> None:
-    config = config_of(
-        folders,
+def test_ppo_reaches_the_optimum_of_a_chain(ppo: Any) -> None:
+    config = ppo.config(
         cycles=30,
         problems_per_cycle=8,
         samples_per_problem=32,
@@ -99,22 +51,20 @@ def test_ppo_reaches_the_optimum_of_a_chain(folders: Path) -> None:
         evaluate_every=30,
         save_every=100,
     )
-    metrics = metrics_of(run(folders, "chain", config))
+    metrics = ppo.metrics(ppo.run("chain", config))
     assert metrics[0]["correct"] < 0.2
     assert metrics[-1]["correct"] > 0.95
     assert all(row["first_ratio_error"] == 0.0 for row in metrics)  # exactly 1 before any step
     assert metrics[0]["kl"] == 0.0
 
 
-def test_a_run_that_was_cut_off_ends_the_same(
-    folders: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = config_of(
-        folders, reward_model=str(folders / "prm"), critic="reward_model", learning_rate=1e-3,
+def test_a_run_that_was_cut_off_ends_the_same(ppo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ppo.config(
+        reward_model=str(ppo.folder / "prm"), critic="reward_model", learning_rate=1e-3,
         kl_target=1.0,
     )  # fmt: skip
     rewards = RewardConfig(shape="potential")
-    whole = run(folders, "whole", config, rewards)
+    whole = ppo.run("whole", config, rewards)
     report = PPORun._report
 
     def dies(self: PPORun, metrics: dict[str, Any], *rest: Any) -> None:
@@ -124,11 +74,11 @@ def test_a_run_that_was_cut_off_ends_the_same(
 
     monkeypatch.setattr(PPORun, "_report", dies)
     with pytest.raises(KeyboardInterrupt):
-        run(folders, "cut", config, rewards)
-    assert len(metrics_of(folders / "cut")) == 4  # one of them after the checkpoint
+        ppo.run("cut", config, rewards)
+    assert len(ppo.metrics(ppo.folder / "cut")) == 4  # one of them after the checkpoint
     monkeypatch.setattr(PPORun, "_report", report)
-    again = run(folders, "cut", config, rewards)
-    assert metrics_of(again) == metrics_of(whole)
+    again = ppo.run("cut", config, rewards)
+    assert ppo.metrics(again) == ppo.metrics(whole)
     for name in ("completions.jsonl", "evaluations.jsonl"):
         assert (again / name).read_text() == (whole / name).read_text()
     first, second = (load_file(out / "model.safetensors") for out in (whole, again))
@@ -144,13 +94,13 @@ def rollouts_of(tiny_policy: Any, **changes: Any) -> list[Rollout]:
     return collect(engine, None, Finishes(), PROBLEMS[:4], sampling, rewards, 0)[0]
 
 
-def learner_of(folders: Path, micro_batch_size: int, **changes: Any) -> tuple[Learner, Any]:
-    config = config_of(folders, micro_batch_size=micro_batch_size, minibatches=1, epochs=1)
+def learner_of(ppo: Path, micro_batch_size: int, **changes: Any) -> tuple[Learner, Any]:
+    config = ppo.config(micro_batch_size=micro_batch_size, minibatches=1, epochs=1)
     config = replace(config, max_grad_norm=1e9, **changes)
     accelerator = Accelerator(gradient_accumulation_steps=16 // micro_batch_size)
     accelerator.gradient_accumulation_steps = 16 // micro_batch_size
     policy, tokenizer = load_policy(config.policy)
-    critic = build_critic("reward_model", config.policy, str(folders / "prm"))
+    critic = build_critic("reward_model", config.policy, str(ppo.folder / "prm"))
     model = ActorCritic(policy, critic)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     model, optimizer = accelerator.prepare(model, optimizer)
@@ -168,7 +118,7 @@ def learner_of(folders: Path, micro_batch_size: int, **changes: Any) -> tuple[Le
     )
 
 
-def test_micro_batches_change_nothing(folders: Path, tiny_policy: Any) -> None:
+def test_micro_batches_change_nothing(ppo: Any, tiny_policy: Any) -> None:
     rollouts = [
         replace(r, rewards=tuple(float(i % 3) for _ in r.rewards))
         for i, r in enumerate(rollouts_of(tiny_policy))
@@ -177,7 +127,7 @@ def test_micro_batches_change_nothing(folders: Path, tiny_policy: Any) -> None:
     copies = [TokenRow(prompt_ids=(5, 6, 7), completion_ids=(8, 9, 1))]
     found: list[tuple[dict[str, float], dict[str, torch.Tensor]]] = []
     for size in (16, 8, 2, 1):
-        learner, model = learner_of(folders, size, imitation_coefficient=0.5, trajectories=["x"])
+        learner, model = learner_of(ppo, size, imitation_coefficient=0.5, trajectories=["x"])
         batch = make_batch(rollouts, 0, 0.9, torch.device("cpu"))
         orders = learner.orders(0, len(batch))
         batch, _ = learner.evaluate_old(batch, orders[0])
@@ -192,8 +142,8 @@ def test_micro_batches_change_nothing(folders: Path, tiny_policy: Any) -> None:
             assert torch.allclose(weight, found[0][1][name], atol=1e-5), name
 
 
-def test_each_token_pays_for_its_divergence(folders: Path, tiny_policy: Any) -> None:
-    learner, _ = learner_of(folders, 16, gae_lambda=1.0)
+def test_each_token_pays_for_its_divergence(ppo: Any, tiny_policy: Any) -> None:
+    learner, _ = learner_of(ppo, 16, gae_lambda=1.0)
     batch = make_batch(rollouts_of(tiny_policy), 0, 1.0, torch.device("cpu"))
     kl_BP = 0.25 * batch.mask_BP
     batch = learner.estimate(batch.with_columns(logprobs_BP=kl_BP), 0.5)
@@ -204,8 +154,8 @@ def test_each_token_pays_for_its_divergence(folders: Path, tiny_policy: Any) -> 
     assert torch.allclose(batch.returns_BP, expected, atol=1e-6)
 
 
-def test_actor_and_critic_share_no_gradient(folders: Path, tiny_policy: Any) -> None:
-    _, model = learner_of(folders, 16)
+def test_actor_and_critic_share_no_gradient(ppo: Any, tiny_policy: Any) -> None:
+    _, model = learner_of(ppo, 16)
     ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
     for part, other in (("policy", "critic"), ("critic", "policy")):
         model.zero_grad(set_to_none=True)
@@ -215,20 +165,22 @@ def test_actor_and_critic_share_no_gradient(folders: Path, tiny_policy: Any) -> 
         assert names and not [name for name in names if name.startswith(other)]
 
 
-def test_the_critic_starts_as_the_reward_model_or_at_zero(folders: Path) -> None:
-    prm = reward_model_from_policy(str(folders / "prm")).eval()
+def test_the_critic_starts_as_the_reward_model_or_at_zero(ppo: Any) -> None:
+    prm = reward_model_from_policy(str(ppo.folder / "prm")).eval()
     ids = torch.tensor([[5, 6, 7, 8]])
     mask = torch.ones_like(ids)
     with torch.no_grad():
         expected = torch.softmax(prm(input_ids=ids, attention_mask=mask).logits, -1)[..., 1]
         of = {
-            start: build_critic(start, str(folders / "policy"), str(folders / "prm"))(ids, mask)
+            start: build_critic(start, str(ppo.folder / "policy"), str(ppo.folder / "prm"))(
+                ids, mask
+            )
             for start in ("reward_model", "reward_backbone", "policy")
         }
     assert torch.allclose(of["reward_model"], expected, atol=1e-6)
     assert of["reward_backbone"].abs().max() == 0 and of["policy"].abs().max() == 0
     with pytest.raises(ValueError, match="no reward_model is given"):
-        build_critic("reward_model", str(folders / "policy"), None)
+        build_critic("reward_model", str(ppo.folder / "policy"), None)
 
 
 def test_a_batch_by_hand() -> None:
@@ -292,8 +244,8 @@ def test_what_fails_while_judging_names_the_problem(tiny_policy: Any) -> None:
             collect(engine, Scorer(scores), Finishes(), PROBLEMS[:1], sampling, shaped, 0)
 
 
-def test_a_loss_that_is_no_number_stops_before_the_step(folders: Path, tiny_policy: Any) -> None:
-    learner, model = learner_of(folders, 16)
+def test_a_loss_that_is_no_number_stops_before_the_step(ppo: Any, tiny_policy: Any) -> None:
+    learner, model = learner_of(ppo, 16)
     batch = make_batch(rollouts_of(tiny_policy), 0, 1.0, torch.device("cpu"))
     orders = learner.orders(5, len(batch))
     batch, _ = learner.evaluate_old(batch, orders[0])
@@ -365,11 +317,11 @@ def test_rollouts_must_be_dealt_evenly() -> None:
         config.micro_steps(4)
 
 
-def test_lora_trains_adapters_alone_and_saves_both(folders: Path) -> None:
-    out = run(folders, "lora", config_of(folders, lora_rank=2, learning_rate=1e-2))
+def test_lora_trains_adapters_alone_and_saves_both(ppo: Any) -> None:
+    out = ppo.run("lora", ppo.config(lora_rank=2, learning_rate=1e-2))
     assert (out / "adapter" / "adapter_model.safetensors").is_file()
-    before, after = (load_file(f / "model.safetensors") for f in (folders / "policy", out))
+    before, after = (load_file(f / "model.safetensors") for f in (ppo.folder / "policy", out))
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all("proj" in name for name in changed)  # merged; embeddings untouched
-    assert metrics_of(out)[0]["kl"] == pytest.approx(0.0, abs=1e-5)
+    assert ppo.metrics(out)[0]["kl"] == pytest.approx(0.0, abs=1e-5)

@@ -1,0 +1,79 @@
+"""PPO on a tiny real model and reward model, as a recipe would run it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data.problems import write_problems
+from data.tasks.countdown import make_problem
+from data.types import Outcome, Problem, Verdict
+from rewards.verifiers import VERIFIERS
+from trainer.models import reward_model_from_policy, save_model
+from trainer.ppo import run_ppo
+from trainer.ppo_config import PPOConfig
+from trainer.rollouts import RewardConfig
+from trainer.runtime import RuntimeConfig
+
+
+class Finishes:
+    """A chain with a known optimum: something, then the end, within the token limit."""
+
+    def verify(self, problem: Problem, solution: str) -> Verdict:
+        return Verdict(outcome=Outcome.CORRECT if solution else Outcome.WRONG)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """`folder` holds `policy`, `prm` and `data`."""
+
+    folder: Path
+    problems: list[Problem]
+
+    def config(self, **changes: Any) -> PPOConfig:
+        values: dict[str, Any] = {
+            "policy": str(self.folder / "policy"),
+            "data": str(self.folder / "data"),
+            "verifier": "finishes",
+            "problems_per_cycle": 4,
+            "samples_per_problem": 8,
+            "max_new_tokens": 4,
+            "micro_batch_size": 8,
+            "minibatches": 2,
+            "cycles": 4,
+            "evaluation_problems": 4,
+            "evaluate_every": 2,
+            "save_every": 2,
+        }
+        return PPOConfig(**(values | changes))
+
+    def run(self, name: str, config: PPOConfig, rewards: RewardConfig | None = None) -> Path:
+        out = self.folder / name
+        runtime = RuntimeConfig(output_dir=str(out), wandb=False)
+        run_ppo(runtime, config, rewards or RewardConfig())
+        return out
+
+    @staticmethod
+    def metrics(out: Path) -> list[dict[str, Any]]:
+        """Of every cycle, without the seconds."""
+        rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows]
+
+
+@pytest.fixture
+def ppo(tiny_policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    save_model(*tiny_policy, tmp_path / "policy")
+    torch.manual_seed(0)
+    prm = reward_model_from_policy(str(tmp_path / "policy"))
+    save_model(prm, tiny_policy[1], tmp_path / "prm")
+    problems = [make_problem((1, 2, 3 + i), 6 + i) for i in range(8)]
+    (tmp_path / "data").mkdir()
+    for split in ("train", "validation"):
+        write_problems(tmp_path / "data" / f"{split}.jsonl", problems)
+    monkeypatch.setitem(VERIFIERS, "finishes", Finishes)
+    return Workshop(folder=tmp_path, problems=problems)
