@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from data.problems import read_problems
 from data.types import Problem, Usage
 from rewards.base import Verifier
 from search.base import Engine
+from search.tree import usage_from_json
 from trainer.ppo_metrics import append_rows, keep_before, usage_numbers, usage_of
 from trainer.rollouts import RewardConfig, SamplingConfig, collect
 
@@ -98,7 +99,7 @@ class HeldOut(TrainerCallback):
 
     def usage(self) -> Usage:
         """What all evaluations spent, on all processes."""
-        return sum((usage_of(row["usage"]) for row in self.rows()), Usage())
+        return sum((usage_from_json(row["usage"]) for row in self.rows()), Usage())
 
     def _evaluate(self, state: Any, model: Any) -> None:
         if not self.problems or self.last == state.global_step:
@@ -132,7 +133,7 @@ class HeldOut(TrainerCallback):
                 "accuracy": accuracy,
                 "problems": len(self.problems),
                 "sampled_tokens": round(sampled),
-                "usage": spent,
+                "usage": asdict(usage_of(spent)),
             }
             append_rows(self.path, [row])
             print(f"after step {state.global_step}: held-out accuracy {accuracy:.3f}", flush=True)
