@@ -38,7 +38,7 @@ def build_tokenizer(
     if max_number < 1:
         raise ValueError(f"max_number is {max_number}; allowed: 1 or more")
     if kind == "bpe":
-        return _wrapped(_byte_pairs(vocab_size, texts))
+        return _wrapped(byte_pair_tokenizer(vocab_size, texts, (PAD_TOKEN, END_TOKEN)))
     if kind == "numbers":
         texts = ["\n", *map(str, range(max_number + 1)), *SIGNS]
         pre_tokenizer = pre_tokenizers.Sequence(
@@ -65,7 +65,11 @@ def build_tokenizer(
     return _wrapped(tokenizer)
 
 
-def _byte_pairs(vocab_size: int, texts: Sequence[str]) -> Any:
+def byte_pair_tokenizer(
+    vocab_size: int, texts: Sequence[str], special_tokens: Sequence[str]
+) -> Any:
+    """A byte-level tokenizer of the tokenizers library, its special tokens first. Raises ValueError
+    as `build_tokenizer` does."""
     if vocab_size < LEAST_VOCABULARY:
         raise ValueError(f"vocab_size is {vocab_size}; allowed: {LEAST_VOCABULARY} or more")
     if not texts:
@@ -80,7 +84,7 @@ def _byte_pairs(vocab_size: int, texts: Sequence[str]) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     trainer: Any = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[PAD_TOKEN, END_TOKEN],
+        special_tokens=[*special_tokens],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

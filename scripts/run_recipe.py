@@ -8,13 +8,22 @@ import signal
 import sys
 from types import FrameType
 
-from trainer.pipeline import load_pipeline, print_plan, run_pipeline, selected_stages
+from trainer.estimates import DEVICES
+from trainer.pipeline import load_pipeline, run_pipeline, selected_stages
+from trainer.plan import print_plan
+from trainer.smoke import build_twin, smoke_overrides
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("recipe", help="a YAML file with run_name, output_dir and stages")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and estimates")
+    parser.add_argument("--dry-run", action="store_true", help="explain each stage, estimate it")
+    parser.add_argument(
+        "--device", choices=DEVICES, help="what --dry-run estimates time for (of each process)"
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="a tiny twin of the run: minutes, on a CPU, offline"
+    )
     parser.add_argument("--from", dest="start", metavar="STAGE", help="leave earlier stages alone")
     parser.add_argument("--only", metavar="STAGE", help="run this stage alone")
     parser.add_argument(
@@ -29,11 +38,15 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     continue_line = shlex.join(["python", *sys.argv])
     try:
-        pipeline = load_pipeline(options.recipe, options.set)
+        smoke = smoke_overrides(options.recipe, options.set) if options.smoke else None
+        pipeline = load_pipeline(options.recipe, smoke.overrides if smoke else options.set)
         stages = selected_stages(pipeline, options.start, options.only)
         if options.dry_run:
-            print_plan(pipeline, stages)
+            print_plan(pipeline, stages, options.device)
             return 0
+        for folder, original in (smoke.twins if smoke else {}).items():
+            if not folder.exists():
+                build_twin(original, folder, pipeline.seed)
         return run_pipeline(pipeline, stages, continue_line)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -310,6 +310,23 @@ def _final_only(
         name="prm_probe",
         policy_name="final",
     )
+    quality = prm_quality(probed, config.prm_rollouts, seed)
+    making = _data_making(workbench, config, settings, mcts, folder, tokens_per_sample)
+    return {"prm": asdict(quality) if quality else None, "data_making": making}
+
+
+def _data_making(
+    workbench: Workbench,
+    config: EvaluateConfig,
+    settings: SearchSettings,
+    mcts: MCTSConfig,
+    folder: Path,
+    tokens_per_sample: float,
+) -> list[dict[str, Any]]:
+    """Tree search beside plain sampling as a maker of training data, on the last training problems;
+    nothing where `making_problems` is 0."""
+    if not config.making_problems:
+        return []
     making = read_problems(Path(config.data) / "train.jsonl")[-config.making_problems :]
     trees = workbench.search(
         making,
@@ -333,14 +350,10 @@ def _final_only(
         name="making_sample",
         policy_name="final",
     )
-    quality = prm_quality(probed, config.prm_rollouts, seed)
-    return {
-        "prm": asdict(quality) if quality else None,
-        "data_making": [
-            asdict(data_making(workbench, "mcts", trees)),
-            asdict(data_making(workbench, "sample", plain)),
-        ],
-    }
+    return [
+        asdict(data_making(workbench, "mcts", trees)),
+        asdict(data_making(workbench, "sample", plain)),
+    ]
 
 
 def _samples_for(spent: Usage, problems: int, tokens_per_sample: float) -> int:

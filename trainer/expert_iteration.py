@@ -10,6 +10,7 @@ import random
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from typing import Any
 from data.problems import read_demonstrations, read_problems
 from data.types import StepLabels
 from search.export import balance_by_difficulty
+from trainer.batches import set_accumulation
+from trainer.checks import check_policy
 from trainer.evaluation import evaluate_greedy, groups_of
 from trainer.labelling import read_labels
+from trainer.lora import ALL_WEIGHTS, POLICY, LoraSettings, add_adapter
 from trainer.making_trees import read_trajectories
 from trainer.manifests import MANIFEST, UNHASHED_FILES
-from trainer.models import load_policy, save_model
+from trainer.models import load_policy, save_model, whole_models
 from trainer.runtime import RuntimeConfig
 from trainer.searching import Workbench
 from trainer.sft import (
@@ -51,18 +55,25 @@ class ExpertIterationConfig:
     gate_p_value: float = 0.05
     max_new_tokens: int = 64
     verifier: str = "countdown"
+    global_batch_size: int | None = None  # as in SFT
+    longest_first: bool = True  # as in SFT
 
 
 def run_expert_iteration(
-    runtime: RuntimeConfig, config: ExpertIterationConfig, arguments: Any
+    runtime: RuntimeConfig,
+    config: ExpertIterationConfig,
+    arguments: Any,
+    lora: LoraSettings = ALL_WEIGHTS,
 ) -> None:
     """Write the next policy: the trained candidate, or the incumbent if the gate refuses it."""
     from accelerate import Accelerator
 
+    set_accumulation(arguments, config.global_batch_size)
     inputs: dict[str, str | None] = {"policy": config.policy, "data": config.data}
     inputs |= {f"trees_{i}": folder for i, folder in enumerate(config.trees)}
     inputs |= {f"labels_{i}": folder for i, folder in enumerate(config.labels)}
-    with run_stage("expert_iteration", runtime, [config, arguments], inputs) as record:
+    check = partial(check_policy, config.policy)
+    with run_stage("expert_iteration", runtime, [config, lora, arguments], inputs, check) as record:
         folder = Path(runtime.output_dir)
         candidate = folder / "candidate"
         problems = read_problems(Path(config.data) / "validation.jsonl")
@@ -73,9 +84,12 @@ def run_expert_iteration(
                 f"{config.gate_skip} on, but the file has only {len(problems)} there"
             )
         model, tokenizer = load_policy(config.policy)
+        model = add_adapter(model, lora, POLICY, runtime.seed)
         rows = _training_rows(config, tokenizer)
         random.Random(runtime.seed).shuffle(rows)
-        trainer = train_on_rows(model, tokenizer, rows, arguments)
+        trainer = train_on_rows(
+            model, tokenizer, rows, arguments, longest_first=config.longest_first
+        )
         save_trained(trainer, tokenizer, candidate)
         record.training("policy", *training_cost(trainer, rows))
         accelerator = Accelerator()
@@ -120,10 +134,9 @@ def run_expert_iteration(
             if accepted or Path(config.policy).is_dir():
                 _copy_model(candidate if accepted else Path(config.policy), folder)
             else:  # a hub id
-                save_model(*load_policy(config.policy), folder)
+                with whole_models():
+                    save_model(*load_policy(config.policy), folder)
             shutil.rmtree(candidate)
-            for checkpoint in folder.glob("checkpoint-*"):
-                shutil.rmtree(checkpoint)
         accelerator.wait_for_everyone()
 
 

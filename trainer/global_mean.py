@@ -3,14 +3,13 @@ however it is cut into micro-batches and processes."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Trainer
 
-from trainer.runtime import latest_checkpoint
+from trainer.checkpoints import resume_from
 
 
 class GlobalMeanTrainer(Trainer):
@@ -46,5 +45,4 @@ class GlobalMeanTrainer(Trainer):
     def train_on(self) -> None:
         """Train from the newest complete checkpoint, if there is one."""
         self.model_accepts_loss_kwargs = True
-        checkpoint = latest_checkpoint(Path(self.args.output_dir or ""))
-        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        self.train(resume_from_checkpoint=resume_from(self.args))

@@ -31,6 +31,7 @@ from trainer.runtime import RuntimeConfig, process_state
 from trainer.searching import open_engine
 from trainer.sft import save_trained
 from trainer.stage import run_stage
+from trainer.step_progress import StepProgress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,8 +197,8 @@ def run_group_rl(
             args=arguments,
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
-            # the manifest lists what is there before it
-            callbacks=[held_out, counts, CheckpointManifest()],
+            # The manifest lists what is there before it.
+            callbacks=[StepProgress(), held_out, counts, CheckpointManifest()],
         )
         checkpoint = latest_checkpoint(Path(arguments.output_dir))
         if checkpoint is not None:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from search.batcher import Journal, read_whole_lines, run_searches
 from search.label import LabelSettings, TreeConfig, bind_labeller, labeller_entry
 from search.rollouts import Labelled
 from search.tree import usage_from_json
+from trainer.checks import check_policy
 from trainer.runtime import RuntimeConfig
 from trainer.searching import Workbench, progress_printer
 from trainer.stage import StageRecord, run_stage
@@ -51,7 +53,8 @@ def run_label(
     inputs: dict[str, str | None] = {"policy": stage.policy, "data": stage.data}
     if isinstance(config, TreeConfig):
         inputs["trees"] = config.trees
-    with run_stage("label", runtime, [stage, settings, config], inputs) as record:
+    check = partial(check_policy, stage.policy)
+    with run_stage("label", runtime, [stage, settings, config], inputs, check) as record:
         accelerator = Accelerator()
         workbench = Workbench(
             policy=stage.policy,

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data.problems import read_problems
 from search.export import balance_by_difficulty, verified_solutions
 from search.settings import SearchSettings
+from trainer.checks import check_models
 from trainer.runtime import RuntimeConfig
 from trainer.searching import Workbench, ends_of, paths_of
 from trainer.sft import TokenRow
@@ -40,7 +42,8 @@ def run_trees(
     from accelerate import Accelerator
 
     inputs = {"policy": stage.policy, "data": stage.data, "reward_model": stage.reward_model}
-    with run_stage("search", runtime, [stage, settings, config], inputs) as record:
+    check = partial(check_models, stage.policy, stage.reward_model)
+    with run_stage("search", runtime, [stage, settings, config], inputs, check) as record:
         accelerator = Accelerator()
         workbench = Workbench(
             policy=stage.policy,

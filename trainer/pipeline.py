@@ -13,7 +13,6 @@ import ast
 import json
 import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 import yaml
 
 from trainer.choices import choose_stages
-from trainer.estimates import Estimate, estimate_stage, human
+from trainer.extending import with_base
 from trainer.launch import (
     ROOT,
     child_environment,
@@ -84,10 +83,12 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     """Read a recipe; `overrides` are `key=value` or `stage.key=value`, the value as in YAML. A key
     may be one of the recipe's own `values` (trainer/choices.py).
 
+    It may be another recipe with other settings (trainer/extending.py).
+
     Raises ValueError, with the nearest valid name, for unknown keys, stages and placeholders, and
     for scripts and configs that do not exist.
     """
-    values = read_yaml_mapping(Path(path))
+    values, changes = with_base(read_yaml_mapping(Path(path)))
     _check_keys(values, TOP_LEVEL, required=("run_name", "output_dir", "stages"), where="recipe")
     rows = values["stages"]
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -106,7 +107,8 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         if "." not in target:
             _override_value(values, named, rows, target, value)
     rows, left_out = choose_stages(rows, named)
-    for target, value in settings:
+    present = [(t, v) for t, v in changes if t.partition(".")[0] not in left_out]
+    for target, value in [*present, *settings]:
         if "." in target:
             _override_stage(rows, left_out, target, value)
     for key, kind in (("run_name", str), ("output_dir", str), ("seed", int)):
@@ -451,33 +453,3 @@ def print_summary(pipeline: Pipeline) -> None:
         if report.is_file():
             print(f"\nreport: {report}", flush=True)
             return
-
-
-def print_plan(pipeline: Pipeline, stages: Sequence[Stage]) -> None:
-    """A dry run: each stage's line, what would happen, and rough estimates."""
-    models: dict[str, Mapping[str, Any] | None] = {}
-    changed: set[str] = set()
-    for stage in pipeline.stages:
-        launch_config = stage.accelerate_config or pipeline.accelerate_config
-        settings = read_yaml_mapping(Path(stage.config)) if stage.config else {}
-        inherited = next((models[name] for name in stage.inputs if models.get(name)), None)
-        estimate, models[stage.name] = estimate_stage(
-            {**settings, **stage.args}, inherited, num_processes(launch_config)
-        )
-        if stage not in stages:
-            continue
-        state = stage_state(pipeline, stage)
-        if changed.intersection(stage.inputs) and state != "new":
-            state = "replace"
-        if state != "unchanged":
-            changed.add(stage.name)
-        print(f"{stage.name}: {state}; {_estimate_text(estimate)}")
-        print(f"  {command_line(stage_words(pipeline, stage), launcher_words(launch_config)[1])}")
-    sys.stdout.flush()
-
-
-def _estimate_text(estimate: Estimate) -> str:
-    return (
-        f"estimate: {human(estimate.parameters)} parameters, memory {human(estimate.memory, 'B')}, "
-        f"disk {human(estimate.disk, 'B')}, tokens {human(estimate.tokens)}"
-    )

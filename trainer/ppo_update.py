@@ -22,6 +22,7 @@ from trainer.ppo_batch import Batch, micro_batches, minibatch_order, pad_columns
 from trainer.ppo_config import PPOConfig
 from trainer.ppo_losses import policy_loss, value_loss
 from trainer.sft import TokenRow
+from trainer.watchdog import WATCHDOG
 
 _ADVICE = "The last checkpoint is whole: lower learning_rate or max_grad_norm"
 Sums = defaultdict[str, float]
@@ -77,6 +78,7 @@ class Learner:
             for index in (i for part in self.minibatch_indices(order) for i in part):
                 micro = batch.rows(index)
                 predicted = self.predict(micro)
+                WATCHDOG.progress()
                 found["logprobs"].append(predicted.logprobs_BP)
                 found["values"].append(predicted.values_BP)
                 found["reference"].append(self.reference(micro.input_ids, micro.attention_mask))
@@ -150,6 +152,7 @@ class Learner:
         # Gradients are averaged over processes and micro-batches: the sums must not be.
         scale = len(indices) * self.accelerator.num_processes
         for index, rows in zip(indices, imitation, strict=True):
+            WATCHDOG.progress()
             with self.accelerator.accumulate(self.model):
                 loss = self._loss(batch.rows(index), tokens, sums)
                 if rows:

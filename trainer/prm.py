@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,22 @@ from torch import Tensor
 
 from data.types import StepLabels
 from search.pairs import PairRules, pairs_of_labels
+from trainer.batches import set_accumulation
 from trainer.calibrating import calibrate
+from trainer.checkpoints import CheckpointManifest
+from trainer.checks import check_policy
 from trainer.global_mean import GlobalMeanTrainer
 from trainer.label_rows import outcome_rows, read_training_rows
+from trainer.lora import ALL_WEIGHTS, REWARD_MODEL, LoraSettings, add_adapter
 from trainer.models import TARGETS, load_tokenizer, reward_model_from_policy
 from trainer.pair_rows import fitting, read_pairs
 from trainer.prm_card import model_card
 from trainer.prm_pairs import train_on_pairs
-from trainer.runtime import CheckpointManifest, RuntimeConfig
-from trainer.sft import TokenRow, remove_checkpoints, save_final, training_cost
+from trainer.row_order import taking_longest_first
+from trainer.runtime import RuntimeConfig
+from trainer.sft import TokenRow, last_loss, save_trained, training_cost
 from trainer.stage import run_stage
+from trainer.step_progress import StepProgress
 
 IGNORED = -100.0
 
@@ -94,19 +101,26 @@ class PRMTrainer(GlobalMeanTrainer):
         return soft_cross_entropy(outputs.logits, labels_BT, total_weight), outputs
 
 
-def train_prm(model: Any, tokenizer: Any, rows: Sequence[StepLabels], arguments: Any) -> Any:
+def train_prm(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[StepLabels],
+    arguments: Any,
+    *,
+    longest_first: bool = True,
+) -> Any:
     """Train in place; resumes from the newest complete checkpoint. Raises ValueError without
-    rows. `arguments` is a `TrainingArguments`."""
+    rows and for a checkpoint that cannot be gone on from. `arguments` is a `TrainingArguments`."""
     if not rows:
         raise ValueError("there is no labelled row to train on")
     arguments.remove_unused_columns = False
-    trainer = PRMTrainer(
+    trainer = (taking_longest_first(PRMTrainer) if longest_first else PRMTrainer)(
         model=model,
         args=arguments,
         train_dataset=label_dataset(rows),
         data_collator=StepLabelCollator(pad_token_id=tokenizer.pad_token_id),
         processing_class=tokenizer,
-        callbacks=[CheckpointManifest()],
+        callbacks=[CheckpointManifest(), StepProgress()],
     )
     trainer.train_on()
     return trainer
@@ -125,7 +139,7 @@ class RewardModelConfig:
 
     `calibration_labels` are folders of held-out labels, on which temperature and bias are fitted
     (trainer/calibrating.py). Rows of more than `max_length` tokens (null: the model's context) are
-    left out."""
+    left out. `global_batch_size` as in SFT."""
 
     model: str
     labels: list[str] = field(default_factory=list[str])
@@ -136,6 +150,8 @@ class RewardModelConfig:
     min_visits: int = 4
     calibration_labels: list[str] = field(default_factory=list[str])
     max_length: int | None = None
+    global_batch_size: int | None = None
+    longest_first: bool = True  # as in SFT
 
     def __post_init__(self) -> None:
         if self.max_length is not None and self.max_length < 1:
@@ -162,12 +178,20 @@ class Trained:
     per_row: int = 1
 
 
-def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -> None:
-    """Train a PRM and save it as a Hugging Face folder."""
+def run_prm(
+    runtime: RuntimeConfig,
+    config: RewardModelConfig,
+    arguments: Any,
+    lora: LoraSettings = ALL_WEIGHTS,
+) -> None:
+    """Train a PRM and save it as a Hugging Face folder; with LoRA the adapter beside it. Raises
+    ValueError, before a model is loaded, for parts that do not fit."""
+    set_accumulation(arguments, config.global_batch_size)
     inputs: dict[str, str | None] = {"model": config.model}
     for name in ("labels", "pairs", "calibration_labels"):
         inputs |= {f"{name}_{i}": folder for i, folder in enumerate(getattr(config, name))}
-    with run_stage("prm", runtime, [config, arguments], inputs) as record:
+    check = partial(check_policy, config.model)
+    with run_stage("prm", runtime, [config, lora, arguments], inputs, check) as record:
         folder = Path(runtime.output_dir)
         model = reward_model_from_policy(config.model)
         setattr(model.config, TARGETS, config.targets)
@@ -175,10 +199,11 @@ def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -
         context = getattr(model.config, "max_position_embeddings", None)
         config = replace(config, max_length=config.max_length or context)
         calibration, _ = read_training_rows(config.calibration_labels, tokenizer, config.max_length)
+        model = add_adapter(model, lora, REWARD_MODEL, runtime.seed)
         trained = TARGETS_OF[config.targets](model, tokenizer, config, arguments)
-        save_final(trained.trainer, tokenizer, folder)
+        save_trained(trained.trainer, tokenizer, folder)
         record.metrics |= trained.metrics
-        record.metrics["loss"] = trained.trainer.state.log_history[-1]["train_loss"]
+        record.metrics["loss"] = last_loss(trained.trainer)
         record.training(
             "reward", *training_cost(trained.trainer, trained.sequences, trained.per_row)
         )
@@ -188,19 +213,18 @@ def run_prm(runtime: RuntimeConfig, config: RewardModelConfig, arguments: Any) -
                 if config.targets == "outcome":
                     calibration = outcome_rows(calibration, tokenizer.eos_token_id)
                 calibrate(folder, calibration, trained.trainer.model.device, record)
-        remove_checkpoints(trained.trainer, folder)  # what fails above goes on from the last one
 
 
 def _on_steps(model: Any, tokenizer: Any, config: RewardModelConfig, arguments: Any) -> Trained:
     rows, too_long = read_training_rows(config.labels, tokenizer, config.max_length)
-    return _on_labels(model, tokenizer, rows, arguments, {"rows_too_long": too_long})
+    return _on_labels(model, tokenizer, rows, arguments, config, {"rows_too_long": too_long})
 
 
 def _on_outcomes(model: Any, tokenizer: Any, config: RewardModelConfig, arguments: Any) -> Trained:
     rows, too_long = read_training_rows(config.labels, tokenizer, config.max_length)
     finished = outcome_rows(rows, tokenizer.eos_token_id)
     counts = {"rows_too_long": too_long, "rows_unfinished": len(rows) - len(finished)}
-    return _on_labels(model, tokenizer, finished, arguments, counts)
+    return _on_labels(model, tokenizer, finished, arguments, config, counts)
 
 
 def _on_labels(
@@ -208,9 +232,10 @@ def _on_labels(
     tokenizer: Any,
     rows: Sequence[StepLabels],
     arguments: Any,
+    config: RewardModelConfig,
     counts: dict[str, int],
 ) -> Trained:
-    trainer = train_prm(model, tokenizer, rows, arguments)
+    trainer = train_prm(model, tokenizer, rows, arguments, longest_first=config.longest_first)
     labelled_steps = sum(len(row.labels) for row in rows)
     return Trained(
         trainer=trainer,

@@ -21,7 +21,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from trainer.runtime import cpu_processes
+from trainer.runtime import cpu_processes, process_backend
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -37,7 +37,7 @@ def parse_recipe(
     A field that several types declare (`output_dir`, `seed`) is one option: all of them receive
     its value, and the first type's default holds. Mapping fields take JSON on the command line,
     list and tuple fields take several words. transformers' `use_cpu` is on where several processes
-    were launched on a machine without an accelerator.
+    were launched on a machine without an accelerator, its `ddp_backend` set where by DeepSpeed.
 
     Raises ValueError for an unknown key, a value of the wrong type, a missing required field, a
     missing or malformed file, and a field named `config` or `env`.
@@ -50,6 +50,8 @@ def parse_recipe(
     _check_flags(words, parser._option_string_actions)
     if "use_cpu" in hints and "--use_cpu" not in words and cpu_processes():
         words = [*words, "--use_cpu", "true"]
+    if "ddp_backend" in hints and "--ddp_backend" not in words and process_backend():
+        words = [*words, "--ddp_backend", process_backend() or ""]
     return tuple(parser.parse_args_and_config(words))
 
 

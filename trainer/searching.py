@@ -23,9 +23,11 @@ from search.scorer import RewardScorer, TextScorer
 from search.settings import SearchSettings
 from search.strategies import bind
 from search.tree import append_trees, read_trees
+from trainer.checks import check_models
 from trainer.manifests import is_main_process
-from trainer.models import load_policy
+from trainer.models import load_policy, whole_models
 from trainer.reward_models import LoadedRewardModel, open_reward_model
+from trainer.watchdog import WATCHDOG
 
 PROGRESS_SECONDS = 2.0
 
@@ -60,8 +62,11 @@ class Ranks:
 def load_engine(
     policy: str, reward_model: str | None, *, seed: int, device: Any, max_rows: int = 512
 ) -> tuple[TransformersEngine, Scorer | None]:
-    """A policy and a reward model, ready to search with. Raises what `open_engine` does."""
-    model, tokenizer = load_policy(policy)
+    """A policy and a reward model, ready to search with. Raises what `open_engine` does, and before
+    a model is loaded ValueError for folders that are missing or do not fit together."""
+    check_models(policy, reward_model)
+    with whole_models():
+        model, tokenizer = load_policy(policy)
     return open_engine(
         model.to(device), tokenizer, reward_model, seed=seed, device=device, max_rows=max_rows
     )
@@ -82,7 +87,8 @@ def open_engine(
     loaded: LoadedRewardModel | None = None
     max_context = 0
     if reward_model is not None:
-        loaded = open_reward_model(reward_model, device)
+        with whole_models():
+            loaded = open_reward_model(reward_model, device)
         if loaded.token_model is not None and loaded.vocab_size != model.config.vocab_size:
             raise ValueError(
                 f"reward model {reward_model} has {loaded.vocab_size} tokens, the policy has "
@@ -225,15 +231,15 @@ def _remove_parts(folder: Path, name: str) -> None:
             path.unlink()
 
 
-def progress_printer(name: str, total: int, rank: int) -> Callable[[int, int], None] | None:
-    """Prints how far rank 0's part of a search is, every few seconds; nothing on other ranks."""
-    if rank != 0:
-        return None
+def progress_printer(name: str, total: int, rank: int) -> Callable[[int, int], None]:
+    """Tells the watchdog, and on rank 0 prints how far its part of a search is, every few
+    seconds."""
     last = time.monotonic()
 
     def say(finished: int, running: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= PROGRESS_SECONDS:
+        WATCHDOG.progress()
+        if rank == 0 and time.monotonic() - last >= PROGRESS_SECONDS:
             last = time.monotonic()
             print(f"{name}: {finished} of {total} problems done, {running} running", flush=True)
 

@@ -3,7 +3,6 @@ expert iteration: prompt and completion as token ids, loss on the completion onl
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,15 @@ from data.problems import read_demonstrations
 from data.tokenizers import encode_strict
 from data.types import Demonstration
 from search.flops import flop_model
+from trainer.batches import sequences_per_update, set_accumulation
+from trainer.checkpoints import ZERO_2, CheckpointManifest, optimizer_sharding, resume_from
+from trainer.checks import check_policy
+from trainer.lora import ALL_WEIGHTS, POLICY, LoraSettings, add_adapter, check_lora, merge_adapter
 from trainer.models import FROM_SCRATCH, build_policy, load_policy
-from trainer.runtime import CheckpointManifest, RuntimeConfig, latest_checkpoint
+from trainer.row_order import taking_longest_first
+from trainer.runtime import RuntimeConfig
 from trainer.stage import run_stage
+from trainer.step_progress import StepProgress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,25 +56,32 @@ def token_dataset(rows: Sequence[TokenRow]) -> Any:
     )
 
 
-def train_on_rows(model: Any, tokenizer: Any, rows: Sequence[TokenRow], arguments: Any) -> Any:
+def train_on_rows(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[TokenRow],
+    arguments: Any,
+    *,
+    longest_first: bool = True,
+) -> Any:
     """Train in place with TRL's SFTTrainer; resumes from the newest complete checkpoint.
 
-    `arguments` is an `SFTConfig`. Returns the finished trainer. Raises ValueError without rows.
+    `arguments` is an `SFTConfig`. Returns the finished trainer. Raises ValueError without rows and
+    for a checkpoint that cannot be gone on from.
     """
     from trl.trainer.sft_trainer import SFTTrainer
 
     if not rows:
         raise ValueError("there is no row to train on")
     arguments.dataset_kwargs = {"skip_prepare_dataset": True}
-    trainer = SFTTrainer(
+    trainer = (taking_longest_first(SFTTrainer) if longest_first else SFTTrainer)(
         model=model,
         args=arguments,
         train_dataset=token_dataset(rows),
         processing_class=tokenizer,
-        callbacks=[CheckpointManifest()],
+        callbacks=[CheckpointManifest(), StepProgress()],
     )
-    checkpoint = latest_checkpoint(Path(arguments.output_dir))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=resume_from(arguments))
     return trainer
 
 
@@ -78,6 +90,8 @@ class PolicyConfig:
     """Where the policy comes from. `model` is a hub id, a folder, or `from_scratch`; then
     `model_config` (a transformers config's fields) and `tokenizer` describe it: "numbers" up to
     `max_number`, "characters", or "bpe" with `vocab_size` tokens, learnt from the demonstrations.
+    `global_batch_size` sequences make an update whatever the number of processes: gradients are
+    accumulated until they are in (null: gradient_accumulation_steps says how often).
     """
 
     model: str
@@ -86,14 +100,26 @@ class PolicyConfig:
     tokenizer: str = "numbers"
     max_number: int = 100
     vocab_size: int = 2048
+    global_batch_size: int | None = None
+    longest_first: bool = True  # rows, so that memory runs out early or never
 
 
-def run_sft(runtime: RuntimeConfig, config: PolicyConfig, arguments: Any) -> None:
-    """Train the first policy on demonstrations and save it as a Hugging Face folder."""
+def run_sft(
+    runtime: RuntimeConfig, config: PolicyConfig, arguments: Any, lora: LoraSettings = ALL_WEIGHTS
+) -> None:
+    """Train the first policy on demonstrations and save it as a Hugging Face folder; with LoRA the
+    adapter beside it. Raises ValueError, before a model is loaded, for parts that do not fit."""
     if config.model == FROM_SCRATCH and not config.model_config:
         raise ValueError("model is from_scratch: model_config must describe the model")
+    set_accumulation(arguments, config.global_batch_size)
+    check_lora(lora, config.model)
     inputs = {"data": config.data, "model": config.model}
-    with run_stage("sft", runtime, [config, arguments], inputs) as record:
+
+    def check() -> None:
+        if config.model != FROM_SCRATCH:
+            check_policy(config.model)
+
+    with run_stage("sft", runtime, [config, lora, arguments], inputs, check) as record:
         demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
         if config.model == FROM_SCRATCH:
             model, tokenizer = build_policy(
@@ -105,10 +131,13 @@ def run_sft(runtime: RuntimeConfig, config: PolicyConfig, arguments: Any) -> Non
             )
         else:
             model, tokenizer = load_policy(config.model)
+            model = add_adapter(model, lora, POLICY, runtime.seed)
         rows = demonstration_rows(demonstrations, tokenizer)
-        trainer = train_on_rows(model, tokenizer, rows, arguments)
+        trainer = train_on_rows(
+            model, tokenizer, rows, arguments, longest_first=config.longest_first
+        )
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
-        record.metrics |= {"rows": len(rows), "loss": trainer.state.log_history[-1]["train_loss"]}
+        record.metrics |= {"rows": len(rows), "loss": last_loss(trainer)}
         record.training("policy", *training_cost(trainer, rows))
 
 
@@ -118,30 +147,33 @@ def training_cost(
     """Tokens trained on and FLOPs (backward costs twice the forward). `rows` are all sequences that
     were trained on, of which a row of the trainer's data set holds `sequences_per_row`."""
     mean_length = sum(len(r.prompt_ids) + len(r.completion_ids) for r in rows) / len(rows)
-    arguments = trainer.args
-    batch = (
-        arguments.per_device_train_batch_size
-        * arguments.gradient_accumulation_steps
-        * arguments.world_size
-    )
-    sequences = trainer.state.global_step * batch * sequences_per_row
+    sequences = trainer.state.global_step * sequences_per_update(trainer.args) * sequences_per_row
     flops = 3 * sequences * flop_model(trainer.model).forward(0, round(mean_length))
     return round(sequences * mean_length), flops
 
 
+def last_loss(trainer: Any) -> float | None:
+    """The mean loss of the last steps that were logged. (The Trainer's own mean over all steps is,
+    in a run that was resumed, one over those since then.)"""
+    logged = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return logged[-1] if logged else None
+
+
 def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> None:
-    """The final weights as a Hugging Face folder; the checkpoints on the way are removed."""
-    save_final(trainer, tokenizer, folder)
-    remove_checkpoints(trainer, folder)
+    """The final weights as a Hugging Face folder, gathered from all processes, and the history of
+    the training. A LoRA adapter goes to `adapter`, a peft folder, merged with its model into
+    `folder`. To be called on every process."""
+    from peft import PeftModel
 
-
-def save_final(trainer: Any, tokenizer: Any, folder: Path) -> None:
-    trainer.save_model(str(folder))
+    adapter = folder / "adapter" if isinstance(trainer.model, PeftModel) else None
+    if optimizer_sharding() == ZERO_2:  # the Trainer would write tied weights twice
+        if trainer.is_world_process_zero():
+            trainer.model.save_pretrained(adapter or folder)
+    else:
+        trainer.save_model(str(adapter or folder))
     if trainer.is_world_process_zero():
+        if adapter is not None:
+            tokenizer.save_pretrained(adapter)
+            merge_adapter(adapter, folder)
         tokenizer.save_pretrained(folder)
-
-
-def remove_checkpoints(trainer: Any, folder: Path) -> None:
-    if trainer.is_world_process_zero():
-        for checkpoint in folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+        trainer.save_state()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +15,9 @@ from data.types import ModelUsage, Usage
 from rewards.tally import TALLY
 from trainer.fingerprints import identity_of
 from trainer.manifests import read_json, write_json
+from trainer.out_of_memory import explaining_out_of_memory
 from trainer.recipe import as_mapping
+from trainer.resources import measure
 from trainer.runtime import (
     Run,
     RuntimeConfig,
@@ -25,8 +28,11 @@ from trainer.runtime import (
     start_wandb,
     write_manifest,
 )
+from trainer.watchdog import WATCHDOG
 
 BEGUN = ".begun.json"
+# Inputs that only a folder or file can be; the others may be names on the hub.
+ON_DISK = ("data", "labels", "trees", "trajectories", "problems")
 
 
 @dataclass(slots=True)
@@ -46,6 +52,14 @@ class StageRecord:
         """Count training: `tokens` positions forward and backward, 3 forward passes' FLOPs."""
         usage = ModelUsage(prompt_tokens=tokens, positions=tokens, flops=flops)
         self.ledger.append({"model": model, "kind": "training", **asdict(usage)})
+
+
+def check_inputs(inputs: Mapping[str, str | None]) -> None:
+    """Raises ValueError for one that is not there. `labels_1` is one of several `labels`."""
+    for name, path in inputs.items():
+        kind = name.rstrip("0123456789").removesuffix("_")
+        if path and kind in ON_DISK and not Path(path).exists():
+            raise ValueError(f"{kind} is {path!r}: there is no such file or folder")
 
 
 def check_begun(
@@ -100,16 +114,22 @@ def run_stage(
     runtime: RuntimeConfig,
     configs: Sequence[Any],
     inputs: Mapping[str, str | None],
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[StageRecord]:
     """Run a stage's body. On leaving without an error rank 0 writes the manifest, by rename, so a
     folder without one never counts. Raises SystemExit(0) when the folder is complete already, and
-    ValueError when it was begun with other settings."""
+    ValueError for inputs that are not there and when it was begun with other settings; `check` may
+    raise more of them before anything is written. Checkpoints of a training are removed once the
+    manifest is there."""
     folder = Path(runtime.output_dir)
     if is_complete(folder):
         print(f"{folder} is complete; nothing to do")
         raise SystemExit(0)
+    check_inputs(inputs)
+    check()
     state = process_state()
     folder.mkdir(parents=True, exist_ok=True)
+    resumed = (folder / BEGUN).exists()
     identities = check_begun(folder, runtime.seed, configs, inputs)
     set_seed(runtime.seed)
     started = time.monotonic()
@@ -121,11 +141,17 @@ def run_stage(
             if is_complete(path):
                 run.use_folder(name, path, "stage")
         before = TALLY.snapshot()
-        yield record
+        with WATCHDOG.watching(runtime.hang_seconds), explaining_out_of_memory(configs):
+            yield record
         record.metrics |= _verdicts(before)
         state.wait_for_everyone()
         if state.is_main_process:
             numbers = {k: v for k, v in record.metrics.items() if isinstance(v, int | float)}
+            seconds = time.monotonic() - started
+            resources = asdict(
+                measure(record.ledger, seconds, state.num_processes, resumed=resumed)
+            )
+            numbers |= {k: v for k, v in resources.items() if isinstance(v, int | float)}
             run.log({f"{stage}/{name}": value for name, value in numbers.items()})
             write_manifest(
                 folder,
@@ -135,8 +161,13 @@ def run_stage(
                 inputs=sources,
                 usage={"ledger": record.ledger},
                 metrics=record.metrics,
-                seconds=time.monotonic() - started,
-                extra={"inputs": {k: v for k, v in identities.items() if k not in folders}},
+                seconds=seconds,
+                extra={
+                    "inputs": {k: v for k, v in identities.items() if k not in folders},
+                    "resources": resources,
+                },
             )
             run.log_folder(runtime.run_name or stage, folder, stage)
+            for checkpoint in folder.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
         state.wait_for_everyone()

@@ -27,6 +27,7 @@ SENTENCE_END = re.compile(r"(?<=[.?!]) +(?=[A-Z\\$])")
 @dataclass(frozen=True, kw_only=True)
 class MathConfig:
     """`train_rows` and `test_rows` are sources (`data.sources`); what is not needed may be null.
+    `more_train_rows` are further ones. Of `mixed` rows those with a `solution` are MATH's.
 
     `calculator_marks` stay in the demonstrations or go; `answer_mark` is how they end: `#### 72` or
     a box. `chat_model` puts the prompts in that model's chat template. Raises ValueError naming the
@@ -34,8 +35,9 @@ class MathConfig:
     """
 
     train_rows: str | None = None
+    more_train_rows: tuple[str, ...] = ()
     test_rows: str | None = None
-    row_format: Literal["gsm8k", "math"] = "gsm8k"
+    row_format: Literal["gsm8k", "math", "mixed"] = "gsm8k"
     prompt: str = "question"
     chat_model: str | None = None
     calculator_marks: Literal["removed", "kept"] = "removed"
@@ -43,7 +45,7 @@ class MathConfig:
 
     def __post_init__(self) -> None:
         allowed = (
-            ("row_format", self.row_format, ("gsm8k", "math")),
+            ("row_format", self.row_format, tuple(ROW_FORMATS)),
             ("prompt", self.prompt, tuple(PROMPTS)),
             ("calculator_marks", self.calculator_marks, ("removed", "kept")),
             ("answer_mark", self.answer_mark, ("hash", "boxed")),
@@ -64,6 +66,9 @@ class MathTask:
         self, seed: int, *, demonstrations: int, train: int, validation: int, test: int
     ) -> Splits:
         training, bad = self._take("train", self.config.train_rows)
+        for number, source in enumerate(self.config.more_train_rows, start=2):
+            more, more_bad = self._take(f"train{number}", source)
+            training, bad = training + more, bad + more_bad
         testing, more_bad = self._take("test", self.config.test_rows)
         return splits_of_rows(
             training,
@@ -82,7 +87,7 @@ class MathTask:
     def _take(self, side: str, source: str | None) -> tuple[list[Demonstration], list[BadRow]]:
         if source is None:
             return [], []
-        make = gsm8k_row if self.config.row_format == "gsm8k" else math_row
+        make = ROW_FORMATS[self.config.row_format]
         prefix = id_prefix(side, source)
         return take_in(source, lambda row, number: make(row, f"{prefix}-{number}", self.config))
 
@@ -109,7 +114,17 @@ def math_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
     answer = answer or boxed
     if not answer or not answer.strip():
         raise ValueError("solution has no final answer: no \\boxed{...}, and answer is absent")
-    return _demonstration(question, solution, answer.strip(), identifier, config)
+    steps = SENTENCE_END.sub("\n", solution)
+    return _demonstration(question, steps, answer.strip(), identifier, config)
+
+
+def mixed_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
+    """A row of either format. Raises what that one's reader does."""
+    make = math_row if row.columns.get("solution") is not None else gsm8k_row
+    return make(row, identifier, config)
+
+
+ROW_FORMATS = {"gsm8k": gsm8k_row, "math": math_row, "mixed": mixed_row}
 
 
 def _holds(boxed: str, answer: str) -> bool:
@@ -122,8 +137,6 @@ def _demonstration(
     question: str, steps: str, answer: str, identifier: str, config: MathConfig
 ) -> Demonstration:
     lines = [line.strip() for line in steps.splitlines() if line.strip()]
-    if config.row_format == "math":
-        lines = [part for line in lines for part in SENTENCE_END.split(line)]
     if not lines:
         raise ValueError("the solution has no step before its final answer")
     if config.answer_mark == "hash":

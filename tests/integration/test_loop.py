@@ -15,11 +15,10 @@ import pytest
 import yaml
 
 pytestmark = pytest.mark.slow
-SMOKE = Path(__file__).resolve().parents[2] / "recipes/countdown/smoke.yaml"
+RECIPES = Path(__file__).resolve().parents[2] / "recipes/countdown"
+DEMO = yaml.safe_load((RECIPES / "demo.yaml").read_text())  # whose stages the smoke run has
 STAGES: list[str] = [
-    row["name"]
-    for row in yaml.safe_load(SMOKE.read_text())["stages"]
-    if row.get("when", {}).get("learner") != "ppo"
+    row["name"] for row in DEMO["stages"] if row.get("when", {}).get("learner") != "ppo"
 ]
 TIMES = ("seconds", "training_seconds")
 
@@ -216,7 +215,7 @@ def test_strategies_are_compared_and_trees_exported(
     at = {name: str(smoke_run / name) for name in ("round_2", "prm_2", "data", "search_2")}
     words = ["--policy", at["round_2"], "--reward_model", at["prm_2"], "--data", at["data"]]
     words += ["--output_dir", str(tmp_path / "compare"), "--num_problems", "4"]
-    recipe = yaml.safe_load((SMOKE.parent / "compare.yaml").read_text())
+    recipe = yaml.safe_load((RECIPES / "compare.yaml").read_text())
     recipe |= {"reference_budgets": [4, 16], "target": 16}
     for arm in recipe["arms"].values():
         arm["budgets"] = sorted({min(budget, 32) for budget in arm["budgets"]})

@@ -14,12 +14,10 @@ import psutil
 import pytest
 
 from trainer import launch, pipeline
-from trainer.estimates import count_parameters, estimate_stage, human
 from trainer.launch import ROOT, child_environment, exclusive
 from trainer.manifests import read_manifest
 from trainer.pipeline import (
     load_pipeline,
-    print_plan,
     read_record,
     run_pipeline,
     selected_stages,
@@ -27,6 +25,7 @@ from trainer.pipeline import (
     stage_state,
     stage_words,
 )
+from trainer.plan import print_plan
 
 SCRIPT = '''
 """Writes `text`, and what it read; appends to calls.txt beside the output."""
@@ -211,6 +210,35 @@ def test_from_and_only(project: Path) -> None:
         selected_stages(recipe, None, "sfd")
 
 
+def test_a_recipe_extends_another(project: Path) -> None:
+    small = Path("small.yaml")
+    text = "extends: recipe.yaml\nrun_name: small\noutput_dir: small\n"
+    small.write_text(text + "set:\n  sft: {text: z, config: make.yaml}\n")
+    base, pipeline = load_pipeline("recipe.yaml"), load_pipeline(small, ["aside.text=y"])
+    assert (pipeline.run_name, pipeline.output_dir, pipeline.seed) == ("small", "small", 5)
+    assert pipeline.stages[0] == base.stages[0]
+    assert pipeline.stages[1].args == {"text": "z", "source": "{data}"}
+    assert pipeline.stages[1].config == "make.yaml"
+    assert pipeline.stages[2].args == {"text": "y"}
+    for wrong, said in (
+        ("set:\n  sfd: {text: z}\n", "names the unknown stage 'sfd'; did you mean 'sft'"),
+        ("set: [1]\n", "set must be a mapping of settings by stage"),
+        ("stages: []\n", "stages are those of 'recipe.yaml', which is extended"),
+        ("set:\n  sft: 3\n", "set must be a mapping of settings by stage"),
+    ):
+        small.write_text(text + wrong)
+        with pytest.raises(ValueError, match=said):
+            load_pipeline(small)
+    for key in ("run_name", "output_dir"):
+        small.write_text(text.replace(f"{key}: small\n", ""))
+        with pytest.raises(ValueError, match=f"needs its own {key}"):
+            load_pipeline(small)
+    small.write_text(text)
+    Path("smaller.yaml").write_text(text.replace("recipe.yaml", "small.yaml"))
+    with pytest.raises(ValueError, match=r"'small.yaml' extends a recipe itself"):
+        load_pipeline("smaller.yaml")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -322,28 +350,8 @@ def test_dry_run_changes_nothing(project: Path, capsys: pytest.CaptureFixture[st
     recipe = load_pipeline("recipe.yaml")
     print_plan(recipe, recipe.stages)
     said = capsys.readouterr().out
-    assert "accelerate launch scripts/make.py --config make.yaml --output_dir out/data" in said
+    assert "accelerate launch --config_file cpu.yaml scripts/make.py --config make.yaml" in said
     assert not (project / "out").exists()
-
-
-def test_estimates() -> None:
-    # Two layers of 4x4: attention 4*16, feed-forward 3*4*8, norms 8; 10 tokens tied; last norm 4.
-    model = {
-        "hidden_size": 4,
-        "num_hidden_layers": 2,
-        "intermediate_size": 8,
-        "num_attention_heads": 1,
-        "vocab_size": 10,
-        "tie_word_embeddings": True,
-    }
-    assert count_parameters(model) == 2 * (64 + 96 + 8) + 40 + 4
-    settings = {"model_config": model, "max_steps": 3, "per_device_train_batch_size": 2}
-    estimate, inherited = estimate_stage({**settings, "max_length": 5}, None, 2)
-    assert estimate.tokens == 3 * 2 * 2 * 5
-    search, _ = estimate_stage({"num_problems": 10, "budgets": [2, 4]}, inherited, 1)
-    assert search.tokens == 10 * 6 * 64
-    assert estimate_stage({}, None, 1)[0].tokens is None
-    assert (human(1_780_000), human(437e6, "B"), human(None)) == ("1.78 M", "437 MB", "?")
 
 
 def test_the_script_with_the_real_launcher_stops_on_sigterm_and_continues(project: Path) -> None:

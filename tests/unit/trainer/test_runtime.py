@@ -101,7 +101,14 @@ def test_only_rank_zero_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_checkpoints_are_whole_or_ignored(tmp_path: Path) -> None:
     from trainer.runtime import CheckpointManifest, latest_checkpoint
 
-    callback, arguments = CheckpointManifest(), SimpleNamespace(output_dir=tmp_path, world_size=1)
+    callback = CheckpointManifest()
+    arguments = SimpleNamespace(
+        output_dir=tmp_path,
+        world_size=1,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=1,
+        save_total_limit=None,
+    )
     assert latest_checkpoint(tmp_path) is None
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()

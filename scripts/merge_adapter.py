@@ -1,0 +1,17 @@
+"""Put a LoRA adapter and its model together.
+
+python scripts/merge_adapter.py --adapter outputs/sft/adapter --output_dir outputs/merged
+"""
+
+from __future__ import annotations
+
+from trainer.lora import MergeConfig, run_merge
+from trainer.recipe import parse_recipe
+
+
+def main() -> None:
+    run_merge(*parse_recipe((MergeConfig,)))
+
+
+if __name__ == "__main__":
+    main()

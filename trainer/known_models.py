@@ -1,0 +1,85 @@
+"""What is known of published models without a download: their sizes, which a dry run's estimates
+need, and how their tokenizers speak, which a smoke run's tiny twins imitate.
+
+Sizes are those of each model's config.json. A model that is not here can be given as a folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownModel:
+    """`config` holds a transformers config's fields. `chat_template` names a template that TRL
+    ships; `special_tokens` are the tokenizer's, `end_token` and `pad_token` among them."""
+
+    config: Mapping[str, Any]
+    chat_template: str
+    special_tokens: tuple[str, ...]
+    end_token: str
+    pad_token: str
+
+
+QWEN_SPECIAL_TOKENS = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>",
+    "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>",
+    "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
+)  # fmt: skip
+
+
+def _qwen2_5(
+    hidden: int, intermediate: int, layers: int, heads: int, shared: int, *, chat: bool
+) -> KnownModel:
+    """The small ones tie their embeddings and have 151,936 tokens, the others 152,064. The chat
+    models end an answer with <|im_end|>. TRL's template is theirs; the base models' differs from it
+    in the system turn's words alone."""
+    small = hidden <= 2048
+    return KnownModel(
+        config={
+            "model_type": "qwen2",
+            "hidden_size": hidden,
+            "intermediate_size": intermediate,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": shared,
+            "tie_word_embeddings": small,
+            "vocab_size": 151_936 if small else 152_064,
+            "max_position_embeddings": 32_768,
+            "rms_norm_eps": 1e-6,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+        },
+        chat_template="qwen2_5",
+        special_tokens=QWEN_SPECIAL_TOKENS,
+        end_token="<|im_end|>" if chat else "<|endoftext|>",
+        pad_token="<|endoftext|>",
+    )
+
+
+_QWEN_SIZES = {
+    "0.5B": (896, 4864, 24, 14, 2),
+    "1.5B": (1536, 8960, 28, 12, 2),
+    "3B": (2048, 11_008, 36, 16, 2),
+    "7B": (3584, 18_944, 28, 28, 4),
+    "14B": (5120, 13_824, 48, 40, 8),
+    "32B": (5120, 27_648, 64, 40, 8),
+    "72B": (8192, 29_568, 80, 64, 8),
+}
+KNOWN_MODELS: dict[str, KnownModel] = {
+    f"Qwen/Qwen2.5-{size}{suffix}": _qwen2_5(*sizes, chat=bool(suffix))
+    for size, sizes in _QWEN_SIZES.items()
+    for suffix in ("", "-Instruct")
+}
+
+
+def config_of(name_or_path: str) -> Mapping[str, Any] | None:
+    """A model's config: of a folder or a known id; None where neither says it."""
+    path = Path(name_or_path) / "config.json"
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    known = KNOWN_MODELS.get(name_or_path)
+    return known.config if known else None

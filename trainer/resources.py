@@ -1,0 +1,90 @@
+"""What a stage used of its machine: time, speed, memory, and FLOPs beside what devices can do."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+# Dense bf16 FLOPs a second, of the data sheets, by a part of the device's name.
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+    "A10": 125e12,
+}
+MATRIX = 768  # width of the product that a CPU's speed is measured by
+REPEATS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Of one stage. `positions` are token positions run through a model, forward or forward and
+    backward, over all processes; rates count all of the stage's wall time, loading included, and
+    are None where an earlier attempt did a part of the work. `peak_flops_per_second` is that of all
+    devices (a CPU's: this process's threads, measured in fp32), None for a device not known.
+    Memory is rank 0's peak, bytes."""
+
+    device: str
+    processes: int
+    seconds: float
+    positions: int
+    flops: float
+    positions_per_second: float | None
+    flops_per_second: float | None
+    peak_flops_per_second: float | None
+    flops_utilisation: float | None
+    peak_resident_bytes: int
+    peak_device_bytes: int | None
+
+
+def measure(
+    ledger: Sequence[Mapping[str, Any]], seconds: float, processes: int, *, resumed: bool
+) -> Resources:
+    """Of the work in a manifest's `ledger`, done in `seconds`."""
+    flops = float(sum(row["flops"] for row in ledger))
+    positions = sum(row["positions"] for row in ledger)
+    on_device = torch.cuda.is_available()
+    name = torch.cuda.get_device_name() if on_device else "cpu"
+    # Nothing to compare with it: no need to measure.
+    one = peak_flops(name) if flops else None
+    peak = one * processes if one else None
+    speed = None if resumed else flops / seconds
+    return Resources(
+        device=name,
+        processes=processes,
+        seconds=seconds,
+        positions=positions,
+        flops=flops,
+        positions_per_second=None if resumed else positions / seconds,
+        flops_per_second=speed,
+        peak_flops_per_second=peak,
+        flops_utilisation=speed / peak if speed is not None and peak else None,
+        peak_resident_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        peak_device_bytes=torch.cuda.max_memory_allocated() if on_device else None,
+    )
+
+
+def peak_flops(device: str) -> float | None:
+    """FLOPs a second of a device by its name; None for one that is not known."""
+    if device == "cpu":
+        return _cpu_flops()
+    return next((peak for name, peak in PEAK_FLOPS.items() if name in device), None)
+
+
+def _cpu_flops() -> float:
+    """The best of a few fp32 matrix products, some hundredths of a second in all."""
+    factor = torch.ones(MATRIX, MATRIX)
+    best = float("inf")
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        torch.mm(factor, factor)
+        best = min(best, time.perf_counter() - started)
+    return 2.0 * MATRIX**3 / best
