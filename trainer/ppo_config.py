@@ -101,6 +101,15 @@ class PPOConfig:
             raise ValueError(f"clip is {self.clip}; it must be in (0, 1)")
         if not 0 <= self.gae_lambda <= 1:
             raise ValueError(f"gae_lambda is {self.gae_lambda}; it must be in [0, 1]")
+        self._check_critic()
+        if self.lora_rank and self.reference is not None:
+            raise ValueError(
+                "reference is given, but with lora_rank above 0 it is the policy without adapters"
+            )
+        if self.imitation_coefficient > 0 and not self.trajectories:
+            raise ValueError("imitation_coefficient is above 0, but no trajectories are given")
+
+    def _check_critic(self) -> None:
         if self.critic not in STARTS and not is_folder(self.critic):
             raise ValueError(
                 f"critic is {self.critic!r}; allowed: {', '.join(STARTS)}, or the path of a "
@@ -113,12 +122,6 @@ class PPOConfig:
                 f"critic is {self.critic!r}, which needs the reward model's weights: "
                 f"{self.reward_model} only serves its scores"
             )
-        if self.lora_rank and self.reference is not None:
-            raise ValueError(
-                "reference is given, but with lora_rank above 0 it is the policy without adapters"
-            )
-        if self.imitation_coefficient > 0 and not self.trajectories:
-            raise ValueError("imitation_coefficient is above 0, but no trajectories are given")
 
     def micro_steps(self, processes: int) -> int:
         """Micro-batches an optimizer step, on each of `processes`.

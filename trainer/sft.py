@@ -168,7 +168,7 @@ def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> None:
     adapter = folder / "adapter" if isinstance(trainer.model, PeftModel) else None
     if optimizer_sharding() == ZERO_2:  # the Trainer would write tied weights twice
         if trainer.is_world_process_zero():
-            trainer.model.save_pretrained(adapter or folder)
+            trainer.model.save_pretrained(str(adapter or folder))
     else:
         trainer.save_model(str(adapter or folder))
     if trainer.is_world_process_zero():

@@ -54,6 +54,10 @@ class StageRecord:
         self.ledger.append({"model": model, "kind": "training", **asdict(usage)})
 
 
+def is_folder(path: str | None) -> bool:
+    return path is not None and Path(path).is_dir()
+
+
 def check_inputs(inputs: Mapping[str, str | None]) -> None:
     """Raises ValueError for one that is not there. `labels_1` is one of several `labels`."""
     for name, path in inputs.items():
@@ -163,7 +167,7 @@ def run_stage(
                 metrics=record.metrics,
                 seconds=seconds,
                 extra={
-                    "inputs": {k: v for k, v in identities.items() if k not in folders},
+                    "inputs": {k: v for k, v in identities.items() if not is_folder(inputs[k])},
                     "resources": resources,
                 },
             )

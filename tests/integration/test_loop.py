@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import time
@@ -177,22 +176,26 @@ def test_two_processes_find_what_one_finds(
     assert usage["cpu"] == usage["cpu_ddp"]
 
 
-def test_two_processes_train_one_model(smoke_run: Path, checkout: Any, tmp_path: Path) -> None:
-    """Two processes of batch 64 take the steps of one process of batch 128."""
-    losses: dict[str, list[float]] = {}
-    for launch, batch in (("cpu", "128"), ("cpu_ddp", "64")):
+def test_two_processes_measure_what_one_measures(
+    smoke_run: Path, checkout: Any, tmp_path: Path
+) -> None:
+    at = {name: str(smoke_run / name) for name in ("sft", "round_2", "prm_2", "data")}
+    words = ["--policies", at["sft"], at["round_2"], "--reward_model", at["prm_2"]]
+    words += ["--data", at["data"], "--greedy_problems", "9", "--search_problems", "5"]
+    words += ["--prm_problems", "5", "--prm_rollouts", "4", "--making_problems", "5", "--seed", "5"]
+    found: list[dict[str, bytes]] = []
+    for launch in ("cpu", "cpu_ddp"):
         folder = tmp_path / launch
-        words = ["--data", str(smoke_run / "data"), "--max_steps", "3", "--logging_steps", "1"]
-        words += ["--per_device_train_batch_size", batch, "--output_dir", str(folder)]
-        words += ["--save_steps", "3", "--wandb", "false"]
-        printed = checkout.run(
-            checkout.stage("train_sft.py", "sft.yaml", *words, accelerate=launch),
-            OMP_NUM_THREADS="1",
+        out = ("--output_dir", str(folder))
+        command = checkout.stage(
+            "evaluate_run.py", "evaluate_demo.yaml", *words, *out, accelerate=launch
         )
-        losses[launch] = [float(found) for found in re.findall(r"'loss': '([\d.]+)'", printed)]
-        assert json.loads((folder / "manifest.json").read_text())["usage"]["ledger"]
-    assert len(losses["cpu"]) == 3
-    assert losses["cpu_ddp"] == pytest.approx(losses["cpu"], rel=2e-3)
+        checkout.run(command, OMP_NUM_THREADS="1")
+        found.append({path.name: path.read_bytes() for path in sorted(folder.glob("*.json*"))})
+        found[-1].pop("manifest.json")
+    assert len(found[0]) > 5 and "evaluation.json" in found[0]
+    assert found[0].keys() == found[1].keys()
+    assert [name for name in found[0] if found[0][name] != found[1][name]] == []
 
 
 def test_the_larger_evaluation_runs_alone_on_earlier_folders(
