@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import AutoConfig, GenerationConfig
 
+from rewards.served import is_address
 from trainer.models import OURS, load_tokenizer
 
 
@@ -61,6 +62,8 @@ def check_reward_model(name: str, policy: str) -> None:
     """A reward model that reads the policy's token ids has the policy's vocabulary."""
     from trainer.reward_models import convention_of
 
+    if is_address(name):  # asked when it is opened
+        return
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise ValueError(f"reward_model is {name!r}: there is no such file")
