@@ -206,7 +206,8 @@ def test_a_reward_model_is_trained_on_published_labels(
         imported(Path(folder), source=str(SHARED / f"{name}_sample.jsonl"))
     out = tmp_path / "prm"
     arguments = TrainingArguments(
-        output_dir=str(out), max_steps=3, logging_steps=1, per_device_train_batch_size=4, learning_rate=1e-3,
+        output_dir=str(out), max_steps=3, logging_steps=1, per_device_train_batch_size=4,
+        learning_rate=1e-3,
         use_cpu=True, bf16=False, report_to=[], disable_tqdm=True, save_strategy="no", seed=1,
     )  # fmt: skip
     config = RewardModelConfig(model=policy[0], labels=folders, max_length=600)
