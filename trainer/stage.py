@@ -175,3 +175,5 @@ def run_stage(
             for checkpoint in folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
         state.wait_for_everyone()
+    # Threads of gloo that outlive the interpreter abort it (SIGABRT), now and then.
+    state.destroy_process_group()
