@@ -357,7 +357,8 @@ def _samples(
         f"solves {greedy:,} problems greedily with each of {policies} policies, and {searched:,} "
         f"with best of {best} and {largest} simulations"
     )
-    return searched, samples / max(1, searched), (said,)
+    problems = searched or greedy
+    return problems, samples / max(1, problems), (said,)
 
 
 def _sampling_seconds(

@@ -113,7 +113,7 @@ def run_evaluate(
         rows: list[AccuracyRow] = []
         greedy: dict[str, list[bool]] = {}
         comparisons: dict[str, Comparison] = {}
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {"prm": None, "data_making": []}
         for policy in dict.fromkeys(config.policies):
             name = Path(policy).name
             workbench = Workbench(

@@ -112,6 +112,12 @@ class PPORun:
             for folder in config.trajectories
             for row in read_trajectories(Path(folder) / "trajectories.jsonl")
         ]
+        if config.imitation_coefficient > 0 and not self.imitation and accelerator.is_main_process:
+            print(
+                f"warning: no verified trajectory in {', '.join(config.trajectories)}: nothing is "
+                "imitated, imitation_coefficient has no effect",
+                flush=True,
+            )
 
     # -- the loop
 
@@ -345,6 +351,8 @@ def run_ppo(runtime: RuntimeConfig, config: PPOConfig, rewards: RewardConfig) ->
         record.search(progress.usage)
         record.training("policy", progress.trained_tokens, progress.trained_flops)
         record.metrics |= {"cycles": progress.cycle, "stopped": progress.stopped}
+        if config.trajectories:
+            record.metrics["imitated_trajectories"] = len(run.imitation)
         if progress.evaluations:
             record.metrics |= {
                 "held_out_first": progress.evaluations[0].accuracy,

@@ -106,11 +106,18 @@ def test_two_processes_take_the_steps_of_one(steps: dict[str, Path], launch: str
     AutoModelForTokenClassification.from_pretrained(two / "critic")
 
 
-def test_a_run_that_lost_a_process_under_zero3_ends_as_if_it_had_not(
-    steps: dict[str, Path], smoke_run: Path, checkout: Any, tmp_path: Path
+@pytest.mark.parametrize("killed", ["one", "all"])
+def test_a_run_killed_under_zero3_ends_as_if_it_had_not_been(
+    killed: str, steps: dict[str, Path], smoke_run: Path, checkout: Any, tmp_path: Path
 ) -> None:
+    """One process of a run of all parameters, or all processes of a run of adapters."""
     cut, whole = tmp_path / "cut", steps["cpu_zero3"]
-    words = command(checkout, smoke_run, cut, "cpu_zero3")
+    more = () if killed == "one" else ("--lora_rank", "4")
+    words = [*command(checkout, smoke_run, cut, "cpu_zero3"), *more]
+    if more:
+        whole = tmp_path / "whole"
+        uncut = [*command(checkout, smoke_run, whole, "cpu_zero3"), *more]
+        checkout.run(uncut, OMP_NUM_THREADS="1")
     child = subprocess.Popen(
         words, cwd=checkout.root, env=checkout.environment(OMP_NUM_THREADS="1"),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -120,15 +127,31 @@ def test_a_run_that_lost_a_process_under_zero3_ends_as_if_it_had_not(
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     family = psutil.Process(child.pid).children(recursive=True)
-    [second] = [process for process in family if process.environ().get("RANK") == "1"]
-    second.kill()
-    assert child.wait(timeout=120) != 0  # the launcher ends the other, which would wait for ever
+    if killed == "one":
+        [second] = [process for process in family if process.environ().get("RANK") == "1"]
+        second.kill()
+        # the launcher ends the other, which would wait for ever
+        assert child.wait(timeout=120) != 0
+    else:
+        kill_all(child, family)
     assert not (cut / "manifest.json").exists()
     assert "resumed before cycle" in checkout.run(words, OMP_NUM_THREADS="1")
     assert metrics_of(cut) == metrics_of(whole)
-    for part in (".", "critic"):
-        files = [folder / part / "model.safetensors" for folder in (cut, whole)]
-        assert files[0].read_bytes() == files[1].read_bytes()
+    files = [sorted(folder.rglob("*.safetensors")) for folder in (cut, whole)]
+    names = [
+        [str(f.relative_to(at)) for f in own] for own, at in zip(files, (cut, whole), strict=True)
+    ]
+    assert names[0] == names[1] and len(names[0]) >= 2  # of actor and critic
+    for first, second in zip(*files, strict=True):
+        assert first.read_bytes() == second.read_bytes(), first
+
+
+def kill_all(child: subprocess.Popen[Any], family: list[psutil.Process]) -> None:
+    for process in family:
+        process.kill()
+    child.kill()
+    psutil.wait_procs(family, timeout=20)
+    child.wait()
 
 
 def test_a_killed_run_ends_as_if_it_had_not_been(
@@ -148,11 +171,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     while not (cut / "checkpoint-2" / "checkpoint_manifest.json").exists():
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
-    for process in family:
-        process.kill()
-    psutil.wait_procs(family, timeout=20)
-    child.wait()
+    kill_all(child, psutil.Process(child.pid).children(recursive=True))
     assert not (cut / "manifest.json").exists()
     printed = checkout.run(launched(cut), OMP_NUM_THREADS="1")
     assert "resumed before cycle" in printed

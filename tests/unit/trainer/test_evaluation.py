@@ -154,6 +154,7 @@ def test_policies_are_compared_greedily_without_a_reward_model(
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     differences = {name: row["difference"] for name, row in found["comparisons"].items()}
     assert differences == {"a_vs_sft": 1.0, "b_vs_a": -1.0}
+    assert (found["prm"], found["data_making"]) == (None, [])  # which a report looks for
     assert [(r["policy"], r["strategy"]) for r in found["accuracy"]] == [
         ("sft", "greedy"), ("sft", "sample"), ("a", "greedy"), ("b", "greedy"), ("b", "sample"),
     ]  # fmt: skip

@@ -127,3 +127,11 @@ def test_figures_for_people() -> None:
     assert (human(1_780_000), human(437e6, "B"), human(None)) == ("1.78 M", "437 MB", "?")
     assert human(6.2e17, "FLOPs") == "620 PFLOPs"
     assert (duration(40.4), duration(750), duration(12_000)) == ("40 s", "12 minutes", "3.3 hours")
+
+
+def test_an_evaluation_without_search_still_solves() -> None:
+    settings = {"policies": ["a", "b"], "greedy_problems": 100, "search_problems": 0}
+    settings |= {"prm_problems": 0, "max_new_tokens": 5}
+    estimate = estimate_stage("evaluate_run.py", settings, KNOWN, Launch(processes=1))
+    assert estimate.tokens == (2 * 100 + 2 * 100) * 5
+    assert estimate.seconds

@@ -62,6 +62,16 @@ def loglikelihood(folder: Path, engine: TransformersEngine) -> float:
     return float(log.gather(-1, ids[0, 1:, None])[len(prompt) - 1 :].sum())
 
 
+def settings(folders: Path, **more: Any) -> PPOConfig:
+    return PPOConfig(
+        policy=str(folders / "policy"), data=str(folders / "data"), verifier="wrong",
+        problems=str(folders / "export" / "problems_by_solve_rate.jsonl"),
+        trajectories=[str(folders / "search")], problems_per_cycle=2, samples_per_problem=4,
+        max_new_tokens=6, epochs=1, minibatches=1, micro_batch_size=8, learning_rate=1e-2,
+        evaluation_problems=0, logged_completions=8, kl_coefficient=0.0, **{"cycles": 4, **more},
+    )  # fmt: skip
+
+
 def test_ppo_takes_the_searchs_problems_and_imitates_its_solutions_beside(
     folders: Path, tiny_policy: Any
 ) -> None:
@@ -69,14 +79,7 @@ def test_ppo_takes_the_searchs_problems_and_imitates_its_solutions_beside(
     gained: dict[float, float] = {}
     for coefficient in (0.0, 1.0):
         out = folders / f"out_{coefficient}"
-        config = PPOConfig(
-            policy=str(folders / "policy"), data=str(folders / "data"), verifier="wrong",
-            problems=str(folders / "export" / "problems_by_solve_rate.jsonl"),
-            trajectories=[str(folders / "search")], imitation_coefficient=coefficient,
-            cycles=4, problems_per_cycle=2, samples_per_problem=4, max_new_tokens=6, epochs=1,
-            minibatches=1, micro_batch_size=8, learning_rate=1e-2, evaluation_problems=0,
-            logged_completions=8, kl_coefficient=0.0,
-        )  # fmt: skip
+        config = settings(folders, imitation_coefficient=coefficient)
         run_ppo(RuntimeConfig(output_dir=str(out), wandb=False), config, RewardConfig())
         rows = [json.loads(line) for line in (out / "completions.jsonl").read_text().splitlines()]
         assert {row["problem"] for row in rows} == {p.id for p in PROBLEMS[2:4]}
@@ -88,3 +91,19 @@ def test_ppo_takes_the_searchs_problems_and_imitates_its_solutions_beside(
         assert inputs["problems"]["source"] == "../export/problems_by_solve_rate.jsonl"
         assert inputs["trajectories_0"]["source"] == "../search"
     assert gained[1.0] > 5.0 > abs(gained[0.0])  # nats
+
+
+def test_a_search_that_verified_nothing_is_said(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def printed(name: str, coefficient: float) -> str:
+        config = settings(folders, cycles=1, imitation_coefficient=coefficient)
+        run_ppo(RuntimeConfig(output_dir=str(folders / name), wandb=False), config, RewardConfig())
+        return capsys.readouterr().out
+
+    assert "nothing is imitated" not in printed("some", 0.1)
+    assert read_manifest(folders / "some")["metrics"]["imitated_trajectories"] == 1
+    (folders / "search" / "trajectories.jsonl").write_text("")
+    assert f"no verified trajectory in {folders / 'search'}" in printed("none", 0.1)
+    assert read_manifest(folders / "none")["metrics"]["imitated_trajectories"] == 0
+    assert "nothing is imitated" not in printed("unasked", 0.0)
