@@ -7,10 +7,11 @@ from trainer.ppo_config import PPOConfig
 from trainer.recipe import parse_recipe
 from trainer.rollouts import RewardConfig
 from trainer.runtime import RuntimeConfig
+from trainer.vllm_rollouts import RolloutEngineConfig
 
 
 def main() -> None:
-    run_ppo(*parse_recipe((RuntimeConfig, PPOConfig, RewardConfig)))
+    run_ppo(*parse_recipe((RuntimeConfig, PPOConfig, RewardConfig, RolloutEngineConfig)))
 
 
 if __name__ == "__main__":

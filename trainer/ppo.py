@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,12 @@ from trainer.runtime import Run, RuntimeConfig, process_state
 from trainer.searching import open_engine
 from trainer.sharding import generating, open_accelerator
 from trainer.stage import run_stage
+from trainer.vllm_rollouts import RolloutEngineConfig, check_vllm, open_vllm
 
 METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
 EVALUATIONS, BEST = "evaluations.jsonl", "best"
+SERVED = "served"  # weights on their way to a vLLM server
+OURS = RolloutEngineConfig()
 
 
 def problem_order(problems: Sequence[Problem], cycle: int, size: int, seed: int) -> list[Problem]:
@@ -76,6 +80,7 @@ class PPORun:
         rewards: RewardConfig,
         accelerator: Any,
         log: Run,
+        rollout_engine: RolloutEngineConfig = OURS,
     ) -> None:
         self.config, self.rewards, self.accelerator, self.log = config, rewards, accelerator, log
         self.seed, self.folder = runtime.seed, Path(runtime.output_dir)
@@ -89,6 +94,9 @@ class PPORun:
                 seed=runtime.seed,
                 device=accelerator.device,
             )
+        self.vllm = open_vllm(
+            rollout_engine, policy, tokenizer, self.engine, accelerator, self.folder / SERVED
+        )
         self.learner = Learner(
             accelerator=accelerator,
             model=self.models.prepared,
@@ -107,6 +115,11 @@ class PPORun:
         self.recorded = read_rollouts(config.replay) if config.replay else None
         validation = read_problems(Path(config.data) / "validation.jsonl")
         self.held_out = validation[config.evaluation_skip :][: config.evaluation_problems]
+        if self.vllm is not None and len(self.held_out) % accelerator.num_processes:
+            raise ValueError(
+                f"there are {len(self.held_out)} validation problems to evaluate on: with vLLM "
+                f"they must be a multiple of the {accelerator.num_processes} processes"
+            )
         self.imitation = [
             row
             for folder in config.trajectories
@@ -191,9 +204,8 @@ class PPORun:
     ) -> tuple[list[Rollout], Usage]:
         """Rollouts of this process's share of the problems."""
         share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        models = self.models
-        models.actor_critic.eval()
-        with generating(models.prepared, models.actor_critic.policy, self.accelerator):
+        self.models.actor_critic.eval()
+        with self._sampling():
             return collect(
                 self.engine,
                 self.scorer,
@@ -202,7 +214,20 @@ class PPORun:
                 sampling,
                 rewards,
                 self.progress.cycle,
+                self.vllm,
             )
+
+    @contextmanager
+    def _sampling(self) -> Iterator[None]:
+        """A context in which the engine that samples has the policy's present weights."""
+        if self.vllm is not None:
+            self.vllm.sync(self.progress.cycle)
+            with self.accelerator.autocast():
+                yield
+            return
+        models = self.models
+        with generating(models.prepared, models.actor_critic.policy, self.accelerator):
+            yield
 
     def _record(self, cycle: int, rollouts: Sequence[Rollout]) -> None:
         parts = gather_object([list(rollouts)])
@@ -313,16 +338,21 @@ class PPORun:
                 shutil.copytree(self.folder / BEST, self.folder, dirs_exist_ok=True)
             if (self.folder / BEST).exists():
                 shutil.rmtree(self.folder / BEST)
-            for path in self.folder.glob("checkpoint-*"):
+            for path in (*self.folder.glob("checkpoint-*"), *self.folder.glob(SERVED)):
                 shutil.rmtree(path)
         self.accelerator.wait_for_everyone()
 
 
-def run_ppo(runtime: RuntimeConfig, config: PPOConfig, rewards: RewardConfig) -> None:
+def run_ppo(
+    runtime: RuntimeConfig,
+    config: PPOConfig,
+    rewards: RewardConfig,
+    rollout_engine: RolloutEngineConfig = OURS,
+) -> None:
     """Write the policy that PPO makes of `config.policy`, and the critic it made on the way.
 
-    Raises ValueError for a shape that needs a reward model where none is given, and for rollouts
-    that cannot be dealt evenly to the processes.
+    Raises ValueError for a shape that needs a reward model where none is given, for rollouts that
+    cannot be dealt evenly to the processes, and what `check_vllm` raises.
     """
     if rewards.shape != "outcome" and config.reward_model is None:
         raise ValueError(f"shape is {rewards.shape!r}, but no reward_model is given")
@@ -336,15 +366,19 @@ def run_ppo(runtime: RuntimeConfig, config: PPOConfig, rewards: RewardConfig) ->
         "replay": config.replay,
     }
     inputs |= {f"trajectories_{i}": folder for i, folder in enumerate(config.trajectories)}
-    micro_steps = config.micro_steps(process_state().num_processes)
-    with run_stage("ppo", runtime, [config, rewards], inputs) as record:
+    processes = process_state().num_processes
+    micro_steps = config.micro_steps(processes)
+    check_vllm(rollout_engine, processes)
+    with run_stage("ppo", runtime, [config, rewards, rollout_engine], inputs) as record:
         accelerator = open_accelerator(
             micro_steps=micro_steps,
             micro_batch_size=config.micro_batch_size,
             max_grad_norm=config.max_grad_norm,
             bf16=config.bf16,
         )
-        run = PPORun(runtime, config, rewards, accelerator, record.run)
+        run = PPORun(runtime, config, rewards, accelerator, record.run, rollout_engine)
+        if run.vllm is not None:
+            record.closing.append(run.vllm.close)
         run.train()
         run.save()
         progress = run.progress

@@ -14,13 +14,15 @@ from trainer.rollouts import Rollout
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """`rewards_BP` holds each step's reward at its last token, `discount_BP` the step discount
-    there and 1 elsewhere. The rest is filled in as it becomes known, zeros before."""
+    there and 1 elsewhere, `engine_BP` the log-probabilities of another engine that sampled, NaN
+    where none did. The rest is filled in as it becomes known, zeros before."""
 
     input_ids: Tensor  # (B, L)
     attention_mask: Tensor  # (B, L)
     mask_BP: Tensor
     rewards_BP: Tensor
     discount_BP: Tensor
+    engine_BP: Tensor
     logprobs_BP: Tensor
     reference_BP: Tensor
     values_BP: Tensor
@@ -58,12 +60,15 @@ def make_batch(
     attention_mask = torch.zeros(shape, dtype=torch.long)
     mask_BP = torch.zeros(len(rollouts), longest - 1)
     rewards_BP, discount_BP = torch.zeros_like(mask_BP), torch.ones_like(mask_BP)
+    engine_BP = torch.full_like(mask_BP, torch.nan)
     for i, rollout in enumerate(rollouts):
         start = len(rollout.prompt_ids)
         ids = rollout.prompt_ids + rollout.response_ids
         input_ids[i, : len(ids)] = torch.tensor(ids)
         attention_mask[i, : len(ids)] = 1
         mask_BP[i, start - 1 : len(ids) - 1] = 1
+        if rollout.engine_logprobs:
+            engine_BP[i, start - 1 : len(ids) - 1] = torch.tensor(rollout.engine_logprobs)
         for end, reward in zip(rollout.step_ends, rollout.rewards, strict=True):
             rewards_BP[i, start - 1 + end] = reward
             discount_BP[i, start - 1 + end] = step_discount
@@ -74,6 +79,7 @@ def make_batch(
         mask_BP=mask_BP,
         rewards_BP=rewards_BP,
         discount_BP=discount_BP,
+        engine_BP=engine_BP,
         logprobs_BP=zeros,
         reference_BP=zeros,
         values_BP=zeros,

@@ -27,6 +27,9 @@ class PPOConfig:
     that of the best evaluation so far, the latter with a one-sided p under `stop_p_value` (0:
     never); the policy is then that of the best evaluation.
 
+    `importance_cap`: the most that a token may weigh where another engine sampled it
+    (`trainer.ppo_losses.importance_corrections`).
+
     `lora_rank` 0: all parameters are trained, in fp32 or from fp32 copies; above, adapters of actor
     and critic. `bf16`: sampling, scoring and training compute in bfloat16 (a launcher's
     mixed_precision does the same). `num_checkpoints` are kept.
@@ -65,6 +68,7 @@ class PPOConfig:
     clip: float = 0.2
     value_clip: float = 0.2
     value_coefficient: float = 1.0
+    importance_cap: float = 2.0
     gae_lambda: float = 0.95
     kl_coefficient: float = 0.02
     kl_target: float = 0.0
@@ -99,6 +103,8 @@ class PPOConfig:
             raise ValueError(f"temperature is {self.temperature}; PPO samples, so it is above 0")
         if not 0 < self.clip < 1:
             raise ValueError(f"clip is {self.clip}; it must be in (0, 1)")
+        if not self.importance_cap >= 1:
+            raise ValueError(f"importance_cap is {self.importance_cap}; it must be at least 1")
         if not 0 <= self.gae_lambda <= 1:
             raise ValueError(f"gae_lambda is {self.gae_lambda}; it must be in [0, 1]")
         self._check_critic()

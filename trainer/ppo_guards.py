@@ -42,6 +42,9 @@ def stop_reason(evaluations: Sequence[Evaluation], p_value: float) -> str:
     )
 
 
+LARGEST_GAP = 0.1  # nats a token; bfloat16 kernels differ by some 0.01
+
+
 def dead_signals(metrics: Mapping[str, Any]) -> list[str]:
     """What in a cycle's metrics says that nothing can be learned from it, in plain words."""
     warnings: list[str] = []
@@ -56,4 +59,10 @@ def dead_signals(metrics: Mapping[str, Any]) -> list[str]:
         warnings.append("the gradient is zero")
     if metrics["skipped_steps"]:
         warnings.append(f"{metrics['skipped_steps']:g} optimizer steps were skipped")
+    if (gap := metrics.get("engine_gap", 0.0)) > LARGEST_GAP:
+        warnings.append(
+            f"the log-probabilities of the engine that samples are {gap:.2f} nats a token from the "
+            "trainer's: see that it has this policy's weights, precision and temperature (a vLLM "
+            "server: --logprobs-mode processed_logprobs)"
+        )
     return warnings

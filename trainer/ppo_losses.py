@@ -24,6 +24,19 @@ def policy_loss(
     return -(gain_BP * mask_BP).sum() / count, ratio_BP.detach()
 
 
+def importance_corrections(
+    logprobs_BP: Tensor, engine_BP: Tensor, mask_BP: Tensor, cap: float
+) -> tuple[Tensor, Tensor]:
+    """min(exp(trainer's - engine's log-probability), cap): what a token weighs that another engine
+    sampled with slightly other probabilities (truncated importance sampling; Yao et al. 2025, "Your
+    efficient RL framework secretly brings you off-policy RL training"). `engine_BP` is NaN where
+    the trainer's own model sampled: 1 there and outside the mask. And the gaps, trainer's -
+    engine's, nats, 0 there."""
+    known_BP = mask_BP.bool() & ~engine_BP.isnan()
+    gaps_BP = torch.where(known_BP, logprobs_BP - engine_BP, 0.0)
+    return torch.exp(gaps_BP).clamp(max=cap), gaps_BP
+
+
 def value_loss(
     values_BP: Tensor,
     old_values_BP: Tensor,

@@ -16,7 +16,7 @@ from data.types import ModelUsage, Usage
 from rewards.text_rewards import repetition_penalty
 from search.batcher import read_whole_lines
 from trainer.ppo_batch import Batch
-from trainer.ppo_losses import explained_variance
+from trainer.ppo_losses import explained_variance, importance_corrections
 from trainer.ppo_update import Learner, Sums
 from trainer.rollouts import Rollout
 
@@ -25,9 +25,16 @@ def cycle_metrics(
     learner: Learner, rollouts: Sequence[Rollout], batch: Batch, sums: Sums, entropy: float
 ) -> dict[str, Any]:
     """Means over all processes; explained variance is this process's own. `reward` is a solution's
-    sum, the KL penalty apart; `kl` nats a solution; `entropy` nats a token; `length` tokens."""
+    sum, the KL penalty apart; `kl` nats a solution; `entropy` nats a token; `length` tokens. Where
+    another engine sampled, `engine_gap`, the mean distance of its log-probabilities from the
+    trainer's, nats a token, and the importance corrections that follow."""
     n, mask = float(len(rollouts)), batch.mask_BP.bool()
     totals = [sum(r.rewards) for r in rollouts]
+    cap = learner.config.importance_cap
+    corrections_BP, gaps_BP = importance_corrections(
+        batch.logprobs_BP, batch.engine_BP, batch.mask_BP, cap
+    )
+    elsewhere = ~batch.engine_BP.isnan()
     local = {
         "n": n,
         "tokens": float(mask.sum()),
@@ -45,10 +52,20 @@ def cycle_metrics(
             "steps", "skipped_steps",
         )},
         "trained": float(sums["tokens"]),
+        "elsewhere": float(elsewhere.sum()),
+        "gap": float(gaps_BP.abs().sum()),
+        "correction": float(corrections_BP[elsewhere].sum()),
+        "capped": float((gaps_BP.exp() > cap).sum()),
     }  # fmt: skip
     total = dict(zip(local, learner.reduce(list(local.values())), strict=True))
     extremes = torch.tensor(
-        [min(totals), -max(totals), -sums["ratio_max"], -sums["first_ratio_error"]],
+        [
+            min(totals),
+            -max(totals),
+            -sums["ratio_max"],
+            -sums["first_ratio_error"],
+            -float(gaps_BP.abs().max()),
+        ],
         dtype=torch.float64,
         device=learner.accelerator.device,
     )
@@ -77,6 +94,13 @@ def cycle_metrics(
         "explained_variance": explained_variance(batch.values_BP[mask], batch.returns_BP[mask]),
         "tokens": total["tokens"],
     }
+    if sampled := total["elsewhere"]:
+        metrics |= {
+            "engine_gap": total["gap"] / sampled,
+            "engine_gap_max": -lows[4],
+            "correction_mean": total["correction"] / sampled,
+            "correction_capped": total["capped"] / sampled,
+        }
     return metrics
 
 

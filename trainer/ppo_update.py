@@ -20,7 +20,7 @@ from trainer.actor_critic import Predictions
 from trainer.advantages import Moments, gae, kl_penalties, moments, whiten
 from trainer.ppo_batch import Batch, micro_batches, minibatch_order, pad_columns
 from trainer.ppo_config import PPOConfig
-from trainer.ppo_losses import policy_loss, value_loss
+from trainer.ppo_losses import importance_corrections, policy_loss, value_loss
 from trainer.sft import TokenRow
 from trainer.watchdog import WATCHDOG
 
@@ -96,7 +96,8 @@ class Learner:
         )
 
     def estimate(self, batch: Batch, kl_coefficient: float) -> Batch:
-        """Fill in returns and advantages, whitened over the global batch."""
+        """Fill in returns and advantages: whitened over the global batch, then weighed with the
+        importance corrections, as the clipped loss is linear in them."""
         kl_BP = kl_penalties(batch.logprobs_BP, batch.reference_BP, batch.mask_BP)
         advantages_BP, returns_BP = gae(
             batch.rewards_BP - kl_coefficient * kl_BP,
@@ -108,8 +109,12 @@ class Learner:
         own = moments(advantages_BP, batch.mask_BP)
         count, total, squares = self.reduce([own.count, own.total, own.squares])
         over = Moments(count=count, total=total, squares=squares)
+        corrections_BP, _ = importance_corrections(
+            batch.logprobs_BP, batch.engine_BP, batch.mask_BP, self.config.importance_cap
+        )
         return batch.with_columns(
-            advantages_BP=whiten(advantages_BP, batch.mask_BP, over), returns_BP=returns_BP
+            advantages_BP=whiten(advantages_BP, batch.mask_BP, over) * corrections_BP,
+            returns_BP=returns_BP,
         )
 
     def learn(

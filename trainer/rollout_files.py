@@ -55,6 +55,11 @@ def _check(rollout: Rollout) -> None:
             f"problem {rollout.problem_id}: {len(rollout.rewards)} rewards and "
             f"{len(rollout.scores)} process rewards for {steps} steps"
         )
+    if len(rollout.engine_logprobs) not in (0, len(rollout.response_ids)):
+        raise ValueError(
+            f"problem {rollout.problem_id}: {len(rollout.engine_logprobs)} engine_logprobs for "
+            f"{len(rollout.response_ids)} tokens"
+        )
     if not all(0 <= end < len(rollout.response_ids) for end in rollout.step_ends):
         raise ValueError(f"problem {rollout.problem_id}: a step ends outside its rollout")
 

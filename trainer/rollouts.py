@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from data.types import ModelUsage, Problem, StopReason, Usage
@@ -45,7 +45,8 @@ class RewardConfig:
 class Rollout:
     """One sampled solution. `step_ends` are offsets into `response_ids` of the S steps' last
     tokens, `scores` the reward model's P(correct) there (empty without one), `rewards` what each
-    step earns, the KL penalty apart."""
+    step earns, the KL penalty apart. `engine_logprobs`, of each response token, as in
+    `Completion`."""
 
     problem_id: str
     prompt_ids: tuple[int, ...]
@@ -57,6 +58,7 @@ class Rollout:
     correct: bool
     truncated: bool
     rewards: tuple[float, ...]
+    engine_logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,59 @@ class SamplingConfig:
     samples_per_problem: int
     max_new_tokens: int
     temperature: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """One sampled solution's tokens. `logprobs`, nats, at the sampling temperature: what the engine
+    that sampled each token says of it, where that is not the model that is trained; else empty."""
+
+    token_ids: tuple[int, ...]
+    stop_reason: StopReason
+    logprobs: tuple[float, ...] = ()
+
+
+# Problems, their prompts, how to sample and the cycle -> of each problem its completions, and what
+# they cost.
+Sampler = Callable[
+    [Sequence[Problem], Sequence[tuple[int, ...]], SamplingConfig, int],
+    tuple[list[list[Completion]], ModelUsage],
+]
+
+
+def sampler_of(engine: Engine) -> Sampler:
+    """The search engine as a sampler. The noise is keyed by (seed, problem, cycle, sample), so it
+    depends neither on the batch nor on the number of processes."""
+
+    def sample(
+        problems: Sequence[Problem],
+        prompts: Sequence[tuple[int, ...]],
+        sampling: SamplingConfig,
+        cycle: int,
+    ) -> tuple[list[list[Completion]], ModelUsage]:
+        results = engine.sample_batch(
+            [
+                (
+                    problem.id,
+                    SampleRequest(
+                        node=cycle,
+                        prefix=prompt,
+                        n=sampling.samples_per_problem,
+                        stop_at_step=False,
+                        max_new_tokens=sampling.max_new_tokens,
+                        temperature=sampling.temperature,
+                    ),
+                )
+                for problem, prompt in zip(problems, prompts, strict=True)
+            ]
+        )
+        completions = [
+            [Completion(token_ids=s.token_ids, stop_reason=s.stop_reason) for s in result.samples]
+            for result in results
+        ]
+        return completions, sum((result.usage for result in results), ModelUsage())
+
+    return sample
 
 
 def collect(
@@ -74,37 +129,23 @@ def collect(
     sampling: SamplingConfig,
     rewards: RewardConfig,
     cycle: int,
+    sampler: Sampler | None = None,
 ) -> tuple[list[Rollout], Usage]:
-    """`samples_per_problem` solutions of each problem, problem by problem, and what they cost.
+    """`samples_per_problem` solutions of each problem, problem by problem, and what they cost;
+    sampled by `engine` (see `sampler_of`) unless another `sampler` is given.
 
-    The noise is keyed by (seed, problem, cycle, sample), so it depends neither on the batch nor on
-    the number of processes. Raises ValueError naming the problem where the verifier fails, and
-    where the reward model's scores are not one a step. What a reward model raises itself goes on,
-    with a note of where it was asked.
+    Raises ValueError naming the problem where the verifier fails, and where the reward model's
+    scores are not one a step. What a reward model raises itself goes on, with a note of where it
+    was asked.
     """
     prompts = [engine.encode(problem.prompt) for problem in problems]
-    results = engine.sample_batch(
-        [
-            (
-                problem.id,
-                SampleRequest(
-                    node=cycle,
-                    prefix=prompt,
-                    n=sampling.samples_per_problem,
-                    stop_at_step=False,
-                    max_new_tokens=sampling.max_new_tokens,
-                    temperature=sampling.temperature,
-                ),
-            )
-            for problem, prompt in zip(problems, prompts, strict=True)
-        ]
-    )
+    completions, spent = (sampler or sampler_of(engine))(problems, prompts, sampling, cycle)
     flat = [
         (problem, prompt, sample)
-        for problem, prompt, result in zip(problems, prompts, results, strict=True)
-        for sample in result.samples
+        for problem, prompt, samples in zip(problems, prompts, completions, strict=True)
+        for sample in samples
     ]
-    usage = Usage(policy=sum((result.usage for result in results), ModelUsage()))
+    usage = Usage(policy=spent)
     ends = [tuple(engine.step_ends(sample.token_ids)) for _, _, sample in flat]
     scores: list[tuple[float, ...]] = [()] * len(flat)
     if scorer is not None:
@@ -152,6 +193,7 @@ def collect(
                 correct=correct,
                 truncated=truncated,
                 rewards=_rewards(problem, at, row, outcome, rewards),
+                engine_logprobs=sample.logprobs,
             )
         )
     return rollouts, usage

@@ -42,6 +42,8 @@ class StageRecord:
     run: Run = field(default_factory=Run)  # the stage's W&B run
     metrics: dict[str, Any] = field(default_factory=dict)
     ledger: list[dict[str, Any]] = field(default_factory=list)
+    # Called at the very end, while processes can still talk to each other.
+    closing: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     def search(self, usage: Usage) -> None:
         """Count what a search spent on both models."""
@@ -175,5 +177,7 @@ def run_stage(
             for checkpoint in folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
         state.wait_for_everyone()
+        for close in record.closing:
+            close()
     # Threads of gloo that outlive the interpreter abort it (SIGABRT), now and then.
     state.destroy_process_group()
