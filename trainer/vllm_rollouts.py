@@ -22,6 +22,7 @@ from search.base import Engine
 from trainer.ppo_models import plain, plain_weights
 from trainer.rollouts import Completion, SamplingConfig
 from trainer.sharding import whole
+from trainer.watchdog import WATCHDOG
 
 ENGINES = ("transformers", "vllm_colocate", "vllm_server")
 
@@ -121,6 +122,7 @@ class VLLMSampler:
         n = sampling.samples_per_problem
         self.generation.temperature = sampling.temperature
         self.generation.max_completion_length = sampling.max_new_tokens
+        WATCHDOG.progress()
         repeated = [list(prompt) for prompt in prompts for _ in range(n)]
         _, ids, logprobs, _ = self.generation.generate(repeated, images=None, num_generations=n)
         if len(ids) != len(repeated) or logprobs is None:
@@ -180,7 +182,10 @@ def open_vllm(
             save_file(weights, folder / "model.safetensors", {"format": "pt"})
             self._post(
                 f"{self.base_url}/collective_rpc",
-                json={"method": "reload_weights", "kwargs": {"weights_path": str(folder)}},
+                json={
+                    "method": "reload_weights",
+                    "kwargs": {"weights_path": str(folder.resolve())},
+                },
             )
 
     class Generation(VLLMGeneration):
