@@ -56,7 +56,7 @@ def train(
 
 
 def check(metrics: list[dict[str, Any]], out: Path) -> None:
-    assert metrics[-1]["kl"] > 0.5  # nats a solution: the policy has moved,
+    assert metrics[-1]["kl"] > 0.3  # nats a solution: the policy has moved,
     for row in metrics:  # and vLLM with it
         assert 0 < row["engine_gap"] < 0.02
         assert not any("nats a token" in warning for warning in row["warnings"])
