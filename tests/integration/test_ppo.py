@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -106,44 +107,70 @@ def test_two_processes_take_the_steps_of_one(steps: dict[str, Path], launch: str
     AutoModelForTokenClassification.from_pretrained(two / "critic")
 
 
-@pytest.mark.parametrize("killed", ["one", "all"])
-def test_a_run_killed_under_zero3_ends_as_if_it_had_not_been(
-    killed: str, steps: dict[str, Path], smoke_run: Path, checkout: Any, tmp_path: Path
+LORA = ("--lora_rank", "4")
+KILLS = [("cpu_zero3", "one", ()), ("cpu_zero3", "all", LORA)]
+if os.environ.get("THINKTREE_ALL_KILLS"):
+    KILLS += [
+        *(("cpu_zero3", "saving", ()), ("cpu_zero3", "one", LORA), ("cpu_zero3", "saving", LORA)),
+        *(("cpu_ddp", "one", ()), ("cpu_ddp", "all", LORA), ("cpu_ddp", "saving", ())),
+    ]
+
+
+@pytest.mark.parametrize(("launch", "killed", "more"), KILLS)
+def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(
+    launch: str,
+    killed: str,
+    more: tuple[str, ...],
+    steps: dict[str, Path],
+    smoke_run: Path,
+    checkout: Any,
+    tmp_path: Path,
 ) -> None:
-    """One process of a run of all parameters, or all processes of a run of adapters."""
-    cut, whole = tmp_path / "cut", steps["cpu_zero3"]
-    more = () if killed == "one" else ("--lora_rank", "4")
-    words = [*command(checkout, smoke_run, cut, "cpu_zero3"), *more]
+    """One process, all of them, or all while they write the second checkpoint; of a run of all
+    parameters or of adapters. THINKTREE_ALL_KILLS=1 adds what is left out for its time."""
+    cut, whole = tmp_path / "cut", steps[launch]
+    words = [*command(checkout, smoke_run, cut, launch), *more]
     if more:
         whole = tmp_path / "whole"
-        uncut = [*command(checkout, smoke_run, whole, "cpu_zero3"), *more]
+        uncut = [*command(checkout, smoke_run, whole, launch), *more]
         checkout.run(uncut, OMP_NUM_THREADS="1")
     child = subprocess.Popen(
         words, cwd=checkout.root, env=checkout.environment(OMP_NUM_THREADS="1"),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
+    second = cut / "checkpoint-2"
     deadline = time.monotonic() + 240
-    while not (cut / "checkpoint-1" / "checkpoint_manifest.json").exists():
+    while not (
+        second.is_dir() and any(second.iterdir())
+        if killed == "saving"
+        else is_whole(cut / "checkpoint-1")
+    ):
         assert child.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.001)
     family = psutil.Process(child.pid).children(recursive=True)
     if killed == "one":
-        [second] = [process for process in family if process.environ().get("RANK") == "1"]
-        second.kill()
+        next(process for process in family if process.environ().get("RANK") == "1").kill()
         # the launcher ends the other, which would wait for ever
         assert child.wait(timeout=120) != 0
     else:
         kill_all(child, family)
     assert not (cut / "manifest.json").exists()
-    assert "resumed before cycle" in checkout.run(words, OMP_NUM_THREADS="1")
+    if killed == "saving":
+        assert second.is_dir() and not is_whole(second)
+    printed = checkout.run(words, OMP_NUM_THREADS="1")
+    assert f"resumed before cycle {1 if killed == 'saving' else ''}" in printed
     assert metrics_of(cut) == metrics_of(whole)
     files = [sorted(folder.rglob("*.safetensors")) for folder in (cut, whole)]
     names = [
         [str(f.relative_to(at)) for f in own] for own, at in zip(files, (cut, whole), strict=True)
     ]
     assert names[0] == names[1] and len(names[0]) >= 2  # of actor and critic
-    for first, second in zip(*files, strict=True):
-        assert first.read_bytes() == second.read_bytes(), first
+    for first, other in zip(*files, strict=True):
+        assert first.read_bytes() == other.read_bytes(), first
+
+
+def is_whole(checkpoint: Path) -> bool:
+    return (checkpoint / "checkpoint_manifest.json").exists()
 
 
 def kill_all(child: subprocess.Popen[Any], family: list[psutil.Process]) -> None:
@@ -168,7 +195,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while not (cut / "checkpoint-2" / "checkpoint_manifest.json").exists():
+    while not is_whole(cut / "checkpoint-2"):
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     kill_all(child, psutil.Process(child.pid).children(recursive=True))
