@@ -56,7 +56,7 @@ def train(
 
 
 def check(metrics: list[dict[str, Any]], out: Path) -> None:
-    assert metrics[-1]["kl"] > 0.3  # nats a solution: the policy has moved,
+    assert metrics[-1]["kl"] > 0.5  # nats a solution: the policy has moved,
     for row in metrics:  # and vLLM with it
         assert 0 < row["engine_gap"] < 0.02
         assert not any("nats a token" in warning for warning in row["warnings"])
@@ -69,7 +69,8 @@ def check(metrics: list[dict[str, Any]], out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("launch", "more"), [("cpu", ()), ("cpu", ("--lora_rank", "8")), ("cpu_ddp", ())]
+    ("launch", "more"),
+    [("cpu", ()), ("cpu", ("--lora_rank", "8", "--learning_rate", "1e-2")), ("cpu_ddp", ())],
 )
 def test_vllm_in_the_trainer_samples_from_the_present_policy(
     launch: str, more: tuple[str, ...], smoke_run: Path, checkout: Any, tmp_path: Path
