@@ -6,6 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class StopReason(StrEnum):
@@ -224,3 +225,17 @@ class Preference:
     chosen: str | tuple[Message, ...]
     rejected: str | tuple[Message, ...]
     margin: float | None = None
+
+
+def usage_from_json(row: dict[str, Any]) -> Usage:
+    return Usage(
+        policy=ModelUsage(**row.get("policy", {})), reward=ModelUsage(**row.get("reward", {}))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRow:
+    """One training row. `completion_ids` ends with the end token and is never re-encoded."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]

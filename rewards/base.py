@@ -64,3 +64,10 @@ class TextRewardModel(Protocol):
         are too long for the model.
         """
         ...
+
+
+def check_steps(solutions: Sequence[SteppedSolution]) -> None:
+    """Raises ValueError naming the first solution without steps."""
+    for i, solution in enumerate(solutions):
+        if not solution.steps:
+            raise ValueError(f"solution {i} (of {solution.prompt[:40]!r}) has no steps")

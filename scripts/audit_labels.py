@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trainer.auditing import AuditConfig, run_audit
-from trainer.recipe import parse_recipe
-from trainer.runtime import RuntimeConfig
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.audit_labels import AuditConfig, run_audit
 
 
 def main() -> None:

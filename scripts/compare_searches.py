@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from search.settings import SearchSettings
-from trainer.comparing import CompareConfig, run_compare
-from trainer.recipe import parse_recipe
-from trainer.runtime import RuntimeConfig
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.compare import CompareConfig, run_compare
 
 
 def main() -> None:

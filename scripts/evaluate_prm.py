@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trainer.prm_evaluation import EvaluatePRMConfig, run_evaluate_prm
-from trainer.recipe import parse_recipe
-from trainer.runtime import RuntimeConfig
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.evaluate_prm import EvaluatePRMConfig, run_evaluate_prm
 
 
 def main() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from search.mcts import MCTSConfig
 from search.settings import SearchSettings
-from trainer.evaluate_stage import EvaluateConfig, run_evaluate
-from trainer.recipe import parse_recipe
-from trainer.runtime import RuntimeConfig
+from search.strategies.mcts.config import MCTSConfig
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.evaluate import EvaluateConfig, run_evaluate
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trainer.exporting import ExportConfig, run_export
-from trainer.recipe import parse_recipe
-from trainer.runtime import RuntimeConfig
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.export import ExportConfig, run_export
 
 
 def main() -> None:

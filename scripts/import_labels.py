@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trainer.importing import ImportConfig, run_import
-from trainer.recipe import parse_recipe
-from trainer.runtime import RuntimeConfig
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.import_labels import ImportConfig, run_import
 
 
 def main() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from search.label import LabelSettings
-from trainer.labelling import LabelStageConfig, run_label
-from trainer.runtime import RuntimeConfig
-from trainer.strategy import parse_with_labeller
+from search.labellers.by_name import LabelSettings
+from trainer.runtime.command_line import parse_with_labeller
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.label import LabelStageConfig, run_label
 
 
 def main() -> None:

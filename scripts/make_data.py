@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from trainer.make_data import DataConfig, run_data, task_config_type
-from trainer.recipe import parse_recipe
-from trainer.runtime import RuntimeConfig
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.data import DataConfig, run_data, task_config_type
 
 
 def main() -> None:

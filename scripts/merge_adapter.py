@@ -5,8 +5,8 @@ python scripts/merge_adapter.py --adapter outputs/sft/adapter --output_dir outpu
 
 from __future__ import annotations
 
-from trainer.lora import MergeConfig, run_merge
-from trainer.recipe import parse_recipe
+from trainer.models.lora import MergeConfig, run_merge
+from trainer.runtime.command_line import parse_recipe
 
 
 def main() -> None:

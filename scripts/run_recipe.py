@@ -8,10 +8,11 @@ import signal
 import sys
 from types import FrameType
 
-from trainer.estimates import DEVICES
-from trainer.pipeline import load_pipeline, run_pipeline, selected_stages
-from trainer.plan import print_plan
-from trainer.smoke import build_twin, smoke_overrides
+from trainer.pipeline.estimates import DEVICES
+from trainer.pipeline.plan import print_plan
+from trainer.pipeline.recipe import load_pipeline
+from trainer.pipeline.run import run_pipeline, selected_stages
+from trainer.pipeline.smoke import build_twin, smoke_overrides
 
 
 def main() -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from search.settings import SearchSettings
-from trainer.making_trees import TreesConfig, run_trees
-from trainer.runtime import RuntimeConfig
-from trainer.strategy import parse_with_strategy
+from trainer.runtime.command_line import parse_with_strategy
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.search import TreesConfig, run_trees
 
 
 def main() -> None:

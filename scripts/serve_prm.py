@@ -6,8 +6,8 @@ python scripts/serve_prm.py --reward_model outputs/prm_2 --host 0.0.0.0 --port 8
 from __future__ import annotations
 
 from rewards.server.batching import BatchingConfig
-from trainer.recipe import parse_recipe
-from trainer.serving import ServeConfig, serve
+from trainer.models.serving import ServeConfig, serve
+from trainer.runtime.command_line import parse_recipe
 
 
 def main() -> None:

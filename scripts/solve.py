@@ -7,8 +7,8 @@ python scripts/solve.py --model outputs/round_2 --reward_model outputs/prm_2 --s
 from __future__ import annotations
 
 from search.settings import SearchSettings
-from trainer.solving import SolveConfig, solve
-from trainer.strategy import parse_with_strategy
+from trainer.runtime.command_line import parse_with_strategy
+from trainer.searching.solve import SolveConfig, solve
 
 
 def main() -> None:

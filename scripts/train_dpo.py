@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from trl.trainer.dpo_config import DPOConfig
 
-from trainer.dpo import PreferenceConfig, run_dpo
-from trainer.held_out import HeldOutConfig
-from trainer.recipe import parse_recipe
-from trainer.runtime import RuntimeConfig
+from trainer.rollouts.held_out import HeldOutConfig
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.dpo import PreferenceConfig, run_dpo
 
 
 def main() -> None:

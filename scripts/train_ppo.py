@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from trainer.ppo import run_ppo
-from trainer.ppo_config import PPOConfig
-from trainer.recipe import parse_recipe
-from trainer.rollouts import RewardConfig
-from trainer.runtime import RuntimeConfig
-from trainer.vllm_rollouts import RolloutEngineConfig
+from trainer.ppo.config import PPOConfig
+from trainer.rollouts.collect import RewardConfig
+from trainer.rollouts.vllm import RolloutEngineConfig
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.ppo import run_ppo
 
 
 def main() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from transformers import TrainingArguments
 
-from trainer.lora import LoraSettings
-from trainer.prm import RewardModelConfig, run_prm
-from trainer.recipe import parse_recipe
-from trainer.runtime import RuntimeConfig
+from trainer.models.lora import LoraSettings
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.train_prm import RewardModelConfig, run_prm
 
 
 def main() -> None:

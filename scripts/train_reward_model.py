@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from trl.trainer.reward_config import RewardConfig
 
-from trainer.preferences import PreferenceConfig, run_preferences
-from trainer.recipe import parse_recipe
-from trainer.runtime import RuntimeConfig
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.train_outcome_model import PreferenceConfig, run_preferences
 
 
 def main() -> None:

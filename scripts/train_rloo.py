@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from trl.trainer.rloo_config import RLOOConfig
 
-from trainer.group_rl import GroupRLConfig, run_group_rl
-from trainer.held_out import HeldOutConfig
-from trainer.recipe import parse_recipe
-from trainer.runtime import RuntimeConfig
+from trainer.rollouts.held_out import HeldOutConfig
+from trainer.rollouts.solution_reward import GroupRLConfig
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.group_rl import run_group_rl
 
 
 def main() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from trl.trainer.sft_config import SFTConfig
 
-from trainer.lora import LoraSettings
-from trainer.recipe import parse_recipe
-from trainer.runtime import RuntimeConfig
-from trainer.sft import PolicyConfig, run_sft
+from trainer.models.lora import LoraSettings
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.sft import PolicyConfig, run_sft
 
 
 def main() -> None:

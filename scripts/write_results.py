@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from trainer.recipe import parse_recipe
-from trainer.report_stage import ReportConfig, run_report
-from trainer.runtime import RuntimeConfig
+from trainer.report.results import ReportConfig
+from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.report import run_report
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
@@ -20,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from data.row_files import read_whole_lines
 from data.types import ModelUsage, Problem, Sample, StopReason, Usage, Verdict
-from rewards.final_answers import whole_text
+from rewards.verifiers.final_answers import whole_text
 from search.base import (
     ChoiceRequest,
     ChoiceResult,
@@ -183,17 +183,6 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
-
-
-def read_whole_lines(path: Path) -> list[str]:
-    """Lines of a file that is appended to; a last line without its newline is cut off the file."""
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
-    return content[:whole].decode("utf-8").splitlines()
 
 
 def _result_from_json(row: dict[str, Any]) -> SampleResult | ScoreResult | ChoiceResult:

@@ -5,18 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from data.types import ModelUsage, SteppedSolution
 from rewards.base import RewardModel, SolutionTooLong, TextRewardModel
-from rewards.prm import ProcessRewardModel
 from search.base import Engine, ScoreRequest, ScoreResult
-from search.flops import flop_model
-
-
-def process_reward_model(model: Any, pad_token_id: int) -> ProcessRewardModel:
-    """Wrap a token-classification model, counting its FLOPs from its own sizes."""
-    return ProcessRewardModel(model, pad_token_id, flop_model(model).forward)
 
 
 class RewardScorer:

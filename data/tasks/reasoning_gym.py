@@ -4,7 +4,7 @@ The scorers of the others evaluate the text of an answer as Python, which makes 
 they are refused.
 
 An optional extra: `pip install thinktree[reasoning-gym]`. A problem's `answer` says which puzzle it
-is, so that the library's own scorer can be asked about an answer (`rewards.gym_verifier`).
+is, so that the library's own scorer can be asked about an answer (`rewards.verifiers.puzzles`).
 """
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
-"""Reading and comparing mathematical answers; `rewards.math_verifier` puts the parts together."""
+"""Reading and comparing mathematical answers; `rewards.verifiers.math_answers` puts the parts
+together."""

@@ -20,8 +20,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from rewards.served import Scored
 from rewards.server.batching import BatchingConfig, MicroBatcher, QueueFull
+from rewards.server.client import Scored
 from rewards.server.schema import ScoreBody
 from rewards.server.scoring import Answer, ServedModel
 

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from data.types import SteppedSolution
-from rewards.served import IN_TEXT, IN_TOKEN_IDS
+from rewards.server.client import IN_TEXT, IN_TOKEN_IDS
 from rewards.server.scoring import TokenSequence
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from data.types import ModelUsage, SteppedSolution
 from rewards.base import RewardModel, SolutionTooLong, TextRewardModel
-from rewards.served import Refused, Scored, ServedDescription
+from rewards.server.client import Refused, Scored, ServedDescription
 
 LOG = logging.getLogger(__name__)
 

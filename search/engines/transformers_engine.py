@@ -7,7 +7,7 @@ belongs to the request, and what was computed is counted exactly. Legend: P pref
 Layout of a row: prefix tokens at cache slots 0..p-2, padding up to a multiple of 16, then the
 last prefix token and the generated tokens. Padding is masked, positions are explicit and a batch
 holds prefixes of one padded length, so on CPU in fp32 the logits of a row are bit-identical whoever
-shares the batch (rewards/bit_identity.py).
+shares the batch (rewards/models/bit_identity.py).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from data.flops import FlopModel, flop_model
 from data.steps import step_ends
 from data.tokenizers import encode_strict
 from data.types import ModelUsage, Sample, StopReason
-from rewards.bit_identity import (
+from rewards.models.bit_identity import (
     BLOCK,
     batches_of_one_length,
     padded,
     use_plain_attention_on_cpu,
 )
 from search.base import ChoiceRequest, ChoiceResult, SampleRequest, SampleResult
-from search.flops import FlopModel, flop_model
 from search.noise import gumbel_noise, row_key
 
 TOP_K = 256

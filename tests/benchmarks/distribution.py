@@ -35,8 +35,8 @@ from safetensors.torch import load_file
 from data.problems import write_demonstrations
 from data.tasks.countdown import CountdownConfig, make_splits
 from data.tokenizers import encode_strict
-from trainer.checkpoints import is_whole
-from trainer.models import build_policy, save_model
+from trainer.models.loading import build_policy, save_model
+from trainer.training.checkpoints import is_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-4

@@ -24,9 +24,9 @@ from safetensors.torch import load_file
 
 from data.problems import write_problems
 from data.tasks.countdown import make_problem
-from trainer.launch import ROOT, child_environment, launcher_words
-from trainer.models import build_policy, reward_model_from_policy, save_model
-from trainer.rollout_files import ROLLOUTS
+from trainer.models.loading import build_policy, reward_model_from_policy, save_model
+from trainer.pipeline.launch import ROOT, child_environment, launcher_words
+from trainer.rollouts.files import ROLLOUTS
 
 MODEL = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,

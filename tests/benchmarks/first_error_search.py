@@ -21,11 +21,11 @@ from typing import Any
 from data.types import ModelUsage, Outcome, Problem, Sample, StepLabels, StopReason, Verdict
 from search.base import SampleRequest, SampleResult, SearchResult, Session
 from search.batcher import run_searches
-from search.binary_search import BinarySearchConfig
-from search.label import LabelSettings, bind_labeller, first_error
-from search.monte_carlo import EveryStepConfig
+from search.labellers.binary_search import BinarySearchConfig
+from search.labellers.by_name import LabelSettings, bind_labeller, first_error
+from search.labellers.monte_carlo import EveryStepConfig
 from search.noise import uniform
-from trainer.statistics import variance_of_mean
+from trainer.measures.statistics import variance_of_mean
 
 MODULUS = 97
 ROLLOUTS = 8

@@ -23,12 +23,12 @@ from data.sources import BadRow, Row, read_source
 from data.tasks.code import CodeConfig, CodeTests, humaneval_row, mbpp_row
 from data.tasks.math import MathConfig, gsm8k_row, math_row
 from data.types import Problem
-from rewards.code_verifier import CodeVerifier, program_of
-from rewards.math_verifier import MathVerifier
 from rewards.mathematics.answers import Unreadable, final_answer
 from rewards.mathematics.structure import read_answer
 from rewards.sandbox.literals import NotPlain, dumps, loads
 from rewards.text_rewards import format_reward, repetition_penalty
+from rewards.verifiers.math_answers import MathVerifier
+from rewards.verifiers.programs import CodeVerifier, program_of
 
 PIECES = st.sampled_from(
     ["\\boxed{", "}", "{", "\\frac", "\\frac{1}{2}", "(", ")", "[", "]", ",", "1", "23", "0.5", ".",

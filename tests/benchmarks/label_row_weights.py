@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 
 from data.types import StepLabels
-from trainer.labelling import read_labels
+from trainer.labels.label_files import read_labels
 
 
 def through(rows: Iterable[StepLabels]) -> dict[tuple[int, ...], list[tuple[int, float]]]:

@@ -25,13 +25,13 @@ from transformers import AutoModelForTokenClassification
 
 from data.types import StepLabels
 from rewards.base import RewardModel
-from rewards.calibration import fit_temperature, scaled
-from rewards.ensemble import EnsembleRewardModel
-from rewards.prm import ProcessRewardModel
-from trainer.labelling import read_labels
-from trainer.models import load_tokenizer
-from trainer.prm_metrics import ScoredPrefix, calibration, within_problem_auroc
-from trainer.uplift import Candidate, expected_best
+from rewards.models.calibration import fit_temperature, scaled
+from rewards.models.ensemble import EnsembleRewardModel
+from rewards.models.folders import load_tokenizer
+from rewards.models.prm import ProcessRewardModel
+from trainer.labels.label_files import read_labels
+from trainer.measures.best_of_n import Candidate, expected_best
+from trainer.measures.score_quality import ScoredPrefix, calibration, within_problem_auroc
 
 # What is compared: members of the ensemble, and k of mean - k standard deviations.
 MODELS: dict[str, tuple[tuple[str, ...], float]] = {

@@ -6,7 +6,7 @@ One process, both trainers from one new actor (a Llama of 2.0 million parameters
 model, as many solutions of as many tokens, as many epochs and optimizer steps, the KL to the
 reference in both. PPO has a critic of the actor's size beside it. They alternate, PPO inside a
 callback after each of GRPO's generations and the steps on it; the first round is not counted. FLOPs
-are `search.flops.FlopModel`'s of what both ledgers count: sampling, scoring, log-probabilities of
+are `data.flops.FlopModel`'s of what both ledgers count: sampling, scoring, log-probabilities of
 old policy and reference, forward and backward passes. A vocabulary of 1,000 numbers makes an end
 by chance rare, so that nearly all solutions are cut at `--tokens`.
 """
@@ -30,14 +30,16 @@ from transformers import TrainerCallback
 from data.problems import write_problems
 from data.tasks.countdown import make_problem
 from data.types import Problem
-from rewards.verifiers import VERIFIERS
-from trainer.group_rl import GroupRLConfig, SolutionReward, training_passes
-from trainer.models import build_policy, load_policy, reward_model_from_policy, save_model
-from trainer.ppo import METRICS, PPORun
-from trainer.ppo_config import PPOConfig
-from trainer.rollouts import RewardConfig
-from trainer.runtime import Run, RuntimeConfig
-from trainer.searching import open_engine
+from rewards.verifiers.by_name import VERIFIERS
+from trainer.models.loading import build_policy, load_policy, reward_model_from_policy, save_model
+from trainer.ppo.config import PPOConfig
+from trainer.ppo.loop import METRICS, PPORun
+from trainer.rollouts.collect import RewardConfig
+from trainer.rollouts.solution_reward import GroupRLConfig, SolutionReward
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.tracking import Run
+from trainer.searching.engines import open_engine
+from trainer.stages.group_rl import training_passes
 
 ACTOR = {
     "model_type": "llama",

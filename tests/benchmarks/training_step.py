@@ -66,7 +66,7 @@ def inputs(options: argparse.Namespace) -> tuple[Any, Any, Any]:
     import torch
 
     from data.tasks.countdown import CountdownConfig, make_splits
-    from trainer.models import build_policy
+    from trainer.models.loading import build_policy
 
     config = CountdownConfig(
         num_numbers=5, min_number=1, max_number=30, max_value=99, min_target=10, max_target=99
@@ -99,7 +99,7 @@ def arguments(kind: Any, folder: Path, options: argparse.Namespace, **more: Any)
 def ours_sft(folder: Path, options: argparse.Namespace, clock: Any) -> None:
     from trl.trainer.sft_config import SFTConfig
 
-    from trainer.sft import demonstration_rows, train_on_rows
+    from trainer.training.token_rows import demonstration_rows, train_on_rows
 
     model, tokenizer, demonstrations = inputs(options)
     rows = demonstration_rows(demonstrations, tokenizer)
@@ -132,9 +132,9 @@ def ours_prm(folder: Path, options: argparse.Namespace, clock: Any) -> None:
     from transformers import TrainingArguments
 
     from data.types import StepLabels
-    from trainer.models import reward_model_from_policy, save_model
-    from trainer.prm import train_prm
-    from trainer.sft import demonstration_rows
+    from trainer.models.loading import reward_model_from_policy, save_model
+    from trainer.reward_models.step_labels import train_prm
+    from trainer.training.token_rows import demonstration_rows
 
     model, tokenizer, demonstrations = inputs(options)
     save_model(model, tokenizer, folder / "policy")
@@ -163,8 +163,8 @@ def trl_reward(folder: Path, options: argparse.Namespace, clock: Any) -> None:
     from trl.trainer.reward_config import RewardConfig
     from trl.trainer.reward_trainer import RewardTrainer
 
-    from trainer.models import save_model
-    from trainer.sft import demonstration_rows
+    from trainer.models.loading import save_model
+    from trainer.training.token_rows import demonstration_rows
 
     model, tokenizer, demonstrations = inputs(options)
     save_model(model, tokenizer, folder / "policy")

@@ -18,8 +18,8 @@ from pathlib import Path
 from data.sources import take_in
 from data.tasks.code import CodeConfig, humaneval_row
 from data.types import Problem
-from rewards.code_verifier import CodeVerifier
-from rewards.math_verifier import MathVerifier
+from rewards.verifiers.math_answers import MathVerifier
+from rewards.verifiers.programs import CodeVerifier
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from data.tasks.code import CodeTests
 from data.types import Problem
-from rewards.code_verifier import CodeVerifier
 from rewards.sandbox.isolation import Limits
+from rewards.verifiers.programs import CodeVerifier
 
 SECONDS = 2.0
 TESTS = CodeTests(
@@ -72,8 +72,8 @@ PROGRAMS = {
     "zombies": "import os\ndef f(x):\n    for _ in range(10**4):\n        if os.fork() == 0: os._exit(0)\n    return x * x\n",
     "ignored signals": "import signal, os\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n    except (OSError, ValueError): pass\ndef f(x):\n    while True: pass\n",
     "symlink out of the folder": "import os\ndef f(x):\n    os.symlink(os.path.dirname('CANARY') or '/', 'out')\n    open('out/canary', 'w').write('x')\n    return x * x\n",
-    "import the harness": "import rewards.sandbox.judge\ndef f(x):\n    return 1\n",
-    "change the harness": "import sys\nm = sys.modules['rewards.sandbox.runner']\nm.dumps = lambda value: '[\"str\", \"passed\"]'\ndef f(x):\n    return 1\n",
+    "import the harness": "import rewards.sandbox.run_tests\ndef f(x):\n    return 1\n",
+    "change the harness": "import sys\nm = sys.modules['rewards.sandbox.run_program']\nm.dumps = lambda value: '[\"str\", \"passed\"]'\ndef f(x):\n    return 1\n",
     "monkeypatched builtins": "import builtins\nbuiltins.type = lambda *a: int\nbuiltins.isinstance = lambda *a: True\nbuiltins.len = lambda *a: 1\ndef f(x):\n    return 1\n",
     "atexit": "import atexit, os\natexit.register(lambda: os.write(1, b'[\"passed\", \"\"]\\n'))\ndef f(x):\n    return 1\n",
     "sleep, then fork at the deadline": f"import os, time\ndef f(x):\n    time.sleep({SECONDS} - 0.3)\n    while True:\n        try: os.fork()\n        except OSError: pass\n",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.slow
-RULES = Path(__file__).resolve().parents[1] / "unit/rewards/test_math_rewritings.py"
+RULES = Path(__file__).resolve().parents[1] / "unit/rewards/verifiers/test_math_rewritings.py"
 
 
 def test_no_near_miss_of_any_answer_is_correct() -> None:

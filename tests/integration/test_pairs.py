@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from trainer.models import build_policy, save_model
+from trainer.models.loading import build_policy, save_model
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from trainer.prm_metrics import ScoredPrefix
-from trainer.prm_results import Aim, StepSet, calibrations
-from trainer.report import MAX_BYTES, write_report
-from trainer.uplift import Candidate, best_of_n, expected_pass
+from trainer.evaluation.reward_model_results import Aim, StepSet, calibrations
+from trainer.measures.best_of_n import Candidate, best_of_n, expected_pass
+from trainer.measures.score_quality import ScoredPrefix
+from trainer.report.page import MAX_BYTES, write_report
 
 pytestmark = pytest.mark.slow
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"

@@ -21,8 +21,8 @@ import pytest
 from data.sources import take_in
 from data.tasks.code import CodeConfig, CodeTests, humaneval_row
 from data.types import Demonstration, Outcome, Problem
-from rewards.code_verifier import CodeVerifier
 from rewards.sandbox.isolation import FIRST_UID, Limits, start, why_not_isolated
+from rewards.verifiers.programs import CodeVerifier
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -284,7 +284,7 @@ def test_no_process_is_left_dead_or_alive() -> None:
         assert sandboxes_processes() <= before
     for wait in (0.0, 0.02, 0.04, 0.08, 0.16):  # ended while it is being set up
         process = start(
-            "runner", {"program": "", "names": [], "channel": [0, 1]}, Limits(), isolated=True
+            "run_program", {"program": "", "names": [], "channel": [0, 1]}, Limits(), isolated=True
         )
         time.sleep(wait)
         began = time.monotonic()

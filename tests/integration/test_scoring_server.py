@@ -19,15 +19,15 @@ import pytest
 import torch
 
 from data.types import Outcome, Problem, Verdict
-from rewards.served import ScoringClient, ServerConfig
+from rewards.models.opening import open_reward_model
+from rewards.server.client import ScoringClient, ServerConfig
 from search.base import ScoreRequest, ScoreResult
 from search.batcher import Journal, run_searches
-from search.mcts import MCTSConfig
 from search.settings import SearchSettings
-from search.strategies import bind
-from trainer.models import build_policy, reward_model_from_policy, save_model
-from trainer.reward_models import open_reward_model
-from trainer.searching import load_engine
+from search.strategies.by_name import bind
+from search.strategies.mcts.config import MCTSConfig
+from trainer.models.loading import build_policy, reward_model_from_policy, save_model
+from trainer.searching.engines import load_engine
 
 pytestmark = pytest.mark.slow
 

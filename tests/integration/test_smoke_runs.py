@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from trainer.pipeline import load_pipeline
+from trainer.pipeline.recipe import load_pipeline
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 # Run by the other tests here, each as a larger smoke run of its own.
 RUN_ELSEWHERE = ("countdown/demo", "countdown/smoke", "gsm8k/full", "gsm8k/smoke")
-# 25 and 15 stages, whose arguments tests/unit/trainer/test_recipes.py checks; and one that begins
-# with the folders of another run.
+# 25 and 15 stages, whose arguments tests/unit/trainer/pipeline/test_recipes.py checks; and one that
+# begins with the folders of another run.
 NOT_RUN = ("countdown/learners", "countdown/ablation", "countdown/label_kinds")
 PIPELINES = [
     str(path.relative_to(ROOT))

@@ -20,7 +20,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from trainer.rollout_files import read_rollouts
+from trainer.rollouts.files import read_rollouts
 
 VLLM = os.environ.get("THINKTREE_VLLM_PYTHON")
 pytestmark = [

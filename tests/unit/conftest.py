@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainer.models import build_policy
+from trainer.models.loading import build_policy
 
 TINY = {
     "model_type": "llama",

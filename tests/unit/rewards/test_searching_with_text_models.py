@@ -11,13 +11,13 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from data.types import Outcome, Problem, SteppedSolution, StopReason, Verdict
+from rewards.models.opening import open_reward_model
 from search.batcher import run_searches
-from search.mcts import MCTSConfig
 from search.settings import SearchSettings
-from search.strategies import bind
-from trainer.models import reward_model_from_policy, save_model
-from trainer.reward_models import open_reward_model
-from trainer.searching import load_engine
+from search.strategies.by_name import bind
+from search.strategies.mcts.config import MCTSConfig
+from trainer.models.loading import reward_model_from_policy, save_model
+from trainer.searching.engines import load_engine
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,8 @@ import pytest
 
 from search.base import SampleRequest
 from search.batcher import Journal, run_searches
-from search.mcts import MCTSConfig, search_mcts
+from search.strategies.mcts.config import MCTSConfig
+from search.strategies.mcts.loop import search_mcts
 
 CONFIG = MCTSConfig(budgets=(3, 9), proposals=3)
 

@@ -14,9 +14,9 @@ import pytest
 from data.types import Usage
 from search.batcher import run_searches
 from search.settings import SearchSettings
-from search.strategies import STRATEGIES, StrategyEntry, bind
-from trainer.making_trees import TreesConfig
-from trainer.strategy import parse_with_strategy
+from search.strategies.by_name import STRATEGIES, StrategyEntry, bind
+from trainer.runtime.command_line import parse_with_strategy
+from trainer.stages.search import TreesConfig
 
 CONTRIBUTING = Path(__file__).parents[3] / "CONTRIBUTING.md"
 

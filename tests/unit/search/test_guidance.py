@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from data.types import Problem, StopReason
-from rewards.final_answers import countdown_operations, mathematical_answer
 from rewards.heuristics import countdown_closeness
+from rewards.verifiers.final_answers import countdown_operations, mathematical_answer
 from search.base import SearchResult
 from search.batcher import run_searches
 from search.growth import add_sample, new_tree, set_priors

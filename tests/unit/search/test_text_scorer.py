@@ -14,8 +14,8 @@ from search.base import ScoreRequest
 from search.batcher import run_searches
 from search.scorer import TextScorer
 from search.settings import SearchSettings
-from search.solutions import SolutionsConfig
-from search.strategies import bind
+from search.strategies.by_name import bind
+from search.strategies.solutions import SolutionsConfig
 
 
 class Listener:

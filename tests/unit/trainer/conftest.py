@@ -13,12 +13,12 @@ import torch
 from data.problems import write_problems
 from data.tasks.countdown import make_problem
 from data.types import Outcome, Problem, Verdict
-from rewards.verifiers import VERIFIERS
-from trainer.models import reward_model_from_policy, save_model
-from trainer.ppo import run_ppo
-from trainer.ppo_config import PPOConfig
-from trainer.rollouts import RewardConfig
-from trainer.runtime import RuntimeConfig
+from rewards.verifiers.by_name import VERIFIERS
+from trainer.models.loading import reward_model_from_policy, save_model
+from trainer.ppo.config import PPOConfig
+from trainer.rollouts.collect import RewardConfig
+from trainer.runtime.config import RuntimeConfig
+from trainer.stages.ppo import run_ppo
 
 
 class Finishes:

@@ -1,0 +1,114 @@
+"""Strict settings: YAML mappings read, their keys and value types checked against dataclass
+fields."""
+
+# PyYAML has no complete types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """The allowed name most like `name`, '' where none is allowed."""
+    return next(iter(difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.0)), "")
+
+
+def read_yaml_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file whose top is a mapping. Raises ValueError if it is not, or repeats a key."""
+    if not path.is_file():
+        raise ValueError(f"config {str(path)!r} is not a file")
+    text = path.read_text(encoding="utf-8")
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"config {str(path)!r} is not valid YAML: {error}") from error
+    if not isinstance(root, yaml.MappingNode) or not isinstance(values, dict):
+        raise ValueError(f"config {str(path)!r} must hold a YAML mapping of field names to values")
+    names = [key.value for key, _ in root.value]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"config {str(path)!r} gives {name!r} more than once")
+    return {str(key): value for key, value in values.items()}
+
+
+def check_values(values: Mapping[str, Any], hints: Mapping[str, Sequence[Any]]) -> None:
+    """Check keys and value types. `hints` maps a field to the annotations of every type with it."""
+    for key, value in values.items():
+        if key == "env":
+            continue
+        if key not in hints:
+            raise ValueError(
+                f"unknown key {key!r} in the config; did you mean {nearest(key, hints)!r}?"
+            )
+        for hint in hints[key]:
+            if not _fits(value, hint):
+                raise ValueError(f"{key} must be {_describe(hint)}, got {value!r}")
+
+
+def without_none(hint: Any) -> Any:
+    """`X` for `X | None`; every other annotation as it is."""
+    if get_origin(hint) in (Union, UnionType):
+        rest = [kind for kind in get_args(hint) if kind is not NoneType]
+        if len(rest) == 1:
+            return rest[0]
+    return hint
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, kind) for kind in arguments)
+    if origin is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in arguments)
+    if hint in (None, NoneType):
+        return value is None
+    if hint is float:  # YAML 1.1 reads 1e-5 as a string
+        return type(value) in (int, float) or (isinstance(value, str) and _is_number(value))
+    if hint in (int, bool, str):
+        return type(value) is hint
+    kind = origin or hint
+    if not isinstance(kind, type) or hint is Any:
+        return True
+    if issubclass(kind, Enum):
+        return isinstance(value, kind) or value in [member.value for member in kind]
+    if issubclass(kind, Path):
+        return isinstance(value, (str, Path))
+    if issubclass(kind, (list, tuple)) or kind is Sequence:
+        items = isinstance(value, (list, tuple))
+        return items and (not arguments or all(_fits(item, arguments[0]) for item in value))
+    if kind in (dict, Mapping):
+        return isinstance(value, dict)
+    return True  # a class this module does not know: its own __post_init__ judges
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _describe(hint: Any) -> str:
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_describe(kind) for kind in get_args(hint))
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(repr(choice) for choice in get_args(hint))
+    if hint in (None, NoneType):
+        return "null"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return "one of " + ", ".join(repr(member.value) for member in hint)
+    if isinstance(hint, type) and not get_args(hint):
+        return {"int": "an int", "float": "a float", "bool": "true or false", "str": "a str"}.get(
+            hint.__name__, f"a {hint.__name__}"
+        )
+    return str(hint)

@@ -1,0 +1,182 @@
+"""A language model behind an OpenAI-compatible server as a reward model.
+
+It is asked after every step whether all is right so far, for one token at temperature 0 with
+log-probabilities (`/chat/completions`, `logprobs` and `top_logprobs`, which vLLM, SGLang, llama.cpp
+and OpenAI serve): P(correct) = P(yes) / (P(yes) + P(no)), each summed over the ways of writing it
+among the tokens that the server names. Where it names neither, the score is NaN: no judgement is
+not a bad one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from data.types import ModelUsage, SteppedSolution
+from rewards.base import check_steps
+from rewards.models.questions import QUESTION, check_question, fill
+
+TOP_LOGPROBS = 20  # the most that OpenAI's interface allows
+RETRIED = (408, 409, 429, 500, 502, 503, 504)
+
+
+class JudgeUnavailable(RuntimeError):
+    """The server did not answer, or not as it should, for as often as it was asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """`server` is the address up to `/v1`, `model` the name it is served under. A request that
+    fails by time-out, connection, overload or an error of the server's is sent again up to
+    `retries` times, after `retry_seconds`, then twice as long, and so on. `concurrency` requests
+    are in flight at once. `api_key_variable` names the environment variable that holds the key, if
+    the server wants one. FLOPs are 2 x `active_parameters` a token; 0: unknown, counted as none."""
+
+    server: str
+    model: str
+    question: str = QUESTION
+    yes: str = "yes"
+    no: str = "no"
+    timeout_seconds: float = 60.0
+    retries: int = 4
+    retry_seconds: float = 1.0
+    concurrency: int = 16
+    api_key_variable: str = ""
+    active_parameters: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.server.startswith(("http://", "https://")):
+            raise ValueError(f"server is {self.server!r}; it must begin with http:// or https://")
+        check_question(self.question)
+        if _plain(self.yes) == _plain(self.no) or not _plain(self.yes) or not _plain(self.no):
+            raise ValueError(f"yes is {self.yes!r} and no is {self.no!r}; they must be two words")
+        if self.retries < 0 or self.concurrency < 1:
+            raise ValueError(
+                f"retries is {self.retries} and concurrency {self.concurrency}; the least are 0 "
+                "and 1"
+            )
+        if not (self.timeout_seconds > 0 and self.retry_seconds >= 0):
+            raise ValueError(
+                f"timeout_seconds is {self.timeout_seconds} and retry_seconds "
+                f"{self.retry_seconds}; they must be positive"
+            )
+        if self.api_key_variable and self.api_key_variable not in os.environ:
+            raise ValueError(
+                f"api_key_variable is {self.api_key_variable!r}, which the environment lacks"
+            )
+
+
+class JudgeRewardModel:
+    """Implements `rewards.base.TextRewardModel`. Scoring raises JudgeUnavailable, which names the
+    server, when it is not to be had or does not do as asked: a search that it cuts off goes on from
+    its journal."""
+
+    def __init__(self, config: JudgeConfig) -> None:
+        self.config = config
+        headers: dict[str, str] = {}
+        if config.api_key_variable:
+            headers["Authorization"] = f"Bearer {os.environ[config.api_key_variable]}"
+        self._client = httpx.Client(
+            timeout=config.timeout_seconds,
+            headers=headers,
+            limits=httpx.Limits(max_connections=config.concurrency),
+        )
+        self._url = config.server.rstrip("/") + "/chat/completions"
+
+    def score_solutions(
+        self, solutions: Sequence[SteppedSolution]
+    ) -> tuple[list[list[float]], list[ModelUsage]]:
+        check_steps(solutions)
+        questions = [
+            fill(self.config.question, solution, step)
+            for solution in solutions
+            for step in range(len(solution.steps))
+        ]
+        with ThreadPoolExecutor(max_workers=self.config.concurrency) as threads:
+            answers = list(threads.map(self._ask, questions))
+        scores: list[list[float]] = []
+        usage: list[ModelUsage] = []
+        start = 0
+        for solution in solutions:
+            of_solution = answers[start : start + len(solution.steps)]
+            start += len(solution.steps)
+            scores.append([score for score, _ in of_solution])
+            usage.append(sum((spent for _, spent in of_solution), ModelUsage()))
+        return scores, usage
+
+    def _ask(self, question: str) -> tuple[float, ModelUsage]:
+        answer = self._post(
+            {
+                "model": self.config.model,
+                "messages": [{"role": "user", "content": question}],
+                "temperature": 0,
+                "max_tokens": 1,
+                "logprobs": True,
+                "top_logprobs": TOP_LOGPROBS,
+            }
+        )
+        try:
+            [first] = answer["choices"][0]["logprobs"]["content"]
+            tokens = [(str(t["token"]), float(t["logprob"])) for t in first["top_logprobs"]]
+            spent: Any = answer.get("usage") or {}
+            prompt = int(spent.get("prompt_tokens", 0))
+            generated = int(spent.get("completion_tokens", 1))
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise JudgeUnavailable(
+                f"server {self.config.server} gave no log-probabilities of one token ({error!r}); "
+                f"it answered {str(answer)[:200]}"
+            ) from None
+        # The answer's one token is never fed back.
+        usage = ModelUsage(
+            prompt_tokens=prompt,
+            generated_tokens=generated,
+            positions=prompt,
+            sequences=1,
+            flops=2.0 * self.config.active_parameters * prompt,
+        )
+        return self._probability(tokens), usage
+
+    def _probability(self, tokens: Sequence[tuple[str, float]]) -> float:
+        sums = {_plain(self.config.yes): 0.0, _plain(self.config.no): 0.0}
+        for token, logprob in tokens:
+            if _plain(token) in sums:
+                sums[_plain(token)] += math.exp(logprob)
+        yes, no = sums.values()
+        return yes / (yes + no) if yes + no > 0 else math.nan
+
+    def _post(self, body: dict[str, Any]) -> Any:
+        """The server's answer as JSON, after as many tries as allowed."""
+        problem, attempt = "", 0
+        for attempt in range(1, self.config.retries + 2):
+            if attempt > 1:
+                time.sleep(self.config.retry_seconds * 2 ** (attempt - 2))
+            try:
+                response = self._client.post(self._url, json=body)
+            except httpx.TransportError as error:
+                problem = f"{type(error).__name__}: {error}"
+                continue
+            if response.is_success:
+                try:
+                    return response.json()
+                except ValueError:
+                    problem = f"no JSON: {response.text[:200]!r}"
+                    break
+            problem = f"status {response.status_code}: {response.text[:200]!r}"
+            if response.status_code not in RETRIED:
+                break
+        raise JudgeUnavailable(
+            f"server {self.config.server} (model {self.config.model!r}) did not answer "
+            f"(attempts: {attempt}): {problem}"
+        )
+
+
+def _plain(word: str) -> str:
+    """How a word is compared: " Yes", "yes" and "YES" are one."""
+    return word.strip().strip("▁Ġ.").casefold()

@@ -1,0 +1,302 @@
+"""A reward model behind a scoring server (scripts/serve_prm.py), used as if it were loaded here.
+
+A request is scored the same whenever it is asked, so one that got no answer is simply sent again:
+a server that is down, loading or overloaded is waited for, and what it was computing when it went
+is neither counted nor lost. Every request names the model it is meant for by its fingerprint, so a
+server that comes back with another one is noticed before it scores.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import Any, cast
+
+import httpx
+
+from data.types import ModelUsage, SteppedSolution
+from rewards.base import SolutionTooLong, check_steps
+
+IN_TEXT, IN_TOKEN_IDS = "text", "token_ids"  # how a served model may be asked
+REQUESTS_PER_POST = 64
+UNAVAILABLE = (429, 502, 503, 504)  # overloaded or loading; a proxy's word for one that is gone
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between tries, doubling
+CONNECT_SECONDS = 10.0
+
+
+class ServerUnavailable(RuntimeError):
+    """The server did not answer for as long as it was waited for."""
+
+
+class ServedModelChanged(RuntimeError):
+    """The server has another reward model than the one asked for."""
+
+
+class ScoringFailed(RuntimeError):
+    """The server answered, but with an error or not as a scoring server does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """`server` is the address, as `http://host:port`. While it does not answer it is asked again
+    for `wait_seconds`; an answer may take `timeout_seconds`. `concurrency` POSTs of 64 requests are
+    in flight at once. A model that can be asked in token ids is, unless `in_text`: for policies
+    with another vocabulary. `fingerprint`, if given, must be the served model's."""
+
+    server: str
+    in_text: bool = False
+    wait_seconds: float = 300.0
+    timeout_seconds: float = 120.0
+    concurrency: int = 8
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        if not is_address(self.server):
+            raise ValueError(f"server is {self.server!r}; it must be as http://host:port")
+        if not (self.wait_seconds >= 0 and self.timeout_seconds > 0 and self.concurrency >= 1):
+            raise ValueError(
+                f"wait_seconds is {self.wait_seconds}, timeout_seconds {self.timeout_seconds} and "
+                f"concurrency {self.concurrency}; the first must not be negative, the others must "
+                "be positive"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedDescription:
+    """What a server says of its reward model. `asked_in` holds "text", "token_ids" or both;
+    `whole_prompt` says what text it is asked about (`LoadedRewardModel`); `vocab_size` and
+    `max_tokens` are 0 where there is none that the server knows of. A POST may hold `max_requests`.
+    """
+
+    reward_model: str
+    convention: str
+    fingerprint: str
+    asked_in: tuple[str, ...]
+    whole_prompt: bool
+    vocab_size: int
+    max_tokens: int
+    max_requests: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """P(correct) of each step, NaN for no judgement, and what it took."""
+
+    scores: tuple[float, ...]
+    usage: ModelUsage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """Why one request has no scores. `status` is HTTP's: 413 for one of `length` tokens where
+    `limit` are allowed, 422 for one this model cannot be asked, 500 for an error in scoring."""
+
+    status: int
+    reason: str
+    length: int = 0
+    limit: int = 0
+
+
+def is_address(name: str) -> bool:
+    return name.startswith(("http://", "https://"))
+
+
+class ScoringClient:
+    """The connection to one server. Making one waits for the server and learns what it serves."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        try:
+            self._client = httpx.Client(
+                base_url=config.server,
+                timeout=httpx.Timeout(config.timeout_seconds, connect=CONNECT_SECONDS),
+                limits=httpx.Limits(max_connections=config.concurrency),
+            )
+        except httpx.InvalidURL as error:
+            raise ValueError(f"server is {config.server!r}: {error}") from None
+        self.description = self._describe()
+
+    def score(self, requests: Sequence[Mapping[str, Any]]) -> list[Scored | Refused]:
+        """An answer to each request, in their order.
+
+        Raises ServerUnavailable, ServedModelChanged, or ScoringFailed for what is not scored for
+        another reason than its length.
+        """
+        size = min(REQUESTS_PER_POST, self.description.max_requests)
+        chunks = [requests[i : i + size] for i in range(0, len(requests), size)]
+        with ThreadPoolExecutor(max_workers=self.config.concurrency) as threads:
+            answers = list(threads.map(self._post, chunks))
+        return [answer for chunk in answers for answer in chunk]
+
+    def _describe(self) -> ServedDescription:
+        body = self._json(self._answer("GET", "/health"))
+        try:
+            known: dict[str, Any] = {f.name: body[f.name] for f in fields(ServedDescription)}
+            known["asked_in"] = tuple(known["asked_in"])
+            found = ServedDescription(**known)
+        except (KeyError, TypeError) as error:
+            raise ScoringFailed(
+                f"{self.config.server} is no scoring server ({error!r}): it answered "
+                f"{str(body)[:200]}"
+            ) from None
+        if self.config.fingerprint not in ("", found.fingerprint):
+            raise ServedModelChanged(
+                f"{self.config.server} serves {found.reward_model} with the fingerprint "
+                f"{found.fingerprint}, not {self.config.fingerprint}"
+            )
+        return found
+
+    def _post(self, requests: Sequence[Mapping[str, Any]]) -> list[Scored | Refused]:
+        asked = {"fingerprint": self.description.fingerprint, "requests": list(requests)}
+        response = self._answer("POST", "/score", asked)
+        body = self._json(response)
+        if response.status_code == 409:
+            raise ServedModelChanged(f"{self.config.server}: {body.get('error')}")
+        results = cast("list[Any] | None", body.get("results"))
+        if not isinstance(results, list) or len(results) != len(requests):
+            raise ScoringFailed(
+                f"{self.config.server} did not score: status {response.status_code}, "
+                f"{str(body.get('error', body))[:500]}"
+            )
+        return [
+            self._parsed(result, len(request.get("steps") or request["step_ends"]))
+            for result, request in zip(results, requests, strict=True)
+        ]
+
+    def _parsed(self, result: Any, steps: int) -> Scored | Refused:
+        try:
+            if result["status"] == 413:
+                return Refused(
+                    status=413,
+                    reason=result["error"],
+                    length=int(result["length"]),
+                    limit=int(result["limit"]),
+                )
+            if result["status"] != 200:
+                raise ScoringFailed(
+                    f"{self.config.server} did not score: status {result['status']}, "
+                    f"{result['error']}"
+                )
+            scores = tuple(math.nan if s is None else float(s) for s in result["scores"])
+            usage = ModelUsage(**result["usage"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ScoringFailed(
+                f"{self.config.server} answered {str(result)[:200]}, which is no score ({error!r})"
+            ) from None
+        if len(scores) != steps:
+            raise ScoringFailed(f"{self.config.server} gave {len(scores)} scores for {steps} steps")
+        return Scored(scores=scores, usage=usage)
+
+    def _answer(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """The first answer that is not "unavailable", after as many tries as it takes."""
+        give_up, pause = math.inf, FIRST_PAUSE
+        while True:
+            told = 0.0
+            try:
+                response = self._client.request(method, path, json=body)
+            except httpx.TransportError as error:
+                problem = f"{type(error).__name__}: {error}"
+            else:
+                if response.status_code not in UNAVAILABLE:
+                    return response
+                problem = f"status {response.status_code}: {response.text[:200]!r}"
+                told = _seconds(response.headers.get("Retry-After", ""))
+            now = time.monotonic()
+            give_up = min(give_up, now + self.config.wait_seconds)
+            if now >= give_up:
+                raise ServerUnavailable(
+                    f"scoring server {self.config.server} did not answer for "
+                    f"{self.config.wait_seconds:g} s (wait_seconds): {problem}"
+                )
+            time.sleep(min(max(pause, told), give_up - now))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _json(self, response: httpx.Response) -> dict[str, Any]:
+        try:
+            body: Any = response.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise ScoringFailed(
+                f"{self.config.server} is no scoring server: status {response.status_code}, "
+                f"{response.text[:200]!r}"
+            )
+        return cast("dict[str, Any]", body)
+
+
+class ServedTokenModel:
+    """Implements `rewards.base.RewardModel`."""
+
+    def __init__(self, client: ScoringClient) -> None:
+        self.client = client
+
+    def score(
+        self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
+    ) -> tuple[list[list[float]], list[ModelUsage]]:
+        """Raises SolutionTooLong for sequences beyond the model's context, and what
+        `ScoringClient.score` does."""
+        answers = self.client.score(
+            [
+                {"token_ids": list(sequence), "step_ends": list(ends)}
+                for sequence, ends in zip(sequences, step_ends, strict=True)
+            ]
+        )
+        _check_lengths(answers)
+        return _scores_and_usage(answers)
+
+
+class ServedTextModel:
+    """Implements `rewards.base.TextRewardModel`."""
+
+    def __init__(self, client: ScoringClient) -> None:
+        self.client = client
+        self._paid: dict[SteppedSolution, Scored] = {}
+
+    def score_solutions(
+        self, solutions: Sequence[SteppedSolution]
+    ) -> tuple[list[list[float]], list[ModelUsage]]:
+        """Raises what `ScoringClient.score` does. Where some are too long, the others' answers are
+        kept for when they are asked again without those: they are paid for."""
+        check_steps(solutions)
+        paid, self._paid = self._paid, {}
+        unknown = [i for i, solution in enumerate(solutions) if solution not in paid]
+        asked = [
+            {"prompt": solutions[i].prompt, "steps": list(solutions[i].steps)} for i in unknown
+        ]
+        fresh = dict(zip(unknown, self.client.score(asked), strict=True))
+        answers = [fresh.get(i) or paid[solution] for i, solution in enumerate(solutions)]
+        try:
+            _check_lengths(answers)
+        except SolutionTooLong:
+            for solution, answer in zip(solutions, answers, strict=True):
+                if isinstance(answer, Scored):
+                    self._paid[solution] = answer
+            raise
+        return _scores_and_usage(answers)
+
+
+def _check_lengths(answers: Sequence[Scored | Refused]) -> None:
+    refused = {i: answer for i, answer in enumerate(answers) if isinstance(answer, Refused)}
+    if refused:
+        first = next(iter(refused.values()))
+        raise SolutionTooLong(
+            f"{first.reason} ({len(refused)} of {len(answers)} are too long)",
+            indices=tuple(refused),
+            lengths=tuple(answer.length for answer in refused.values()),
+            limit=first.limit,
+        )
+
+
+def _scores_and_usage(
+    answers: Sequence[Scored | Refused],
+) -> tuple[list[list[float]], list[ModelUsage]]:
+    scored = [answer for answer in answers if isinstance(answer, Scored)]
+    return [list(answer.scores) for answer in scored], [answer.usage for answer in scored]
+
+
+def _seconds(text: str) -> float:
+    """What a Retry-After header says; 0 for a date or nothing."""
+    return float(text) if text.isdecimal() else 0.0

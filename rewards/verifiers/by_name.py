@@ -1,0 +1,23 @@
+"""The verifiers of whole solutions by name, as recipes call them.
+
+A verifier is made when a stage starts; one that needs what the machine lacks raises there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rewards.base import Verifier
+from rewards.verifiers.countdown import CountdownVerifier
+from rewards.verifiers.math_answers import MathVerifier
+from rewards.verifiers.programs import CodeVerifier
+from rewards.verifiers.puzzles import GymVerifier
+
+VERIFIERS: dict[str, Callable[[], Verifier]] = {
+    "countdown": CountdownVerifier,
+    "math": MathVerifier,
+    "code": CodeVerifier,
+    "reasoning_gym": GymVerifier,
+    # Runs what a model wrote as this user. For machines that are thrown away after each run.
+    "code_without_isolation": lambda: CodeVerifier(isolation="none"),
+}

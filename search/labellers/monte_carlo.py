@@ -1,0 +1,206 @@
+"""Step labels by rollouts: pooled in a trie, or n from every step (Math-Shepherd 2312.08935).
+
+What is unbiased here, for which prefixes, and by how much the rest is not: docs/labels.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from data.types import StepLabels
+from search.base import Session
+from search.labellers.evidence import Evidence, laplace_error
+from search.labellers.solutions import (
+    Labelled,
+    Rollout,
+    Steps,
+    distinct,
+    evidence_of,
+    finished_labels,
+    free_solutions,
+    labelled_row,
+    prefixes_of,
+    roll_out,
+    roll_out_each,
+)
+
+OWN_ROLLOUT = ("count", "leave_out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonteCarloConfig:
+    """`solutions` free samples a problem; `rollouts_per_step` more from each of the first
+    `prefixes` distinct non-terminal prefixes among them (0: none). `hard`: 1 if any rollout is
+    correct.
+
+    `own_rollout`: a prefix is labelled because a solution was sampled through it, and that solution
+    is one of its rollouts. `count`: it counts, and each distinct solution is one row; a prefix's
+    label is unbiased, but a row's labels lean towards its own verdict, by (verdict - V) / n, and a
+    mean over rows leans to whatever has more distinct solutions. `leave_out`: it does not count,
+    and every solution is a row; the mean over rows is unbiased, whatever their verdicts. Steps that
+    no other rollout passed have no label then."""
+
+    solutions: int = 8
+    rollouts_per_step: int = 0
+    prefixes: int = 2
+    hard: bool = False
+    own_rollout: str = "count"
+
+    def __post_init__(self) -> None:
+        if self.solutions < 1:
+            raise ValueError(f"solutions is {self.solutions}; it must be at least 1")
+        if self.rollouts_per_step < 0 or self.prefixes < 0:
+            raise ValueError("rollouts_per_step and prefixes must not be negative")
+        if self.own_rollout not in OWN_ROLLOUT:
+            raise ValueError(
+                f"own_rollout is {self.own_rollout!r}; allowed: {', '.join(OWN_ROLLOUT)}"
+            )
+
+
+async def label_monte_carlo(session: Session, config: MonteCarloConfig) -> Labelled:
+    """Free samples of whole solutions, and further rollouts from chosen non-terminal steps, pooled
+    in a trie: the label of a prefix is the share of correct ones among the completions that were
+    sampled from that prefix or from above it. Completions sampled from further down do not count:
+    they were not drawn from the prefix's own distribution."""
+    rollouts, cut = await collect_rollouts(session, config)
+    problem = session.problem
+    if config.own_rollout == "leave_out":
+        totals = pool(rollouts)
+        rows = [
+            labelled_row(session, own, _without(totals, own), hard=config.hard) for own in rollouts
+        ]
+    elif config.hard:
+        totals = pool(rollouts)
+        rows = [labelled_row(session, r, totals, hard=True) for r in distinct(rollouts)]
+    else:
+        rows = step_labels(
+            problem.id, problem.prompt, session.prompt_ids, rollouts, session.engine.decode
+        )
+    return finished_labels(session, rows, cut=cut)
+
+
+async def collect_rollouts(
+    session: Session, config: MonteCarloConfig
+) -> tuple[list[Rollout], bool]:
+    """All rollouts, and whether the budget cut them short."""
+    rollouts = await free_solutions(session, config.solutions)
+    cut = len(rollouts) < config.solutions
+    if config.rollouts_per_step:
+        chosen = prefixes_of(rollouts)[: config.prefixes]
+        found = await roll_out_each(session, chosen, config.rollouts_per_step)
+        rollouts += [rollout for group in found.values() for rollout in group]
+        cut = cut or len(found) < len(chosen)
+    return rollouts, cut
+
+
+def pool(rollouts: Sequence[Rollout]) -> dict[Steps, Evidence]:
+    """Of each prefix, those among `rollouts` that were sampled from it or from above it."""
+    totals: dict[Steps, Evidence] = {}
+    for rollout in rollouts:
+        for depth in range(max(1, rollout.origin), len(rollout.steps) + 1):
+            prefix = rollout.steps[:depth]
+            known = totals.get(prefix, Evidence(correct=0, count=0))
+            totals[prefix] = Evidence(
+                correct=known.correct + rollout.correct, count=known.count + 1
+            )
+    return totals
+
+
+def _without(totals: dict[Steps, Evidence], own: Rollout) -> dict[Steps, Evidence]:
+    """`totals` on the rollout's path, that rollout left out."""
+    left: dict[Steps, Evidence] = {}
+    for depth in range(1, len(own.steps)):
+        prefix = own.steps[:depth]
+        known = totals.get(prefix)
+        if known is not None and depth >= own.origin:
+            known = Evidence(correct=known.correct - own.correct, count=known.count - 1)
+        if known is not None and known.count:
+            left[prefix] = known
+    return left
+
+
+def step_labels(
+    problem_id: str,
+    prompt: str,
+    prompt_ids: tuple[int, ...],
+    rollouts: Sequence[Rollout],
+    decode: Callable[[Sequence[int]], str],
+) -> list[StepLabels]:
+    """One row a distinct solution; see `label_monte_carlo` for the estimate. The standard errors
+    are Laplace's at every step, the last one too, although its label is the verifier's word."""
+    totals = pool(rollouts)
+    rows: list[StepLabels] = []
+    for steps in dict.fromkeys(rollout.steps for rollout in rollouts):
+        prefixes = [steps[:depth] for depth in range(1, len(steps) + 1)]
+        known = [totals[p] for p in prefixes if p in totals]
+        if len(known) < len(prefixes):
+            continue
+        labels = [evidence.label(hard=False) for evidence in known]
+        counts = [evidence.count for evidence in known]
+        rows.append(
+            StepLabels(
+                problem_id=problem_id,
+                prompt=prompt,
+                prompt_ids=prompt_ids,
+                completions=tuple(decode(step) for step in steps),
+                completion_ids=steps,
+                labels=tuple(labels),
+                counts=tuple(counts),
+                standard_errors=tuple(map(laplace_error, labels, counts)),
+            )
+        )
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class EveryStepConfig:
+    """`rollouts` from every step of each of `solutions` free samples. `hard`: 1 if any of them is
+    correct. `stop_at_first_error`: no rollouts beyond a solution's first step that has no correct
+    one; soft labels then end there, hard ones are 0 from there on."""
+
+    solutions: int = 8
+    rollouts: int = 8
+    hard: bool = False
+    stop_at_first_error: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("solutions", "rollouts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+async def label_every_step(session: Session, config: EveryStepConfig) -> Labelled:
+    """Math-Shepherd's own form (section 3.3): the label of a step is that of n fresh rollouts from
+    its end; the solution itself is none of them. Solutions that begin alike share the rollouts of
+    the prefixes they share, which the paper samples again."""
+    sampled = await free_solutions(session, config.solutions)
+    solutions = distinct(sampled)
+    known: dict[Steps, Evidence] = {}
+    cut = len(sampled) < config.solutions
+    if config.stop_at_first_error:
+        for solution in solutions:
+            cut = cut or not await _to_first_error(session, solution, known, config.rollouts)
+    else:
+        wanted = prefixes_of(solutions)
+        found = await roll_out_each(session, wanted, config.rollouts)
+        known = {prefix: evidence_of(rollouts) for prefix, rollouts in found.items()}
+        cut = cut or len(found) < len(wanted)
+    rows = [labelled_row(session, solution, known, hard=config.hard) for solution in solutions]
+    return finished_labels(session, rows, cut=cut)
+
+
+async def _to_first_error(
+    session: Session, solution: Rollout, known: dict[Steps, Evidence], n: int
+) -> bool:
+    """Add what rollouts say of the solution's prefixes up to the first without a correct one.
+    False where the budget was spent before."""
+    for depth in range(1, len(solution.steps)):
+        prefix = solution.steps[:depth]
+        if prefix not in known:
+            if session.exhausted():
+                return False
+            known[prefix] = evidence_of(await roll_out(session, 1 + len(known), prefix, n))
+        if not known[prefix].correct:
+            break
+    return True

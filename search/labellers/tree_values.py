@@ -1,0 +1,60 @@
+"""Step labels from search trees: a step's label is the value that the search backed up to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from data.types import StepLabels, Usage
+from search.base import SearchResult, Session
+from search.labellers.solutions import Labelled
+from search.trees.files import iterate_trees
+from search.trees.training_rows import step_value_labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeConfig:
+    """`trees` is a folder of the search stage (its trees.jsonl) or a file of trees; steps with
+    fewer than `min_visits` visits get no label."""
+
+    trees: str
+    min_visits: int = 4
+
+    def __post_init__(self) -> None:
+        if self.min_visits < 1:
+            raise ValueError(f"min_visits is {self.min_visits}; it must be at least 1")
+
+
+async def label_tree_q(session: Session, config: TreeConfig) -> Labelled:
+    """Mean values and visit counts of a finished search's tree, as `search.trees.training_rows` has
+    them; the last label of a finished solution is the verifier's word. No rows for a problem
+    without a tree. The usage is the search's: this session spends nothing. Raises ValueError for a
+    file that is not there or holds no trees."""
+    tree = _trees(config.trees).get(session.problem.id)
+    if tree is None:
+        return Labelled(rows=(), usage=Usage())
+    rows = step_value_labels([tree], lambda _: session.prompt_ids, config.min_visits)
+    return Labelled(
+        rows=tuple(_with_verdict(session, row) for row in rows), usage=tree.usage, end=tree.end
+    )
+
+
+@lru_cache(maxsize=1)
+def _trees(source: str) -> dict[str, SearchResult]:
+    path = Path(source)
+    path = path / "trees.jsonl" if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(f"trees is {source!r}: there is no file {str(path)!r}")
+    return {tree.problem.id: tree for tree in iterate_trees(path)}
+
+
+def _with_verdict(session: Session, row: StepLabels) -> StepLabels:
+    if row.completion_ids[-1][-1] != session.engine.end_token_id:
+        return row
+    correct = session.verify("".join(row.completions)).correct
+    return replace(
+        row,
+        labels=(*row.labels[:-1], float(correct)),
+        standard_errors=(*row.standard_errors[:-1], 0.0),
+    )

@@ -1,0 +1,63 @@
+"""All strategies by name: the one place that a new one is entered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from search.base import Strategy
+from search.strategies.beam import BeamConfig, DVTSConfig, search_beam, search_dvts
+from search.strategies.mcts.config import MCTSConfig
+from search.strategies.mcts.loop import search_mcts
+from search.strategies.particles import ParticleConfig, search_particles
+from search.strategies.revision import RevisionConfig, search_revision
+from search.strategies.solutions import SolutionsConfig, search_solutions
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyEntry:
+    """`granularity`: what it chooses among, steps or solutions; `budget`: what `budgets` count."""
+
+    config: type
+    search: Callable[..., Any]
+    granularity: str
+    budget: str
+
+
+STRATEGIES: dict[str, StrategyEntry] = {
+    "solutions": StrategyEntry(
+        config=SolutionsConfig, search=search_solutions, granularity="solution", budget="samples"
+    ),
+    "beam": StrategyEntry(
+        config=BeamConfig, search=search_beam, granularity="step", budget="beams"
+    ),
+    "dvts": StrategyEntry(
+        config=DVTSConfig, search=search_dvts, granularity="step", budget="samples a round"
+    ),
+    "mcts": StrategyEntry(
+        config=MCTSConfig, search=search_mcts, granularity="step", budget="simulations"
+    ),
+    "particles": StrategyEntry(
+        config=ParticleConfig, search=search_particles, granularity="step", budget="particles"
+    ),
+    "revision": StrategyEntry(
+        config=RevisionConfig, search=search_revision, granularity="solution", budget="attempts"
+    ),
+}
+
+
+def entry(name: str) -> StrategyEntry:
+    """Raises ValueError naming what is allowed."""
+    if name not in STRATEGIES:
+        raise ValueError(f"strategy is {name!r}; allowed: {', '.join(STRATEGIES)}")
+    return STRATEGIES[name]
+
+
+def bind(config: Any) -> Strategy:
+    """The strategy that a config belongs to, ready to be started per problem."""
+    for known in STRATEGIES.values():
+        if isinstance(config, known.config):
+            return partial(known.search, config=config)
+    raise ValueError(f"no strategy takes a {type(config).__name__}")

@@ -1,0 +1,170 @@
+"""The walk down a search tree: which nodes are expanded next, and how values go back up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from search.base import Node, path_to
+from search.noise import uniform
+from search.strategies.mcts.config import MCTSConfig
+from search.strategies.mcts.selection import (
+    completed_q,
+    improved_policy,
+    interior_value,
+    perturbed_logits,
+    puct,
+    q_value,
+    sigma,
+    uct,
+)
+
+
+def may_widen(node: Node, config: MCTSConfig) -> bool:
+    """Whether an expanded node's visits pay for a further expansion: see `MCTSConfig.widening`."""
+    if config.selection == "gumbel" and node.parent < 0:
+        return False  # the steps considered at the root are fixed
+    simulations = node.visit_count / config.visits_per_expansion
+    return config.widening > 0 and node.expansions < simulations**config.widening
+
+
+def backup(nodes: Sequence[Node], leaf: int, value: float) -> None:
+    """Add one visit of `value`, in [0, 1], to the leaf and all its ancestors."""
+    node = leaf
+    while node >= 0:
+        nodes[node].visit_count += 1
+        nodes[node].value_sum += value
+        nodes[node].value_max = max(nodes[node].value_max, value)
+        node = nodes[node].parent
+
+
+def settle(nodes: Sequence[Node], node: int) -> None:
+    """Mark upward every node below which nothing is open any more."""
+    while node >= 0:
+        current = nodes[node]
+        if not current.expanded or not all(nodes[child].settled for child in current.children):
+            return
+        current.settled = True
+        node = current.parent
+
+
+class Descent:
+    """Walks down a tree to the nodes to expand next."""
+
+    def __init__(self, nodes: Sequence[Node], config: MCTSConfig, seed: int, problem: str) -> None:
+        self.nodes = nodes
+        self.config = config
+        self.seed = seed
+        self.problem = problem
+        self.schedule: list[int] = []  # of sequential halving, after the root's expansion
+        self.gumbel: dict[int, float] = {}  # g + logits of the root's children
+
+    def leaves(self, most: int) -> list[int]:
+        """Up to `most` different leaves, kept apart by a virtual loss on the paths already chosen;
+        fewer, or none, when everything reachable is settled or in flight."""
+        leaves: list[int] = []
+        for _ in range(most):
+            leaf = self.leaf()
+            if leaf is None:
+                break
+            leaves.append(leaf)
+            for node in [0, *path_to(self.nodes, leaf)]:
+                self.nodes[node].virtual_loss += 1
+        for leaf in leaves:
+            for node in [0, *path_to(self.nodes, leaf)]:
+                self.nodes[node].virtual_loss -= 1
+        return leaves
+
+    def leaf(self) -> int | None:
+        node = self.nodes[0]
+        while node.expanded and not may_widen(node, self.config):
+            children = [self.nodes[child] for child in node.children]
+            if all(child.settled for child in children):
+                if self.config.widening == 0:
+                    return None
+                break
+            node = self.child(node, children)
+        return None if node.virtual_loss else node.id
+
+    def child(self, node: Node, children: Sequence[Node]) -> Node:
+        """The best of the node's children that are not settled; of equals the first."""
+        config = self.config
+        first_play = self._q(node, 0.0)
+        qs = [self._q(child, first_play) for child in children]
+        if config.selection == "gumbel":
+            values = self._gumbel_values(node, children, qs)
+        else:
+            formula = puct if config.selection == "puct" else uct
+            visits = max(1, node.visit_count + node.virtual_loss)
+            values = [
+                (formula(child, q, visits, config.exploration), q)
+                for child, q in zip(children, qs, strict=True)
+            ]
+        unsettled = [i for i, child in enumerate(children) if not child.settled]
+        return children[max(unsettled, key=lambda i: values[i])]
+
+    def _q(self, node: Node, first_play: float) -> float:
+        config = self.config
+        return q_value(
+            node,
+            score_weight=config.score_weight,
+            maximum=config.maximum,
+            first_play=first_play,
+        )
+
+    def _gumbel_values(
+        self, node: Node, children: Sequence[Node], qs: Sequence[float]
+    ) -> list[tuple[float, float]]:
+        sigmas = self._sigmas(node, children, qs)
+        if node.parent >= 0:
+            policy = improved_policy([child.prior for child in children], sigmas)
+            visits = [child.visit_count + child.virtual_loss for child in children]
+            return [
+                (interior_value(p, n, sum(visits)), p) for p, n in zip(policy, visits, strict=True)
+            ]
+        had = [child.simulations + child.virtual_loss for child in children]
+        wanted = self.schedule[min(sum(had), len(self.schedule) - 1)]
+        return [
+            (float(n == wanted), self._perturbed(children)[child.id] + s)
+            for child, n, s in zip(children, had, sigmas, strict=True)
+        ]
+
+    def _sigmas(self, node: Node, children: Sequence[Node], qs: Sequence[float]) -> list[float]:
+        known = [
+            q if child.visit_count + child.virtual_loss or child.score is not None else None
+            for child, q in zip(children, qs, strict=True)
+        ]
+        most = max(child.visit_count + child.virtual_loss for child in children)
+        completed = completed_q(children, known, node.score)
+        return sigma(completed, most, self.config.c_visit, self.config.c_scale)
+
+    def _perturbed(self, children: Sequence[Node]) -> dict[int, float]:
+        """g + logits of the root's children, in the order they were drawn."""
+        if not self.gumbel:
+            logits = [math.log(max(child.prior, 1e-12)) for child in children]
+            noised = perturbed_logits(
+                [child.prior for child in children],
+                [uniform(self.seed, self.problem, child.id, 1) for child in children],
+            )
+            scale = self.config.gumbel_scale
+            self.gumbel = {
+                child.id: logit + scale * (noise - logit)
+                for child, logit, noise in zip(children, logits, noised, strict=True)
+            }
+        return self.gumbel
+
+    def root_choice(self) -> int:
+        """The root's child that sequential halving leaves: of those simulated most, the largest
+        g + logits + sigma(q); with the other rules the most visited."""
+        children = [self.nodes[child] for child in self.nodes[0].children]
+        if not children:
+            return 0
+        if self.config.selection != "gumbel":
+            return max(children, key=lambda child: (child.visit_count, child.score or 0.0)).id
+        qs = [self._q(child, 0.0) for child in children]
+        sigmas = self._sigmas(self.nodes[0], children, qs)
+        perturbed = self._perturbed(children)
+        return max(
+            zip(children, sigmas, strict=True),
+            key=lambda pair: (pair[0].simulations, perturbed[pair[0].id] + pair[1]),
+        )[0].id

@@ -1,0 +1,243 @@
+"""Preference pairs for a process preference model, from search trees and from step labels
+(rStar-Math, 2501.04519, section 3.3).
+
+Steps with the same preceding ones: each of the `per_side` of highest value that lead to a correct
+answer is preferred to each of the `per_side` of lowest value that lead to a wrong one. Identical
+paths rarely end in different answers, so for the last step the pairs are whole solutions to one
+problem: the correct ones of highest mean value against the wrong ones of lowest. Together the pairs
+of one place weigh 1 in the loss, as in the paper.
+
+Departures: values must be `min_gap` apart and rest on `min_visits` visits (or rollouts), for those
+of a small tree are noise; steps that were cut off, or have no score, are in no pair; there may be
+fewer than `per_side` on a side.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from data.types import Problem, StepLabels, StepPair, Verdict
+from search.base import SearchResult, path_to, solution_ids, solution_text
+from search.trees.training_rows import finished_solutions, value_of, visits_of
+
+Ids = tuple[int, ...]
+Encode = Callable[[str], Ids]
+Verify = Callable[[Problem, str], Verdict]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRules:
+    """Which steps make a pair. A label without rollouts behind it (a person's) needs none."""
+
+    per_side: int = 2
+    min_gap: float = 0.3
+    min_visits: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("per_side", "min_visits"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.min_gap <= 1:
+            raise ValueError(f"min_gap is {self.min_gap}; it must be in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """A prefix, as text and ids."""
+
+    problem_id: str
+    prompt: str
+    prompt_ids: Ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    text: str
+    ids: Ids
+    value: float
+
+
+def pairs_of_steps(
+    results: Iterable[SearchResult], prompt_ids: Encode, verify: Verify, rules: PairRules
+) -> Iterator[StepPair]:
+    """Pairs of open steps below the same node of a tree. A step leads to a correct (wrong) answer
+    if a finished solution through it, rollouts included, is correct (wrong)."""
+    for result in results:
+        nodes = result.nodes
+        leads: dict[bool, set[int]] = {True: set(), False: set()}
+        for node in finished_solutions(result):
+            correct = verify(result.problem, solution_text(nodes, node.id)).correct
+            leads[correct].update(path_to(nodes, node.id))
+        start = prompt_ids(result.problem.prompt)
+        for parent in nodes:
+            known = [
+                child
+                for child in parent.children
+                if nodes[child].terminal is None and visits_of(nodes[child]) >= rules.min_visits
+            ]
+            better, worse = (
+                [
+                    _Candidate(
+                        text=nodes[child].text,
+                        ids=nodes[child].token_ids,
+                        value=value_of(nodes[child]),
+                    )
+                    for child in known
+                    if child in leads[correct]
+                ]
+                for correct in (True, False)
+            )
+            place = _Place(
+                problem_id=result.problem.id,
+                prompt=result.problem.prompt + solution_text(nodes, parent.id),
+                prompt_ids=start + solution_ids(nodes, parent.id),
+            )
+            yield from _pairs(place, better, worse, rules, min_gap=rules.min_gap)
+
+
+def pairs_of_solutions(
+    results: Iterable[SearchResult], prompt_ids: Encode, verify: Verify, rules: PairRules
+) -> Iterator[StepPair]:
+    """Pairs of a tree's distinct finished solutions, rollouts included, a correct one and a wrong
+    one; a solution's value is its steps' mean."""
+    for result in results:
+        nodes = result.nodes
+        found: dict[bool, dict[str, _Candidate]] = {True: {}, False: {}}
+        for node in finished_solutions(result):
+            text = solution_text(nodes, node.id)
+            values = [value_of(nodes[step]) for step in path_to(nodes, node.id)]
+            candidate = _Candidate(
+                text=text, ids=solution_ids(nodes, node.id), value=sum(values) / len(values)
+            )
+            found[verify(result.problem, text).correct].setdefault(text, candidate)
+        place = _Place(
+            problem_id=result.problem.id,
+            prompt=result.problem.prompt,
+            prompt_ids=prompt_ids(result.problem.prompt),
+        )
+        yield from _pairs(place, [*found[True].values()], [*found[False].values()], rules)
+
+
+@dataclass(slots=True)
+class _Labelled:
+    """What all rows together say of one step. Rows may repeat the same rollouts, so those behind
+    it are at least the largest `count` of a row."""
+
+    text: str
+    count: int = 0
+    weighted: float = 0.0
+    weight: int = 0
+
+    @property
+    def value(self) -> float:
+        return self.weighted / self.weight
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows of one problem as a trie of steps, and its finished solutions."""
+
+    prompt: str
+    children: dict[Ids, dict[Ids, _Labelled]] = field(
+        default_factory=lambda: defaultdict[Ids, dict[Ids, _Labelled]](dict)
+    )
+    texts: dict[Ids, str] = field(default_factory=dict[Ids, str])
+    solutions: dict[bool, dict[Ids, _Candidate]] = field(
+        default_factory=lambda: {True: {}, False: {}}
+    )
+
+
+def pairs_of_labels(
+    rows: Iterable[StepLabels], end_token_id: int, rules: PairRules
+) -> Iterator[StepPair]:
+    """The same from labels: rows of one problem with the same prompt share the steps they begin
+    with, whose values are their labels, over several rows on average. A step of label above 0 leads
+    to a correct answer, one below 1 to a wrong one; the last label of a finished solution, which
+    ends with the end token, is the verifier's word."""
+    problems: dict[tuple[str, Ids], _Rows] = {}
+    for row in rows:
+        key = (row.problem_id, row.prompt_ids)
+        _take_in(problems.setdefault(key, _Rows(prompt=row.prompt)), row, end_token_id)
+    for (problem_id, prompt_ids), known in problems.items():
+        for prefix, children in known.children.items():
+            candidates = [
+                _Candidate(text=step.text, ids=ids, value=step.value)
+                for ids, step in children.items()
+                if not step.count or step.count >= rules.min_visits
+            ]
+            place = _Place(
+                problem_id=problem_id,
+                prompt=known.prompt + known.texts[prefix],
+                prompt_ids=prompt_ids + prefix,
+            )
+            better = [c for c in candidates if c.value > 0]
+            worse = [c for c in candidates if c.value < 1]
+            yield from _pairs(place, better, worse, rules, min_gap=rules.min_gap)
+        place = _Place(problem_id=problem_id, prompt=known.prompt, prompt_ids=prompt_ids)
+        correct, wrong = ([*known.solutions[word].values()] for word in (True, False))
+        yield from _pairs(place, correct, wrong, rules)
+
+
+def _take_in(known: _Rows, row: StepLabels, end_token_id: int) -> None:
+    prefix: Ids = ()
+    text = ""
+    for i, ids in enumerate(row.completion_ids):
+        known.texts.setdefault(prefix, text)
+        if ids[-1] == end_token_id:
+            whole = _Candidate(
+                text=text + row.completions[i],
+                ids=prefix + ids,
+                value=sum(row.labels) / len(row.labels),
+            )
+            known.solutions[row.labels[i] >= 0.5].setdefault(whole.ids, whole)
+            return
+        step = known.children[prefix].setdefault(ids, _Labelled(text=row.completions[i]))
+        step.count = max(step.count, row.counts[i])
+        step.weighted += row.labels[i] * max(1, row.counts[i])
+        step.weight += max(1, row.counts[i])
+        prefix, text = prefix + ids, text + row.completions[i]
+
+
+def _pairs(
+    place: _Place,
+    better: Sequence[_Candidate],
+    worse: Sequence[_Candidate],
+    rules: PairRules,
+    *,
+    min_gap: float | None = None,
+) -> Iterator[StepPair]:
+    """The highest of `better` against the lowest of `worse`; with `min_gap`, those of which one is
+    higher by that much and neither begins with the other (as steps that were labelled jointly may).
+    """
+    best = sorted(better, key=lambda c: -c.value)[: rules.per_side]
+    worst = sorted(worse, key=lambda c: c.value)[: rules.per_side]
+    pairs = [
+        (chosen, rejected)
+        for chosen in best
+        for rejected in worst
+        if min_gap is None or _apart(chosen, rejected, min_gap)
+    ]
+    for chosen, rejected in pairs:
+        yield StepPair(
+            problem_id=place.problem_id,
+            prompt=place.prompt,
+            chosen=chosen.text,
+            rejected=rejected.text,
+            prompt_token_ids=place.prompt_ids,
+            chosen_token_ids=chosen.ids,
+            rejected_token_ids=rejected.ids,
+            chosen_value=chosen.value,
+            rejected_value=rejected.value,
+            weight=1 / len(pairs),
+        )
+
+
+def _apart(chosen: _Candidate, rejected: _Candidate, min_gap: float) -> bool:
+    shared = min(len(chosen.ids), len(rejected.ids))
+    return (
+        chosen.value > rejected.value
+        and chosen.value - rejected.value >= min_gap
+        and chosen.ids[:shared] != rejected.ids[:shared]
+    )

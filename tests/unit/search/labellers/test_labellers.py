@@ -1,0 +1,483 @@
+"""Labellers on engines whose every completion is written down: values, costs, budgets by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.types import Sample, StepLabels, StopReason
+from search.base import AUDIT_INDEX, SearchEnd, SearchResult
+from search.batcher import Journal, run_searches
+from search.labellers.binary_search import BinarySearchConfig, State, rollout_value, select
+from search.labellers.by_name import (
+    LABELLERS,
+    LabelSettings,
+    bind_labeller,
+    first_error,
+    labeller_entry,
+)
+from search.labellers.evidence import Evidence
+from search.labellers.monte_carlo import (
+    EveryStepConfig,
+    MonteCarloConfig,
+    _without,
+    pool,
+    step_labels,
+)
+from search.labellers.solutions import Labelled, Rollout
+from search.labellers.tree_values import TreeConfig, label_tree_q
+from search.measurements.prefix_success import RelabelConfig, relabel_prefixes
+from search.settings import SearchSettings
+from search.strategies.mcts.config import MCTSConfig
+from search.strategies.mcts.loop import search_mcts
+from search.trees.files import append_trees
+
+Complete = Callable[[str, int], str]
+
+
+def scripted(toys: Any, complete: Complete) -> Any:
+    """An engine whose sample `index` after `text` is `complete(text, index)`, cut at the limit."""
+
+    class Scripted(toys.Engine):
+        def _sample(self, problem: str, request: Any, index: int) -> Sample:
+            text = complete(toys.text(request.prefix), index)
+            ids = [0 if letter == "." else ord(letter) for letter in text]
+            cut = len(ids) > request.max_new_tokens
+            ids = ids[: request.max_new_tokens]
+            return Sample(
+                token_ids=tuple(ids),
+                step_logprobs=(0.0,) * len(ids),
+                step_entropies=(0.0,) * len(ids),
+                stop_reason=StopReason.LENGTH if cut else StopReason.END_OF_SOLUTION,
+            )
+
+    return Scripted(lambda text: {})
+
+
+def label(
+    toys: Any,
+    engine: Any,
+    config: Any,
+    *,
+    answer: str = "aaaaaaa",
+    names: Sequence[str] = ("p",),
+    settings: LabelSettings | None = None,
+    journal: Journal | None = None,
+) -> dict[str, Labelled]:
+    found: dict[str, Labelled] = {}
+
+    async def strategy(session: Any) -> SearchResult:
+        found[session.problem.id] = await bind_labeller(config)(session)
+        return SearchResult(
+            problem=session.problem, strategy="", nodes=(), snapshots=(), usage=session.usage
+        )
+
+    results = run_searches(
+        [toys.problem(name, answer) for name in names], strategy, engine=engine, scorer=None,
+        verify=toys.verify, settings=(settings or LabelSettings()).of_a_search(), journal=journal,
+    )  # fmt: skip
+    for result in results:
+        assert found[result.problem.id].usage == result.usage
+    return found
+
+
+def asked(toys: Any, engine: Any) -> list[tuple[str, int]]:
+    """Prefix and number of samples of every request, in order."""
+    return [(toys.text(r.prefix), r.n) for batch in engine.batches for _, r in batch]
+
+
+# "aaaaaaa." is right. Only the fourth letter can go wrong, and then nothing mends it: from before
+# it every other rollout is right, after it all or none are.
+def fourth(text: str, index: int) -> str:
+    rest = "aaaaaaa"[len(text) :]
+    if len(text) > 3:
+        return rest + "."
+    return rest[: 3 - len(text)] + "xyaa"[index % 4] + "aaa."
+
+
+ROW = ("a", "a", "a", "x", "a", "a", "a", "")
+
+
+def test_every_step_by_hand(toys: Any) -> None:
+    engine = scripted(toys, fourth)
+    [row] = label(toys, engine, EveryStepConfig(solutions=1, rollouts=4))["p"].rows
+    assert row.completions == ROW and row.prompt_ids == (63, 62)
+    # of 4 rollouts from before the x two are right; the solution itself is none of them
+    assert row.labels == (0.5, 0.5, 0.5, 0, 0, 0, 0, 0)
+    assert row.counts == (4,) * 7 + (1,)
+    # Laplace: sqrt(1/2 x 1/2 / 4), sqrt(1/6 x 5/6 / 4); a verdict has no error
+    before, after = 0.25, math.sqrt(5) / 12
+    assert row.standard_errors == pytest.approx((before,) * 3 + (after,) * 4 + (0.0,))
+    assert asked(toys, engine) == [("", 1), *(("aaaxaaa"[:i], 4) for i in range(1, 8))]
+    # a solution of 8, and 4 rollouts of 7, 6, 5, 4, 3, 2 and 1 tokens
+    assert sum(len(s) for s in ROW) + 1 == 8
+    cost = label(toys, engine, EveryStepConfig(solutions=1, rollouts=4))["p"].usage
+    assert cost.policy.generated_tokens == 8 + 4 * 28
+    hard = label(toys, engine, EveryStepConfig(solutions=1, rollouts=4, hard=True))["p"].rows[0]
+    assert hard.labels == (1, 1, 1, 0, 0, 0, 0, 0) and hard.completions == ROW
+    # P(some of 4 are right) at V = 1/2 is 15/16, at V = 1/6 it is 1 - (5/6)^4
+    missed = (5 / 6) ** 4
+    assert hard.standard_errors[0] == pytest.approx(math.sqrt(15) / 16)
+    assert hard.standard_errors[3] == pytest.approx(math.sqrt(missed * (1 - missed)))
+
+
+def test_stopping_at_the_first_error_by_hand(toys: Any) -> None:
+    engine = scripted(toys, fourth)
+    config = EveryStepConfig(solutions=1, rollouts=4, stop_at_first_error=True)
+    found = label(toys, engine, config)["p"]
+    [row] = found.rows
+    # What follows the first error has no evidence: it ends in the verdict.
+    assert row.completions == ("a", "a", "a", "x", "aaa")
+    assert row.labels == (0.5, 0.5, 0.5, 0, 0) and row.counts == (4, 4, 4, 4, 1)
+    assert row.completion_ids[-1] == (97, 97, 97, 0)
+    assert found.usage.policy.generated_tokens == 8 + 4 * (7 + 6 + 5 + 4)
+    config = EveryStepConfig(solutions=1, rollouts=4, stop_at_first_error=True, hard=True)
+    [row] = label(toys, engine, config)["p"].rows
+    assert row.completions == ROW and row.labels == (1, 1, 1, 0, 0, 0, 0, 0)
+    assert row.counts == (4,) * 7 + (1,) and first_error(row) == 3
+
+
+def test_binary_search_by_hand(toys: Any) -> None:
+    engine = scripted(toys, fourth)
+    config = BinarySearchConfig(solutions=1, rollouts=4, searches=1, unsolved=True)
+    found = label(toys, engine, config)["p"]
+    # between 0 and 8: at 4 none is right, at 2 some are, at 3 some are
+    assert asked(toys, engine) == [("", 1), ("aaax", 4), ("aa", 4), ("aaa", 4)]
+    assert found.usage.policy.generated_tokens == 8 + 4 * (4 + 6 + 5)
+    [row] = found.rows
+    assert row.completions == ("aa", "a", "x", "aaa")  # edges between the states asked about
+    assert row.labels == (0.5, 0.5, 0, 0) and row.counts == (4, 4, 4, 1)
+    hard = BinarySearchConfig(solutions=1, rollouts=4, searches=1, unsolved=True, hard=True)
+    [row] = label(toys, engine, hard)["p"].rows
+    # 1 before a state with a correct rollout, 0 after one without
+    assert row.completions == ROW and row.labels == (1, 1, 1, 0, 0, 0, 0, 0)
+    assert first_error(row) == 3
+    assert found.end is SearchEnd.COMPLETE
+
+
+def test_rollouts_found_on_the_way_are_searched_too(toys: Any) -> None:
+    engine = scripted(toys, fourth)
+    config = BinarySearchConfig(solutions=3, rollouts=4)
+    found = label(toys, engine, config)["p"]
+    # Solutions x, y, a: MC is 1/3, and both wrong ones wait. The first goes first: aaax, aa, aaa.
+    # aa and aaa keep an x and a y each. The best Q is now that of aaa (MC 1/2, the shortest rest),
+    # whose x is searched already; its y, between 3 and 8, asks at 5 and at 4. The rest is the same.
+    assert asked(toys, engine) == [
+        ("", 3), ("aaax", 4), ("aa", 4), ("aaa", 4), ("aaaya", 4), ("aaay", 4),
+    ]  # fmt: skip
+    assert ["".join(row.completions) for row in found.rows] == ["aaaxaaa", "aaayaaa", "aaaaaaa"]
+    assert found.rows[1].completions == ("aa", "a", "y", "a", "aa")
+    assert found.rows[2].completions == ("aa", "a", "aaaa") and found.rows[2].labels[-1] == 1.0
+
+    def later(text: str, index: int) -> str:  # a z that only rollouts from "aa" come to
+        return "az" + "aaa." if text == "aa" and index == 2 else fourth(text, index)
+
+    engine = scripted(toys, later)
+    found = label(toys, engine, BinarySearchConfig(solutions=3, rollouts=4))["p"]
+    assert "aaazaaa" in ["".join(row.completions) for row in found.rows]
+    few = BinarySearchConfig(solutions=3, rollouts=4, searches=1)
+    assert len(label(toys, scripted(toys, later), few)["p"].rows) == 3
+
+
+def test_unsolved_problems_are_left_out_as_in_the_paper(toys: Any) -> None:
+    engine = scripted(toys, fourth)
+    found = label(toys, engine, BinarySearchConfig(solutions=2, rollouts=4))["p"]
+    assert asked(toys, engine) == [("", 2)]
+    assert [row.labels for row in found.rows] == [(0.0,), (0.0,)]
+
+
+def wrong(text: str, origin: int) -> Rollout:
+    return Rollout(steps=tuple((ord(c),) for c in text), origin=origin, correct=False)
+
+
+def test_which_rollout_is_searched_by_hand() -> None:
+    config = BinarySearchConfig(length_scale=10.0, exploration=0.1)
+    long, short, deep = wrong("abcdefghij", 0), wrong("abcde", 0), wrong("abcdefg", 2)
+    root = State(steps=(), evidence=Evidence(correct=6, count=8), waiting=[long, short])
+    low = State(steps=deep.steps[:2], evidence=Evidence(correct=1, count=4), waiting=[deep])
+    # 0.5^(1 - 3/4) 0.9^(10/10), 0.9^(5/10); 0.5^(1 - 1/4) 0.9^(5/10)
+    assert rollout_value(root, long, config) == pytest.approx(0.5**0.25 * 0.9)
+    assert rollout_value(root, short, config) == pytest.approx(0.5**0.25 * 0.9**0.5)
+    assert rollout_value(low, deep, config) == pytest.approx(0.5**0.75 * 0.9**0.5)
+    assert select([root, low], config) == (root, short)
+    # 0.798 + c sqrt(9) / 10 against 0.564 + c sqrt(9) / 1: equal at c = 0.0866
+    root.selections = 9
+    assert select([root, low], BinarySearchConfig(length_scale=10.0, exploration=0.08))[0] is root  # type: ignore[index]
+    assert select([root, low], BinarySearchConfig(length_scale=10.0, exploration=0.09))[0] is low  # type: ignore[index]
+    root.waiting.clear()
+    low.waiting.clear()
+    assert select([root, low], config) is None
+
+
+def test_hard_monte_carlo_labels(toys: Any) -> None:
+    engine = scripted(toys, fourth)
+    rows = label(toys, engine, MonteCarloConfig(solutions=3, hard=True))["p"].rows
+    assert [row.labels[:4] for row in rows] == [(1, 1, 1, 0), (1, 1, 1, 0), (1, 1, 1, 1)]
+    assert rows[0].counts == (3, 3, 3, 1, 1, 1, 1, 1)
+
+
+def test_leaving_the_own_rollout_out_by_hand(toys: Any) -> None:
+    engine = scripted(toys, fourth)
+    config = MonteCarloConfig(solutions=4, own_rollout="leave_out")
+    rows = label(toys, engine, config)["p"].rows
+    # x, y, a, a: beside a wrong one 2 of 3 are right, beside a right one 1 of 3
+    assert [row.labels for row in rows] == [
+        (2 / 3, 2 / 3, 2 / 3, 0),
+        (2 / 3, 2 / 3, 2 / 3, 0),
+        (1 / 3, 1 / 3, 1 / 3, 1, 1, 1, 1, 1),
+        (1 / 3, 1 / 3, 1 / 3, 1, 1, 1, 1, 1),
+    ]
+    assert rows[0].counts == (3, 3, 3, 1)
+    assert rows[0].completions == ("a", "a", "a", "xaaa")  # no other rollout passed aaax
+    # Rollouts from a prefix are left out of what they were sampled from, not of what is above it.
+    a, b, c = (1,), (2,), (3,)
+    rollouts = [
+        Rollout(steps=(a, b, c), origin=0, correct=True),
+        Rollout(steps=(a, b, a), origin=2, correct=False),
+        Rollout(steps=(a, b, c), origin=2, correct=True),
+    ]
+    left = [_without(pool(rollouts), own) for own in rollouts]
+    assert left[0] == {(a, b): Evidence(correct=1, count=2)}
+    assert left[1] == {
+        (a,): Evidence(correct=1, count=1),
+        (a, b): Evidence(correct=2, count=2),
+    }
+
+
+# Two letters after the prefix "p": c is right, d and e are wrong, with these probabilities.
+CHANCES = {"c": 0.5, "d": 0.25, "e": 0.25}
+
+
+def mean_errors(n: int, weigh: Callable[[list[Rollout]], list[tuple[float, float]]]) -> float:
+    """Exact expectation over all outcomes of n samples of sum(weight x error) / sum(weight), both
+    expected, for (weight, label) of the prefix p, whose true success rate is 1/2."""
+    total = weight = 0.0
+    for outcome in itertools.product(CHANCES, repeat=n):
+        chance = math.prod(CHANCES[letter] for letter in outcome)
+        rollouts = [
+            Rollout(steps=((112,), (ord(x), 0)), origin=0, correct=x == "c") for x in outcome
+        ]
+        for w, value in weigh(rollouts):
+            total += chance * w * (value - 0.5)
+            weight += chance * w
+    return total / weight
+
+
+def rows_of(rollouts: list[Rollout]) -> list[StepLabels]:
+    return step_labels("p", "?", (9,), rollouts, str)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_which_means_of_labels_are_unbiased_by_enumeration(n: int) -> None:
+    # A prefix once, whatever followed it: unbiased.
+    assert mean_errors(n, lambda r: [(1.0, rows_of(r)[0].labels[0])]) == pytest.approx(0, abs=1e-12)
+    # Once in every distinct solution: right ones coincide more often than wrong ones.
+    by_rows = mean_errors(n, lambda r: [(1.0, row.labels[0]) for row in rows_of(r)])
+    assert by_rows < -0.02
+    if n == 2:
+        # E[D (k/2 - V)] = 1/4 x 1 x 1/2 + 2/4 x 2 x 0 - 1/8 x 2 x 1/2 - 1/8 x 1 x 1/2 = -1/16;
+        # E[D] = 1/4 + 1 + 1/4 + 1/8 = 13/8
+        assert by_rows == pytest.approx(-1 / 26)
+
+    def left_out(rollouts: list[Rollout], verdict: bool | None) -> list[tuple[float, float]]:
+        totals = pool(rollouts)
+        return [
+            (1.0, _without(totals, own)[own.steps[:1]].label(hard=False))
+            for own in rollouts
+            if verdict is None or own.correct == verdict
+        ]
+
+    def counted(rollouts: list[Rollout]) -> list[tuple[float, float]]:
+        return [(1.0, pool(rollouts)[r.steps[:1]].label(hard=False)) for r in rollouts if r.correct]
+
+    # Every sample's row, its own rollout left out: unbiased, whatever the row's verdict.
+    for verdict in (None, True, False):
+        assert mean_errors(n, lambda r, v=verdict: left_out(r, v)) == pytest.approx(0, abs=1e-12)
+    # With distinct rows instead, those of c lean by -(1 - V) P(m >= 2) / ((n - 1) P(m >= 1)).
+    seen, twice = 1 - 0.5**n, 1 - 0.5**n - n * 0.5**n
+    lean = mean_errors(n, lambda r: left_out(r, True)[:1])
+    assert lean == pytest.approx(-0.5 * twice / ((n - 1) * seen))
+    # With it, the rows of right solutions lean by (1 - V) / n.
+    assert mean_errors(n, counted) == pytest.approx(0.5 / n)
+
+
+def walk(text: str) -> dict[str, float]:
+    """Six letters, each an error with 0.1."""
+    return {".": 1.0} if len(text) == 6 else {"a": 0.9, "x": 0.1}
+
+
+CONFIGS = [
+    MonteCarloConfig(solutions=6, rollouts_per_step=4, prefixes=4),
+    MonteCarloConfig(solutions=6, rollouts_per_step=4, prefixes=4, own_rollout="leave_out"),
+    EveryStepConfig(solutions=4, rollouts=4),
+    EveryStepConfig(solutions=4, rollouts=4, stop_at_first_error=True, hard=True),
+    BinarySearchConfig(solutions=6, rollouts=4, searches=6),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+def test_a_budget_is_kept_but_for_what_is_in_flight(toys: Any, config: Any) -> None:
+    unlimited = LabelSettings(max_new_tokens=7)
+    free = label(toys, toys.Engine(walk), config, answer="aaaaaa", settings=unlimited)["p"]
+    assert free.end is SearchEnd.COMPLETE
+    whole = free.usage.policy.generated_tokens
+    spent: list[int] = []
+    for budget in sorted((1, 20, 30, 50, 75, whole // 2, whole)):
+        settings = LabelSettings(max_new_tokens=7, max_generated_tokens=budget)
+        found = label(toys, toys.Engine(walk), config, answer="aaaaaa", settings=settings)["p"]
+        tokens = found.usage.policy.generated_tokens
+        spent.append(tokens)
+        assert tokens < budget + 4 * 7  # 4 rollouts of a solution's 7 tokens at the most
+        assert (found.end is SearchEnd.TOKENS) == (tokens < whole)
+        for row in found.rows:
+            assert len(row.completions) == len(row.completion_ids) == len(row.labels)
+            assert len(row.labels) == len(row.counts) == len(row.standard_errors)
+            assert row.labels[-1] == float("".join(row.completions) == "aaaaaa")
+    assert spent == sorted(spent) and spent[0] == 7 and spent[-1] == whole
+    # Without a limit the same is sampled, and the same labels come out.
+    assert found.rows == free.rows
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+def test_company_and_interruptions_change_nothing(toys: Any, config: Any, tmp_path: Path) -> None:
+    names = ["p", "q", "r"]
+    together = label(toys, toys.Engine(walk), config, answer="aaaaaa", names=names)
+    for name in names:
+        alone = label(toys, toys.Engine(walk), config, answer="aaaaaa", names=[name])
+        assert alone[name] == together[name]
+
+    class Stops(toys.Engine):
+        def sample_batch(self, items: Any) -> Any:
+            if len(self.batches) == 2:
+                raise KeyboardInterrupt
+            return super().sample_batch(items)
+
+    settings = LabelSettings(max_generated_tokens=10**6)  # one prefix at a time: many calls
+    path = tmp_path / "journal.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        label(
+            toys, Stops(walk), config, answer="aaaaaa", names=names, settings=settings,
+            journal=Journal(path),
+        )  # fmt: skip
+    again = toys.Engine(walk)
+    resumed = label(
+        toys, again, config, answer="aaaaaa", names=names, settings=settings, journal=Journal(path)
+    )
+    assert resumed == label(
+        toys, toys.Engine(walk), config, answer="aaaaaa", names=names, settings=settings
+    )
+    assert {n: r.rows for n, r in resumed.items()} == {n: r.rows for n, r in together.items()}
+    before = Counter((name, r.node, r.first_index) for name, r in again.batches[0])
+    assert all((name, 0, 0) not in before for name in names)  # not sampled again
+
+
+def test_a_rollout_is_no_longer_than_a_solution(toys: Any) -> None:
+    engine = scripted(toys, fourth)
+    settings = LabelSettings(max_new_tokens=8)
+    config = EveryStepConfig(solutions=3, rollouts=4)
+    label(toys, engine, config, settings=settings)
+    for _, request in itertools.chain.from_iterable(engine.batches):
+        assert request.max_new_tokens == 8 - len(toys.text(request.prefix))
+    # Cut off before its end nothing is correct, whatever its text.
+    rows = label(toys, engine, config, settings=LabelSettings(max_new_tokens=7))["p"].rows
+    assert {value for row in rows for value in row.labels} == {0.0}
+
+
+def test_labelling_again_shares_no_noise_and_no_longer_limit(toys: Any) -> None:
+    engine = toys.Engine(walk)
+    prefixes = {"p": [(97,), (97, 97, 97)]}
+    [result] = run_searches(
+        [toys.problem("p", "aaaaaa")],
+        partial(relabel_prefixes, config=RelabelConfig(prefixes=prefixes, rollouts=400)),
+        engine=engine,
+        scorer=None,
+        verify=toys.verify,
+        settings=SearchSettings(max_new_tokens=9, temperature=1.0),
+    )
+    assert [(n.token_ids, n.visit_count) for n in result.nodes[1:]] == [
+        ((97,), 400), ((97, 97, 97), 400),
+    ]  # fmt: skip
+    assert result.nodes[1].value_sum / 400 == pytest.approx(0.9**5, abs=0.07)
+    assert result.nodes[2].value_sum / 400 == pytest.approx(0.9**3, abs=0.07)
+    requests = [r for batch in engine.batches for _, r in batch]
+    assert [r.max_new_tokens for r in requests] == [8, 6]
+    assert {r.first_index for r in requests} == {AUDIT_INDEX}  # labellers count from 0
+
+
+def test_values_of_a_tree_become_labels(toys: Any, tmp_path: Path) -> None:
+    def coin(text: str) -> dict[str, float]:
+        return {".": 1.0} if len(text) == 3 else {"a": 0.6, "b": 0.4}
+
+    results = list(
+        run_searches(
+            [toys.problem("p", "aba")],
+            partial(search_mcts, config=MCTSConfig(budgets=(24,), proposals=3)),
+            engine=toys.Engine(coin),
+            scorer=toys.Scorer(lambda text: len(text) / 10 + text.count("b") / 10),
+            verify=toys.verify,
+            settings=SearchSettings(),
+        )
+    )
+    append_trees(tmp_path / "trees.jsonl", results, "toy")
+    config = TreeConfig(trees=str(tmp_path), min_visits=2)
+    found: dict[str, Labelled] = {}
+
+    async def strategy(session: Any) -> SearchResult:
+        found[session.problem.id] = await label_tree_q(session, config)
+        return SearchResult(
+            problem=session.problem, strategy="", nodes=(), snapshots=(), usage=session.usage
+        )
+
+    done = list(
+        run_searches(
+            [toys.problem("p", "aba"), toys.problem("unknown", "aba")], strategy,
+            engine=toys.Engine(coin), scorer=None, verify=toys.verify,
+        )
+    )  # fmt: skip
+    assert all(result.usage.policy.generated_tokens == 0 for result in done)
+    assert found["unknown"].rows == () and found["p"].usage == results[0].usage
+    nodes = {n.token_ids: n for n in results[0].nodes if n.parent == 0}
+    finished = [row for row in found["p"].rows if row.completion_ids[-1][-1] == 0]
+    assert finished
+    for row in found["p"].rows:
+        top = nodes[row.completion_ids[0]]
+        assert row.labels[0] == top.value_sum / top.visit_count
+        assert row.counts[0] == top.visit_count
+    for row in finished:
+        assert row.labels[-1] == float("".join(row.completions) == "aba")
+        assert row.standard_errors[-1] == 0.0
+    with pytest.raises(ValueError, match="there is no file"):
+        label(toys, toys.Engine(coin), TreeConfig(trees=str(tmp_path / "no")))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: MonteCarloConfig(solutions=0), "solutions is 0"),
+        (lambda: MonteCarloConfig(own_rollout="drop"), "allowed: count, leave_out"),
+        (lambda: EveryStepConfig(rollouts=0), "rollouts is 0"),
+        (lambda: BinarySearchConfig(alpha=0.0), r"alpha is 0.0; it must be in \(0, 1\]"),
+        (lambda: BinarySearchConfig(length_scale=0.0), "length_scale is 0"),
+        (lambda: BinarySearchConfig(exploration=-1.0), "exploration is -1"),
+        (lambda: TreeConfig(trees="x", min_visits=0), "min_visits is 0"),
+        (lambda: LabelSettings(max_generated_tokens=-1), "max_generated_tokens is -1"),
+        (lambda: labeller_entry("montecarlo"), "allowed: monte_carlo, every_step"),
+        (lambda: bind_labeller(3), "no labeller takes a int"),
+    ],
+)
+def test_wrong_settings_are_named(make: Callable[[], Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_every_labeller_is_bound_by_its_config() -> None:
+    assert {entry.config for entry in LABELLERS.values()} == {
+        MonteCarloConfig, EveryStepConfig, BinarySearchConfig, TreeConfig,
+    }  # fmt: skip

@@ -1,0 +1,157 @@
+"""The comparison of strategies: arms as recipes give them, growth and matching by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+
+from data.types import Problem
+from search.settings import SearchSettings
+from search.strategies.mcts.config import MCTSConfig
+from search.strategies.solutions import SolutionsConfig
+from trainer.evaluation.policies import AccuracyRow
+from trainer.evaluation.strategies import (
+    Measured,
+    at_equal_flops,
+    fine_grid,
+    growth_of,
+    match,
+    read_arm,
+)
+from trainer.evaluation.strategy_tables import as_markdown
+from trainer.measures.statistics import adjust_holm
+from trainer.stages.compare import CompareConfig
+
+
+def test_arms_take_keys_of_the_strategy_and_of_the_settings() -> None:
+    common = SearchSettings(temperature=0.7)
+    values = {"strategy": "mcts", "budgets": [2, 8], "rollouts": True, "guidance": "likelihood"}
+    arm = read_arm("tree", values, common)
+    assert arm.searches == (MCTSConfig(budgets=(2, 8), rollouts=True),)
+    assert arm.settings == SearchSettings(temperature=0.7, guidance="likelihood")
+    again = read_arm("tree", values | {"selection": "gumbel", "rerun": True}, common)
+    assert [search.budgets for search in again.searches] == [(2,), (8,)]
+    assert read_arm("vote", {"strategy": "solutions", "budgets": [4]}, common).searches == (
+        SolutionsConfig(budgets=(4,)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"strategy": "mtcs"}, "arm 'x': strategy is 'mtcs'"),
+        ({"strategy": "mcts", "budgets": [1], "proposal": 3}, "did you mean 'proposals'"),
+        ({"strategy": "mcts", "budgets": [1], "proposals": "3"}, "proposals must be an int"),
+        ({"strategy": "mcts", "budgets": [2, 1]}, "ascending"),
+        ({"strategy": "beam", "budgets": [2, 4]}, "one budget"),
+        ({"strategy": "mcts", "budgets": [1], "guidance": "x"}, "guidance is 'x'"),
+        ({}, "strategy is ''"),
+        ({"strategy": "mcts", "rerun": True}, "not empty"),
+        ({"strategy": "mcts", "budgets": [2], "use_verifier": True}, "must hold 'oracle'"),
+        ({"strategy": "solutions", "budgets": [2], "answer": "oracle"}, "must hold 'oracle'"),
+    ],
+)
+def test_a_wrong_arm_is_named(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_arm("x", values, SearchSettings())
+
+
+def test_wrong_comparisons_are_named() -> None:
+    fields: dict[str, Any] = {"policy": "p", "reward_model": "r", "data": "d"}
+    arms = {"tree": {"strategy": "mcts", "budgets": [2]}}
+    for wrong, said in (
+        ({"growing": ["tre"]}, "did you mean 'tree'"),
+        ({"target": 5}, "target is 5"),
+        ({"growing": ["tree"]}, "fewer than two budgets"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            CompareConfig(**fields, arms=arms, **wrong)
+    with pytest.raises(ValueError, match="the reference's name"):
+        CompareConfig(**fields, arms={"best_of_n": {}})
+
+
+PROBLEMS = [Problem(id=str(i), prompt="", answer="x") for i in range(4)]
+
+
+def measured(flops: dict[int, float], correct: dict[int, list[bool]]) -> Measured:
+    rows = {
+        budget: AccuracyRow(
+            policy="p", strategy="arm", budget=budget, n=4, value=sum(correct[budget]) / 4, low=0.0,
+            high=1.0, format_rate=1.0, truncation_rate=0.0, generated_tokens=1.0,
+            policy_flops=spent, reward_flops=0.0, flops=spent,
+        )
+        for budget, spent in flops.items()
+    }  # fmt: skip
+    return Measured(rows=rows, correct=correct)
+
+
+T, F = True, False
+
+
+def test_growth_by_hand() -> None:
+    arm = measured(
+        {2: 1.0, 8: 4.0, 32: 16.0},
+        {2: [F, F, F, T], 8: [T, T, F, T], 32: [T, T, T, F]},
+    )
+    growth = growth_of("arm", arm, PROBLEMS)
+    assert growth.last_minus_first.value == pytest.approx(0.5)
+    # accuracies 1/4, 3/4, 3/4 at log2 1, 3, 5: slope = (-2 x 1/4 + 2 x 3/4) / 8 = 1/8
+    assert growth.slope.value == pytest.approx(1 / 8)
+    # per problem (1 + 1 + 1 - 1) x 2 / 8: 1/4, 1/4, 1/4, -1/4; variance of the mean 1/4 / 4 / 4
+    half = 1.959964 * math.sqrt(0.0625 / 4)
+    assert growth.slope.high - growth.slope.value == pytest.approx(half)
+    # 8 after 2: no losses; 32 after 8: one lost, one won: P(at least 1 of 2) = 3/4; Holm doubles
+    assert growth.adjacent_drops == pytest.approx((1.0, 1.0))
+
+
+def test_holm_by_hand() -> None:
+    # sorted 0.01 x 3, 0.02 x 2, 0.5 x 1
+    assert adjust_holm([0.02, 0.5, 0.01]) == pytest.approx([0.04, 0.5, 0.03])
+    assert adjust_holm([0.03, 0.02]) == pytest.approx([0.04, 0.04])  # never below an earlier one
+    assert adjust_holm([]) == []
+
+
+def test_equal_flops_and_matching() -> None:
+    reference = measured({1: 1.0, 4: 4.0, 16: 16.0}, {1: [F] * 4, 4: [T, F, F, F], 16: [T] * 4})
+    arm = measured({2: 3.0, 8: 5.0, 32: 40.0}, {2: [F] * 4, 8: [T] * 4, 32: [T] * 4})
+    found = at_equal_flops(arm, reference, PROBLEMS)
+    assert found[2].difference == pytest.approx(-0.25)  # against best of 4
+    assert found[8].difference == pytest.approx(0.75)
+    assert "best of 16 (0.40 of the FLOPs)" in found[32].metric
+    matched = match("arm", arm, reference, 16, 0.02, PROBLEMS)
+    assert (matched.budget, matched.flops_ratio) == (8, 5 / 16)
+    never = measured({2: 3.0}, {2: [F] * 4})
+    assert match("arm", never, reference, 16, 0.02, PROBLEMS).budget is None
+
+
+def test_the_table_shows_every_row() -> None:
+    row = {"strategy": "arm", "budget": 2, "n": 4, "value": 0.5, "low": 0.1, "high": 0.9,
+           "flops": 2e6, "generated_tokens": 7.0}  # fmt: skip
+    difference = {"difference": 0.25, "low": -0.1, "high": 0.6, "metric": "against best of 4"}
+    estimate = {"value": 0.5, "low": 0.25, "high": 0.75}
+    text = as_markdown(
+        {
+            "split": "test",
+            "accuracy": [row],
+            "equal_flops": [{"strategy": "arm", "budget": 2, **difference}],
+            "growth": [{"arm": "arm", "last_minus_first": estimate, "slope": estimate,
+                        "adjacent_drops": [0.5, 1.0]}],
+            "matches": [{"arm": "arm", "budget": None, "flops_ratio": None}],
+            "target": 64, "margin": 0.02,
+        }
+    )  # fmt: skip
+    assert (
+        "| arm | 2 | 50.0 [10.0, 90.0] | 2 | 7 | +25.0 [-10.0, +60.0] against best of 4 |" in text
+    )
+    assert "| arm | +50.0 [+25.0, +75.0] | +50.0 [+25.0, +75.0] | 0.5, 1 |" in text
+    assert "| arm | none |  |" in text
+
+
+def test_the_reference_is_read_at_every_n_within_4_percent() -> None:
+    assert fine_grid((2, 8)) == (1, 2, 3, 4, 5, 6, 7, 8)
+    grid = fine_grid((9, 36, 512))
+    assert {9, 36, 512} <= set(grid) and max(grid) == 512 and len(grid) < 120
+    assert all(b <= max(a + 1, 1.04 * a) for a, b in itertools.pairwise(grid))

@@ -1,0 +1,326 @@
+"""PPO on a tiny real model: what it learns, and that nothing else changes what it learns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from data.tasks.countdown import make_problem
+from data.types import ModelUsage, Outcome, Problem, TokenRow, Verdict
+from search.base import ScoreResult
+from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from trainer.models.loading import load_policy, reward_model_from_policy
+from trainer.ppo.actor_critic import ActorCritic, token_logprobs
+from trainer.ppo.batch import make_batch
+from trainer.ppo.config import PPOConfig
+from trainer.ppo.critic_folders import build_critic
+from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
+from trainer.ppo.loop import PPORun, problem_order
+from trainer.ppo.update import Learner
+from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect
+
+PROBLEMS = [make_problem((1, 2, 3 + i), 6 + i) for i in range(8)]
+
+
+class Finishes:
+    """A chain with a known optimum: something, then the end, within the token limit."""
+
+    def verify(self, problem: Problem, solution: str) -> Verdict:
+        return Verdict(outcome=Outcome.CORRECT if solution else Outcome.WRONG)
+
+
+def test_ppo_reaches_the_optimum_of_a_chain(ppo: Any) -> None:
+    config = ppo.config(
+        cycles=30,
+        problems_per_cycle=8,
+        samples_per_problem=32,
+        micro_batch_size=64,
+        learning_rate=5e-3,
+        critic_learning_rate=5e-3,
+        kl_coefficient=0.0,
+        decay=False,
+        evaluate_every=30,
+        save_every=100,
+    )
+    metrics = ppo.metrics(ppo.run("chain", config))
+    assert metrics[0]["correct"] < 0.2
+    assert metrics[-1]["correct"] > 0.95
+    assert all(row["first_ratio_error"] == 0.0 for row in metrics)  # exactly 1 before any step
+    assert metrics[0]["kl"] == 0.0
+
+
+def test_a_run_that_was_cut_off_ends_the_same(ppo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ppo.config(
+        reward_model=str(ppo.folder / "prm"), critic="reward_model", learning_rate=1e-3,
+        kl_target=1.0,
+    )  # fmt: skip
+    rewards = RewardConfig(shape="potential")
+    whole = ppo.run("whole", config, rewards)
+    report = PPORun._report
+
+    def dies(self: PPORun, metrics: dict[str, Any], *rest: Any) -> None:
+        report(self, metrics, *rest)
+        if metrics["cycle"] == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PPORun, "_report", dies)
+    with pytest.raises(KeyboardInterrupt):
+        ppo.run("cut", config, rewards)
+    assert len(ppo.metrics(ppo.folder / "cut")) == 4  # one of them after the checkpoint
+    monkeypatch.setattr(PPORun, "_report", report)
+    again = ppo.run("cut", config, rewards)
+    assert ppo.metrics(again) == ppo.metrics(whole)
+    for name in ("completions.jsonl", "evaluations.jsonl"):
+        assert (again / name).read_text() == (whole / name).read_text()
+    first, second = (load_file(out / "model.safetensors") for out in (whole, again))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    ledger = [json.loads((out / "manifest.json").read_text())["usage"] for out in (whole, again)]
+    assert ledger[0] == ledger[1] and ledger[0]["ledger"][0]["generated_tokens"] > 0
+
+
+def rollouts_of(tiny_policy: Any, **changes: Any) -> list[Rollout]:
+    engine = TransformersEngine(*tiny_policy, EngineConfig(seed=1))
+    sampling = SamplingConfig(samples_per_problem=4, max_new_tokens=12, temperature=1.0)
+    rewards = RewardConfig(**changes)
+    return collect(engine, None, Finishes(), PROBLEMS[:4], sampling, rewards, 0)[0]
+
+
+def learner_of(ppo: Path, micro_batch_size: int, **changes: Any) -> tuple[Learner, Any]:
+    config = ppo.config(micro_batch_size=micro_batch_size, minibatches=1, epochs=1)
+    config = replace(config, max_grad_norm=1e9, **changes)
+    accelerator = Accelerator(gradient_accumulation_steps=16 // micro_batch_size)
+    accelerator.gradient_accumulation_steps = 16 // micro_batch_size
+    policy, tokenizer = load_policy(config.policy)
+    critic = build_critic("reward_model", config.policy, str(ppo.folder / "prm"))
+    model = ActorCritic(policy, critic)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    return (
+        Learner(
+            accelerator=accelerator,
+            model=model,
+            optimizer=optimizer,
+            reference=lambda ids, mask: token_logprobs(policy, ids, mask)[0],
+            config=config,
+            pad_token_id=tokenizer.pad_token_id,
+            seed=3,
+        ),
+        model,
+    )
+
+
+def test_micro_batches_change_nothing(ppo: Any, tiny_policy: Any) -> None:
+    rollouts = [
+        replace(r, rewards=tuple(float(i % 3) for _ in r.rewards))
+        for i, r in enumerate(rollouts_of(tiny_policy))
+    ]
+    assert len({len(r.response_ids) for r in rollouts}) > 2  # rows of several lengths
+    copies = [TokenRow(prompt_ids=(5, 6, 7), completion_ids=(8, 9, 1))]
+    found: list[tuple[dict[str, float], dict[str, torch.Tensor]]] = []
+    for size in (16, 8, 2, 1):
+        learner, model = learner_of(ppo, size, imitation_coefficient=0.5, trajectories=["x"])
+        batch = make_batch(rollouts, 0, 0.9, torch.device("cpu"))
+        orders = learner.orders(0, len(batch))
+        batch, _ = learner.evaluate_old(batch, orders[0])
+        batch = learner.estimate(batch, 0.1)
+        sums = learner.learn(batch, orders, 0, copies)
+        assert sums["steps"] == 1 and sums["first_ratio_error"] == 0.0
+        found.append((dict(sums), {k: v.clone() for k, v in model.state_dict().items()}))
+    for sums, weights in found[1:]:
+        for name in ("policy_loss", "value_loss", "imitation_loss", "grad_norm"):
+            assert sums[name] == pytest.approx(found[0][0][name], abs=1e-6, rel=1e-5), name
+        for name, weight in weights.items():
+            assert torch.allclose(weight, found[0][1][name], atol=1e-5), name
+
+
+def test_each_token_pays_for_its_divergence(ppo: Any, tiny_policy: Any) -> None:
+    learner, _ = learner_of(ppo, 16, gae_lambda=1.0)
+    batch = make_batch(rollouts_of(tiny_policy), 0, 1.0, torch.device("cpu"))
+    kl_BP = 0.25 * batch.mask_BP
+    batch = learner.estimate(batch.with_columns(logprobs_BP=kl_BP), 0.5)
+    # undiscounted, from values of 0: what is still to come, 0.125 less a token
+    to_come = batch.rewards_BP.flip(1).cumsum(1).flip(1)
+    left = batch.mask_BP.flip(1).cumsum(1).flip(1)
+    expected = (to_come - 0.125 * left) * batch.mask_BP
+    assert torch.allclose(batch.returns_BP, expected, atol=1e-6)
+
+
+def test_actor_and_critic_share_no_gradient(ppo: Any, tiny_policy: Any) -> None:
+    _, model = learner_of(ppo, 16)
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
+    for part, other in (("policy", "critic"), ("critic", "policy")):
+        model.zero_grad(set_to_none=True)
+        predicted = model(ids, torch.ones_like(ids))
+        (predicted.logprobs_BP if part == "policy" else predicted.values_BP).sum().backward()
+        names = [name for name, p in model.named_parameters() if p.grad is not None]
+        assert names and not [name for name in names if name.startswith(other)]
+
+
+def test_the_critic_starts_as_the_reward_model_or_at_zero(ppo: Any) -> None:
+    prm = reward_model_from_policy(str(ppo.folder / "prm")).eval()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    mask = torch.ones_like(ids)
+    with torch.no_grad():
+        expected = torch.softmax(prm(input_ids=ids, attention_mask=mask).logits, -1)[..., 1]
+        of = {
+            start: build_critic(start, str(ppo.folder / "policy"), str(ppo.folder / "prm"))(
+                ids, mask
+            )
+            for start in ("reward_model", "reward_backbone", "policy")
+        }
+    assert torch.allclose(of["reward_model"], expected, atol=1e-6)
+    assert of["reward_backbone"].abs().max() == 0 and of["policy"].abs().max() == 0
+    with pytest.raises(ValueError, match="no reward_model is given"):
+        build_critic("reward_model", str(ppo.folder / "policy"), None)
+
+
+def test_a_batch_by_hand() -> None:
+    rollout = Rollout(
+        problem_id="p", prompt_ids=(5, 6), response_ids=(7, 8, 9), text="", step_ends=(1, 2),
+        scores=(), outcome=1.0, correct=True, truncated=False, rewards=(0.25, 1.0),
+    )  # fmt: skip
+    longer = replace(rollout, prompt_ids=(5,), response_ids=(7, 8, 9, 3, 1), step_ends=(1, 4))
+    batch = make_batch([rollout, longer], 0, 0.9, torch.device("cpu"))
+    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9, 0], [5, 7, 8, 9, 3, 1]]
+    assert batch.mask_BP.tolist() == [[0, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+    assert batch.rewards_BP.tolist() == [[0, 0, 0.25, 1, 0], [0, 0.25, 0, 0, 1]]
+    expected = [[1, 1, 0.9, 0.9, 1], [1, 0.9, 1, 1, 0.9]]
+    assert torch.allclose(batch.discount_BP, torch.tensor(expected))
+    assert batch.rows(torch.tensor([0])).input_ids.tolist() == [[5, 6, 7, 8, 9]]
+    with pytest.raises(ValueError, match="without tokens"):
+        make_batch([replace(rollout, response_ids=())], 0, 1.0, torch.device("cpu"))
+
+
+class Scorer:
+    """As many scores as it is told to give."""
+
+    def __init__(self, scores: Callable[[int], Sequence[float]]) -> None:
+        self.scores = scores
+
+    def score_batch(self, items: Sequence[tuple[str, Any]]) -> list[ScoreResult]:
+        return [
+            ScoreResult(scores=tuple(self.scores(len(r.step_ends))), usage=ModelUsage(sequences=1))
+            for _, r in items
+        ]
+
+
+def test_rollouts_are_judged(tiny_policy: Any) -> None:
+    rollouts = rollouts_of(tiny_policy, truncated_reward=-0.5)
+    assert {r.truncated for r in rollouts} == {True, False}
+    for rollout in rollouts:
+        last = -0.5 if rollout.truncated else 1.0
+        assert rollout.rewards == (*[0.0] * (len(rollout.step_ends) - 1), last)
+        assert rollout.correct is not rollout.truncated
+    coins = {r.outcome for r in rollouts_of(tiny_policy, outcome="random") if not r.truncated}
+    assert coins == {0.0, 1.0}
+
+
+def test_what_fails_while_judging_names_the_problem(tiny_policy: Any) -> None:
+    engine = TransformersEngine(*tiny_policy, EngineConfig(seed=1))
+    sampling = SamplingConfig(samples_per_problem=2, max_new_tokens=12, temperature=1.0)
+    shaped = RewardConfig(shape="step")
+
+    class Fails:
+        def verify(self, problem: Problem, solution: str) -> Verdict:
+            raise OSError("no disk")
+
+    with pytest.raises(ValueError, match=r"problem countdown-1-2-3-to-6: the verifier failed: OSE"):
+        collect(engine, None, Fails(), PROBLEMS[:1] * 1, replace(sampling, samples_per_problem=16),
+                RewardConfig(), 0)  # fmt: skip
+    for scores, message in (
+        (lambda n: [0.5] * (n + 1), "process rewards for"),
+        (lambda n: [float("nan")] * n, "a process reward is nan"),
+    ):
+        with pytest.raises(ValueError, match=rf"problem countdown-1-2-3-to-6: .*{message}"):
+            collect(engine, Scorer(scores), Finishes(), PROBLEMS[:1], sampling, shaped, 0)
+
+
+def test_a_loss_that_is_no_number_stops_before_the_step(ppo: Any, tiny_policy: Any) -> None:
+    learner, model = learner_of(ppo, 16)
+    batch = make_batch(rollouts_of(tiny_policy), 0, 1.0, torch.device("cpu"))
+    orders = learner.orders(5, len(batch))
+    batch, _ = learner.evaluate_old(batch, orders[0])
+    broken = batch.with_columns(returns_BP=batch.returns_BP + float("nan"))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ValueError, match="cycle 5: the loss is nan; no step was taken"):
+        learner.learn(broken, orders, 5, [])
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_problems_come_again_only_after_all_others() -> None:
+    taken = [p.id for cycle in range(8) for p in problem_order(PROBLEMS, cycle, 3, 1)]
+    assert len(taken) == 24
+    for start in range(0, 24, 8):
+        assert len(set(taken[start : start + 8])) == 8
+    assert taken[:8] != taken[8:16]
+    with pytest.raises(ValueError, match="problems_per_cycle is 9, but there are 8"):
+        problem_order(PROBLEMS, 0, 9, 1)
+
+
+def evaluation(cycle: int, solved: int, proxy: float | None) -> Evaluation:
+    return Evaluation(cycle=cycle, correct=(True,) * solved + (False,) * (40 - solved), proxy=proxy)
+
+
+def test_training_stops_when_the_proxy_rises_and_the_gold_falls() -> None:
+    best = evaluation(0, 30, 0.5)
+    assert stop_reason([best], 0.01) == ""
+    reason = stop_reason([best, evaluation(10, 20, 0.6)], 0.01)  # 10 lost, none won: p = 2^-10
+    assert "10 problems are no longer solved and 0 newly are (p = 0.00098)" in reason
+    assert stop_reason([best, evaluation(10, 20, 0.4)], 0.01) == ""  # the proxy fell too
+    assert stop_reason([best, evaluation(10, 25, 0.6)], 0.01) == ""  # p = 1/32
+    assert stop_reason([best, evaluation(10, 20, None)], 0.01) == ""
+    assert stop_reason([best, evaluation(10, 20, 0.6)], 0.0) == ""  # switched off
+
+
+def test_dead_signals_are_said_in_words() -> None:
+    alive = {
+        "reward_min": 0.0, "reward_max": 1.0, "truncation_share": 0.5, "grad_norm": 0.1,
+        "skipped_steps": 0.0,
+    }  # fmt: skip
+    assert dead_signals(alive) == []
+    dead = {"reward_max": 0.0, "truncation_share": 1.0, "grad_norm": 0.0, "skipped_steps": 2.0}
+    said = " ".join(dead_signals(alive | dead))
+    for words in ("every rollout earned 0", "truncated", "gradient is zero", "2 optimizer steps"):
+        assert words in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"critic": "prm"}, "critic is 'prm'; allowed: policy, reward_model"),
+        ({"critic": "reward_model"}, "no reward_model is given"),
+        ({"clip": 1.5}, "clip is 1.5"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"imitation_coefficient": 0.1}, "no trajectories are given"),
+        ({"cycles": 0}, "cycles is 0"),
+    ],
+)
+def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PPOConfig(policy="a", data="b", **changes)
+
+
+def test_rollouts_must_be_dealt_evenly() -> None:
+    config = PPOConfig(policy="a", data="b", problems_per_cycle=6, samples_per_problem=2)
+    assert replace(config, minibatches=3, micro_batch_size=3).micro_steps(2) == 1
+    assert replace(config, minibatches=1, micro_batch_size=5).micro_steps(2) == 2
+    with pytest.raises(ValueError, match="problems_per_cycle is 6"):
+        config.micro_steps(4)
+
+
+def test_lora_trains_adapters_alone_and_saves_both(ppo: Any) -> None:
+    out = ppo.run("lora", ppo.config(lora_rank=2, learning_rate=1e-2))
+    assert (out / "adapter" / "adapter_model.safetensors").is_file()
+    before, after = (load_file(f / "model.safetensors") for f in (ppo.folder / "policy", out))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all("proj" in name for name in changed)  # merged; embeddings untouched
+    assert ppo.metrics(out)[0]["kl"] == pytest.approx(0.0, abs=1e-5)

@@ -1,0 +1,143 @@
+"""Recipes: YAML, then the command line; every mistake is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from trainer.runtime.command_line import as_mapping, parse_recipe
+from trainer.runtime.config import RuntimeConfig
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy:
+    data: str
+    max_steps: int = 10
+    rate: float = 1e-3
+    limit: int | None = None
+    shuffle: bool = True
+    colour: Colour = Colour.RED
+    mode: Literal["a", "b"] = "a"
+    budgets: tuple[int, ...] = (1, 2)
+    names: list[str] = field(default_factory=list)
+    model_config: dict[str, Any] | None = None
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_file_then_command_line(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "data: d\nmax_steps: 3\nrate: 1e-5\nlimit: null\nbudgets: [4, 8]\ncolour: red\n"
+        "names: [x]\nmodel_config: {hidden_size: 8}\noutput_dir: o\n",
+    )
+    toy, runtime = parse_recipe(
+        (Toy, RuntimeConfig), ["--config", path, "--max_steps", "7", "--shuffle", "false"]
+    )
+    assert toy == Toy(
+        data="d",
+        max_steps=7,
+        rate=1e-5,
+        shuffle=False,
+        budgets=(4, 8),
+        names=["x"],
+        model_config={"hidden_size": 8},
+    )
+    assert isinstance(toy.rate, float)
+    assert isinstance(toy.colour, Colour)
+    assert runtime == RuntimeConfig(output_dir="o")
+    assert as_mapping(toy, runtime)["budgets"] == [4, 8]
+
+
+def test_command_line_alone() -> None:
+    (toy,) = parse_recipe(
+        (Toy,),
+        ["--data=d", "--budgets", "3", "5", "--model_config", '{"a": 1}', "--rate", "2"],
+    )
+    assert toy == Toy(data="d", budgets=(3, 5), model_config={"a": 1}, rate=2.0)
+
+
+def test_int_is_fine_for_a_float_field(tmp_path: Path) -> None:
+    (toy,) = parse_recipe((Toy,), [f"--config={write(tmp_path, 'data: d' + chr(10) + 'rate: 1')}"])
+    assert toy.rate == 1.0
+    assert isinstance(toy.rate, float)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("max_steps: 1.5", "max_steps must be an int, got 1.5"),
+        ("max_steps: null", "max_steps must be an int, got None"),
+        ("max_steps: [1]", r"max_steps must be an int, got \[1\]"),
+        ("max_steps: true", "max_steps must be an int, got True"),
+        ("limit: x", "limit must be an int or null, got 'x'"),
+        ("rate: fast", "rate must be a float, got 'fast'"),
+        ("shuffle: 'no'", "shuffle must be true or false, got 'no'"),
+        ("colour: blue", "colour must be one of 'red', got 'blue'"),
+        ("mode: c", "mode must be one of 'a', 'b', got 'c'"),
+        ("budgets: [1, x]", "budgets must be"),
+        ("max_stesp: 3", "unknown key 'max_stesp' in the config; did you mean 'max_steps'"),
+        ("max_steps: 3\nmax_steps: 4", "'max_steps' more than once"),
+        ("- a", "not valid YAML|must hold a YAML mapping"),
+    ],
+)
+def test_mistakes_in_the_file(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_recipe((Toy,), ["--config", write(tmp_path, line), "--data", "d"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--data", "d", "--max_stesp", "3"], "'--max_stesp'; did you mean '--max_steps'"),
+        (["--data", "d", "--max_step", "3"], "did you mean '--max_steps'"),  # no abbreviations
+        (["--data", "d", "--max_steps", "1.5"], "max_steps.*1.5"),
+        (["--max_steps", "1"], "required: --data"),
+        (["--data", "d", "stray"], "stray"),
+        (["--config"], "needs the path"),
+        (["--config", "missing.yaml"], "'missing.yaml' is not a file"),
+        (["--data", "d", "--model_config", "[1]"], "model_config"),
+    ],
+)
+def test_mistakes_on_the_command_line(argv: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_recipe((Toy,), argv)
+
+
+def test_a_field_named_config_is_refused() -> None:
+    @dataclass
+    class Bad:
+        config: str = ""
+
+    with pytest.raises(ValueError, match="config"):
+        parse_recipe((Bad,), [])
+
+
+def test_shared_fields_reach_every_type_and_the_first_default_holds(tmp_path: Path) -> None:
+    from trl.trainer.sft_config import SFTConfig
+
+    path = write(
+        tmp_path,
+        f"output_dir: {tmp_path}\nlearning_rate: 1e-4\nbf16: false\ngradient_checkpointing: false\n"
+        "use_cpu: true\nlr_scheduler_type: cosine\nsave_strategy: steps\nsave_steps: 5\n",
+    )
+    runtime, training = parse_recipe((RuntimeConfig, SFTConfig), ["--config", path])
+    assert (runtime.seed, training.seed) == (17, 17)
+    assert (runtime.output_dir, training.output_dir) == (str(tmp_path), str(tmp_path))
+    assert training.learning_rate == 1e-4
+    assert as_mapping(runtime, training)["save_steps"] == 5
+    with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
+        path = write(tmp_path, "output_dir: o\nlearning_rte: 1e-4\n")
+        parse_recipe((RuntimeConfig, SFTConfig), ["--config", path])

@@ -1,0 +1,165 @@
+"""Thinking from the command line and trees as training data, with a real tiny model."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import load_dataset
+
+from data.tasks.countdown import make_problem
+from rewards.verifiers.by_name import VERIFIERS
+from search.batcher import run_searches
+from search.settings import SearchSettings
+from search.strategies.by_name import STRATEGIES
+from search.strategies.mcts.config import MCTSConfig
+from search.strategies.mcts.loop import search_mcts
+from search.strategies.solutions import SolutionsConfig
+from search.trees.files import append_trees
+from trainer.models.loading import save_model
+from trainer.runtime.command_line import parse_with_strategy
+from trainer.runtime.config import RuntimeConfig
+from trainer.searching.engines import load_engine
+from trainer.searching.solve import SolveConfig, solve
+from trainer.stages.export import EXPORTS, ExportConfig, run_export
+
+SETTINGS = SearchSettings(guidance="likelihood", max_step_tokens=6, max_new_tokens=20, max_depth=3)
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_policy: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("policy")
+    save_model(*tiny_policy, path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def trees(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    engine, _ = load_engine(folder, None, seed=1, device=torch.device("cpu"))
+    problems = [make_problem((3, 4, 7), 11), make_problem((1, 2, 5), 8)]
+    config = MCTSConfig(budgets=(8,), rollouts=True)
+    results = run_searches(
+        problems, partial(search_mcts, config=config), engine=engine,
+        scorer=None, verify=VERIFIERS["countdown"]().verify, settings=SETTINGS,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("trees") / "trees.jsonl"
+    append_trees(path, results, "tiny")
+    return path
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_thinking_about_one_problem(
+    folder: str, strategy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = SolveConfig(model=folder, strategy=strategy, problem="3 4 7 -> 11")
+    arm = STRATEGIES[strategy].config(budgets=(4,))
+    [thought] = solve(config, SETTINGS, arm)
+    assert thought.generated_tokens > 0 and thought.flops > 0
+    assert thought.answer is not None and "".join(thought.steps).strip() == thought.answer.strip()
+    assert thought.verdict is None
+    out, err = capsys.readouterr()
+    assert "problem     3 4 7 -> 11" in out and "spent" in out
+    assert "tokens" in err  # progress
+    assert solve(config, SETTINGS, arm)[0].answer == thought.answer
+
+
+def test_a_file_of_problems_is_checked_and_written(folder: str, tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    rows = [{"prompt": "3 4 7 -> 11\n", "answer": "11"}, {"prompt": "1 2 5 -> 8\n", "answer": "8"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "out.jsonl"
+    config = SolveConfig(
+        model=folder, strategy="solutions", file=str(path), verifier="countdown", output=str(out),
+        quiet=True,
+    )  # fmt: skip
+    thoughts = solve(config, SETTINGS, SolutionsConfig(budgets=(3,)))
+    assert [t.verdict for t in thoughts] == [t.verdict for t in thoughts if t.verdict is not None]
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["problem"] for row in written] == [row["prompt"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "give either problem"),
+        ({"problem": "x", "file": "y"}, "give either problem"),
+        ({"problem": "x", "template": "y"}, "must hold {problem}"),
+        ({"problem": "x", "verifier": "maths"}, "verifier is 'maths'; allowed: countdown"),
+        ({"problem": "x", "verifier": "countdown"}, "needs the answers of a file"),
+    ],
+)
+def test_wrong_requests_are_named(fields: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        SolveConfig(model="m", **fields)  # pyright: ignore[reportArgumentType]
+
+
+def test_missing_models_and_truths_are_named(folder: str) -> None:
+    config = SolveConfig(model=folder, problem="3 4 7 -> 11", quiet=True)
+    with pytest.raises(ValueError, match="guidance is 'prm', which needs a reward_model"):
+        solve(config, SearchSettings(), MCTSConfig())
+    oracle = SearchSettings(guidance="oracle", max_new_tokens=4, max_step_tokens=4)
+    with pytest.raises(ValueError, match="oracle needs a file"):
+        for seed in range(20):  # until some sample is finished and so asked about
+            solve(
+                SolveConfig(model=folder, problem="3 4 7 -> 11", quiet=True, seed=seed),
+                oracle, SolutionsConfig(budgets=(64,)),
+            )  # fmt: skip
+
+
+def test_a_recipe_with_a_strategy_takes_its_keys(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("strategy: beam\nmodel: m\nproblem: x\nexpansions: 7\nmax_depth: 3\n")
+    words = ["--config", str(path), "--budgets", "2"]
+    config, settings, beam = parse_with_strategy((SolveConfig, SearchSettings), words)
+    assert (config.strategy, settings.max_depth, beam.expansions, beam.budgets) == (
+        "beam", 3, 7, (2,),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"unknown key 'expansions'"):
+        parse_with_strategy((SolveConfig, SearchSettings), [*words, "--strategy", "mcts"])
+    with pytest.raises(ValueError, match="strategy is 'bean'; allowed"):
+        parse_with_strategy((SolveConfig, SearchSettings), [*words, "--strategy=bean"])
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_every_export_is_a_data_set(
+    trees: Path, folder: str, tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    config = ExportConfig(
+        trees=str(trees.parent), kinds=tuple(EXPORTS), policy=folder, min_visits=1, min_gap=0.0,
+        min_rate=0.0, max_rate=1.0, format=format,
+    )  # fmt: skip
+    run_export(RuntimeConfig(output_dir=str(tmp_path / "out")), config)
+    kind = "json" if format == "jsonl" else "parquet"
+    for name in EXPORTS:
+        if name in ("best_paths", "step_pairs", "solution_pairs"):
+            continue  # an untrained policy solves nothing
+        files = str(tmp_path / "out" / f"{name}.{format}")
+        rows = load_dataset(kind, data_files=files, split="train", cache_dir=str(tmp_path / "c"))
+        assert len(rows) > 0
+    assert {"prompt", "chosen", "rejected"} <= set(_columns(tmp_path, "step_preferences", format))
+    assert {"prompt", "completions", "labels"} <= set(_columns(tmp_path, "step_labels", format))
+
+
+def _columns(tmp_path: Path, name: str, format: str) -> list[str]:
+    files = str(tmp_path / "out" / f"{name}.{format}")
+    kind = "json" if format == "jsonl" else "parquet"
+    rows = load_dataset(kind, data_files=files, split="train", cache_dir=str(tmp_path / "c"))
+    return list(rows.column_names)
+
+
+def test_a_tree_of_another_version_names_file_and_line(trees: Path, tmp_path: Path) -> None:
+    first, second = trees.read_text().splitlines()
+    bad = tmp_path / "trees.jsonl"
+    bad.write_text(first + "\n" + second.replace('"version":2', '"version":1') + "\n")
+    config = ExportConfig(trees=str(bad), kinds=("nodes",))
+    with pytest.raises(ValueError, match=r"trees\.jsonl, line 2: not a thinktree-tree of version"):
+        run_export(RuntimeConfig(output_dir=str(tmp_path / "out")), config)
+    with pytest.raises(ValueError, match="kinds holds 'best'; allowed: best_paths"):
+        ExportConfig(trees="x", kinds=("best",))
+    with pytest.raises(ValueError, match="step_labels need policy"):
+        ExportConfig(trees="x", kinds=("step_labels",))

@@ -1,0 +1,345 @@
+"""Measuring policies and a reward model on held-out problems: every number in results.json that
+is not about training. Nothing here chooses anything; tuning belongs on validation problems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from data.tasks.countdown_tree import share_seen
+from data.types import Problem, StopReason, Usage, Verdict
+from search.answers import choose
+from search.base import Node, SearchResult, solution_text
+from search.settings import SearchSettings
+from search.strategies.solutions import SolutionsConfig
+from search.trees.training_rows import verified_solutions
+from trainer.measures.score_quality import (
+    ReliabilityBin,
+    ScoredPrefix,
+    calibration,
+    within_problem_auroc,
+)
+from trainer.measures.statistics import Estimate, accuracy, paired_difference
+from trainer.searching.workbench import Workbench, correct_at
+
+WEIGHTED = "best_of_n_weighted"
+# Rows that the same samples give: strategy -> how the answer is chosen (search/answers.py)
+READ_FROM_SAMPLES = {"best_of_n": "score", "majority": "majority", "pass_at_n": "oracle"}
+TREE_SHARES = {"countdown": share_seen}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyRow:
+    """Accuracy of one policy under one strategy and budget. Tokens and FLOPs are means a problem;
+    FLOPs include the reward model's. `visited_share` is the share of a problem's whole tree of
+    legal steps that a tree search saw, where the task can count it and at the largest budget."""
+
+    policy: str
+    strategy: str
+    budget: int
+    n: int
+    value: float
+    low: float
+    high: float
+    format_rate: float
+    truncation_rate: float
+    generated_tokens: float
+    policy_flops: float
+    reward_flops: float
+    flops: float
+    visited_share: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    difference: float
+    low: float
+    high: float
+    n: int
+    metric: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PRMQuality:
+    """`trainer.measures.score_quality`'s measures; scripts/evaluate_prm.py measures more."""
+
+    auroc: float | None  # None where no two prefixes of one problem differ
+    auroc_low: float | None
+    auroc_high: float | None
+    pairs: int
+    brier_skill: float | None  # None where the success rates do not differ beyond their noise
+    calibration_error: float
+    prefixes: int
+    rollouts_per_prefix: int
+    reliability: tuple[ReliabilityBin, ...]
+
+
+def groups_of(problems: Iterable[Problem]) -> list[str]:
+    """The clusters of an interval: problems of one group, or each alone."""
+    return [problem.group or problem.id for problem in problems]
+
+
+def compare(
+    first: Sequence[bool], second: Sequence[bool], metric: str, problems: Sequence[Problem]
+) -> Comparison:
+    """Both on `problems`, in order."""
+    estimate = paired_difference(first, second, groups_of(problems))
+    return Comparison(
+        difference=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        n=estimate.n,
+        metric=metric,
+    )
+
+
+def accuracy_row(
+    workbench: Workbench,
+    policy: str,
+    strategy: str,
+    results: Sequence[SearchResult],
+    budget: int,
+) -> AccuracyRow:
+    """Measure the answers a strategy gave at `budget`."""
+    snapshots = [r.at(budget) for r in results]
+    verdicts = [
+        workbench.verifier.verify(r.problem, s.answer or "")
+        for r, s in zip(results, snapshots, strict=True)
+    ]
+    usage = sum((s.usage for s in snapshots), Usage())
+    return _row(
+        policy,
+        strategy,
+        budget,
+        accuracy(correct_at(workbench, results, budget), groups_of(r.problem for r in results)),
+        usage,
+        format_rate=sum(v.well_formed for v in verdicts) / len(verdicts),
+        truncation_rate=sum(s.truncated for s in snapshots) / len(snapshots),
+    )
+
+
+def _row(
+    policy: str,
+    strategy: str,
+    budget: int,
+    estimate: Estimate,
+    usage: Usage,
+    *,
+    format_rate: float,
+    truncation_rate: float,
+) -> AccuracyRow:
+    n = estimate.n
+    return AccuracyRow(
+        policy=policy,
+        strategy=strategy,
+        budget=budget,
+        n=n,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        format_rate=format_rate,
+        truncation_rate=truncation_rate,
+        generated_tokens=usage.policy.generated_tokens / n,
+        policy_flops=usage.policy.flops / n,
+        reward_flops=usage.reward.flops / n,
+        flops=usage.flops / n,
+    )
+
+
+def visited_share(
+    verifier: str, results: Sequence[SearchResult], max_value: int | None
+) -> float | None:
+    """Mean share of a problem's whole tree of legal steps that the search's nodes show; None for
+    a task whose tree cannot be counted."""
+    if verifier not in TREE_SHARES:
+        return None
+    share = TREE_SHARES[verifier]
+    shares = [
+        share(
+            r.problem, [solution_text(r.nodes, n.id) for n in r.nodes if not n.children], max_value
+        )
+        for r in results
+    ]
+    return sum(shares) / len(shares)
+
+
+def evaluate_greedy(
+    workbench: Workbench,
+    policy: str,
+    problems: Sequence[Problem],
+    folder: Path,
+    max_new_tokens: int,
+) -> tuple[AccuracyRow, list[bool]]:
+    results = workbench.search(
+        problems,
+        SolutionsConfig(),
+        SearchSettings(answer="first", temperature=0.0, max_new_tokens=max_new_tokens),
+        folder=folder,
+        name=f"{policy}_greedy",
+        policy_name=policy,
+        max_concurrent=len(problems),
+    )
+    return (
+        accuracy_row(workbench, policy, "greedy", results, 1),
+        correct_at(workbench, results, 1),
+    )
+
+
+def evaluate_sampled(
+    workbench: Workbench,
+    policy: str,
+    problems: Sequence[Problem],
+    folder: Path,
+    max_new_tokens: int,
+) -> AccuracyRow:
+    results = workbench.search(
+        problems,
+        SolutionsConfig(),
+        SearchSettings(answer="first", max_new_tokens=max_new_tokens),
+        folder=folder,
+        name=f"{policy}_sample",
+        policy_name=policy,
+        max_concurrent=len(problems),
+    )
+    return accuracy_row(workbench, policy, "sample", results, 1)
+
+
+def best_of_n_rows(
+    workbench: Workbench, policy: str, results: Sequence[SearchResult], budgets: Sequence[int]
+) -> list[AccuracyRow]:
+    """Best-of-N by process reward weighted with the policy's likelihood (as the results were
+    searched: `search.base.answer_value`), by process reward alone, by majority, and pass@N (the
+    oracle), from nested subsets of the same samples. Only the first two pay for the reward model.
+    """
+    rows = [accuracy_row(workbench, policy, WEIGHTED, results, n) for n in budgets]
+    verdicts = [
+        {
+            node.id: workbench.verifier.verify(r.problem, solution_text(r.nodes, node.id))
+            for node in r.nodes[1:]
+        }
+        for r in results
+    ]
+    for weighted in list(rows):
+        chosen: dict[str, list[tuple[Node, Verdict]]] = {key: [] for key in READ_FROM_SAMPLES}
+        for result, verdict in zip(results, verdicts, strict=True):
+            texts = {node.text: verdict[node.id].correct for node in result.nodes[1:]}
+            for strategy, answer in READ_FROM_SAMPLES.items():
+                id = choose(
+                    result.nodes,
+                    range(1, weighted.budget + 1),
+                    answer=answer,
+                    final_answer=partial(workbench.final_answer, result.problem),
+                    correct=texts.__getitem__,
+                )
+                chosen[strategy].append((result.nodes[id], verdict[id]))
+        for strategy, answers in chosen.items():
+            cut = [node.terminal is not StopReason.END_OF_SOLUTION for node, _ in answers]
+            correct = [v.correct and not c for (_, v), c in zip(answers, cut, strict=True)]
+            estimate = accuracy(correct, groups_of(r.problem for r in results))
+            reward_flops = weighted.reward_flops if strategy == "best_of_n" else 0.0
+            rows.append(
+                replace(
+                    weighted,
+                    strategy=strategy,
+                    value=estimate.value,
+                    low=estimate.low,
+                    high=estimate.high,
+                    format_rate=sum(v.well_formed for _, v in answers) / len(answers),
+                    truncation_rate=sum(cut) / len(answers),
+                    reward_flops=reward_flops,
+                    flops=weighted.policy_flops + reward_flops,
+                )
+            )
+    return rows
+
+
+def scored_prefixes(probed: Sequence[SearchResult]) -> list[ScoredPrefix]:
+    """The prefixes that `search.measurements.prefix_success` found. Raises ValueError for a score
+    that is no number in [0, 1]."""
+    found: list[ScoredPrefix] = []
+    for result, group in zip(probed, groups_of(r.problem for r in probed), strict=True):
+        for node in result.nodes[1:]:
+            found.append(
+                ScoredPrefix(
+                    problem=result.problem.id,
+                    group=group,
+                    score=score_of(result, node),
+                    correct=round(node.value_sum),
+                    count=node.visit_count,
+                )
+            )
+    return found
+
+
+def score_of(result: SearchResult, node: Node) -> float:
+    """Raises ValueError for a score that is no number in [0, 1]."""
+    if node.score is None or not 0 <= node.score <= 1:
+        raise ValueError(
+            f"problem {result.problem.id}: the reward model's score of "
+            f"{solution_text(result.nodes, node.id)!r} is {node.score}"
+        )
+    return node.score
+
+
+def auroc_within_problems(
+    prefixes: Sequence[ScoredPrefix], truths: Sequence[float], seed: int
+) -> tuple[Estimate | None, int]:
+    """`within_problem_auroc` of the prefixes' scores for `truths`, one a prefix."""
+    problems: dict[str, list[tuple[float, float]]] = {}
+    for prefix, truth in zip(prefixes, truths, strict=True):
+        problems.setdefault(prefix.problem, []).append((prefix.score, truth))
+    groups = {p.problem: p.group for p in prefixes}
+    return within_problem_auroc(list(problems.values()), [groups[p] for p in problems], seed)
+
+
+def prm_quality(probed: Sequence[SearchResult], rollouts: int, seed: int) -> PRMQuality | None:
+    """The reward model against success rates of `rollouts` (2 or more) completions from
+    non-terminal steps; pairs are compared within a problem. None where no solution has a
+    non-terminal step. Raises ValueError for a score that is no number in [0, 1]."""
+    prefixes = scored_prefixes(probed)
+    if not prefixes:
+        return None
+    auroc, pairs = auroc_within_problems(prefixes, [p.correct / p.count for p in prefixes], seed)
+    found = calibration(prefixes, seed)
+    return PRMQuality(
+        auroc=auroc.value if auroc else None,
+        auroc_low=auroc.low if auroc else None,
+        auroc_high=auroc.high if auroc else None,
+        pairs=pairs,
+        brier_skill=found.brier_skill.value if found.brier_skill else None,
+        calibration_error=found.calibration_error.value,
+        prefixes=len(prefixes),
+        rollouts_per_prefix=rollouts,
+        reliability=found.bins,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataMaking:
+    method: str
+    problems: int
+    solved: int
+    distinct_solutions: int
+    tokens: int
+    solved_per_million_tokens: float
+    distinct_per_million_tokens: float
+
+
+def data_making(workbench: Workbench, method: str, results: Sequence[SearchResult]) -> DataMaking:
+    """Problems solved and distinct verified solutions a million tokens run through the models."""
+    found = [verified_solutions(r, workbench.verifier.verify)[0] for r in results]
+    usage = sum((r.usage for r in results), Usage())
+    tokens = usage.policy.positions + usage.reward.positions
+    solved = sum(bool(solutions) for solutions in found)
+    distinct = sum(len(solutions) for solutions in found)
+    return DataMaking(
+        method=method,
+        problems=len(results),
+        solved=solved,
+        distinct_solutions=distinct,
+        tokens=tokens,
+        solved_per_million_tokens=solved / tokens * 1e6,
+        distinct_per_million_tokens=distinct / tokens * 1e6,
+    )

@@ -1,0 +1,208 @@
+"""From search results to what the reward model's metrics take: candidates of best of N, solutions
+with their first errors, prefixes with the exhaustive solver's word."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from data.process_bench import ProcessBenchRow
+from data.tasks.countdown_replay import first_false_step, first_hopeless_step, in_reach
+from data.types import Problem, StopReason
+from rewards.aggregate import AGGREGATES
+from search.base import Node, SearchResult, answer_value, path_to, solution_logprob
+from trainer.evaluation.policies import auroc_within_problems, groups_of, score_of
+from trainer.measures.best_of_n import Candidate
+from trainer.measures.first_errors import NO_ERROR, JudgedSolution
+from trainer.measures.score_quality import ScoredPrefix
+from trainer.measures.statistics import Estimate, share_estimate
+
+WEIGHTED = "last_weighted"  # the last score weighted with the policy's likelihood
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTruths:
+    """What a task knows of single steps, without a model. `first_errors`: by name, the index of the
+    first error in a whole solution's lines, -1 for none; `in_reach`: whether a correct solution can
+    begin with these lines. Both are told the largest result allowed, None for any."""
+
+    first_errors: Mapping[str, Callable[[Problem, Sequence[str], int | None], int]]
+    in_reach: Callable[[Problem, Sequence[str], int | None], bool]
+
+
+TRUTHS = {
+    "countdown": StepTruths(
+        first_errors={
+            "false step": lambda problem, lines, _: first_false_step(problem, lines),
+            "target out of reach": first_hopeless_step,
+        },
+        in_reach=in_reach,
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solvability:
+    """Scores against the exhaustive solver's word on prefixes, apart from any policy: can the
+    target still be reached? The score is meant to be the policy's success rate, so only its order
+    is compared (`auroc` within problems). `solved_out_of_reach` counts prefixes that some rollout
+    solved all the same: results over the largest value allowed."""
+
+    prefixes: int
+    in_reach: int
+    auroc: Estimate | None
+    pairs: int
+    score_in_reach: Estimate | None
+    score_out_of_reach: Estimate | None
+    success_in_reach: Estimate | None
+    solved_out_of_reach: int
+
+
+def ends_of_paths(result: SearchResult) -> list[Node]:
+    """Distinct sampled solutions, in the order in which each was first sampled."""
+    return [node for node in result.nodes if node.terminal is not None]
+
+
+def step_scores(result: SearchResult, end: Node) -> tuple[float, ...]:
+    """Raises ValueError for a score that is no number in [0, 1]."""
+    return tuple(score_of(result, result.nodes[id]) for id in path_to(result.nodes, end.id))
+
+
+def is_correct(end: Node) -> bool:
+    """A solution that was cut off is not correct, whatever its text says so far."""
+    finished = end.terminal is StopReason.END_OF_SOLUTION
+    return finished and end.verdict is not None and end.verdict.correct
+
+
+def lines_of(result: SearchResult, end: Node) -> list[str]:
+    return [result.nodes[id].text.removesuffix("\n") for id in path_to(result.nodes, end.id)]
+
+
+def candidates(
+    result: SearchResult, aggregate: str, likelihood_weight: float = 0.0
+) -> list[Candidate]:
+    """A problem's pool as best of N sees it. As in search, finished solutions come before all
+    others, whatever their scores, and one that was cut off is never correct."""
+    found: list[Candidate] = []
+    for end in ends_of_paths(result):
+        scores = step_scores(result, end)
+        proxy = AGGREGATES["last" if aggregate == WEIGHTED else aggregate](scores)
+        value = proxy
+        if aggregate == WEIGHTED:
+            value = answer_value(proxy, solution_logprob(result.nodes, end.id), likelihood_weight)
+        finished = end.terminal is StopReason.END_OF_SOLUTION
+        found.append(
+            Candidate(
+                rank=(float(finished), value),
+                proxy=proxy,
+                correct=is_correct(end),
+                count=end.proposals,
+            )
+        )
+    return found
+
+
+def step_outcomes(results: Sequence[SearchResult]) -> list[ScoredPrefix]:
+    """Every step of every sample, the last ones too, with the sample's own outcome as its one
+    rollout: calibration over the steps that the policy takes, as often as it takes them."""
+    found: list[ScoredPrefix] = []
+    for result, group in zip(results, groups_of(r.problem for r in results), strict=True):
+        for end in ends_of_paths(result):
+            steps = [
+                ScoredPrefix(
+                    problem=result.problem.id,
+                    group=group,
+                    score=score,
+                    correct=int(is_correct(end)),
+                    count=1,
+                )
+                for score in step_scores(result, end)
+            ]
+            found += steps * end.proposals
+    return found
+
+
+def judged_solutions(
+    results: Sequence[SearchResult],
+    truth: Callable[[Problem, Sequence[str], int | None], int],
+    task: StepTruths,
+    *,
+    per_problem: int,
+    max_value: int | None,
+) -> tuple[list[JudgedSolution], Counter[str]]:
+    """The first `per_problem` distinct solutions of each problem with their first errors, and how
+    many were left out: cut off; of a problem without a solution; wrong, but without an error of
+    this kind."""
+    found: list[JudgedSolution] = []
+    left_out: Counter[str] = Counter()
+    for result, group in zip(results, groups_of(r.problem for r in results), strict=True):
+        solvable = task.in_reach(result.problem, [], max_value)
+        for end in ends_of_paths(result)[:per_problem]:
+            correct = is_correct(end)
+            if end.terminal is not StopReason.END_OF_SOLUTION:
+                left_out["cut off"] += 1
+                continue
+            if not solvable:
+                left_out["of a problem without a solution"] += 1
+                continue
+            lines = lines_of(result, end)
+            label = NO_ERROR if correct else truth(result.problem, lines, max_value)
+            if label == NO_ERROR and not correct:
+                left_out["wrong without such an error"] += 1
+                continue
+            scores = step_scores(result, end)
+            found.append(JudgedSolution(group=group, scores=scores, label=label))
+    return found, left_out
+
+
+def judged_rows(
+    rows: Sequence[ProcessBenchRow], results: Sequence[SearchResult]
+) -> tuple[list[JudgedSolution], Counter[str]]:
+    """ProcessBench's rows with their scores, in order; solutions of one problem are a cluster. Rows
+    that do not fit into the context are left out."""
+    found: list[JudgedSolution] = []
+    left_out: Counter[str] = Counter()
+    for row, result in zip(rows, results, strict=True):
+        ends = ends_of_paths(result)
+        if not ends:
+            left_out["too long or too short for the model"] += 1
+            continue
+        scores = step_scores(result, ends[0])
+        found.append(JudgedSolution(group=row.problem, scores=scores, label=row.label))
+    return found, left_out
+
+
+def solvability(
+    probed: Sequence[SearchResult],
+    prefixes: Sequence[ScoredPrefix],
+    task: StepTruths,
+    max_value: int | None,
+    seed: int,
+) -> Solvability:
+    """`prefixes` are those of `probed`, in order."""
+    reach = [
+        task.in_reach(result.problem, node.text.removesuffix("\n").split("\n"), max_value)
+        for result in probed
+        for node in result.nodes[1:]
+    ]
+    auroc, pairs = auroc_within_problems(prefixes, [float(r) for r in reach], seed)
+
+    def mean(kind: bool, value: Callable[[ScoredPrefix], float]) -> Estimate | None:
+        chosen = [p for p, r in zip(prefixes, reach, strict=True) if r == kind]
+        if not chosen:
+            return None
+        return share_estimate([value(p) for p in chosen], [p.group for p in chosen])
+
+    return Solvability(
+        prefixes=len(prefixes),
+        in_reach=sum(reach),
+        auroc=auroc,
+        pairs=pairs,
+        score_in_reach=mean(True, lambda p: p.score),
+        score_out_of_reach=mean(False, lambda p: p.score),
+        success_in_reach=mean(True, lambda p: p.correct / p.count),
+        solved_out_of_reach=sum(
+            p.correct > 0 and not r for p, r in zip(prefixes, reach, strict=True)
+        ),
+    )

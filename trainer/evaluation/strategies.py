@@ -1,0 +1,204 @@
+"""Search strategies measured side by side: the arms, their growth, and best of N at equal FLOPs."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from data.settings import check_values, nearest
+from data.types import Problem
+from search.base import SearchResult
+from search.settings import SearchSettings, check_budgets
+from search.strategies.by_name import entry
+from trainer.evaluation.policies import AccuracyRow, Comparison, accuracy_row, compare, groups_of
+from trainer.measures.statistics import Estimate, adjust_holm, mean_estimate, paired_p_value
+from trainer.searching.workbench import Workbench, correct_at, ends_of, paths_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One strategy with its settings; `searches` are its runs, each with its budgets."""
+
+    name: str
+    searches: tuple[Any, ...]
+    settings: SearchSettings
+    budgets: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """`last_minus_first` and `slope` (accuracy per doubling of the budget) as fractions;
+    `adjacent_drops`: Holm-adjusted one-sided p-values (`paired_p_value`) that a budget is worse
+    than the one before."""
+
+    arm: str
+    budgets: tuple[int, ...]
+    last_minus_first: Estimate
+    slope: Estimate
+    adjacent_drops: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """The smallest budget at which an arm is no worse than the target by more than the margin
+    (lower end of the paired 95 % interval), and its FLOPs over the target's; None: at no budget."""
+
+    arm: str
+    budget: int | None
+    flops_ratio: float | None
+
+
+def read_arm(name: str, values: Mapping[str, Any], common: SearchSettings) -> Arm:
+    """Raises ValueError naming the arm for an unknown or ill-typed key, or a bad value."""
+    fields = dict(values)
+    try:
+        known = entry(str(fields.pop("strategy", "")))
+        rerun = fields.pop("rerun", False)
+        own = {f.name for f in dataclasses.fields(known.config)}
+        shared = {f.name for f in dataclasses.fields(SearchSettings)}
+        for key in fields:
+            if key not in own | shared:
+                raise ValueError(
+                    f"unknown key {key!r}; did you mean {nearest(key, sorted(own | shared))!r}?"
+                )
+        for kind in (known.config, SearchSettings):
+            hints = {key: [hint] for key, hint in get_type_hints(kind).items()}
+            check_values({k: v for k, v in fields.items() if k in hints}, hints)
+        budgets = tuple(fields.pop("budgets", ()))
+        check_budgets(budgets, nested=True)
+        if not re.fullmatch(r"[\w-]+", name):
+            raise ValueError("an arm's name names files: letters, digits, - and _ only")
+        sees_truth = fields.get("use_verifier") or "oracle" in (
+            fields.get("guidance"), fields.get("answer"),
+        )  # fmt: skip
+        if sees_truth and "oracle" not in name:
+            raise ValueError("it sees the truth, so its name must hold 'oracle'")
+        config = {key: value for key, value in fields.items() if key in own}
+        searches = [(b,) for b in budgets] if rerun else [budgets]
+        return Arm(
+            name=name,
+            searches=tuple(known.config(**config, budgets=b) for b in searches),
+            settings=replace(common, **{k: v for k, v in fields.items() if k in shared}),
+            budgets=budgets,
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"arm {name!r}: {error}") from error
+
+
+def fine_grid(budgets: tuple[int, ...]) -> tuple[int, ...]:
+    """The budgets, and more values of N at most 4 % (or 1) apart up to the largest, so that some N
+    costs nearly what a strategy does."""
+    grid, n = set(budgets), 1
+    while n < budgets[-1]:
+        grid.add(n)
+        n = max(n + 1, int(1.04 * n))
+    return tuple(sorted(grid))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """By budget: the accuracy row and which problems are correct."""
+
+    rows: dict[int, AccuracyRow]
+    correct: dict[int, list[bool]]
+
+
+class StrategyBench:
+    """Runs arms on the same problems."""
+
+    def __init__(
+        self, workbench: Workbench, problems: Sequence[Problem], folder: Path, policy: str
+    ) -> None:
+        self.workbench = workbench
+        self.problems = problems
+        self.folder = folder
+        self.policy = policy
+        self.ends = ends_of([])
+        self.paths = paths_of([])
+
+    def run(self, arm: Arm) -> Measured:
+        rows: dict[int, AccuracyRow] = {}
+        correct: dict[int, list[bool]] = {}
+        for search in arm.searches:
+            results: list[SearchResult] = self.workbench.search(
+                self.problems,
+                search,
+                arm.settings,
+                folder=self.folder,
+                name=f"{arm.name}_{search.budgets[-1]}",
+                policy_name=self.policy,
+            )
+            self.ends += ends_of(results)
+            self.paths += paths_of(results)
+            for budget in search.budgets:
+                rows[budget] = accuracy_row(self.workbench, self.policy, arm.name, results, budget)
+                correct[budget] = correct_at(self.workbench, results, budget)
+        return Measured(rows=rows, correct=correct)
+
+
+def at_equal_flops(
+    measured: Measured, reference: Measured, problems: Sequence[Problem]
+) -> dict[int, Comparison]:
+    """Each budget of an arm against the reference's N nearest in FLOPs."""
+    found: dict[int, Comparison] = {}
+    for budget, row in measured.rows.items():
+        n = min(reference.rows, key=lambda n: abs(reference.rows[n].flops - row.flops))
+        share = reference.rows[n].flops / max(row.flops, 1.0)
+        found[budget] = compare(
+            measured.correct[budget],
+            reference.correct[n],
+            f"against best of {n} ({share:.2f} of the FLOPs)",
+            problems,
+        )
+    return found
+
+
+def growth_of(name: str, measured: Measured, problems: Sequence[Problem]) -> Growth:
+    """Paired over problems; the slope is that of least squares on log2(budget), a mean over
+    problems of a fixed combination of their outcomes."""
+    budgets = sorted(measured.correct)
+    logs = [math.log2(b) for b in budgets]
+    centre = sum(logs) / len(logs)
+    spread = math.fsum((x - centre) ** 2 for x in logs)
+    slopes = [
+        math.fsum((x - centre) * c for x, c in zip(logs, outcomes, strict=True)) / spread
+        if spread
+        else 0.0
+        for outcomes in zip(*(measured.correct[b] for b in budgets), strict=True)
+    ]
+    first, last = measured.correct[budgets[0]], measured.correct[budgets[-1]]
+    difference = [float(a) - float(b) for a, b in zip(last, first, strict=True)]
+    groups = groups_of(problems)
+    drops = [
+        paired_p_value(measured.correct[a], measured.correct[b], groups)[0]
+        for a, b in itertools.pairwise(budgets)
+    ]
+    return Growth(
+        arm=name,
+        budgets=tuple(budgets),
+        last_minus_first=mean_estimate(difference, groups),
+        slope=mean_estimate(slopes, groups),
+        adjacent_drops=tuple(adjust_holm(drops)),
+    )
+
+
+def match(
+    name: str,
+    measured: Measured,
+    reference: Measured,
+    target: int,
+    margin: float,
+    problems: Sequence[Problem],
+) -> Match:
+    for budget in sorted(measured.rows, key=lambda b: measured.rows[b].flops):
+        c = compare(measured.correct[budget], reference.correct[target], "", problems)
+        if c.low >= -margin:
+            ratio = measured.rows[budget].flops / max(reference.rows[target].flops, 1.0)
+            return Match(arm=name, budget=budget, flops_ratio=ratio)
+    return Match(arm=name, budget=None, flops_ratio=None)

@@ -1,0 +1,150 @@
+"""Step labels as files: read back as rows of token ids, as sampled or tokenised from text."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from data.formats.base import FormatOptions
+from data.formats.stepwise import labelled_groups, labels_row
+from data.sources import Row, read_source, take_in
+from data.tokenizers import encode_strict
+from data.types import LabelledSolution, StepLabels
+from trainer.runtime.processes import is_main_process
+
+TOO_LONG_PRINTED = 5
+Encode = Callable[[str], tuple[int, ...]]
+
+
+def read_training_rows(
+    folders: Sequence[str], tokenizer: Any, max_length: int | None
+) -> tuple[list[StepLabels], int]:
+    """The rows of every folder's labels.jsonl, and how many were left out because they have more
+    than `max_length` tokens. Raises ValueError naming file, line and reason for a bad row."""
+    kept: list[StepLabels] = []
+    too_long: list[StepLabels] = []
+    for folder in folders:
+        for row in read_label_rows(Path(folder) / "labels.jsonl", tokenizer):
+            length = len(row.prompt_ids) + sum(map(len, row.completion_ids))
+            fits = max_length is None or length <= max_length
+            (kept if fits else too_long).append(row)
+    if too_long and is_main_process():
+        problems = list(dict.fromkeys(row.problem_id for row in too_long))
+        print(
+            f"left out: {len(too_long)} of {len(kept) + len(too_long)} rows have more than "
+            f"{max_length} tokens; they are of {len(problems)} problems, such as "
+            f"{', '.join(problems[:TOO_LONG_PRINTED])}",
+            flush=True,
+        )
+    return kept, len(too_long)
+
+
+def read_label_rows(path: Path, tokenizer: Any) -> list[StepLabels]:
+    """Rows with token ids as they are, rows of text through `tokenizer`. A file has rows of one
+    kind. Raises ValueError naming file, line and reason for a bad row."""
+    first = next((row for row in read_source(str(path)) if isinstance(row, Row)), None)
+    if first is not None and "completion_ids" in first.columns:
+        return list(read_labels(path))
+    encode = _encoder(tokenizer)
+
+    def make(row: Row, _: int) -> list[StepLabels]:
+        solutions = labels_row(row, FormatOptions())
+        return [tokenised(solution, encode, tokenizer.eos_token_id) for solution in solutions]
+
+    made, bad = take_in(str(path), make)
+    if bad:
+        raise ValueError(f"{bad[0]} ({len(bad)} bad rows in all)")
+    return [labels for row in made for labels in row]
+
+
+def outcome_rows(rows: Sequence[StepLabels], end_token_id: int) -> list[StepLabels]:
+    """The finished solutions, which end with the end token, as one step with the last label: that
+    is the verifier's word, where other steps' are estimates."""
+    return [
+        replace(
+            row,
+            completions=("".join(row.completions),),
+            completion_ids=(tuple(token for step in row.completion_ids for token in step),),
+            labels=row.labels[-1:],
+            counts=row.counts[-1:],
+            standard_errors=row.standard_errors[-1:],
+        )
+        for row in rows
+        if row.completion_ids[-1][-1] == end_token_id
+    ]
+
+
+def _encoder(tokenizer: Any) -> Encode:
+    """Solutions that share steps follow each other in a file: their ids are looked up."""
+
+    @lru_cache(maxsize=1 << 14)
+    def encode(text: str) -> tuple[int, ...]:
+        return encode_strict(tokenizer, text) if text else ()
+
+    return encode
+
+
+def tokenised(solution: LabelledSolution, encode: Encode, end_token_id: int | None) -> StepLabels:
+    """Prompt and steps encoded one by one, as search puts them together, with the end token after
+    the last step of a finished solution. A step without a label is joined to the labelled one that
+    follows it, so its end bears no loss; what comes after the last label is left out.
+
+    Standard errors are those of a share of `counts` rollouts under Laplace's rule, as in
+    search/labellers/evidence.py, and NaN where no rollouts are behind a label. Raises ValueError
+    for text that cannot be encoded and a labelled step without a token.
+    """
+    steps = [encode(text) for text in solution.solution.steps]
+    if solution.finished and end_token_id is not None:
+        steps[-1] = (*steps[-1], end_token_id)
+    groups = labelled_groups(solution.labels)
+    completion_ids = tuple(
+        tuple(token for step in steps[start:end] for token in step) for start, end in groups
+    )
+    for (_, end), ids in zip(groups, completion_ids, strict=True):
+        if not ids:
+            raise ValueError(f"completion {end} has a label and no token")
+    labels = tuple(float(solution.labels[end - 1] or 0.0) for _, end in groups)
+    counts = tuple(solution.counts[end - 1] for _, end in groups)
+    return StepLabels(
+        problem_id=solution.problem_id,
+        prompt=solution.solution.prompt,
+        prompt_ids=encode(solution.solution.prompt),
+        completions=tuple("".join(solution.solution.steps[start:end]) for start, end in groups),
+        completion_ids=completion_ids,
+        labels=labels,
+        counts=counts,
+        standard_errors=tuple(map(_standard_error, labels, counts)),
+    )
+
+
+def _standard_error(label: float, count: int) -> float:
+    if not count:
+        return math.nan
+    share = (label * count + 1) / (count + 2)
+    return math.sqrt(share * (1 - share) / count)
+
+
+def read_labels(path: Path) -> Iterator[StepLabels]:
+    """Raises ValueError naming file, line and reason for a bad row."""
+    for number, line in enumerate(path.open(encoding="utf-8"), start=1):
+        try:
+            row = json.loads(line)
+            yield StepLabels(
+                problem_id=row["problem_id"],
+                prompt=row["prompt"],
+                prompt_ids=tuple(row["prompt_ids"]),
+                completions=tuple(row["completions"]),
+                completion_ids=tuple(tuple(step) for step in row["completion_ids"]),
+                labels=tuple(map(float, row["labels"])),
+                counts=tuple(row["counts"]),
+                standard_errors=tuple(row["standard_errors"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}, line {number}: not a row of step labels ({error!r})"
+            ) from None

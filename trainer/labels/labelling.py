@@ -1,0 +1,102 @@
+"""Labelling over ranks: each rank labels its share of the problems, rank 0 merges them in order."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from data.row_files import read_whole_lines
+from data.types import Problem, Usage, usage_from_json
+from search.base import SearchResult, Session
+from search.batcher import Journal, run_searches
+from search.labellers.by_name import LabelSettings, bind_labeller
+from search.labellers.solutions import Labelled
+from trainer.runtime.stage import StageRecord
+from trainer.searching.workbench import Workbench, progress_printer
+
+
+def label_shard(
+    workbench: Workbench,
+    problems: list[Problem],
+    settings: LabelSettings,
+    config: Any,
+    folder: Path,
+) -> None:
+    rank = workbench.ranks.rank
+    part = folder / f"labels.rank{rank}.jsonl"
+    done = {json.loads(line)["problem_id"] for line in read_whole_lines(part)}
+    label = bind_labeller(config)
+    found: dict[str, Labelled] = {}
+
+    async def strategy(session: Session) -> SearchResult:
+        labelled = found[session.problem.id] = await label(session)
+        return SearchResult(
+            problem=session.problem,
+            strategy="label",
+            nodes=(),
+            snapshots=(),
+            usage=session.usage,
+            end=labelled.end,
+        )
+
+    journal = Journal(folder / f"labels.journal{rank}.jsonl")
+    waiting = [p for p in workbench.ranks.shard(problems) if p.id not in done]
+    results = run_searches(
+        waiting,
+        strategy,
+        engine=workbench.engine,
+        scorer=None,
+        verify=workbench.verifier.verify,
+        settings=settings.of_a_search(),
+        journal=journal,
+        on_batch=progress_printer("labels", len(waiting), rank),
+    )
+    with part.open("a", encoding="utf-8") as file:
+        for result in results:
+            # A problem whose prompt allows no rollout has no labels.
+            labelled = found.pop(result.problem.id, Labelled(rows=(), usage=result.usage))
+            row = {
+                "problem_id": result.problem.id,
+                "end": result.end.value,
+                "cost": asdict(labelled.usage),
+                "usage": asdict(result.usage),
+                "rows": [asdict(label) for label in labelled.rows],
+            }
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+    journal.close()
+
+
+def merge_shards(problems: list[Problem], folder: Path, record: StageRecord) -> None:
+    """labels.jsonl and costs.jsonl in the problems' order, and what the record says of them."""
+    parts = sorted(folder.glob("labels.rank*.jsonl"))
+    found = {
+        row["problem_id"]: row for part in parts for row in map(json.loads, read_whole_lines(part))
+    }
+    solved = 0
+    steps: Counter[str] = Counter()
+    spent = cost = Usage()
+    temporary = folder / "labels.merging"
+    with temporary.open("w", encoding="utf-8") as file, (folder / "costs.jsonl").open("w") as costs:
+        for problem in problems:
+            row = found[problem.id]
+            solved += any(label["labels"][-1] == 1.0 for label in row["rows"])
+            for label in row["rows"]:
+                file.write(json.dumps(label) + "\n")
+                steps["labels"] += len(label["labels"])
+                steps["rows"] += 1
+            costs.write(json.dumps({k: row[k] for k in ("problem_id", "end", "cost")}) + "\n")
+            steps[f"ended_{row['end']}"] += 1
+            spent += usage_from_json(row["usage"])
+            cost += usage_from_json(row["cost"])
+    if not steps["rows"]:
+        raise ValueError(f"none of the {len(problems)} problems has a label")
+    record.search(spent)
+    record.metrics |= {"problems": len(problems), "solved": solved, **steps}
+    record.metrics["generated_tokens"] = cost.policy.generated_tokens
+    temporary.replace(folder / "labels.jsonl")
+    for path in [*parts, *folder.glob("labels.journal*.jsonl")]:
+        path.unlink()

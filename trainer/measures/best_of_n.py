@@ -1,0 +1,124 @@
+"""What best of N by a reward model gives, for every N, from one pool of M samples a problem.
+
+Best of N is averaged over all subsets of N of the M samples, exactly: unbiased for N fresh samples,
+and without the noise of one subset. Of equal ranks each is chosen equally often.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+
+from trainer.measures.statistics import Estimate, mean_estimate, share_estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """`count` equal samples. The largest `rank` is chosen; `proxy` is the score it has."""
+
+    rank: tuple[float, ...]
+    proxy: float
+    correct: bool
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestOfN:
+    """Over problems: `gold` is the accuracy of the chosen samples, `uplift` that minus the mean
+    accuracy of a sample, `proxy` their mean score, `kl` in nats."""
+
+    aggregate: str
+    n: int
+    kl: float
+    gold: Estimate
+    uplift: Estimate
+    proxy: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverOptimisation:
+    """How gold accuracy changes from the N where it is best (the smallest of equals) to the largest
+    N, paired. As the best N is picked from the same problems, chance makes the loss look larger."""
+
+    aggregate: str
+    best_n: int
+    last_n: int
+    last_minus_best: Estimate
+
+
+@lru_cache(maxsize=64)
+def shares_without(total: int, n: int) -> tuple[float, ...]:
+    """At index k: the share of the subsets of n of `total` samples that lie within k given ones,
+    C(k, n) / C(total, n)."""
+    every = math.comb(total, n)
+    return tuple(math.comb(k, n) / every for k in range(total + 1))
+
+
+def expected_best(candidates: Sequence[Candidate], n: int) -> tuple[float, float]:
+    """Expected correctness and proxy of best of n. With `above` samples of a higher rank and g of
+    this one, one of these g is chosen in C(M - above, n) - C(M - above - g, n) of the subsets.
+
+    Raises ValueError when the pool is smaller than n.
+    """
+    total = sum(c.count for c in candidates)
+    if not 1 <= n <= total:
+        raise ValueError(f"n is {n}; the pool has {total} samples")
+    within = shares_without(total, n)
+    gold, proxy, left = 0.0, 0.0, total
+    ranked = sorted(candidates, key=lambda c: c.rank, reverse=True)
+    for _, group in groupby(ranked, key=lambda c: c.rank):
+        equals = list(group)
+        size = sum(c.count for c in equals)
+        share = within[left] - within[left - size]
+        gold += share * sum(c.count for c in equals if c.correct) / size
+        proxy += share * math.fsum(c.count * c.proxy for c in equals) / size
+        left -= size
+    return gold, proxy
+
+
+def expected_pass(total: int, correct: int, n: int) -> float:
+    """pass@n: 1 - C(total - correct, n) / C(total, n) (Chen et al. 2021, 2107.03374)."""
+    return 1.0 - shares_without(total, n)[total - correct]
+
+
+def kl_of_best_of_n(n: int) -> float:
+    """log n - (n - 1)/n, nats: the divergence of best of n from the policy where no two samples
+    score the same, an upper bound where some do (Stiennon et al. 2020; 2401.01879)."""
+    return math.log(n) - (n - 1) / n
+
+
+def powers_of_two(most: int) -> tuple[int, ...]:
+    return tuple(1 << k for k in range(most.bit_length()))
+
+
+def best_of_n(
+    aggregate: str, pools: Sequence[Sequence[Candidate]], groups: Sequence[str], most: int
+) -> tuple[list[BestOfN], OverOptimisation]:
+    """Rows for N = 1, 2, 4 ... up to `most`; one pool a problem, `groups` their clusters."""
+    sampled = [expected_best(pool, 1)[0] for pool in pools]
+    rows: list[BestOfN] = []
+    golds: dict[int, list[float]] = {}
+    for n in powers_of_two(most):
+        gold, proxy = zip(*(expected_best(pool, n) for pool in pools), strict=True)
+        golds[n] = list(gold)
+        rows.append(
+            BestOfN(
+                aggregate=aggregate,
+                n=n,
+                kl=kl_of_best_of_n(n),
+                gold=share_estimate(gold, groups),
+                uplift=mean_estimate([a - b for a, b in zip(gold, sampled, strict=True)], groups),
+                proxy=share_estimate(proxy, groups),
+            )
+        )
+    best = max(rows, key=lambda row: row.gold.value).n
+    loss = [a - b for a, b in zip(golds[rows[-1].n], golds[best], strict=True)]
+    return rows, OverOptimisation(
+        aggregate=aggregate,
+        best_n=best,
+        last_n=rows[-1].n,
+        last_minus_best=mean_estimate(loss, groups),
+    )

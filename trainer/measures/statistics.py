@@ -1,0 +1,131 @@
+"""Intervals and tests: accuracy, paired differences.
+
+Problems that share a group (Countdown: a multiset of numbers) are not independent, so intervals
+take groups as clusters (Liang and Zeger 1986): what varies is a group's sum, not a problem.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from search.labellers.evidence import Z, wilson_interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A value with its 95 % interval, from n problems."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def variance_of_mean(
+    values: Sequence[float] | np.ndarray, groups: Sequence[str] | None = None
+) -> float:
+    """Estimated variance of the mean, groups as clusters: G / (G - 1) x the sum over groups of
+    (sum of residuals)^2, over n^2. Without groups each value is one. 0 for a single group."""
+    value = np.asarray(values, dtype=float)
+    _, cluster = np.unique(range(len(value)) if groups is None else groups, return_inverse=True)
+    sums = np.bincount(cluster, weights=value - value.mean())
+    if len(sums) < 2:
+        return 0.0
+    return float((sums**2).sum()) * len(sums) / (len(sums) - 1) / len(value) ** 2
+
+
+def accuracy(correct: Sequence[bool], groups: Sequence[str] | None = None) -> Estimate:
+    """Share of correct ones with Wilson's 95 % score interval. Where clustering makes the variance
+    larger than that of n independent problems, the interval is that of the smaller number of
+    independent problems with this variance. Raises ValueError when empty."""
+    if not correct:
+        raise ValueError("accuracy of no problems")
+    n, p = len(correct), sum(correct) / len(correct)
+    values = [float(c) for c in correct]
+    alone = variance_of_mean(values)
+    effective = n / max(1.0, variance_of_mean(values, groups) / alone) if alone else float(n)
+    low, high = wilson_interval(p, effective)
+    return Estimate(value=p, low=low, high=high, n=n)
+
+
+def share_estimate(shares: Sequence[float], groups: Sequence[str] | None = None) -> Estimate:
+    """The mean of shares, each in [0, 1], with Wilson's interval for as many independent outcomes
+    as would have its clustered variance; for as many as there are clusters where that is 0."""
+    p, variance = math.fsum(shares) / len(shares), variance_of_mean(shares, groups)
+    clusters = len(shares) if groups is None else len(np.unique(groups))
+    effective = p * (1 - p) / variance if variance > 0 else float(clusters)
+    low, high = wilson_interval(p, effective)
+    return Estimate(value=p, low=low, high=high, n=len(shares))
+
+
+def paired_difference(
+    first: Sequence[bool], second: Sequence[bool], groups: Sequence[str] | None = None
+) -> Estimate:
+    """Accuracy of `first` minus `second` on the same problems, in order: mean of the paired
+    differences with the normal 95 % interval, groups as clusters. Raises ValueError when lengths
+    differ."""
+    if len(first) != len(second) or not first:
+        raise ValueError(f"paired samples need equal lengths, got {len(first)} and {len(second)}")
+    difference = [float(a) - float(b) for a, b in zip(first, second, strict=True)]
+    return mean_estimate(difference, groups)
+
+
+def mean_estimate(values: Sequence[float], groups: Sequence[str] | None = None) -> Estimate:
+    """The mean with the normal 95 % interval, groups as clusters."""
+    mean = math.fsum(values) / len(values)
+    half = Z * math.sqrt(variance_of_mean(values, groups))
+    return Estimate(value=mean, low=mean - half, high=mean + half, n=len(values))
+
+
+def weighted_mean_estimate(
+    values: Sequence[float], weights: Sequence[float], groups: Sequence[str] | None = None
+) -> Estimate:
+    """The weighted mean with the normal 95 % interval of a ratio of sums (linearised), groups as
+    clusters."""
+    value, weight = np.asarray(values, dtype=float), np.asarray(weights, dtype=float)
+    mean = float((weight * value).sum() / weight.sum())
+    half = Z * math.sqrt(variance_of_mean(weight * (value - mean) / weight.mean(), groups))
+    return Estimate(value=mean, low=mean - half, high=mean + half, n=len(values))
+
+
+def adjust_holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979), in the order given: a p-value below alpha after it is
+    significant at alpha over all of them together."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def paired_p_value(
+    candidate: Sequence[bool], incumbent: Sequence[bool], groups: Sequence[str] | None = None
+) -> tuple[float, int, int]:
+    """Exact one-sided test of candidate > incumbent: (p, wins, losses). p is 1 when no problem
+    tells them apart.
+
+    Were they equally good, each group's wins minus losses would be as likely with the other sign:
+    p is the share of all such flips whose total is at least the one seen. Where every problem is a
+    group of its own, as without groups, that is McNemar's exact test.
+    """
+    pairs = list(zip(candidate, incumbent, strict=True))
+    margins: Counter[str] = Counter()
+    for key, (c, i) in zip(groups or map(str, range(len(pairs))), pairs, strict=True):
+        margins[key] += int(c) - int(i)
+    wins = sum(c and not i for c, i in pairs)
+    losses = sum(i and not c for c, i in pairs)
+    totals = np.ones(1)  # the distribution of the total of all flips, from the smallest, by 1
+    for size in map(abs, margins.values()):
+        if size:
+            flip = np.zeros(2 * size + 1)
+            flip[[0, -1]] = 0.5
+            totals = np.convolve(totals, flip)
+    seen = wins - losses + len(totals) // 2
+    return min(1.0, float(totals[seen:].sum())), wins, losses

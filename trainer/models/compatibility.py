@@ -1,0 +1,100 @@
+"""What is looked at before a model's weights are read: does it exist, do its parts fit together?
+
+Every function raises ValueError naming what was given and what is wanted; only configurations and
+tokenizers are read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, GenerationConfig
+
+from rewards.models.folders import OURS, load_tokenizer
+from rewards.server.client import is_address
+
+
+def read_config(name: str) -> Any:
+    """A model's configuration, from a folder or the hub."""
+    folder = Path(name)
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{name!r} is an adapter without its model: put them together with "
+            f"scripts/merge_adapter.py --adapter {name}"
+        )
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        where = "in its folder" if folder.is_dir() else "neither a folder nor a name on the hub"
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"there is no model {name!r} ({where}): {reason}") from None
+
+
+def check_policy(name: str) -> None:
+    """The model has every token of its tokenizer, and both end a text with the same token."""
+    config, tokenizer = read_config(name), _tokenizer(name)
+    size = config.get_text_config().vocab_size
+    if len(tokenizer) > size:
+        raise ValueError(
+            f"{name!r}: the tokenizer has {len(tokenizer)} tokens, the model {size}: they are not "
+            "of one model"
+        )
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"{name!r}: the tokenizer has no end token (eos_token)")
+    ends = _ends(name, config)
+    if ends and tokenizer.eos_token_id not in ends:
+        raise ValueError(
+            f"{name!r}: the tokenizer ends a text with {tokenizer.eos_token!r} "
+            f"({tokenizer.eos_token_id}), the model with {sorted(ends)} (eos_token_id): set both "
+            "to the same token"
+        )
+
+
+def check_models(policy: str, reward_model: str | None) -> None:
+    """What a search loads."""
+    check_policy(policy)
+    if reward_model is not None:
+        check_reward_model(reward_model, policy)
+
+
+def check_reward_model(name: str, policy: str) -> None:
+    """A reward model that reads the policy's token ids has the policy's vocabulary."""
+    from rewards.models.opening import convention_of
+
+    if is_address(name):  # asked when it is opened
+        return
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise ValueError(f"reward_model is {name!r}: there is no such file")
+        return
+    theirs = read_config(name).get_text_config().vocab_size
+    if convention_of(name) != OURS:
+        return
+    ours = read_config(policy).get_text_config().vocab_size
+    if theirs != ours or _tokenizer(name).get_vocab() != _tokenizer(policy).get_vocab():
+        raise ValueError(
+            f"reward model {name!r} has {theirs} tokens, the policy {policy!r} has {ours}, and "
+            "they must be the same ones: they must share one tokenizer"
+        )
+
+
+def _tokenizer(name: str) -> Any:
+    try:
+        return load_tokenizer(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{name!r} has no tokenizer that can be read: {reason}") from None
+
+
+def _ends(name: str, config: Any) -> set[int]:
+    """Ids that end a text by the model's own word; empty where it says nothing."""
+    found: set[int] = set()
+    try:
+        generation = GenerationConfig.from_pretrained(name)
+    except OSError:
+        generation = None
+    for source in (config.get_text_config(), generation):
+        ids = getattr(source, "eos_token_id", None)
+        found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
+    return found

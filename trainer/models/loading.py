@@ -1,0 +1,97 @@
+"""Models and tokenizers: from a hub id, a local folder, or from scratch as a recipe describes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForTokenClassification,
+    PreTrainedTokenizerFast,
+)
+
+from data.tokenizers import build_tokenizer
+from rewards.models.calibration import BIAS, TEMPERATURE
+from rewards.models.folders import CONVENTION, OURS, load_tokenizer
+
+FROM_SCRATCH = "from_scratch"
+
+
+@contextmanager
+def whole_models() -> Iterator[None]:
+    """Models made inside are whole on every process, also while training arguments that ask for
+    ZeRO-3 are alive, under which transformers hands each process a share of the weights: for
+    models that DeepSpeed does not run, and for random ones, which so are those of one process."""
+    from transformers.integrations import deepspeed
+
+    reference = deepspeed._hf_deepspeed_config_weak_ref  # no public getter
+    sharded = reference() if reference is not None else None
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if sharded is not None:
+            deepspeed.set_hf_deepspeed_config(sharded)
+
+
+def build_policy(
+    model_config: dict[str, Any],
+    tokenizer_kind: str,
+    max_number: int,
+    *,
+    vocab_size: int = 2048,
+    texts: Sequence[str] = (),
+) -> tuple[Any, PreTrainedTokenizerFast]:
+    """A randomly initialised causal LM. `model_config` holds a transformers config's fields,
+    `model_type` among them; the other arguments are `build_tokenizer`'s. Seed torch before calling.
+    Raises ValueError without `model_type`."""
+    if "model_type" not in model_config:
+        raise ValueError("model_config needs a model_type, such as 'llama'")
+    tokenizer = build_tokenizer(tokenizer_kind, max_number, vocab_size=vocab_size, texts=texts)
+    fields = {key: value for key, value in model_config.items() if key != "model_type"}
+    config = AutoConfig.for_model(
+        model_config["model_type"],
+        **fields,
+        vocab_size=len(tokenizer),
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with whole_models():
+        return AutoModelForCausalLM.from_config(config), tokenizer
+
+
+def load_policy(name_or_path: str, dtype: Any = "auto") -> tuple[Any, Any]:
+    """A causal LM and its tokenizer from a folder or hub id, in the dtype it was saved in, or in
+    another."""
+    model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype)
+    return model, load_tokenizer(name_or_path)
+
+
+def reward_model_from_policy(name_or_path: str) -> Any:
+    """A two-class token classifier on the policy's backbone, its head new, dropout off. A reward
+    model that is trained on keeps its head; a calibration fitted to it before is dropped."""
+    from trl.trainer.utils import disable_dropout_in_model
+
+    model = AutoModelForTokenClassification.from_pretrained(
+        name_or_path,
+        num_labels=2,
+        id2label={0: "incorrect", 1: "correct"},
+        label2id={"incorrect": 0, "correct": 1},
+        dtype="auto",
+    )
+    disable_dropout_in_model(model)
+    setattr(model.config, CONVENTION, OURS)
+    for name in (TEMPERATURE, BIAS):
+        if hasattr(model.config, name):
+            delattr(model.config, name)
+    return model
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,145 @@
+"""Training low-rank adapters (LoRA, 2106.09685) instead of all weights, by peft; and putting an
+adapter and its model together again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rewards.models.folders import load_tokenizer
+from trainer.models.loading import (
+    FROM_SCRATCH,
+    load_policy,
+    reward_model_from_policy,
+    save_model,
+    whole_models,
+)
+
+POLICY, REWARD_MODEL = "CAUSAL_LM", "TOKEN_CLS"  # peft's names of the two tasks
+LOADERS = {POLICY: lambda name: load_policy(name)[0], REWARD_MODEL: reward_model_from_policy}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Rank 0 trains all weights. `lora_alpha` null is twice the rank. `lora_targets` are names of
+    modules, or `all-linear` alone."""
+
+    lora_rank: int = 0
+    lora_alpha: int | None = None
+    lora_dropout: float = 0.0
+    lora_targets: list[str] = field(default_factory=lambda: ["all-linear"])
+
+    def __post_init__(self) -> None:
+        if self.lora_rank < 0:
+            raise ValueError(f"lora_rank is {self.lora_rank}; it must be at least 0")
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"lora_dropout is {self.lora_dropout}; allowed: [0, 1)")
+        if not self.lora_targets:
+            raise ValueError("lora_targets is empty; name modules, or all-linear")
+
+
+ALL_WEIGHTS = LoraSettings()
+
+
+def check_lora(settings: LoraSettings, model: str) -> None:
+    """Raises ValueError where nothing is there to adapt."""
+    if settings.lora_rank and model == FROM_SCRATCH:
+        raise ValueError("lora_rank is not 0, but model is from_scratch: there is nothing to adapt")
+
+
+def add_adapter(model: Any, settings: LoraSettings, task: str, seed: int) -> Any:
+    """The model with an adapter to train, or as it is for rank 0. The adapter's first weights are
+    a function of the seed alone, whatever ran before and on however many processes."""
+    if not settings.lora_rank:
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    every = settings.lora_targets == ["all-linear"]
+    config = LoraConfig(
+        task_type=task,
+        exclude_modules=["score", "classifier"] if task == REWARD_MODEL else None,  # trained whole
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha or 2 * settings.lora_rank,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear" if every else settings.lora_targets,
+    )
+    model.enable_input_require_grads()  # else gradient checkpointing finds nothing to train
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def merge_adapter(adapter: Path, folder: Path, model: str | None = None) -> None:
+    """Write the model that an adapter folder stands for as a Hugging Face folder. `model` replaces
+    the name of the adapted model in the adapter's config. Raises ValueError for another task."""
+    from peft import PeftConfig, PeftModel
+
+    config = PeftConfig.from_pretrained(str(adapter))
+    if config.task_type not in LOADERS:
+        raise ValueError(
+            f"{str(adapter)!r} is an adapter for {config.task_type}; allowed: {', '.join(LOADERS)}"
+        )
+    name = model or config.base_model_name_or_path or ""
+    with whole_models():
+        adapted = PeftModel.from_pretrained(LOADERS[config.task_type](name), str(adapter))
+    own_tokenizer = (adapter / "tokenizer_config.json").is_file()
+    tokenizer = load_tokenizer(str(adapter) if own_tokenizer else name)
+    save_model(adapted.merge_and_unload(), tokenizer, folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeConfig:
+    """`adapter` is a peft folder, `output_dir` one that is not there yet. `model` is the adapted
+    model where the adapter's own word for it no longer holds."""
+
+    adapter: str
+    output_dir: str
+    model: str | None = None
+
+
+def run_merge(config: MergeConfig) -> None:
+    """Raises ValueError for a folder without an adapter and an output folder that exists."""
+    folder = Path(config.output_dir)
+    if not (Path(config.adapter) / "adapter_config.json").is_file():
+        raise ValueError(f"adapter is {config.adapter!r}: there is no adapter_config.json in it")
+    if folder.exists():
+        raise ValueError(f"output_dir {config.output_dir!r} exists already")
+    temporary = folder.with_name(f".{folder.name}.merging")
+    merge_adapter(Path(config.adapter), temporary, config.model)
+    temporary.rename(folder)
+    print(f"{folder} holds the merged model")
+
+
+def plain(model: Any) -> Any:
+    """The transformers model under adapters."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
+def plain_weights(model: Any) -> dict[str, Tensor]:
+    """A model's weights by the names of its transformers model, adapters added to what they adapt.
+    The model itself is left as it is: merging and unmerging would round its weights."""
+    from peft.tuners.lora import LoraLayer
+
+    base = plain(model)
+    weights = {
+        name.replace(".base_layer.", "."): value
+        for name, value in base.state_dict().items()
+        if ".lora_" not in name
+    }
+    for name, module in base.named_modules():
+        if isinstance(module, LoraLayer):
+            layer: Any = module  # each kind of layer has the method, their base has not
+            delta = layer.get_delta_weight("default")
+            merged = weights[f"{name}.weight"].float() + delta.float()
+            weights[f"{name}.weight"] = merged.to(weights[f"{name}.weight"].dtype)
+    return weights
+
+
+def lora_of(rank: int) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear")

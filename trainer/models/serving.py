@@ -1,0 +1,141 @@
+"""The scoring server: any reward model behind HTTP, so that search on other machines can use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rewards.base import TextRewardModel
+from rewards.models.ensemble import TextEnsembleRewardModel
+from rewards.models.folders import OURS, load_tokenizer
+from rewards.models.implicit import ImplicitRewardModel
+from rewards.models.opening import NO_LIMIT, open_reward_model
+from rewards.models.rendering import as_written
+from rewards.models.text_models import ConventionRewardModel, GenerativeRewardModel
+from rewards.server.app import build_app
+from rewards.server.batching import BatchingConfig
+from rewards.server.client import IN_TEXT, IN_TOKEN_IDS, ServedDescription
+from rewards.server.scoring import ServedModel
+from trainer.runtime.input_identity import fingerprint_of
+
+GRACE_SECONDS = 30  # for requests in flight when the server is told to stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """`reward_model` is whatever a recipe may name. Requests of more than `max_tokens` tokens are
+    refused (0: the model's context is the limit). There is no authentication: `host` is to be an
+    address that only those who may use the model can reach. `device` is torch's name of one, by
+    default an accelerator where there is one."""
+
+    reward_model: str
+    host: str = "127.0.0.1"
+    port: int = 8100
+    device: str | None = None
+    max_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.port < 2**16:
+            raise ValueError(f"port is {self.port}; it must be in [1, 65535]")
+        if self.max_tokens < 0:
+            raise ValueError(f"max_tokens is {self.max_tokens}; it must not be negative")
+
+
+def serve(config: ServeConfig, batching: BatchingConfig) -> None:
+    """Serve until told to stop (SIGTERM, SIGINT). The port is open while the model loads.
+
+    Raises what loading raises.
+    """
+    import uvicorn
+
+    errors: list[BaseException] = []
+
+    def ended(error: BaseException) -> None:
+        errors.append(error)
+        server.should_exit = True
+
+    app = build_app(partial(_load, config, batching), batching, ended)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=config.host,
+            port=config.port,
+            log_level="warning",
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+    server.run()
+    if errors:
+        raise errors[0]
+
+
+def _load(config: ServeConfig, batching: BatchingConfig) -> ServedModel:
+    from accelerate import Accelerator
+
+    served = open_served(
+        config.reward_model,
+        config.device or Accelerator().device,
+        max_tokens=config.max_tokens,
+        max_requests=batching.max_waiting,
+    )
+    said = served.description
+    print(
+        f"{said.reward_model} ({said.convention}, fingerprint {said.fingerprint}) is served at "
+        f"http://{config.host}:{config.port}",
+        flush=True,
+    )
+    return served
+
+
+def open_served(name: str, device: Any, *, max_tokens: int, max_requests: int) -> ServedModel:
+    """A reward model, ready to be served. Our own, which read token ids, are asked in text as well,
+    with their folder's tokenizer. Raises what `open_reward_model` does, and ValueError for a
+    `max_tokens` that nothing here can hold a model to."""
+    loaded = open_reward_model(name, device)
+    text_model, whole_prompt = loaded.text_model, loaded.whole_prompt
+    if loaded.convention == OURS and loaded.token_model is not None:
+        context = loaded.max_context or NO_LIMIT
+        render = as_written(load_tokenizer(name))
+        text_model, whole_prompt = ConventionRewardModel(loaded.token_model, render, context), True
+    limits = [_limit(model, max_tokens) for model in _parts(text_model)]
+    limits += [loaded.max_context] if loaded.token_model is not None else []
+    limits += [max_tokens] if max_tokens else []
+    asked_in = {IN_TOKEN_IDS: loaded.token_model, IN_TEXT: text_model}
+    return ServedModel(
+        description=ServedDescription(
+            reward_model=name,
+            convention=loaded.convention,
+            fingerprint=fingerprint_of(name),
+            asked_in=tuple(kind for kind, model in asked_in.items() if model is not None),
+            whole_prompt=whole_prompt,
+            vocab_size=loaded.vocab_size,
+            max_tokens=min((limit for limit in limits if 0 < limit < NO_LIMIT), default=0),
+            max_requests=max_requests,
+        ),
+        token_model=loaded.token_model,
+        text_model=text_model,
+    )
+
+
+def _parts(model: TextRewardModel | None) -> Iterator[TextRewardModel]:
+    """The models that an ensemble is made of, or the model itself."""
+    if isinstance(model, TextEnsembleRewardModel):
+        for member in model.members:
+            yield from _parts(member)
+    elif model is not None:
+        yield model
+
+
+def _limit(model: TextRewardModel, max_tokens: int) -> int:
+    """The most tokens the model now takes, not more than `max_tokens`; 0 where others decide."""
+    if not isinstance(model, ConventionRewardModel | GenerativeRewardModel | ImplicitRewardModel):
+        if max_tokens:
+            raise ValueError(
+                f"max_tokens is {max_tokens}, but how long a request may be is decided by the "
+                f"server that {type(model).__name__} asks"
+            )
+        return 0
+    model.max_tokens = min(model.max_tokens, max_tokens or NO_LIMIT)
+    return model.max_tokens

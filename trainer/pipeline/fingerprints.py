@@ -1,0 +1,74 @@
+"""What decides a stage's result: its source, configs, arguments, seed and inputs, as one hash."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.settings import read_yaml_mapping
+from trainer.pipeline.launch import (
+    ROOT,
+)
+from trainer.pipeline.recipe import Pipeline, Stage
+from trainer.runtime.manifests import (
+    hash_value,
+    is_complete,
+    read_manifest,
+)
+
+# ---------------------------------------------------------------- fingerprints
+
+
+def stage_fingerprint(pipeline: Pipeline, stage: Stage) -> str | None:
+    """sha256 of all that decides the stage's result; None while a stage it reads is incomplete."""
+    inputs: dict[str, str] = {}
+    for name in stage.inputs:
+        if not is_complete(pipeline.folder(name)):
+            return None
+        inputs[name] = read_manifest(pipeline.folder(name))["fingerprint"]
+    launch_config = stage.accelerate_config or pipeline.accelerate_config
+    return hash_value(
+        {
+            "source": source_hash(Path(stage.script)),
+            "config": read_yaml_mapping(Path(stage.config)) if stage.config else None,
+            "args": stage.args,
+            "accelerate": read_yaml_mapping(Path(launch_config)) if launch_config else None,
+            "seed": pipeline.seed,
+            "inputs": inputs,
+        }
+    )
+
+
+def source_hash(script: Path) -> str:
+    """sha256 of the syntax trees of a script and the project modules it imports, transitively."""
+    trees: dict[Path, str] = {}
+    waiting = [script.resolve()]
+    while waiting:
+        path = waiting.pop()
+        if path in trees:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        trees[path] = ast.dump(tree)
+        for name in _imported_names(tree):
+            waiting += _module_files(name, (script.resolve().parent, ROOT))
+    return hash_value(sorted(trees.values()))
+
+
+def _imported_names(tree: ast.AST) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
+
+
+def _module_files(name: str, roots: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for root in roots:
+        base = root.joinpath(*name.split("."))
+        candidates = (base.with_suffix(".py"), base / "__init__.py")
+        found += [path.resolve() for path in candidates if path.is_file()]
+    return found

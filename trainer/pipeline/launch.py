@@ -1,0 +1,142 @@
+"""Running one stage as a child process: environment, log, progress line, and a clean death."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+GRACE_SECONDS = 20.0  # between SIGTERM and SIGKILL: launchers stop their own workers in it
+POLL_SECONDS = 0.2
+LINE_SECONDS = 5.0  # between two progress lines
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command_line(words: Sequence[str], launcher: Sequence[str]) -> str:
+    """What a user would type for the same stage, quoted for the shell."""
+    return shlex.join([*launcher, *words])
+
+
+def child_environment(num_processes: int) -> dict[str, str]:
+    """The caller's environment; physical cores are shared out between the processes, and the
+    checkout comes first on the path so that `data` or `trainer` is never another package."""
+    cores = min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
+    defaults = {"OMP_NUM_THREADS": str(max(1, cores // max(1, num_processes)))}
+    fixed = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
+    }
+    return defaults | dict(os.environ) | fixed
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[int]:
+    """Hold the folder for this run. The lock is handed to every stage, so it also outlives a run
+    that was killed for as long as its stage still writes. Raises ValueError while another has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                f"output_dir {str(folder)!r} is in use by another run, or by a stage that one left"
+            ) from error
+        yield file.fileno()
+
+
+def run_logged(
+    words: Sequence[str],
+    *,
+    log: Path,
+    environment: Mapping[str, str],
+    lock: int,
+    say: Callable[[str], None],
+    on_poll: Callable[[float], None],
+) -> int:
+    """Run `words` to its end, its output appended to `log`; returns the exit status.
+
+    `say` gets the newest log line every few seconds, `on_poll` the seconds so far. If this process
+    is interrupted, the child and all its descendants are ended before the exception goes on.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = last_said = time.monotonic()
+    with log.open("ab") as sink, log.open("rb") as reader:
+        reader.seek(0, os.SEEK_END)
+        child = subprocess.Popen(
+            words,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=dict(environment),
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+        newest = ""
+        try:
+            while child.poll() is None:
+                time.sleep(POLL_SECONDS)
+                newest = _last_line(reader) or newest
+                if time.monotonic() - last_said >= LINE_SECONDS:
+                    last_said = time.monotonic()
+                    on_poll(last_said - started)
+                    say(newest)
+        finally:
+            end_tree(child)
+            on_poll(time.monotonic() - started)
+    return child.returncode
+
+
+def end_tree(child: subprocess.Popen[bytes]) -> None:
+    """End a child and its descendants: SIGTERM, a time of grace, SIGKILL. Distributed launchers
+    put workers in sessions of their own, so the process tree is walked, not one group."""
+    if child.poll() is not None:
+        return
+    try:
+        family = psutil.Process(child.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    processes = [psutil.Process(child.pid), *family] if psutil.pid_exists(child.pid) else family
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=GRACE_SECONDS)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    child.wait()
+
+
+def tail(log: Path, lines: int) -> str:
+    if not log.is_file():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 65536))
+        text = file.read().decode(errors="replace").replace("\r", "\n")
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def launcher_words(accelerate_config: str | None) -> tuple[list[str], list[str]]:
+    """The launcher as run here, and as a user types it."""
+    options = ["--config_file", accelerate_config] if accelerate_config else []
+    return (
+        [sys.executable, "-m", "accelerate.commands.launch", *options],
+        ["accelerate", "launch", *options],
+    )
+
+
+def _last_line(reader: IO[bytes]) -> str:
+    text = reader.read().decode(errors="replace").replace("\r", "\n")
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

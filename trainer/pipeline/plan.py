@@ -1,0 +1,89 @@
+"""A dry run: what each stage of a recipe would do, in words, with the line that runs it alone and
+rough estimates of what it needs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.settings import read_yaml_mapping
+from trainer.pipeline.estimates import (
+    DEVICES,
+    Estimate,
+    Known,
+    Launch,
+    duration,
+    estimate_stage,
+    human,
+    launch_of,
+    model_of,
+)
+from trainer.pipeline.launch import command_line, launcher_words
+from trainer.pipeline.recipe import Pipeline, Stage, stage_words
+from trainer.pipeline.run import stage_state
+
+
+def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None = None) -> None:
+    """`device` is a name in `trainer.pipeline.estimates.DEVICES`; without one, what the accelerate
+    configs say: a CPU, or a GPU, taken for an H100."""
+    models: dict[str, Known] = {}
+    changed: set[str] = set()
+    seconds = 0.0
+    for stage in pipeline.stages:
+        settings = stage_settings(stage)
+        models[stage.name] = model_of(settings, _inherited(stage, models))
+        launch = launch_of(_launch_values(pipeline, stage), device)
+        estimate = estimate_stage(Path(stage.script).name, settings, models[stage.name], launch)
+        if stage not in stages:
+            continue
+        state = stage_state(pipeline, stage)
+        if changed.intersection(stage.inputs) and state != "new":
+            state = "replace"
+        if state != "unchanged":
+            changed.add(stage.name)
+            seconds += estimate.seconds or 0.0
+        print(f"{stage.name}: {state}")
+        for line in (*estimate.lines, *_needs(estimate, launch)):
+            print(f"  {line}")
+        launcher = launcher_words(stage.accelerate_config or pipeline.accelerate_config)[1]
+        print(f"  {command_line(stage_words(pipeline, stage), launcher)}")
+    if seconds:
+        print(f"all stages: about {duration(seconds)}, rows at their greatest length")
+    sys.stdout.flush()
+
+
+def stage_settings(stage: Stage) -> dict[str, Any]:
+    """A stage's recipe with its arguments in it."""
+    values = read_yaml_mapping(Path(stage.config)) if stage.config else {}
+    return values | {key: value for key, value in stage.args.items() if value is not None}
+
+
+def _launch_values(pipeline: Pipeline, stage: Stage) -> Mapping[str, Any]:
+    path = stage.accelerate_config or pipeline.accelerate_config
+    return read_yaml_mapping(Path(path)) if path else {}
+
+
+def _inherited(stage: Stage, models: Mapping[str, Known]) -> Known:
+    """The model of the first stage, in the order read, that has one."""
+    return next((models[name] for name in stage.inputs if models[name].sizes), Known())
+
+
+def _needs(estimate: Estimate, launch: Launch) -> list[str]:
+    lines: list[str] = []
+    if estimate.memory is not None:
+        total = estimate.memory.total
+        parts = {name: v for name, v in vars(estimate.memory).items() if v >= 0.01 * total}
+        text = " + ".join(f"{name} {human(value, 'B')}" for name, value in parts.items())
+        lines.append(f"memory a process: {human(total, 'B')} = {text}")
+    if estimate.disk is not None:
+        lines.append(f"disk: {human(estimate.disk, 'B')}")
+    if estimate.seconds is not None:
+        device = DEVICES[launch.device]
+        lines.append(
+            f"time: about {duration(estimate.seconds)} for {human(estimate.flops, 'FLOPs')} on "
+            f"{launch.processes} x {device.name} ({human(device.flops, 'FLOPs/s')}, "
+            f"{100 * device.training_share:.0f} % of it in training)"
+        )
+    return lines

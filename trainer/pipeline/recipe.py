@@ -1,0 +1,208 @@
+"""A whole recipe: stages run in order, each a launcher of its own, skipped while nothing changed.
+
+A stage's fingerprint covers its script and every project module the script imports (as syntax
+trees: comments and layout do not count), its config file and arguments, the accelerate config, the
+seed, and the content of the stages it reads. `<output_dir>/stages/<name>.json` keeps it together
+with the seconds spent over all attempts. A folder that is complete under the same fingerprint is
+skipped, an incomplete one is resumed, and one of another fingerprint is moved to `replaced/`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data.settings import nearest, read_yaml_mapping
+from trainer.pipeline.extends import with_base
+from trainer.pipeline.values import choose_stages
+
+TOP_LEVEL = ("run_name", "output_dir", "seed", "accelerate_config", "values", "stages")
+SETTABLE = ("run_name", "output_dir", "seed", "accelerate_config")
+STAGE_KEYS = ("name", "script", "config", "args", "accelerate_config", "when")
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One launcher. `{name}` inside an argument stands for that earlier stage's folder."""
+
+    name: str
+    script: str
+    config: str | None = None
+    args: dict[str, Any] = field(default_factory=dict)
+    accelerate_config: str | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the stages this one reads, in order of mention."""
+        texts = [text for value in self.args.values() for text in _strings(value)]
+        return tuple(dict.fromkeys(name for text in texts for name in PLACEHOLDER.findall(text)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    run_name: str
+    output_dir: str
+    stages: tuple[Stage, ...]
+    seed: int = 17
+    accelerate_config: str | None = None
+
+    def folder(self, name: str) -> Path:
+        return Path(self.output_dir) / name
+
+
+def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
+    """Read a recipe; `overrides` are `key=value` or `stage.key=value`, the value as in YAML. A key
+    may be one of the recipe's own `values` (trainer/pipeline/values.py).
+
+    It may be another recipe with other settings (trainer/pipeline/extends.py).
+
+    Raises ValueError, with the nearest valid name, for unknown keys, stages and placeholders, and
+    for scripts and configs that do not exist.
+    """
+    values, changes = with_base(read_yaml_mapping(Path(path)))
+    _check_keys(values, TOP_LEVEL, required=("run_name", "output_dir", "stages"), where="recipe")
+    rows = values["stages"]
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"stages must be a list of mappings, got {rows!r}")
+    for row in rows:
+        where = f"stage {row.get('name')!r}"
+        _check_keys(row, STAGE_KEYS, required=("name", "script"), where=where)
+        row["args"] = row.get("args") or {}
+        if not isinstance(row["args"], dict):
+            raise ValueError(f"args of {where} must be a mapping, got {row['args']!r}")
+    named = values.pop("values", None) or {}
+    if not isinstance(named, dict) or set(named) & set(TOP_LEVEL):
+        raise ValueError(f"values must be a mapping with names of its own, got {named!r}")
+    settings = [_split_override(override) for override in overrides]
+    for target, value in settings:
+        if "." not in target:
+            _override_value(values, named, rows, target, value)
+    rows, left_out = choose_stages(rows, named)
+    present = [(t, v) for t, v in changes if t.partition(".")[0] not in left_out]
+    for target, value in [*present, *settings]:
+        if "." in target:
+            _override_stage(rows, left_out, target, value)
+    for key, kind in (("run_name", str), ("output_dir", str), ("seed", int)):
+        if key in values and type(values[key]) is not kind:
+            raise ValueError(f"{key} must be of type {kind.__name__}, got {values[key]!r}")
+    pipeline = Pipeline(**{**values, "stages": tuple(Stage(**row) for row in rows)})
+    _check_stages(pipeline)
+    return pipeline
+
+
+def _check_keys(
+    values: Mapping[str, Any], allowed: Sequence[str], required: Sequence[str], where: str
+) -> None:
+    for key in values:
+        if key not in allowed:
+            raise ValueError(
+                f"unknown key {key!r} in {where}; did you mean {nearest(str(key), allowed)!r}?"
+            )
+    for key in required:
+        if key not in values:
+            raise ValueError(f"{where} needs the key {key!r}")
+
+
+def _split_override(override: str) -> tuple[str, Any]:
+    target, equals, text = override.partition("=")
+    if not equals:
+        raise ValueError(f"--set takes key=value or stage.key=value, got {override!r}")
+    return target, yaml.safe_load(text)
+
+
+def _override_value(
+    values: dict[str, Any],
+    named: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    target: str,
+    value: Any,
+) -> None:
+    if target in named:
+        named[target] = value
+    elif target in SETTABLE:
+        values[target] = value
+    else:
+        hint = nearest(target, [*SETTABLE, *named, *(f"{row['name']}." for row in rows)])
+        raise ValueError(f"--set {target!r} is unknown; did you mean {hint!r}?")
+
+
+def _override_stage(
+    rows: Sequence[dict[str, Any]], left_out: Mapping[str, str], target: str, value: Any
+) -> None:
+    stage, _, key = target.partition(".")
+    row = next((row for row in rows if row["name"] == stage), None)
+    if row is None:
+        if stage in left_out:
+            raise ValueError(f"--set names stage {stage!r}, which is left out: {left_out[stage]}")
+        hint = nearest(stage, [row["name"] for row in rows])
+        raise ValueError(f"--set names the unknown stage {stage!r}; did you mean {hint!r}?")
+    if key in ("script", "config", "accelerate_config"):
+        row[key] = value
+    else:
+        row["args"][key] = value
+
+
+def _check_stages(pipeline: Pipeline) -> None:
+    earlier: list[str] = []
+    for stage in pipeline.stages:
+        if not re.fullmatch(r"\w+", stage.name) or stage.name in ("stages", "logs", "replaced"):
+            raise ValueError(
+                f"stage name {stage.name!r} must be letters, digits and _, and not stages, logs "
+                "or replaced"
+            )
+        if stage.name in earlier:
+            raise ValueError(f"stage name {stage.name!r} is used more than once")
+        for name in stage.inputs:
+            if name not in earlier:
+                hint = f"; did you mean {nearest(name, earlier)!r}?" if earlier else ""
+                raise ValueError(f"stage {stage.name!r} reads {name!r}, no earlier stage{hint}")
+        launch_config = stage.accelerate_config or pipeline.accelerate_config
+        for path in filter(None, (stage.script, stage.config, launch_config)):
+            _check_file(stage.name, path)
+        earlier.append(stage.name)
+
+
+def _check_file(stage: str, path: str) -> None:
+    if not Path(path).is_file():
+        beside = [str(p) for p in Path(path).parent.glob(f"*{Path(path).suffix}")]
+        hint = f"; did you mean {nearest(path, beside)!r}?" if beside else ""
+        raise ValueError(f"stage {stage!r}: {path!r} is not a file{hint}")
+
+
+def stage_words(pipeline: Pipeline, stage: Stage) -> list[str]:
+    """The stage's script and arguments, placeholders filled in; null arguments are left out."""
+    words = [stage.script]
+    if stage.config:
+        words += ["--config", stage.config]
+    words += ["--output_dir", str(pipeline.folder(stage.name)), "--seed", str(pipeline.seed)]
+    words += ["--run_name", stage.name, "--run_group", pipeline.run_name]
+    for key, value in stage.args.items():
+        if value is None:
+            continue
+        items = value if isinstance(value, list) else [value]
+        words += [f"--{key}", *(_word(pipeline, item) for item in items)]
+    return words
+
+
+def _word(pipeline: Pipeline, value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return PLACEHOLDER.sub(lambda found: str(pipeline.folder(found[1])), str(value))
+
+
+def _strings(value: Any) -> list[str]:
+    """Every string in which a placeholder may stand; mappings are passed on as they are."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return [text for item in value for text in _strings(item)]
+    return []

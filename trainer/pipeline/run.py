@@ -1,0 +1,198 @@
+"""Running a recipe's stages in order: skipped while unchanged, resumed when cut off, recorded."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data.settings import nearest, read_yaml_mapping
+from trainer.pipeline.fingerprints import stage_fingerprint
+from trainer.pipeline.launch import (
+    child_environment,
+    command_line,
+    exclusive,
+    launcher_words,
+    run_logged,
+    tail,
+)
+from trainer.pipeline.recipe import Pipeline, Stage, stage_words
+from trainer.report.console import print_results
+from trainer.runtime.manifests import (
+    MANIFEST,
+    hash_file,
+    is_complete,
+    read_json,
+    write_json,
+)
+
+TAIL_LINES = 25
+
+
+# ---------------------------------------------------------------- running
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """`<output_dir>/stages/<name>.json`. `seconds` is wall time over all attempts; `manifest` is
+    the hash of the finished folder's manifest, empty until then."""
+
+    fingerprint: str
+    seconds: float = 0.0
+    attempts: int = 0
+    manifest: str = ""
+
+
+def _record_path(pipeline: Pipeline, name: str) -> Path:
+    return Path(pipeline.output_dir) / "stages" / f"{name}.json"
+
+
+def read_record(pipeline: Pipeline, name: str) -> Record | None:
+    values = read_json(_record_path(pipeline, name))
+    return Record(**values) if values else None
+
+
+def _write_record(pipeline: Pipeline, name: str, record: Record) -> None:
+    write_json(_record_path(pipeline, name), vars(record))
+
+
+def stage_state(pipeline: Pipeline, stage: Stage) -> str:
+    """'unchanged' (skip it), 'resume', 'replace' (other inputs, settings or code) or 'new'."""
+    folder = pipeline.folder(stage.name)
+    if not folder.exists():
+        return "new"
+    record = read_record(pipeline, stage.name)
+    if record is None or record.fingerprint != stage_fingerprint(pipeline, stage):
+        return "replace"
+    if not is_complete(folder):
+        return "resume"
+    same = record.manifest in ("", hash_file(folder / MANIFEST))
+    return "unchanged" if same else "replace"
+
+
+def selected_stages(pipeline: Pipeline, start: str | None, only: str | None) -> tuple[Stage, ...]:
+    """All stages, those from `start` on, or `only` one. Raises ValueError for an unknown name."""
+    names = [stage.name for stage in pipeline.stages]
+    for option, name in (("--from", start), ("--only", only)):
+        if name is not None and name not in names:
+            raise ValueError(
+                f"{option} {name!r} is no stage; did you mean {nearest(name, names)!r}?"
+            )
+    if start and only:
+        raise ValueError("--from and --only exclude each other")
+    if only:
+        return (pipeline.stages[names.index(only)],)
+    return pipeline.stages[names.index(start) if start else 0 :]
+
+
+def run_pipeline(pipeline: Pipeline, stages: Sequence[Stage], continue_line: str) -> int:
+    """Run what is not done; returns 0, or the exit status of the stage that failed."""
+    with exclusive(Path(pipeline.output_dir)) as lock:
+        for stage in stages:
+            status = _run_stage(pipeline, stage, lock)
+            if status != 0:
+                log = _log_path(pipeline, stage)
+                print(f"\nstage {stage.name} failed (exit {status}). The end of {log}:\n")
+                print(tail(log, TAIL_LINES))
+                print(f"\nTo continue once it is mended:\n  {continue_line}", flush=True)
+                return status
+    print_summary(pipeline)
+    return 0
+
+
+def _log_path(pipeline: Pipeline, stage: Stage) -> Path:
+    return Path(pipeline.output_dir) / "logs" / f"{stage.name}.log"
+
+
+def _run_stage(pipeline: Pipeline, stage: Stage, lock: int) -> int:
+    names = [other.name for other in pipeline.stages]
+    prefix = f"[{names.index(stage.name) + 1}/{len(names)} {stage.name}]"
+    fingerprint = stage_fingerprint(pipeline, stage)
+    if fingerprint is None:
+        missing = [name for name in stage.inputs if not is_complete(pipeline.folder(name))]
+        raise ValueError(f"stage {stage.name!r} reads {missing[0]!r}, which is not complete")
+    state = stage_state(pipeline, stage)
+    record = read_record(pipeline, stage.name)
+    if state == "unchanged":
+        print(f"{prefix} unchanged, skipped", flush=True)
+        return 0
+    if state == "replace":
+        print(f"{prefix} changed: its old folder is now {_move_aside(pipeline, stage)}")
+    if state != "resume" or record is None:
+        record = Record(fingerprint=fingerprint)
+        _log_path(pipeline, stage).unlink(missing_ok=True)
+    print(f"{prefix} {'resuming' if state == 'resume' else 'running'}")
+    status, seconds = _launch(pipeline, stage, lock, prefix, record)
+    manifest = pipeline.folder(stage.name) / MANIFEST
+    if status == 0 and not is_complete(manifest.parent):
+        print(f"{prefix} ended without an error but wrote no {MANIFEST}")
+        status = 1
+    if status == 0:
+        finished = replace(record, seconds=seconds, attempts=record.attempts + 1)
+        _write_record(pipeline, stage.name, replace(finished, manifest=hash_file(manifest)))
+        print(f"{prefix} done in {seconds:.1f} s", flush=True)
+    return status
+
+
+def _launch(
+    pipeline: Pipeline, stage: Stage, lock: int, prefix: str, record: Record
+) -> tuple[int, float]:
+    """Run the stage's process; returns its exit status and the seconds of all attempts so far,
+    which are kept in the record every few seconds, so that a killed run loses little."""
+    seconds = record.seconds
+
+    def keep_time(elapsed: float) -> None:
+        nonlocal seconds
+        seconds = record.seconds + elapsed
+        attempt = replace(record, seconds=seconds, attempts=record.attempts + 1)
+        _write_record(pipeline, stage.name, attempt)
+
+    keep_time(0.0)
+    launch_config = stage.accelerate_config or pipeline.accelerate_config
+    launcher, typed = launcher_words(launch_config)
+    words = stage_words(pipeline, stage)
+    print(f"  {command_line(words, typed)}", flush=True)
+    status = run_logged(
+        [*launcher, *words],
+        log=_log_path(pipeline, stage),
+        environment=child_environment(num_processes(launch_config)),
+        lock=lock,
+        say=lambda line: print(f"{prefix} {seconds:.0f} s  {line[:120]}", flush=True),
+        on_poll=keep_time,
+    )
+    return status, seconds
+
+
+def num_processes(accelerate_config: str | None) -> int:
+    values = read_yaml_mapping(Path(accelerate_config)) if accelerate_config else {}
+    return int(values.get("num_processes") or 1)
+
+
+def _move_aside(pipeline: Pipeline, stage: Stage) -> Path:
+    root = Path(pipeline.output_dir) / "replaced"
+    root.mkdir(exist_ok=True)
+    number = 1
+    while (root / f"{stage.name}-{number}").exists():
+        number += 1
+    target = root / f"{stage.name}-{number}"
+    shutil.move(pipeline.folder(stage.name), target)
+    return target
+
+
+def print_summary(pipeline: Pipeline) -> None:
+    """Seconds by stage over all attempts, accuracies, and where the report is."""
+    rows = [(stage.name, read_record(pipeline, stage.name)) for stage in pipeline.stages]
+    width = max(len(name) for name, _ in rows)
+    print("\nseconds by stage (all attempts)")
+    for name, record in rows:
+        print(f"  {name:<{width}}  {record.seconds if record else 0.0:9.1f}")
+    print(f"  {'total':<{width}}  {sum(r.seconds for _, r in rows if r):9.1f}")
+    out = Path(pipeline.output_dir)
+    results = read_json(out / "results.json")
+    if results is not None:
+        print_results(results)
+    for report in (out / "report.html", *sorted(out.glob("*/report.html"))):
+        if report.is_file():
+            print(f"\nreport: {report}", flush=True)
+            return

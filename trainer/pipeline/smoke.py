@@ -1,0 +1,316 @@
+"""A smoke run: any pipeline recipe from end to end, in minutes, on a CPU, without a download.
+
+It is the recipe with other settings and nothing else: `smoke_overrides` gives them as one would
+type them after `--set`. Sizes are cut to a few problems and steps, data sets give way to the rows
+in recipes/smoke_rows, and every model that a recipe names to a tiny random twin: the same
+architecture, chat template and special tokens (`build_twin`). So it shows that all stages run and
+read each other's files. It says nothing about memory, speed or quality.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.settings import nearest
+from trainer.pipeline.plan import stage_settings
+from trainer.pipeline.published_sizes import KNOWN_MODELS, config_of
+from trainer.pipeline.recipe import PLACEHOLDER, Pipeline, Stage, load_pipeline
+
+FROM_SCRATCH = "from_scratch"
+LAUNCH = "recipes/accelerate/cpu.yaml"
+ROWS = Path("recipes/smoke_rows")
+# The data sets that recipes name, and the rows that stand in for them.
+STAND_INS = {
+    "openai/gsm8k:main:train": "gsm8k_train.jsonl",
+    "openai/gsm8k:main:test": "gsm8k_test.jsonl",
+    "nlile/hendrycks-MATH-benchmark:train": "math_train.jsonl",
+    "HuggingFaceH4/MATH-500:test": "math_test.jsonl",
+}
+SOURCE_KEYS = ("train_rows", "more_train_rows", "test_rows", "contamination_sets")
+MODEL_KEYS = ("model", "policy", "policies", "reward_model", "chat_model")
+
+PROBLEMS, GATE = 2, 4  # problems of a stage that reads train, of a gate
+# A key that a stage's recipe mentions gets this value, or keeps its own where that is smaller.
+SIZES: dict[str, Any] = {
+    "demonstrations": 8,
+    "test": 4,
+    "num_problems": PROBLEMS,
+    "max_steps": 2,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 2,
+    "global_batch_size": 4,
+    "warmup_steps": 1,
+    "logging_steps": 1,
+    "save_steps": 1,
+    "lora_rank": 4,
+    "vocab_size": 512,
+    "solutions": 4,
+    "rollouts": 2,
+    "searches": 2,
+    "budgets": [2],
+    "proposals": 2,
+    "max_new_tokens": 24,
+    "max_step_tokens": 12,
+    "max_depth": 3,
+    "gate_problems": GATE,
+    "greedy_problems": 4,
+    "search_problems": 2,
+    "best_of_n": [2, 4],
+    "prm_problems": 2,
+    "prm_rollouts": 2,
+    "prm_prefixes": 2,
+    "making_problems": 2,
+    "making_simulations": 2,
+    "cycles": 2,
+    "problems_per_cycle": 2,
+    "samples_per_problem": 2,
+    "minibatches": 1,
+    "micro_batch_size": 2,
+    "evaluate_every": 1,
+    "evaluation_problems": 2,
+    "save_every": 1,
+    "num_generations": 2,
+    "max_completion_length": 16,
+}
+# What a stage gets though its recipe does not mention it, as its default is large.
+TRAINING = ("max_steps", "per_device_train_batch_size", "save_steps", "logging_steps")
+ALWAYS: dict[str, tuple[str, ...]] = {
+    "train_sft.py": TRAINING,
+    "train_prm.py": TRAINING,
+    "label_steps.py": ("num_problems", "max_new_tokens"),
+    "run_search.py": ("num_problems", "max_new_tokens", "max_step_tokens", "max_depth"),
+    "expert_iteration_round.py": (*TRAINING, "gate_problems", "max_new_tokens"),
+    "train_ppo.py": (
+        "cycles", "problems_per_cycle", "samples_per_problem", "minibatches", "micro_batch_size",
+        "evaluate_every", "evaluation_problems", "save_every", "max_new_tokens",
+    ),
+    "evaluate_run.py": (
+        "greedy_problems", "search_problems", "best_of_n", "prm_problems", "prm_rollouts",
+        "prm_prefixes", "making_problems", "making_simulations", "max_new_tokens",
+        "max_step_tokens", "max_depth",
+    ),
+}  # fmt: skip
+# What a random model's trees are sifted by, which solve nothing: it lets everything through.
+UNSIFTED = {"min_rate": 0.0, "max_rate": 1.0, "min_gap": 0.0, "min_visits": 1}
+# What a tiny model has where its original has more: a config's fields.
+TWIN_SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 1024,
+    "head_dim": 16,
+}
+TWIN_HEADS = 4
+# Of the original's size, or of its making; a tiny config of the same class makes its own.
+NOT_OF_THE_TWIN = (
+    "layer_types", "max_window_layers", "dtype", "torch_dtype", "transformers_version",
+    "architectures", "vocab_size", "bos_token_id", "eos_token_id", "pad_token_id",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smoke:
+    """`overrides` as `--set` takes them, and the models to be built: original by folder."""
+
+    overrides: tuple[str, ...]
+    twins: Mapping[Path, str]
+
+
+def smoke_overrides(recipe: str | Path, overrides: Sequence[str] = ()) -> Smoke:
+    """What turns a recipe into its smoke run; the user's own `overrides` come last and hold.
+
+    Raises ValueError for a model that is neither known nor a folder, and for a data set without
+    rows here, naming the stage and the option that helps.
+    """
+    pipeline = load_pipeline(recipe, overrides)
+    given = [override.partition("=")[0] for override in overrides]
+    out = pipeline.output_dir + ("" if "output_dir" in given else "-tiny")
+    twins: dict[Path, str] = {}
+    words = [f"run_name={pipeline.run_name}-tiny", f"output_dir={out}"]
+    words.append(f"accelerate_config={LAUNCH}")
+    for stage in pipeline.stages:
+        if stage.accelerate_config:
+            words.append(f"{stage.name}.accelerate_config={LAUNCH}")
+        settings = stage_settings(stage)
+        changes = _sizes(stage, settings) | _rows(stage, settings)
+        changes |= _skips(pipeline, settings) | _splits(pipeline, stage)
+        changes |= _models(stage, settings, Path(out) / "smoke_models", twins)
+        words += [f"{stage.name}.{key}={json.dumps(value)}" for key, value in changes.items()]
+    return Smoke(overrides=(*words, *overrides), twins=twins)
+
+
+def _sizes(stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
+    keys = dict.fromkeys([*ALWAYS.get(Path(stage.script).name, ()), *settings])
+    changes: dict[str, Any] = {}
+    for key in keys:
+        if key not in SIZES or (key == "rollouts" and isinstance(settings[key], bool)):
+            continue
+        size, own = SIZES[key], settings.get(key)
+        changes[key] = min(own, size) if isinstance(own, int) else size
+    if Path(stage.script).name == "export_trees.py":
+        changes |= UNSIFTED
+    if settings.get("bf16"):
+        changes["bf16"] = False
+    if isinstance(settings.get("model_config"), dict):
+        changes["model_config"] = twin_config(settings["model_config"])
+    return changes
+
+
+def _skips(pipeline: Pipeline, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Stages that read different problems still do: a skip becomes its rank times the problems of
+    a stage."""
+    changes = {
+        key: sorted(_offsets(pipeline, key)).index(settings[key]) * size
+        for key, size in (("skip", PROBLEMS), ("gate_skip", GATE))
+        if key in settings
+    }
+    return changes | ({"evaluation_skip": 0} if "evaluation_skip" in settings else {})
+
+
+def _offsets(pipeline: Pipeline, key: str) -> set[int]:
+    return {0} | {stage_settings(stage).get(key, 0) for stage in pipeline.stages}
+
+
+def _splits(pipeline: Pipeline, stage: Stage) -> dict[str, Any]:
+    """As many problems as the stages behind it take; a split that the recipe leaves empty stays
+    empty."""
+    if Path(stage.script).name != "make_data.py":
+        return {}
+    sizes = {
+        "train": PROBLEMS * len(_offsets(pipeline, "skip")),
+        "validation": GATE * len(_offsets(pipeline, "gate_skip")),
+    }
+    sizes |= {name: SIZES[name] for name in ("demonstrations", "test")}
+    settings = stage_settings(stage)
+    return {name: size for name, size in sizes.items() if settings.get(name) != 0}
+
+
+def _rows(stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for key in SOURCE_KEYS:
+        if value := settings.get(key):
+            many = isinstance(value, list)
+            found = [_stand_in(stage, key, source) for source in (value if many else [value])]
+            changes[key] = found if many else found[0]
+    return changes
+
+
+def _stand_in(stage: Stage, key: str, source: str) -> str:
+    if Path(source).is_file():
+        return source
+    if source not in STAND_INS:
+        raise ValueError(
+            f"--smoke has no rows in the place of {source!r}; give a file of rows: "
+            f"--set {stage.name}.{key}=FILE"
+        )
+    return str(ROWS / STAND_INS[source])
+
+
+def _models(
+    stage: Stage, settings: Mapping[str, Any], folder: Path, twins: dict[Path, str]
+) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for key in MODEL_KEYS:
+        if value := settings.get(key):
+            many = isinstance(value, list)
+            found = [_twin(stage, key, v, folder, twins) for v in (value if many else [value])]
+            changes[key] = found if many else found[0]
+    return {key: value for key, value in changes.items() if value != settings[key]}
+
+
+def _twin(stage: Stage, key: str, name: str, folder: Path, twins: dict[Path, str]) -> str:
+    """The folder of the model's twin; the name of what an earlier stage makes stays as it is."""
+    if name == FROM_SCRATCH or PLACEHOLDER.search(name) or name.endswith((".yaml", ".yml")):
+        return name
+    if config_of(name) is None:
+        raise ValueError(
+            f"--smoke does not know the architecture of {name!r}, the {key} of stage "
+            f"{stage.name!r}: it is no folder with a config.json, and not in "
+            f"trainer/pipeline/published_sizes.py (nearest: {nearest(name, KNOWN_MODELS)!r})"
+        )
+    path = folder / name.strip("/").replace("/", "--")
+    twins[path] = name
+    return str(path)
+
+
+# ---------------------------------------------------------------- models
+
+
+def twin_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A tiny model's config of the same class, with the original's ratio of query to key heads."""
+    kept = {key: value for key, value in config.items() if key not in NOT_OF_THE_TWIN}
+    sizes = {key: min(kept[key], size) for key, size in TWIN_SIZES.items() if kept.get(key)}
+    heads = config["num_attention_heads"]
+    group = heads // (config.get("num_key_value_heads") or heads)
+    shared = max(1, TWIN_HEADS // group)
+    return kept | sizes | {"num_attention_heads": TWIN_HEADS, "num_key_value_heads": shared}
+
+
+def build_twin(original: str, folder: Path, seed: int) -> None:
+    """A tiny random causal LM with the architecture of `original`, and a byte-level tokenizer with
+    its chat template and special tokens, learnt from the smoke rows."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = config_of(original)
+    assert config is not None, "smoke_overrides names known models only"
+    tokenizer = _twin_tokenizer(original)
+    torch.manual_seed(seed)
+    fields = twin_config(config)
+    model: Any = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(
+            fields.pop("model_type"),
+            **fields,
+            vocab_size=len(tokenizer),
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    temporary = folder.with_name(f".{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    temporary.replace(folder)
+
+
+def _texts() -> Iterator[str]:
+    for path in sorted(ROWS.glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            yield "\n".join(map(str, json.loads(line).values()))
+
+
+def _twin_tokenizer(original: str) -> Any:
+    if Path(original).is_dir():
+        from transformers import AutoTokenizer
+
+        own: Any = AutoTokenizer.from_pretrained(original)
+        return own.train_new_from_iterator(_texts(), SIZES["vocab_size"])
+    return known_tokenizer(original)
+
+
+def known_tokenizer(name: str) -> Any:
+    """A byte-level tokenizer with a known model's special tokens and chat template."""
+    import trl
+    from transformers import PreTrainedTokenizerFast
+
+    from data.tokenizers import byte_pair_tokenizer
+
+    known = KNOWN_MODELS[name]
+    templates = Path(trl.__file__).parent / "chat_templates"
+    return PreTrainedTokenizerFast(
+        tokenizer_object=byte_pair_tokenizer(
+            SIZES["vocab_size"], list(_texts()), known.special_tokens
+        ),
+        eos_token=known.end_token,
+        pad_token=known.pad_token,
+        additional_special_tokens=[*known.special_tokens],
+        chat_template=(templates / f"{known.chat_template}.jinja").read_text(encoding="utf-8"),
+        clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
+    )

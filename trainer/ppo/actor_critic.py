@@ -1,0 +1,78 @@
+"""Actor and critic in one module, so that one engine holds both; they share no parameter.
+
+B rows, L tokens, P = L - 1 positions, V vocabulary, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Predictions(NamedTuple):
+    """Of each position's next token: `logprobs_BP`, nats, at the sampling temperature;
+    `entropy_BP` of the distribution it was drawn from; `values_BP` of the state before it. A tuple,
+    since DeepSpeed looks for tensors in those."""
+
+    logprobs_BP: Tensor
+    entropy_BP: Tensor
+    values_BP: Tensor
+
+
+class Critic(nn.Module):
+    """A value at every token: a head on a backbone of its own, and where it starts from a reward
+    model, that model's P(correct) before it, so that its first values are the reward model's."""
+
+    def __init__(self, backbone: Any, score: nn.Module | None, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.score = score  # a reward model's two-class head, trained on
+        self.temperature = temperature  # of the two classes (rewards/models/calibration.py)
+        self.head = nn.Linear(backbone.config.get_text_config().hidden_size, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Values, (B, L)."""
+        hidden_BLD = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+        ).last_hidden_state.to(self.head.weight.dtype)
+        values_BL = self.head(hidden_BLD).squeeze(-1).float()
+        if self.score is not None:
+            logits_BL2 = self.score(hidden_BLD).float() / self.temperature
+            values_BL = values_BL + torch.softmax(logits_BL2, dim=-1)[..., 1]
+        return values_BL
+
+
+class ActorCritic(nn.Module):
+    def __init__(self, policy: Any, critic: Critic) -> None:
+        super().__init__()
+        self.policy = policy
+        self.critic = critic
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, temperature: float = 1.0
+    ) -> Predictions:
+        logprobs_BP, entropy_BP = token_logprobs(
+            self.policy, input_ids, attention_mask, temperature
+        )
+        values_BP = self.critic(input_ids, attention_mask)[:, :-1]
+        return Predictions(logprobs_BP=logprobs_BP, entropy_BP=entropy_BP, values_BP=values_BP)
+
+
+def token_logprobs(
+    policy: Any, input_ids: Tensor, attention_mask: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """log pi(token p + 1 | tokens 0..p) and the entropy at p, nats, (B, P) each."""
+    logits_BPV = (
+        policy(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        .logits[:, :-1]
+        .float()
+    )
+    logprobs_BPV = torch.log_softmax(logits_BPV / temperature, dim=-1)
+    chosen_BP = logprobs_BPV.gather(-1, input_ids[:, 1:, None]).squeeze(-1)
+    with torch.no_grad():
+        entropy_BP = -(logprobs_BPV.exp() * logprobs_BPV).nan_to_num().sum(-1)
+    return chosen_BP, entropy_BP

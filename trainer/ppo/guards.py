@@ -1,0 +1,68 @@
+"""Guards against reward hacking, and against learning from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.measures.statistics import paired_p_value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The greedy policy before cycle `cycle` on the same validation problems every time: which it
+    solved, and the reward model's mean score of its solutions' last steps (None without one)."""
+
+    cycle: int
+    correct: tuple[bool, ...]
+    proxy: float | None
+
+    @property
+    def accuracy(self) -> float:
+        return sum(self.correct) / len(self.correct)
+
+
+def stop_reason(evaluations: Sequence[Evaluation], p_value: float) -> str:
+    """Why the last evaluation is a reason to stop: the reward model likes the policy better than
+    the best one so far, and it solves fewer problems. Empty where it is none."""
+    if p_value == 0 or len(evaluations) < 2:
+        return ""
+    *before, last = evaluations
+    best = max(before, key=lambda e: e.accuracy)
+    if last.proxy is None or best.proxy is None or last.proxy <= best.proxy:
+        return ""
+    p, fewer, more = paired_p_value(best.correct, last.correct)
+    if p >= p_value:
+        return ""
+    return (
+        f"before cycle {last.cycle} the reward model's mean score is {last.proxy:.3f}, above "
+        f"{best.proxy:.3f} before cycle {best.cycle}, but {fewer} problems are no longer solved "
+        f"and {more} newly are (p = {p:.2g}): the policy games the reward"
+    )
+
+
+LARGEST_GAP = 0.1  # nats a token; bfloat16 kernels differ by some 0.01
+
+
+def dead_signals(metrics: Mapping[str, Any]) -> list[str]:
+    """What in a cycle's metrics says that nothing can be learned from it, in plain words."""
+    warnings: list[str] = []
+    if metrics["reward_min"] == metrics["reward_max"]:
+        warnings.append(
+            f"every rollout earned {metrics['reward_min']:g}: advantages come from the critic's "
+            "errors alone; choose problems that are neither always nor never solved"
+        )
+    if metrics["truncation_share"] == 1.0:
+        warnings.append("every rollout was truncated: raise max_new_tokens")
+    if metrics["grad_norm"] == 0.0:
+        warnings.append("the gradient is zero")
+    if metrics["skipped_steps"]:
+        warnings.append(f"{metrics['skipped_steps']:g} optimizer steps were skipped")
+    if (gap := metrics.get("engine_gap", 0.0)) > LARGEST_GAP:
+        warnings.append(
+            f"the log-probabilities of the engine that samples are {gap:.2f} nats a token from the "
+            "trainer's: see that it has this policy's weights, precision and temperature (a vLLM "
+            "server: --logprobs-mode processed_logprobs)"
+        )
+    return warnings

@@ -1,0 +1,129 @@
+"""PPO's models: actor, critic and reference as a recipe asks for them, and where they end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rewards.models.bit_identity import use_plain_attention_on_cpu
+from trainer.models.loading import load_policy, whole_models
+from trainer.models.lora import lora_of, plain, plain_weights
+from trainer.models.sharding import prepare_frozen, whole
+from trainer.ppo.actor_critic import ActorCritic, token_logprobs
+from trainer.ppo.config import PPOConfig
+from trainer.ppo.critic_folders import build_critic, check_same_tokens, save_critic
+
+ADAPTER, CRITIC_FOLDER = "adapter", "critic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOModels:
+    """`prepared` is `actor_critic` as the accelerator runs it. `reference` None: the policy
+    without its adapters."""
+
+    accelerator: Any
+    prepared: Any
+    actor_critic: ActorCritic
+    optimizer: Any
+    reference: Any | None
+    tokenizer: Any
+    temperature: float
+
+    def reference_logprobs(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, P), nats, at the sampling temperature."""
+        with self.accelerator.autocast():
+            if self.reference is not None:
+                return token_logprobs(self.reference, input_ids, mask, self.temperature)[0]
+            policy = self.actor_critic.policy
+            with policy.disable_adapter():
+                return token_logprobs(policy, input_ids, mask, self.temperature)[0]
+
+    def save(self, folder: Path) -> None:
+        """The policy as a Hugging Face folder and the critic as one beside it; with LoRA the
+        adapters merged in, and beside them as peft folders. Every process must call it."""
+        model = self.actor_critic
+        with whole(model.parameters()):
+            if self.accelerator.is_main_process:
+                self._save(model.policy, model.critic, folder)
+        self.accelerator.wait_for_everyone()
+
+    def _save(self, policy: Any, critic: Any, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if hasattr(policy, "peft_config"):
+            policy.save_pretrained(folder / ADAPTER)
+            critic.backbone.save_pretrained(folder / CRITIC_FOLDER / ADAPTER)
+        base = plain(policy)
+        base.save_pretrained(folder, state_dict=plain_weights(policy))
+        self.tokenizer.save_pretrained(folder)
+        backbone = plain(critic.backbone)
+        with whole_models():
+            save_critic(
+                critic,
+                plain_weights(critic.backbone),
+                backbone.config,
+                self.tokenizer,
+                folder / CRITIC_FOLDER,
+            )
+
+
+def build_models(config: PPOConfig, accelerator: Any) -> PPOModels:
+    """Raises ValueError where critic or reference do not read the policy's tokens, and what
+    `build_critic` raises."""
+    from trl.trainer.utils import disable_dropout_in_model
+
+    # Weights that are trained are fp32: steps are smaller than bfloat16's last digit.
+    dtype: Any = "auto" if config.lora_rank else torch.float32
+    policy, tokenizer = load_policy(config.policy, dtype)
+    disable_dropout_in_model(policy)
+    vocab_size = policy.config.get_text_config().vocab_size
+    if config.critic != "policy":
+        start = config.reward_model if config.critic.startswith("reward") else config.critic
+        check_same_tokens("critic", start or "", tokenizer, vocab_size)
+    critic = build_critic(config.critic, config.policy, config.reward_model, dtype=dtype)
+    if config.lora_rank:
+        from peft import get_peft_model
+
+        policy, critic.backbone = (
+            get_peft_model(model, lora_of(config.lora_rank)) for model in (policy, critic.backbone)
+        )
+    for part in (policy, critic.backbone):
+        use_plain_attention_on_cpu(part)
+        if config.gradient_checkpointing:
+            part.gradient_checkpointing_enable({"use_reentrant": False})
+    model = ActorCritic(policy, critic)
+    groups = [
+        {"params": _trainable(policy), "lr": config.learning_rate},
+        {"params": _trainable(critic), "lr": config.critic_learning_rate},
+    ]
+    optimizer = torch.optim.AdamW(
+        groups, betas=(0.9, config.adam_beta2), weight_decay=config.weight_decay
+    )
+    prepared, optimizer = accelerator.prepare(model, optimizer)
+    return PPOModels(
+        accelerator=accelerator,
+        prepared=prepared,
+        actor_critic=accelerator.unwrap_model(prepared),
+        optimizer=optimizer,
+        reference=None
+        if config.lora_rank
+        else _reference(config, tokenizer, vocab_size, accelerator),
+        tokenizer=tokenizer,
+        temperature=config.temperature,
+    )
+
+
+def _reference(config: PPOConfig, tokenizer: Any, vocab_size: int, accelerator: Any) -> Any:
+    name = config.reference or config.policy
+    if config.reference is not None:
+        check_same_tokens("reference", name, tokenizer, vocab_size)
+    model, _ = load_policy(name, torch.float32)
+    use_plain_attention_on_cpu(model)
+    return prepare_frozen(model, accelerator)
+
+
+def _trainable(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,0 +1,84 @@
+"""How far a PPO run is, and the checkpoints it goes on from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.types import Usage, usage_from_json
+from trainer.models.sharding import zero_stage
+from trainer.ppo.advantages import KLController
+from trainer.ppo.guards import Evaluation
+from trainer.runtime.manifests import read_json
+from trainer.training.checkpoints import (
+    CHECKPOINT_MANIFEST,
+    latest_checkpoint,
+    mark_whole,
+    remove_partial_checkpoints,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """What a run that goes on must know beside weights and optimizer."""
+
+    kl: KLController
+    cycle: int = 0
+    evaluations: list[Evaluation] = field(default_factory=list[Evaluation])
+    usage: Usage = field(default_factory=Usage)
+    trained_tokens: int = 0
+    trained_flops: float = 0.0
+    stopped: str = ""  # why training ended early
+
+    def state_dict(self) -> dict[str, Any]:
+        """As JSON: checkpoints are read back as weights only."""
+        return {"json": json.dumps(asdict(self))}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        values = json.loads(state["json"])
+        self.kl = KLController(**values.pop("kl"))
+        self.usage = usage_from_json(values.pop("usage"))
+        self.evaluations = [
+            Evaluation(cycle=row["cycle"], correct=tuple(row["correct"]), proxy=row["proxy"])
+            for row in values.pop("evaluations")
+        ]
+        for name, value in values.items():
+            setattr(self, name, value)
+
+
+def save_checkpoint(folder: Path, accelerator: Any, progress: Progress, kept: int) -> None:
+    """Weights, optimizer and whatever is registered for it; `kept` checkpoints stay."""
+    checkpoint = folder / f"checkpoint-{progress.cycle}"
+    accelerator.save_state(str(checkpoint), safe_serialization=False)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        mark_whole(checkpoint, progress.cycle, accelerator.num_processes)
+        cycles = sorted(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*"))
+        for cycle in cycles[:-kept]:
+            shutil.rmtree(folder / f"checkpoint-{cycle}")
+    accelerator.wait_for_everyone()
+
+
+def load_checkpoint(folder: Path, accelerator: Any, progress: Progress) -> None:
+    """Restore the newest whole checkpoint, `progress` (registered for it) included; without one
+    nothing changes. Raises ValueError for one that DeepSpeed wrote with another number of
+    processes: it holds a part of the optimizer for each."""
+    if accelerator.is_main_process:
+        remove_partial_checkpoints(folder)
+    accelerator.wait_for_everyone()
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is None:
+        return
+    written = (read_json(checkpoint / CHECKPOINT_MANIFEST) or {}).get("processes")
+    if zero_stage(accelerator) and written != accelerator.num_processes:
+        raise ValueError(
+            f"{checkpoint} was written by {written} processes under DeepSpeed: go on with as "
+            f"many, not with {accelerator.num_processes}"
+        )
+    accelerator.load_state(str(checkpoint))
+    if accelerator.is_main_process:
+        what = "weights, optimizer, progress"
+        print(f"resumed before cycle {progress.cycle}: {what}", flush=True)

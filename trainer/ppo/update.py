@@ -1,0 +1,237 @@
+"""One cycle's learning: old log-probabilities, advantages, and the optimizer's steps.
+
+Shapes as in trainer/ppo/advantages.py. Every sum is divided by a count of the whole minibatch over
+all processes, so neither micro-batches nor processes change what is learned."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.types import TokenRow
+from trainer.ppo.actor_critic import Predictions
+from trainer.ppo.advantages import Moments, gae, kl_penalties, moments, whiten
+from trainer.ppo.batch import Batch, micro_batches, minibatch_order, pad_columns
+from trainer.ppo.config import PPOConfig
+from trainer.ppo.losses import importance_corrections, policy_loss, value_loss
+from trainer.runtime.watchdog import WATCHDOG
+
+_ADVICE = "The last checkpoint is whole: lower learning_rate or max_grad_norm"
+Sums = defaultdict[str, float]
+Reference = Callable[[Tensor, Tensor], Tensor]  # token ids, attention mask -> log-probs (B, P)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """`model` is the prepared `ActorCritic`; `reference` gives the starting policy's
+    log-probabilities."""
+
+    accelerator: Any
+    model: Any
+    optimizer: Any
+    reference: Reference
+    config: PPOConfig
+    pad_token_id: int
+    seed: int
+
+    def reduce(self, values: Sequence[float]) -> list[float]:
+        """Sums over processes."""
+        total = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
+        return self.accelerator.reduce(total, reduction="sum").tolist()
+
+    def predict(self, batch: Batch) -> Predictions:
+        return self.model(batch.input_ids, batch.attention_mask, self.config.temperature)
+
+    def orders(self, cycle: int, rows: int) -> list[Tensor]:
+        """The order of this process's rows in each epoch."""
+        samples, parts = self.config.samples_per_problem, self.config.minibatches
+        return [
+            minibatch_order(rows, samples, parts, _generator(f"{self.seed} {cycle} {epoch}"))
+            for epoch in range(self.config.epochs)
+        ]
+
+    def minibatch_indices(self, order: Tensor) -> list[list[Tensor]]:
+        """The micro-batches of each minibatch of an epoch."""
+        size = self.config.micro_batch_size
+        return [
+            [part[index] for index in micro_batches(len(part), size)]
+            for part in order.chunk(self.config.minibatches)
+        ]
+
+    def evaluate_old(self, batch: Batch, order: Tensor) -> tuple[Batch, float]:
+        """Fill in log-probabilities, reference and values, before any step, and the mean entropy.
+        The micro-batches are those of the first epoch, so its first ratios are exactly 1."""
+        width = batch.mask_BP.shape[1]
+        found: dict[str, list[Tensor]] = {"logprobs": [], "reference": [], "values": []}
+        rows: list[Tensor] = []
+        entropy = 0.0
+        self.model.train()
+        with torch.no_grad():
+            for index in (i for part in self.minibatch_indices(order) for i in part):
+                micro = batch.rows(index)
+                predicted = self.predict(micro)
+                WATCHDOG.progress()
+                found["logprobs"].append(predicted.logprobs_BP)
+                found["values"].append(predicted.values_BP)
+                found["reference"].append(self.reference(micro.input_ids, micro.attention_mask))
+                entropy += float((predicted.entropy_BP * micro.mask_BP).sum())
+                rows.append(index)
+        back = torch.argsort(torch.cat(rows)).to(batch.mask_BP.device)
+        columns = {name: pad_columns(parts, width)[back] for name, parts in found.items()}
+        return (
+            batch.with_columns(
+                logprobs_BP=columns["logprobs"] * batch.mask_BP,
+                reference_BP=columns["reference"] * batch.mask_BP,
+                values_BP=columns["values"] * batch.mask_BP,
+            ),
+            entropy,
+        )
+
+    def estimate(self, batch: Batch, kl_coefficient: float) -> Batch:
+        """Fill in returns and advantages: whitened over the global batch, then weighed with the
+        importance corrections, as the clipped loss is linear in them."""
+        kl_BP = kl_penalties(batch.logprobs_BP, batch.reference_BP, batch.mask_BP)
+        advantages_BP, returns_BP = gae(
+            batch.rewards_BP - kl_coefficient * kl_BP,
+            batch.values_BP,
+            batch.mask_BP,
+            batch.discount_BP,
+            self.config.gae_lambda,
+        )
+        own = moments(advantages_BP, batch.mask_BP)
+        count, total, squares = self.reduce([own.count, own.total, own.squares])
+        over = Moments(count=count, total=total, squares=squares)
+        corrections_BP, _ = importance_corrections(
+            batch.logprobs_BP, batch.engine_BP, batch.mask_BP, self.config.importance_cap
+        )
+        return batch.with_columns(
+            advantages_BP=whiten(advantages_BP, batch.mask_BP, over) * corrections_BP,
+            returns_BP=returns_BP,
+        )
+
+    def learn(
+        self, batch: Batch, orders: Sequence[Tensor], cycle: int, imitation: Sequence[TokenRow]
+    ) -> Sums:
+        """All epochs. Returns sums over this process's tokens and steps, for the log."""
+        sums: Sums = defaultdict(float)
+        self.model.train()
+        for epoch, order in enumerate(orders):
+            for number, indices in enumerate(self.minibatch_indices(order)):
+                key = f"imitation {self.seed} {cycle} {epoch} {number}"
+                taken = self._deal(imitation, [len(index) for index in indices], key)
+                self._step(batch, indices, taken, cycle, sums)
+        return sums
+
+    def _deal(
+        self, rows: Sequence[TokenRow], sizes: Sequence[int], key: str
+    ) -> list[list[TokenRow]]:
+        """As many rows as there are rollouts, drawn with replacement for all processes together,
+        of which this one takes its share; empty lists where there are none."""
+        if not rows:
+            return [[] for _ in sizes]
+        processes = self.accelerator.num_processes
+        drawn = torch.randint(len(rows), (sum(sizes) * processes,), generator=_generator(key))
+        own = drawn[self.accelerator.process_index :: processes]
+        return [[rows[i] for i in part.tolist()] for part in own.split(list(sizes))]
+
+    def _step(
+        self,
+        batch: Batch,
+        indices: Sequence[Tensor],
+        imitation: Sequence[Sequence[TokenRow]],
+        cycle: int,
+        sums: Sums,
+    ) -> None:
+        """One optimizer step over a minibatch."""
+        own = sum(float(batch.mask_BP[index.to(batch.mask_BP.device)].sum()) for index in indices)
+        copied = sum(len(row.completion_ids) for rows in imitation for row in rows)
+        tokens, copied_tokens = self.reduce([own, float(copied)])
+        # Gradients are averaged over processes and micro-batches: the sums must not be.
+        scale = len(indices) * self.accelerator.num_processes
+        for index, rows in zip(indices, imitation, strict=True):
+            WATCHDOG.progress()
+            with self.accelerator.accumulate(self.model):
+                loss = self._loss(batch.rows(index), tokens, sums)
+                if rows:
+                    loss = loss + self._imitation_loss(rows, copied_tokens, sums)
+                if not torch.isfinite(loss):
+                    raise ValueError(
+                        f"cycle {cycle}: the loss is {float(loss.detach())}; no step was taken. "
+                        f"{_ADVICE}"
+                    )
+                self.accelerator.backward(loss * scale)
+                if self.accelerator.sync_gradients:
+                    norm = float(
+                        self.accelerator.clip_grad_norm_(
+                            self.model.parameters(), self.config.max_grad_norm
+                        )
+                    )
+                    if not math.isfinite(norm):  # DeepSpeed says so only after the step
+                        raise ValueError(f"cycle {cycle}: the gradient's norm is {norm}. {_ADVICE}")
+                    sums["grad_norm"] += norm
+                    sums["steps"] += 1
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+        sums["skipped_steps"] += bool(self.accelerator.optimizer_step_was_skipped)
+
+    def _loss(self, micro: Batch, tokens: float, sums: Sums) -> Tensor:
+        predicted = self.predict(micro)
+        config = self.config
+        policy, ratio_BP = policy_loss(
+            predicted.logprobs_BP,
+            micro.logprobs_BP,
+            micro.advantages_BP,
+            micro.mask_BP,
+            config.clip,
+            tokens,
+        )
+        value = value_loss(
+            predicted.values_BP,
+            micro.values_BP,
+            micro.returns_BP,
+            micro.mask_BP,
+            config.value_clip,
+            tokens,
+        )
+        kept = ratio_BP[micro.mask_BP.bool()]
+        sums["policy_loss"] += float(policy.detach())
+        sums["value_loss"] += float(value.detach())
+        sums["tokens"] += kept.numel()
+        sums["ratio"] += float(kept.sum())
+        sums["clipped"] += int(((kept - 1.0).abs() > config.clip).sum())
+        sums["ratio_max"] = max(sums["ratio_max"], float(kept.max()))
+        if not sums["first_seen"]:
+            sums["first_seen"] = 1
+            sums["first_ratio_error"] = float((kept - 1.0).abs().max())
+        return policy + config.value_coefficient * value
+
+    def _imitation_loss(self, rows: Sequence[TokenRow], tokens: float, sums: Sums) -> Tensor:
+        """- mean log-likelihood, nats a token, of verified trajectories, times its coefficient."""
+        device = self.accelerator.device
+        longest = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
+        ids = torch.full((len(rows), longest), self.pad_token_id, dtype=torch.long)
+        attention = torch.zeros_like(ids)
+        mask_BP = torch.zeros(len(rows), longest - 1)
+        for i, row in enumerate(rows):
+            both = row.prompt_ids + row.completion_ids
+            ids[i, : len(both)] = torch.tensor(both)
+            attention[i, : len(both)] = 1
+            mask_BP[i, len(row.prompt_ids) - 1 : len(both) - 1] = 1
+        predicted: Predictions = self.model(ids.to(device), attention.to(device), 1.0)
+        nats = -(predicted.logprobs_BP * mask_BP.to(device)).sum() / max(1.0, tokens)
+        sums["imitation_loss"] += float(nats.detach())
+        # The critic's values take no part; times 0 they keep DDP's bookkeeping whole.
+        return self.config.imitation_coefficient * nats + 0.0 * predicted.values_BP.sum()
+
+
+def _generator(key: str) -> torch.Generator:
+    """The same for the same text, on every process."""
+    digest = hashlib.blake2b(key.encode(), digest_size=7).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))

@@ -1,0 +1,204 @@
+"""What each learner made of what it sampled: curves from the stage folders alone.
+
+Which stages a policy comes from is read off the manifests' inputs. What the first policy and the
+reward model cost is common to all learners; the rest of a policy's stages is its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.row_files import read_whole_lines
+from search.labellers.evidence import wilson_interval
+
+METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
+CYCLE_COLUMNS = ("cycle", "kl", "length", "entropy", "reward", "correct", "score")
+MAX_CYCLES = 400  # of a run that the report draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Accuracy of `policy` (or of a stage on its way to one) after `sampled_tokens` that the policy
+    generated to be learnt from; with its 95 % interval, on n problems."""
+
+    policy: str
+    sampled_tokens: int
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerCurve:
+    """`test` holds the evaluated policies on the way, the first policy at 0 tokens, `validation`
+    what was measured while training. `name` is the last policy's stage."""
+
+    name: str
+    sampled_tokens: int
+    test: list[Point]
+    validation: list[Point] = field(default_factory=list[Point])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """Complete stage folders by name, in the run's order, and their manifests."""
+
+    folders: Mapping[str, Path]
+    manifests: Mapping[str, Mapping[str, Any]]
+
+    def parents(self, name: str) -> list[str]:
+        """The stages that a stage read a folder or a file of."""
+        by_path = {folder.resolve(): stage for stage, folder in self.folders.items()}
+        found: list[str] = []
+        for source in self.manifests[name].get("inputs", {}).values():
+            path = (self.folders[name] / source["source"]).resolve()
+            found += [by_path[p] for p in (path, path.parent) if p in by_path][:1]
+        return list(dict.fromkeys(found))
+
+    def ancestry(self, name: str) -> set[str]:
+        """The stage and all that it comes from."""
+        found = {name}
+        for parent in self.parents(name):
+            found |= self.ancestry(parent)
+        return found
+
+    def sampled_tokens(self, name: str) -> int:
+        """What the policy generated in this stage to be learnt from: searches and labels whole,
+        reinforcement learning without its evaluations. A gate's solutions teach nothing."""
+        manifest = self.manifests[name]
+        if manifest["stage"] in ("search", "label"):
+            rows = manifest["usage"]["ledger"]
+            return sum(row["generated_tokens"] for row in rows if row["model"] == "policy")
+        if manifest["stage"] == "ppo":
+            return round(sum(row["tokens"] for row in _rows(self.folders[name] / METRICS)))
+        return manifest["metrics"].get("sampled_tokens", 0)
+
+
+def learner_curves(
+    lineage: Lineage, greedy: Mapping[str, Mapping[str, Any]], reward_model: str | None
+) -> list[dict[str, Any]]:
+    """A curve for each evaluated policy that no other evaluated one comes from. `greedy` are the
+    test accuracies by policy, the first policy first; `reward_model` is a stage's name."""
+    known = [name for name in greedy if name in lineage.folders]
+    if not known:
+        return []
+    first = known[0]
+    common = lineage.ancestry(first)
+    if reward_model in lineage.folders and first in lineage.ancestry(str(reward_model)):
+        own = lineage.ancestry(str(reward_model))
+        if not own & set(known[1:]):  # a reward model of a later policy is no common ground
+            common |= own
+    chains = {name: lineage.ancestry(name) for name in known[1:] if name not in common}
+    ends = [name for name in chains if not any(name in c for n, c in chains.items() if n != name)]
+    return [asdict(_curve(lineage, greedy, end, chains[end], first, common)) for end in ends]
+
+
+def _curve(
+    lineage: Lineage,
+    greedy: Mapping[str, Mapping[str, Any]],
+    end: str,
+    chain: set[str],
+    first: str,
+    common: set[str],
+) -> LearnerCurve:
+    def spent(name: str) -> int:
+        return sum(lineage.sampled_tokens(stage) for stage in lineage.ancestry(name) - common)
+
+    ordered = [name for name in lineage.folders if name in chain - common]
+    test = [
+        Point(
+            policy=name,
+            sampled_tokens=spent(name),
+            **{key: greedy[name][key] for key in ("value", "low", "high", "n")},
+        )
+        for name in (first, *ordered)
+        if name in greedy
+    ]
+    validation: list[Point] = []
+    for name in ordered:
+        validation += _measured(lineage, name, spent(name), test[0].policy, first=not validation)
+    return LearnerCurve(name=end, sampled_tokens=spent(end), test=test, validation=validation)
+
+
+def _measured(lineage: Lineage, name: str, total: int, start: str, *, first: bool) -> list[Point]:
+    """A stage's accuracies on validation problems: a gate's, or those on the way."""
+    manifest = lineage.manifests[name]
+    gate = manifest["metrics"].get("gate")
+    if gate:
+        kept = gate["candidate_accuracy" if gate["accepted"] else "incumbent_accuracy"]
+        before = [_point(start, 0, gate["incumbent_accuracy"], gate["n"])] if first else []
+        return [*before, _point(name, total, kept, gate["n"])]
+    own = lineage.sampled_tokens(name)
+    cycles = _rows(lineage.folders[name] / METRICS)
+    points: list[Point] = []
+    for row in _rows(lineage.folders[name] / EVALUATIONS):
+        so_far = row.get("sampled_tokens")
+        if so_far is None:
+            so_far = round(sum(c["tokens"] for c in cycles if c["cycle"] < row["cycle"]))
+        n = row.get("problems") or manifest["metrics"]["held_out_problems"]
+        points.append(_point(name, total - own + so_far, row["accuracy"], n))
+    return points
+
+
+def _point(policy: str, sampled_tokens: int, value: float, n: int) -> Point:
+    low, high = wilson_interval(value, n)
+    return Point(policy=policy, sampled_tokens=sampled_tokens, value=value, low=low, high=high, n=n)
+
+
+def ppo_runs(lineage: Lineage) -> list[dict[str, Any]]:
+    """Each PPO stage's cycles and evaluations: the reward model's word beside the verifier's."""
+    found: list[dict[str, Any]] = []
+    for name, manifest in lineage.manifests.items():
+        if manifest["stage"] != "ppo":
+            continue
+        cycles = _rows(lineage.folders[name] / METRICS)
+        step = -(-len(cycles) // MAX_CYCLES) or 1
+        metrics, recipe = manifest["metrics"], manifest["recipe"]
+        found.append(
+            {
+                "stage": name,
+                "outcome": recipe["outcome"],
+                "shape": recipe["shape"],
+                "critic": recipe["critic"],
+                "stopped": metrics["stopped"],
+                "problems": metrics.get("held_out_problems"),
+                "sampled_tokens": lineage.sampled_tokens(name),
+                "cycles": [{c: row.get(c) for c in CYCLE_COLUMNS} for row in cycles[::step]],
+                "evaluations": _rows(lineage.folders[name] / EVALUATIONS),
+            }
+        )
+    return found
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in read_whole_lines(path)] if path.exists() else []
+
+
+def training_curve(
+    lineage: Lineage, greedy: Mapping[str, Mapping[str, Any]], seconds: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """The evaluated policies in the run's order, each with all that was spent on it and on what it
+    comes from; `after` is the evaluated policy that it goes on from, None for the first."""
+    rows: list[dict[str, Any]] = []
+    for name in lineage.folders:
+        if name not in greedy:
+            continue
+        own = lineage.ancestry(name)
+        before = [row["policy"] for row in rows if row["policy"] in own]
+        stages = [stage for stage in lineage.folders if stage in own]
+        ledgers = [lineage.manifests[stage]["usage"]["ledger"] for stage in stages]
+        rows.append(
+            {
+                "policy": name,
+                "after": before[-1] if before else None,
+                "training_flops": sum(row["flops"] for ledger in ledgers for row in ledger),
+                "training_seconds": sum(seconds[stage] for stage in stages),
+                **{key: greedy[name][key] for key in ("value", "low", "high", "n")},
+            }
+        )
+    return rows

@@ -1,0 +1,142 @@
+"""report.html: one self-contained page that draws results.json and some search trees.
+
+The page opens without a network. Its Content-Security-Policy allows nothing but the inline scripts
+and styles written here, each by its SHA-256; so text that a model wrote can never run, even if it
+were to reach the page as markup. It does not: results and trees travel as JSON with every `<`
+escaped, and the scripts put them on the page as text nodes only.
+
+Charts are drawn by plotly.js, which the `plotly` distribution ships. Three things make it work
+under this policy, without 'unsafe-inline' and 'unsafe-eval':
+- plotly leaves styling alone when a `<style id="plotly.js-style-global">` has the class
+  `no-inline-styles`; `assets/plotly.css` holds the rules that our charts need of it;
+- the map library inside adds a style sheet unless an element with a certain id exists: it does;
+- labels have no pseudo-HTML that becomes a style attribute (`<sup>`, `<b>`): powers are Unicode.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+MAX_BYTES = 10_000_000  # of the whole page; half of it is plotly.js
+MAX_TREES = 50
+PAGE = Path(__file__).with_name("assets")
+SCRIPTS = ("format.js", "charts.js", "tree.js", "prm.js", "learners.js", "page.js")
+STYLES = ("style.css",)
+NODE_FIELDS = (
+    "id",
+    "parent",
+    "text",
+    "prior",
+    "visit_count",
+    "value",
+    "score",
+    "terminal",
+    "verdict",
+)
+
+
+def write_report(
+    results: Mapping[str, Any], trees: Sequence[Mapping[str, Any]], path: Path
+) -> None:
+    """Write the page to `path`, whose folder must exist.
+
+    `results` is the content of results.json; sections that are missing, empty or null are replaced
+    by a sentence, and those of stages that a run need not have are left out. `trees` are rows of
+    trees.jsonl: the first `MAX_TREES` of them are shown, fewer if the page would reach `MAX_BYTES`,
+    and the page says so. Raises ValueError for another schema version.
+    """
+    version = results.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ValueError(
+            f"results.schema_version is {version!r}; this report reads only {SCHEMA_VERSION}"
+        )
+    shown = [_slim_tree(tree) for tree in trees[:MAX_TREES]]
+    while True:
+        page = _page({"results": dict(results), "trees": shown, "trees_given": len(trees)})
+        if len(page) < MAX_BYTES or not shown:
+            break
+        shown = shown[: len(shown) * 3 // 4]
+    path.write_bytes(page)
+
+
+def _slim_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What the explorer shows of a tree; token ids and snapshots are left out."""
+    keep = ("problem", "strategy", "policy", "answer", "outcome", "usage")
+    slim = {key: tree.get(key) for key in keep}
+    slim["nodes"] = [{key: node.get(key) for key in NODE_FIELDS} for node in tree["nodes"]]
+    return slim
+
+
+def _page(content: Mapping[str, Any]) -> bytes:
+    """The page as UTF-8. Placeholders are filled in one pass, so no content is read as one."""
+    from plotly.offline import get_plotlyjs
+
+    library = get_plotlyjs()
+    script = "\n".join(_read(name) for name in SCRIPTS)
+    style = "\n".join(_read(name) for name in STYLES)
+    plotly_style = _read("plotly.css")
+    for text in (library, script):
+        assert "</script" not in text.lower() and "<!--" not in text
+    parts = {
+        "policy": "; ".join(
+            (
+                "default-src 'none'",
+                f"script-src {_source(library)} {_source(script)}",
+                f"style-src {_source(style)} {_source(plotly_style)}",
+                "img-src data:",
+                "base-uri 'none'",
+                "form-action 'none'",
+            )
+        ),
+        "title": html.escape(f"{content['results'].get('run') or 'thinktree'}: report"),
+        "style": style,
+        "plotly_style": plotly_style,
+        "map_style_id": _map_style_id(library),
+        "content": json_for_script(content),
+        "library": library,
+        "script": script,
+    }
+    template = _read("template.html")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template).encode()
+
+
+def json_for_script(content: Any) -> str:
+    """ASCII JSON that is safe inside a script element: no `<`, `>` or `&`, and null for the
+    numbers that JSON does not have (NaN and the infinities)."""
+    text = json.dumps(_finite(content), separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _source(text: str) -> str:
+    """The policy's source expression for an inline script or style with exactly this text."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _map_style_id(library: str) -> str:
+    """The id by which the map library inside plotly.js recognises its own style sheet."""
+    match = re.search(r'getElementById\("([0-9a-f]{64})"\)', library)
+    return match[1] if match else "no-map-style"
+
+
+def _read(name: str) -> str:
+    return (PAGE / name).read_text(encoding="utf-8")

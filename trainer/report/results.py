@@ -1,0 +1,102 @@
+"""results.json: every number of a run, collected from its stage folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rewards.verifiers.by_name import VERIFIERS
+from search.base import solution_text
+from search.trees.files import result_from_json
+from trainer.report.learner_curves import Lineage, learner_curves, ppo_runs, training_curve
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.manifests import is_complete, read_json, read_manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """`stages` are the folders of the run's earlier stages, in order; `evaluation` is that of the
+    evaluation. results.json and report.html are also copied beside them, to the run's folder."""
+
+    stages: list[str]
+    evaluation: str
+    description: str = ""
+    task: str = "countdown"
+    num_trees: int = 20
+
+
+def collect(runtime: RuntimeConfig, config: ReportConfig) -> dict[str, Any]:
+    """Read the stages' manifests and the evaluation. Everything but times is a function of the
+    recipe and the seed."""
+    evaluation = json.loads((Path(config.evaluation) / "evaluation.json").read_text())
+    manifests = {Path(stage).name: read_manifest(Path(stage)) for stage in config.stages}
+    spent = {Path(stage).name: seconds_of(Path(stage)) for stage in config.stages}
+    greedy = {r["policy"]: r for r in evaluation["accuracy"] if r["strategy"] == "greedy"}
+    lineage = Lineage(folders={Path(s).name: Path(s) for s in config.stages}, manifests=manifests)
+    ledger: list[dict[str, Any]] = []
+    gates: list[dict[str, Any]] = []
+    for name, manifest in manifests.items():
+        ledger += [{"stage": name, **row} for row in manifest["usage"]["ledger"]]
+        if "gate" in manifest["metrics"]:
+            gates.append({"round": name, **manifest["metrics"]["gate"]})
+    return {
+        "schema_version": 1,
+        "run": runtime.run_group or folder_name(runtime),
+        "seed": runtime.seed,
+        "task": {"name": config.task, "description": config.description},
+        "stages": spent,
+        **evaluation,
+        "prm_evaluations": prm_evaluations(Path(runtime.output_dir).parent),
+        "training_curve": training_curve(lineage, greedy, spent),
+        "learners": learner_curves(lineage, greedy, _reward_model(manifests)),
+        "ppo": ppo_runs(lineage),
+        "gates": gates,
+        "ledger": ledger,
+    }
+
+
+def _reward_model(manifests: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The run's first reward model, which its learners share."""
+    return next((name for name, m in manifests.items() if m["stage"] == "prm"), None)
+
+
+def prm_evaluations(run: Path) -> list[dict[str, Any]]:
+    """prm.json of every complete stage of the run's folder that wrote one, by the stage's name."""
+    found = sorted(path for path in run.glob("*/prm.json") if is_complete(path.parent))
+    return [{"stage": path.parent.name, **json.loads(path.read_text())} for path in found]
+
+
+def seconds_of(stage: Path) -> float:
+    """Wall time over all attempts where a pipeline kept it, else that of the last attempt."""
+    record = read_json(stage.parent / "stages" / f"{stage.name}.json") or {}
+    return record.get("seconds") or read_manifest(stage)["seconds"]
+
+
+def folder_name(runtime: RuntimeConfig) -> str:
+    return Path(runtime.output_dir).parent.name
+
+
+def chosen_trees(config: ReportConfig, results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The first trees of the final policy, each terminal node with its verdict."""
+    verifier = VERIFIERS[config.task]()
+    policies = [row["policy"] for row in results["accuracy"] if row["strategy"] == "mcts"]
+    if not policies:
+        return []
+    path = Path(config.evaluation) / f"{policies[-1]}_mcts.jsonl"
+    rows: list[dict[str, Any]] = []
+    for line in islice(path.open(encoding="utf-8"), config.num_trees):
+        row = json.loads(line)
+        result = result_from_json(row)
+        for node, item in zip(result.nodes, row["nodes"], strict=True):
+            del item["token_ids"]
+            if node.terminal is not None:
+                text = solution_text(result.nodes, node.id)
+                item["verdict"] = verifier.verify(result.problem, text).outcome.value
+        answer = row["snapshots"][-1]["answer"] or ""
+        row["outcome"] = verifier.verify(result.problem, answer).outcome.value
+        rows.append(row)
+    return rows

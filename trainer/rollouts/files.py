@@ -1,0 +1,85 @@
+"""Rollouts of whole cycles in a file, to learn from the same ones again: JSON lines, a rollout a
+line, in the order of a cycle's problems and of their samples, whichever process made them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trainer.rollouts.collect import Rollout
+
+ROLLOUTS = "rollouts.jsonl"
+
+
+def rollout_rows(
+    cycle: int, parts: Sequence[Sequence[Rollout]], samples: int
+) -> list[dict[str, Any]]:
+    """`parts[r]` are process r's rollouts: `samples` of each of its problems, which are every
+    R-th of all, from the r-th on."""
+    groups = [
+        [part[at : at + samples] for at in range(0, len(part), samples)]  # of a problem each
+        for part in parts
+    ]
+    ordered = [group for turn in zip(*groups, strict=True) for group in turn]
+    return [{"cycle": cycle} | asdict(rollout) for group in ordered for rollout in group]
+
+
+def read_rollouts(path: str | Path) -> dict[int, list[Rollout]]:
+    """By cycle. Raises ValueError naming file and line for what is no rollout."""
+    found: dict[int, list[Rollout]] = {}
+    with Path(path).open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                row = json.loads(line)
+                cycle = int(row.pop("cycle"))
+                values: dict[str, Any] = {
+                    k: tuple(v) if isinstance(v, list) else v for k, v in row.items()
+                }
+                rollout = Rollout(**values)
+                _check(rollout)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path}, line {number}: no rollout: {error}") from None
+            found.setdefault(cycle, []).append(rollout)
+    return found
+
+
+def _check(rollout: Rollout) -> None:
+    if not rollout.response_ids:
+        raise ValueError(f"problem {rollout.problem_id}: a rollout without tokens")
+    steps = len(rollout.step_ends)
+    if len(rollout.rewards) != steps or len(rollout.scores) not in (0, steps):
+        raise ValueError(
+            f"problem {rollout.problem_id}: {len(rollout.rewards)} rewards and "
+            f"{len(rollout.scores)} process rewards for {steps} steps"
+        )
+    if len(rollout.engine_logprobs) not in (0, len(rollout.response_ids)):
+        raise ValueError(
+            f"problem {rollout.problem_id}: {len(rollout.engine_logprobs)} engine_logprobs for "
+            f"{len(rollout.response_ids)} tokens"
+        )
+    if not all(0 <= end < len(rollout.response_ids) for end in rollout.step_ends):
+        raise ValueError(f"problem {rollout.problem_id}: a step ends outside its rollout")
+
+
+def share_of(
+    cycles: dict[int, list[Rollout]],
+    cycle: int,
+    *,
+    problems: int,
+    samples: int,
+    rank: int,
+    processes: int,
+) -> list[Rollout]:
+    """What process `rank` of `processes` would have sampled. Raises ValueError where the file does
+    not hold `problems` x `samples` rollouts of this cycle."""
+    rollouts = cycles.get(cycle, [])
+    if len(rollouts) != problems * samples:
+        raise ValueError(
+            f"replay holds {len(rollouts)} rollouts of cycle {cycle}; problems_per_cycle x "
+            f"samples_per_problem asks for {problems} x {samples}"
+        )
+    own = range(rank, problems, processes)
+    return [rollout for i in own for rollout in rollouts[i * samples : (i + 1) * samples]]

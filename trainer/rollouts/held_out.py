@@ -1,0 +1,139 @@
+"""Held-out accuracy while one of TRL's trainers trains: greedy, on validation problems."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from transformers import TrainerCallback
+
+from data.problems import read_problems
+from data.types import Problem, Usage, usage_from_json
+from rewards.base import Verifier
+from search.base import Engine
+from trainer.rollouts.collect import RewardConfig, SamplingConfig, collect
+from trainer.runtime.row_files import append_rows, keep_before, usage_numbers, usage_of
+
+EVALUATIONS = "evaluations.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutConfig:
+    """Every `evaluate_every` steps the greedy policy solves `evaluation_problems` validation
+    problems from `evaluation_skip` on (0 problems: never), in at most `evaluation_tokens` tokens
+    each."""
+
+    evaluate_every: int = 50
+    evaluation_problems: int = 0
+    evaluation_skip: int = 0
+    evaluation_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("evaluate_every", 1),
+            ("evaluation_problems", 0),
+            ("evaluation_skip", 0),
+            ("evaluation_tokens", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+
+    def problems(self, data: str) -> list[Problem]:
+        """Of the data stage's folder; none is read where none is asked for."""
+        if not self.evaluation_problems:
+            return []
+        problems = read_problems(Path(data) / "validation.jsonl")
+        return problems[self.evaluation_skip :][: self.evaluation_problems]
+
+
+class HeldOut(TrainerCallback):
+    """Appends a row to `<folder>/evaluations.jsonl` before the first step, after every
+    `evaluate_every` steps and after the last: accuracy, problems, `cycle` (optimizer steps so
+    far), `sampled_tokens` (what `sampled` says this process has learnt from, summed over
+    processes) and what the evaluation itself spent. Greedy, so it touches no generator that
+    training uses."""
+
+    def __init__(
+        self,
+        config: HeldOutConfig,
+        engine: Engine,
+        verifier: Verifier,
+        *,
+        data: str,
+        folder: Path,
+        sampled: Callable[[], int],
+    ) -> None:
+        self.config, self.engine, self.verifier = config, engine, verifier
+        self.problems = config.problems(data)
+        self.path, self.sampled = folder / EVALUATIONS, sampled
+        self.last = -1
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A resumed run takes back what was measured after its checkpoint."""
+        if state.is_world_process_zero:
+            keep_before(self.path, state.global_step + 1)
+        PartialState().wait_for_everyone()
+        rows = self.rows()
+        self.last = rows[-1]["cycle"] if rows else -1
+        if state.global_step == 0:
+            self._evaluate(state, kwargs["model"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step % self.config.evaluate_every == 0:
+            self._evaluate(state, kwargs["model"])
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._evaluate(state, kwargs["model"])
+
+    def rows(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+
+    def usage(self) -> Usage:
+        """What all evaluations spent, on all processes."""
+        return sum((usage_from_json(row["usage"]) for row in self.rows()), Usage())
+
+    def _evaluate(self, state: Any, model: Any) -> None:
+        if not self.problems or self.last == state.global_step:
+            return
+        self.last = state.global_step
+        processes = PartialState()
+        was_training = model.training
+        model.eval()
+        rollouts, usage = collect(
+            self.engine,
+            None,
+            self.verifier,
+            self.problems[processes.process_index :: processes.num_processes],
+            SamplingConfig(
+                samples_per_problem=1,
+                max_new_tokens=self.config.evaluation_tokens,
+                temperature=0.0,
+            ),
+            RewardConfig(),
+            state.global_step,
+        )
+        model.train(was_training)
+        correct = sum(r.correct for r in rollouts)
+        own = [float(correct), float(self.sampled()), *usage_numbers(usage)]
+        found: list[list[float]] = gather_object([own])
+        solved, sampled, *spent = torch.tensor(found, dtype=torch.float64).sum(0).tolist()
+        accuracy = solved / len(self.problems)
+        if state.is_world_process_zero:
+            row = {
+                "cycle": state.global_step,
+                "accuracy": accuracy,
+                "problems": len(self.problems),
+                "sampled_tokens": round(sampled),
+                "usage": asdict(usage_of(spent)),
+            }
+            append_rows(self.path, [row])
+            print(f"after step {state.global_step}: held-out accuracy {accuracy:.3f}", flush=True)
+        processes.wait_for_everyone()

@@ -1,0 +1,206 @@
+"""A stage's recipe: `--config file.yaml`, then command-line overrides, into config dataclasses.
+
+TRL's parser does the parsing; this module makes it strict. An unknown key, in the file or on the
+command line, and a value of the wrong type are errors that name the field, the value and what is
+allowed. A top-level `env:` mapping in the file sets environment variables. No field may be named
+`config` or `env`.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from data.settings import check_values, nearest, read_yaml_mapping, without_none
+from search.labellers.by_name import labeller_entry
+from search.strategies.by_name import entry
+from trainer.runtime.processes import cpu_processes, process_backend
+
+
+def parse_recipe(
+    dataclass_types: tuple[type, ...], argv: Sequence[str] | None = None
+) -> tuple[Any, ...]:
+    """One instance of each type, in the order given. `argv` is `sys.argv[1:]` when None.
+
+    A field that several types declare (`output_dir`, `seed`) is one option: all of them receive
+    its value, and the first type's default holds. Mapping fields take JSON on the command line,
+    list and tuple fields take several words. transformers' `use_cpu` is on where several processes
+    were launched on a machine without an accelerator, its `ddp_backend` set where by DeepSpeed.
+
+    Raises ValueError for an unknown key, a value of the wrong type, a missing required field, a
+    missing or malformed file, and a field named `config` or `env`.
+    """
+    words = _split_config_flag(sys.argv[1:] if argv is None else argv)
+    hints = _field_hints(dataclass_types)
+    if "--config" in words:
+        check_values(read_yaml_mapping(Path(words[words.index("--config") + 1])), hints)
+    parser = _build_parser(dataclass_types)
+    _check_flags(words, parser._option_string_actions)
+    if "use_cpu" in hints and "--use_cpu" not in words and cpu_processes():
+        words = [*words, "--use_cpu", "true"]
+    if "ddp_backend" in hints and "--ddp_backend" not in words and process_backend():
+        words = [*words, "--ddp_backend", process_backend() or ""]
+    return tuple(parser.parse_args_and_config(words))
+
+
+def peek(name: str, argv: Sequence[str], default: Any) -> Any:
+    """One key's value before the rest of a recipe can be read: the command line's, else the
+    file's, else `default`. Raises ValueError for a missing or malformed file."""
+    words = _split_config_flag(argv)
+    for i, word in enumerate(words):
+        if word == f"--{name}" and i + 1 < len(words):
+            return words[i + 1]
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    if "--config" in words:
+        values = read_yaml_mapping(Path(words[words.index("--config") + 1]))
+        return values.get(name, default)
+    return default
+
+
+def as_mapping(*configs: Any) -> dict[str, Any]:
+    """The resolved recipe, ready for JSON; where names repeat, the first config's value holds."""
+    merged: dict[str, Any] = {}
+    for config in reversed(configs):
+        values = config.to_dict() if hasattr(config, "to_dict") else dataclasses.asdict(config)
+        merged |= values
+    return json.loads(json.dumps(merged, default=str, sort_keys=True))
+
+
+def _field_hints(dataclass_types: tuple[type, ...]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for kind in dataclass_types:
+        hints = get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            if field.name in ("config", "env"):
+                raise ValueError(f"{kind.__name__} has a field named {field.name!r}: reserved")
+            if field.init:
+                found.setdefault(field.name, []).append(hints[field.name])
+    return found
+
+
+def _split_config_flag(argv: Sequence[str]) -> list[str]:
+    """`--config=x` as two words, which is the only form TRL's parser knows."""
+    words: list[str] = []
+    for word in argv:
+        words += ["--config", word[len("--config=") :]] if word.startswith("--config=") else [word]
+    if words.count("--config") > 1:
+        raise ValueError("--config is given more than once")
+    if words and words[-1] == "--config":
+        raise ValueError("--config needs the path of a YAML file")
+    return words
+
+
+def _check_flags(words: Sequence[str], known: Mapping[str, Any]) -> None:
+    for word in words:
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and flag not in known and flag not in ("--", "--config"):
+            candidates = [name for name in known if "-" not in name[2:]]
+            raise ValueError(
+                f"unknown option {flag!r}; did you mean {nearest(flag, candidates)!r}?"
+            )
+
+
+def _build_parser(dataclass_types: tuple[type, ...]) -> Any:
+    from trl.scripts.utils import TrlParser
+
+    class StrictParser(TrlParser):
+        """TRL's parser with shared fields, tuples, mappings, and errors that are ValueErrors."""
+
+        @staticmethod
+        def _parse_dataclass_field(parser: Any, field: Any) -> None:
+            TrlParser._parse_dataclass_field(parser, _parseable_field(field))
+
+        def parse_args_into_dataclasses(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, args: Any = None, return_remaining_strings: bool = False, **_: Any
+        ) -> tuple[Any, ...]:
+            namespace, rest = self.parse_known_args(args)
+            if rest:
+                raise ValueError(f"words that belong to no option: {' '.join(rest)!r}")
+            return tuple(_instantiate(kind, namespace) for kind in dataclass_types)
+
+        def error(self, message: str) -> Any:
+            raise ValueError(f"{message} (in the config file or on the command line)")
+
+    # Of two options with one name the later holds, so the first type goes last.
+    return StrictParser(
+        list(reversed(dataclass_types)),  # pyright: ignore[reportArgumentType]
+        conflict_handler="resolve",
+        allow_abbrev=False,
+    )
+
+
+def _parseable_field(field: Any) -> Any:
+    """A copy of `field`, its type one that the parser can read from words."""
+    inner = without_none(field.type)
+    origin = get_origin(inner) or inner
+    if origin is tuple:
+        field = copy.copy(field)
+        field.type = list[get_args(inner)[0] if get_args(inner) else str]
+        if field.default is not dataclasses.MISSING:
+            default, field.default = field.default, dataclasses.MISSING
+            field.default_factory = lambda: default
+    elif origin in (dict, Mapping):
+        field = copy.copy(field)
+        field.type = _json_mapping
+    return field
+
+
+def _json_mapping(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(text)
+    return value
+
+
+def _instantiate(kind: type, namespace: Any) -> Any:
+    hints = get_type_hints(kind)
+    return kind(
+        **{
+            field.name: _converted(getattr(namespace, field.name), hints[field.name])
+            for field in dataclasses.fields(kind)
+            if field.init
+        }
+    )
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    """A value that fits, as the annotated type itself: tuple for list, float for int, enum."""
+    hint = without_none(hint)
+    if value is None:
+        return value
+    if get_origin(hint) is tuple and isinstance(value, (list, tuple)):
+        inner = get_args(hint)[0]
+        return tuple(_converted(item, inner) for item in value)
+    if hint is float and type(value) in (int, str):
+        return float(value)
+    if isinstance(hint, type) and issubclass(hint, (Enum, Path)):
+        return hint(value)
+    return value
+
+
+def parse_with_strategy(
+    dataclass_types: tuple[type, ...], argv: Sequence[str] | None = None, default: str = "mcts"
+) -> tuple[Any, ...]:
+    """One instance of each type and, last, of the config that the recipe's `strategy` has.
+
+    Raises ValueError for an unknown strategy, and whatever `parse_recipe` raises.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    name = peek("strategy", argv, default)
+    return parse_recipe((*dataclass_types, entry(str(name)).config), argv)
+
+
+def parse_with_labeller(
+    dataclass_types: tuple[type, ...], argv: Sequence[str] | None = None
+) -> tuple[Any, ...]:
+    """The same for the recipe's `method`, monte_carlo where none is named."""
+    argv = sys.argv[1:] if argv is None else argv
+    name = peek("method", argv, "monte_carlo")
+    return parse_recipe((*dataclass_types, labeller_entry(str(name)).config), argv)

@@ -1,0 +1,176 @@
+"""The frame every stage runs in: seeds, skip when complete, W&B, and the manifest written last."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.types import ModelUsage, Usage
+from rewards.verifiers.tally import TALLY
+from trainer.runtime.command_line import as_mapping
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.input_identity import identity_of
+from trainer.runtime.manifests import is_complete, read_json, write_json, write_manifest
+from trainer.runtime.out_of_memory import explaining_out_of_memory
+from trainer.runtime.processes import is_main_process, process_state, set_seed
+from trainer.runtime.resources import measure
+from trainer.runtime.tracking import Run, start_wandb
+from trainer.runtime.watchdog import WATCHDOG
+
+BEGUN = ".begun.json"
+# Inputs that only a folder or file can be; the others may be names on the hub.
+ON_DISK = ("data", "labels", "trees", "trajectories", "problems")
+
+
+@dataclass(slots=True)
+class StageRecord:
+    """What a stage fills in while it runs; it ends in the manifest and in W&B."""
+
+    run: Run = field(default_factory=Run)  # the stage's W&B run
+    metrics: dict[str, Any] = field(default_factory=dict)
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+    # Called at the very end, while processes can still talk to each other.
+    closing: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+
+    def search(self, usage: Usage) -> None:
+        """Count what a search spent on both models."""
+        self.ledger.append({"model": "policy", "kind": "search", **asdict(usage.policy)})
+        self.ledger.append({"model": "reward", "kind": "search", **asdict(usage.reward)})
+
+    def training(self, model: str, tokens: int, flops: float) -> None:
+        """Count training: `tokens` positions forward and backward, 3 forward passes' FLOPs."""
+        usage = ModelUsage(prompt_tokens=tokens, positions=tokens, flops=flops)
+        self.ledger.append({"model": model, "kind": "training", **asdict(usage)})
+
+
+def is_folder(path: str | None) -> bool:
+    return path is not None and Path(path).is_dir()
+
+
+def check_inputs(inputs: Mapping[str, str | None]) -> None:
+    """Raises ValueError for one that is not there. `labels_1` is one of several `labels`."""
+    for name, path in inputs.items():
+        kind = name.rstrip("0123456789").removesuffix("_")
+        if path and kind in ON_DISK and not Path(path).exists():
+            raise ValueError(f"{kind} is {path!r}: there is no such file or folder")
+
+
+def check_begun(
+    folder: Path, seed: int, configs: Sequence[Any], inputs: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Keep what a folder is made with and from in `.begun.json`, so that a stage which was cut off
+    is not continued as another one. transformers' training arguments are left to its own resuming.
+    Returns what identifies each input.
+
+    Raises ValueError naming what differs.
+    """
+    settings = {"seed": seed}
+    for config in configs:
+        settings |= {} if hasattr(config, "to_dict") else as_mapping(config)
+    identities = {name: identity_of(path) for name, path in inputs.items() if path}
+    settings |= {f"input {name}": identity for name, identity in identities.items()}
+    begun = read_json(folder / BEGUN)
+    if begun is None:
+        if is_main_process():
+            write_json(folder / BEGUN, settings)
+        return identities
+    differing = sorted(key for key in begun | settings if begun.get(key) != settings.get(key))
+    if differing:
+        raise ValueError(
+            f"output_dir {str(folder)!r} holds unfinished work with other settings ("
+            f"{', '.join(differing)}): remove it, or choose another folder"
+        )
+    return identities
+
+
+def _verdicts(before: Mapping[str, int]) -> dict[str, int]:
+    """How often verifiers said what during a stage, time-outs apart, summed over all ranks: as
+    "verdicts/<verifier>/<outcome>", of the verifiers that were asked. Every rank must call it."""
+    from accelerate.utils import gather_object
+
+    total: Counter[str] = Counter()
+    for counts in gather_object([TALLY.snapshot()]):
+        total.update(counts)
+    for counts in gather_object([dict(before)]):
+        total.subtract(counts)
+    asked = {name.partition("/")[0] for name, count in total.items() if count}
+    return {
+        f"verdicts/{name}": count
+        for name, count in sorted(total.items())
+        if name.partition("/")[0] in asked
+    }
+
+
+@contextmanager
+def run_stage(
+    stage: str,
+    runtime: RuntimeConfig,
+    configs: Sequence[Any],
+    inputs: Mapping[str, str | None],
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[StageRecord]:
+    """Run a stage's body. On leaving without an error rank 0 writes the manifest, by rename, so a
+    folder without one never counts. Raises SystemExit(0) when the folder is complete already, and
+    ValueError for inputs that are not there and when it was begun with other settings; `check` may
+    raise more of them before anything is written. Checkpoints of a training are removed once the
+    manifest is there."""
+    folder = Path(runtime.output_dir)
+    if is_complete(folder):
+        print(f"{folder} is complete; nothing to do")
+        raise SystemExit(0)
+    check_inputs(inputs)
+    check()
+    state = process_state()
+    folder.mkdir(parents=True, exist_ok=True)
+    resumed = (folder / BEGUN).exists()
+    identities = check_begun(folder, runtime.seed, configs, inputs)
+    set_seed(runtime.seed)
+    started = time.monotonic()
+    recipe = as_mapping(runtime, *configs)
+    sources = {name: Path(path) for name, path in inputs.items() if path and Path(path).exists()}
+    with start_wandb(runtime, stage=stage, recipe=recipe) as run:
+        record = StageRecord(run=run)
+        for name, path in sources.items():
+            if is_complete(path):
+                run.use_folder(name, path, "stage")
+        before = TALLY.snapshot()
+        with WATCHDOG.watching(runtime.hang_seconds), explaining_out_of_memory(configs):
+            yield record
+        record.metrics |= _verdicts(before)
+        state.wait_for_everyone()
+        if state.is_main_process:
+            numbers = {k: v for k, v in record.metrics.items() if isinstance(v, int | float)}
+            seconds = time.monotonic() - started
+            resources = asdict(
+                measure(record.ledger, seconds, state.num_processes, resumed=resumed)
+            )
+            numbers |= {k: v for k, v in resources.items() if isinstance(v, int | float)}
+            run.log({f"{stage}/{name}": value for name, value in numbers.items()})
+            write_manifest(
+                folder,
+                stage=stage,
+                recipe=recipe,
+                seed=runtime.seed,
+                inputs=sources,
+                usage={"ledger": record.ledger},
+                metrics=record.metrics,
+                seconds=seconds,
+                extra={
+                    "inputs": {k: v for k, v in identities.items() if not is_folder(inputs[k])},
+                    "resources": resources,
+                },
+            )
+            run.log_folder(runtime.run_name or stage, folder, stage)
+            for checkpoint in folder.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
+        state.wait_for_everyone()
+        for close in record.closing:
+            close()
+    # Threads of gloo that outlive the interpreter abort it (SIGABRT), now and then.
+    state.destroy_process_group()

@@ -1,0 +1,79 @@
+"""From a recipe's model names to an engine that samples and a scorer that judges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from data.prompts import question_of
+from rewards.models.opening import LoadedRewardModel, open_reward_model
+from search.base import Scorer
+from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from search.scorer import RewardScorer, TextScorer
+from trainer.models.compatibility import check_models
+from trainer.models.loading import load_policy, whole_models
+from trainer.runtime.processes import is_main_process
+
+
+def load_engine(
+    policy: str, reward_model: str | None, *, seed: int, device: Any, max_rows: int = 512
+) -> tuple[TransformersEngine, Scorer | None]:
+    """A policy and a reward model, ready to search with. Raises what `open_engine` does, and before
+    a model is loaded ValueError for folders that are missing or do not fit together."""
+    check_models(policy, reward_model)
+    with whole_models():
+        model, tokenizer = load_policy(policy)
+    return open_engine(
+        model.to(device), tokenizer, reward_model, seed=seed, device=device, max_rows=max_rows
+    )
+
+
+def open_engine(
+    model: Any,
+    tokenizer: Any,
+    reward_model: str | None,
+    *,
+    seed: int,
+    device: Any,
+    max_rows: int = 512,
+) -> tuple[TransformersEngine, Scorer | None]:
+    """An engine over a policy that is loaded already, and the reward model that is named (see
+    rewards/models/opening.py). Raises ValueError for a reward model that reads the policy's token
+    ids and does not share its vocabulary, and for whatever `open_reward_model` refuses."""
+    loaded: LoadedRewardModel | None = None
+    max_context = 0
+    if reward_model is not None:
+        with whole_models():
+            loaded = open_reward_model(reward_model, device)
+        if loaded.token_model is not None and loaded.vocab_size != model.config.vocab_size:
+            raise ValueError(
+                f"reward model {reward_model} has {loaded.vocab_size} tokens, the policy has "
+                f"{model.config.vocab_size}: they must share one tokenizer"
+            )
+        max_context = loaded.max_context
+        if loaded.ends_only and is_main_process():
+            print(
+                f"{reward_model} was trained at the end of finished solutions alone: scores of "
+                "other steps are extrapolations (guidance: outcome asks for none of those on the "
+                "way)",
+                flush=True,
+            )
+    config = EngineConfig(seed=seed, max_rows=max_rows, max_context=max_context)
+    engine = TransformersEngine(model, tokenizer, config)
+    return engine, _scorer(loaded, engine, tokenizer)
+
+
+def _scorer(
+    loaded: LoadedRewardModel | None, engine: TransformersEngine, tokenizer: Any
+) -> Scorer | None:
+    if loaded is None:
+        return None
+    if loaded.token_model is not None:
+        return RewardScorer(loaded.token_model)
+    assert loaded.text_model is not None
+
+    def question(prompt_ids: Sequence[int]) -> str:
+        prompt: str = tokenizer.decode(prompt_ids)
+        return prompt if loaded.whole_prompt else question_of(prompt, tokenizer)
+
+    return TextScorer(loaded.text_model, engine, question)

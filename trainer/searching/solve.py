@@ -1,0 +1,255 @@
+"""Thinking about one problem, or a file of them, with a stated strategy and budget."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from data.problems import read_problems
+from data.types import Outcome, Problem, StopReason, Verdict
+from rewards.verifiers.by_name import VERIFIERS
+from rewards.verifiers.final_answers import FINAL_ANSWERS, whole_text
+from search.base import SampleRequest, SampleResult, SearchResult, path_to, solution_text
+from search.batcher import run_searches
+from search.engines.transformers_engine import TransformersEngine
+from search.settings import SearchSettings
+from search.strategies.by_name import bind, entry
+from trainer.searching.engines import load_engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolveConfig:
+    """A `problem` (its text fills {problem} of `template`), or a `file` of problems in the columns
+    of data/problems.py. `chat` puts the text into the tokenizer's chat template. With a `verifier`
+    the answers of a file's problems are checked. `output` is a file for the results as JSON lines,
+    one as each problem is finished."""
+
+    model: str
+    reward_model: str | None = None
+    strategy: str = "mcts"
+    problem: str | None = None
+    file: str | None = None
+    template: str = "{problem}\n"
+    chat: bool = False
+    verifier: str | None = None
+    output: str | None = None
+    seed: int = 0
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.problem is None) == (self.file is None):
+            raise ValueError("give either problem, the text of one, or file, a file of problems")
+        if "{problem}" not in self.template:
+            raise ValueError(f"template is {self.template!r}; it must hold {{problem}}")
+        if self.verifier is not None and self.verifier not in VERIFIERS:
+            raise ValueError(f"verifier is {self.verifier!r}; allowed: {', '.join(VERIFIERS)}")
+        if self.verifier is not None and self.file is None:
+            raise ValueError("a verifier needs the answers of a file: a problem comes without one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thought:
+    """What came of one problem. `confidence` is the answer's score by the guidance, in [0, 1];
+    `agreeing` of `solutions` finished solutions give its final answer. Token counts are those of
+    both models together, `seconds` those since the first problem was begun; `verdict` is None
+    without a verifier."""
+
+    problem: str
+    answer: str | None
+    finished: bool
+    steps: tuple[str, ...]
+    step_scores: tuple[float | None, ...]
+    confidence: float | None
+    agreeing: int
+    solutions: int
+    end: str
+    verdict: str | None
+    generated_tokens: int
+    positions: int
+    flops: float
+    seconds: float
+
+
+class Watched:
+    """An engine that says how far it is after every batch, with the last step it sampled."""
+
+    def __init__(self, engine: TransformersEngine, stream: TextIO | None) -> None:
+        self._engine = engine
+        self._stream = stream
+        self._tokens = 0
+        self._started = time.monotonic()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def sample_batch(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
+        results = self._engine.sample_batch(items)
+        self._tokens += sum(result.usage.generated_tokens for result in results)
+        if self._stream is not None:
+            step = self._engine.decode(results[-1].samples[-1].token_ids).strip().split("\n")[0]
+            seconds = time.monotonic() - self._started
+            print(f"{self._tokens:>9,} tokens {seconds:7.1f} s   {step[:72]}", file=self._stream)
+            self._stream.flush()
+        return results
+
+
+def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[Thought]:
+    """Think about every problem, tell about each as it is finished, and return them in order."""
+    from accelerate import Accelerator
+
+    engine, scorer = load_engine(
+        config.model, config.reward_model, seed=config.seed, device=Accelerator().device
+    )
+    if getattr(strategy, "use_verifier", False):
+        raise ValueError("use_verifier is for making training data: it must be false here")
+    if (
+        scorer is None
+        and settings.guidance in ("prm", "outcome")
+        and _asks_for_scores(config.strategy, settings)
+    ):
+        raise ValueError(
+            f"guidance is {settings.guidance!r}, which needs a reward_model; without one choose "
+            "another guidance, such as likelihood"
+        )
+    problems = _problems(config, engine)
+    if config.output is not None:
+        Path(config.output).write_text("")
+    watched: Any = Watched(engine, None if config.quiet else sys.stderr)
+    started = time.monotonic()
+    final_answer = FINAL_ANSWERS.get(config.verifier or "", whole_text)
+    thoughts: dict[str, Thought] = {}
+    for result in run_searches(
+        problems,
+        bind(strategy),
+        engine=watched,
+        scorer=scorer,
+        verify=_verify(config),
+        settings=settings,
+        final_answer=final_answer,
+    ):
+        thought = think_over(
+            result,
+            engine,
+            final_answer,
+            _verify(config) if config.verifier else None,
+            time.monotonic() - started,
+        )
+        thoughts[result.problem.id] = thought
+        print(as_text(thought, settings.guidance))
+        if config.output is not None:
+            with Path(config.output).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"id": result.problem.id} | asdict(thought)) + "\n")
+    return [thoughts[problem.id] for problem in problems]
+
+
+def _asks_for_scores(strategy: str, settings: SearchSettings) -> bool:
+    return settings.needs_scores or entry(strategy).granularity == "step"
+
+
+def _problems(config: SolveConfig, engine: TransformersEngine) -> list[Problem]:
+    if config.file is not None:
+        return read_problems(Path(config.file))
+    assert config.problem is not None
+    prompt = config.template.replace("{problem}", config.problem)
+    if config.chat:
+        prompt = engine.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        )
+    return [Problem(id="problem", prompt=prompt, answer="")]
+
+
+def _verify(config: SolveConfig) -> Callable[[Problem, str], Verdict]:
+    if config.verifier is None:
+
+        def unknown(problem: Problem, solution: str) -> Verdict:
+            raise ValueError(
+                "the oracle needs a file of problems with their answers, and a verifier"
+            )
+
+        return unknown
+    return VERIFIERS[config.verifier]().verify
+
+
+def think_over(
+    result: SearchResult,
+    engine: TransformersEngine,
+    final_answer: Callable[[Problem, str], str],
+    verify: Callable[[Problem, str], Verdict] | None,
+    seconds: float,
+) -> Thought:
+    """What a finished search has to say."""
+    nodes, problem = result.nodes, result.problem
+    snapshot = result.snapshots[-1] if result.snapshots else None
+    answer = snapshot.answer if snapshot else None
+    steps: list[str] = []
+    scores: list[float | None] = []
+    node = snapshot.answer_node if snapshot else None
+    if node is not None:
+        for id in path_to(nodes, node):
+            ids = nodes[id].token_ids
+            ends = engine.step_ends(ids)
+            texts = [engine.decode(ids[a + 1 : b + 1]) for a, b in zip([-1, *ends], ends)]  # noqa: B905
+            steps += texts
+            scores += [None] * (len(texts) - 1) + [nodes[id].score]
+    elif answer:
+        steps = answer.splitlines(keepends=True)
+        scores = [None] * len(steps)
+    finished = [
+        solution_text(nodes, n.id) for n in nodes if n.terminal is StopReason.END_OF_SOLUTION
+    ]
+    agreeing = 0
+    if answer is not None:
+        chosen = final_answer(problem, answer)
+        agreeing = sum(final_answer(problem, text) == chosen for text in finished)
+    complete = snapshot is not None and not snapshot.truncated
+    verdict: str | None = None
+    if verify is not None and answer is not None:
+        verdict = (verify(problem, answer).outcome if complete else Outcome.UNVERIFIABLE).value
+    usage = result.usage
+    return Thought(
+        problem=problem.prompt,
+        answer=answer,
+        finished=complete,
+        steps=tuple(steps),
+        step_scores=tuple(scores),
+        confidence=nodes[node].score if node is not None else None,
+        agreeing=agreeing,
+        solutions=len(finished),
+        end=result.end.value,
+        verdict=verdict,
+        generated_tokens=usage.policy.generated_tokens,
+        positions=usage.policy.positions + usage.reward.positions,
+        flops=usage.flops,
+        seconds=seconds,
+    )
+
+
+def as_text(thought: Thought, guidance: str) -> str:
+    """For the console."""
+    lines = ["", f"problem     {thought.problem.strip()}"]
+    for step, score in zip(thought.steps, thought.step_scores, strict=True):
+        said = "" if score is None else f"{score:.2f}"
+        lines.append(f"  {said:>8}  {step.rstrip()}")
+    if thought.answer is None:
+        lines.append(f"answer      none: {thought.end}")
+    elif not thought.finished:
+        lines.append("answer      unfinished: nothing above is a whole solution")
+    else:
+        known = thought.confidence is not None
+        confidence = f"{thought.confidence:.2f} by {guidance}" if known else "unknown"
+        lines.append(f"answer      {thought.steps[-1].strip() if thought.steps else ''}")
+        lines.append(
+            f"confidence  {confidence}; {thought.agreeing} of {thought.solutions} solutions agree"
+        )
+    if thought.verdict is not None:
+        lines.append(f"verdict     {thought.verdict}")
+    lines.append(
+        f"spent       {thought.generated_tokens:,} tokens generated, {thought.positions:,} "
+        f"positions, {thought.flops / 1e9:.2f} GFLOPs, {thought.seconds:.1f} s ({thought.end})"
+    )
+    return "\n".join(lines)

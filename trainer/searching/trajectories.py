@@ -1,0 +1,25 @@
+"""Verified trajectories of the search stage, read back as rows of token ids."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from data.types import TokenRow
+
+
+def read_trajectories(path: Path) -> list[TokenRow]:
+    """Raises ValueError naming file, line and reason for a bad row."""
+    rows: list[TokenRow] = []
+    for number, line in enumerate(path.open(encoding="utf-8"), start=1):
+        try:
+            row = json.loads(line)
+            rows.append(
+                TokenRow(
+                    prompt_ids=tuple(row["prompt_ids"]),
+                    completion_ids=tuple(row["completion_ids"]),
+                )
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {number}: not a trajectory ({error!r})") from None
+    return rows

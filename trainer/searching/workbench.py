@@ -1,0 +1,209 @@
+"""Running searches over problems: sharded over ranks, written as they finish, merged in order."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data.types import Problem, Usage
+from rewards.verifiers.by_name import VERIFIERS
+from rewards.verifiers.final_answers import FINAL_ANSWERS, whole_text
+from search.base import SearchResult, Strategy
+from search.batcher import Journal, run_searches
+from search.measurements.prefix_success import (
+    ProbeConfig,
+    RelabelConfig,
+    probe_prefixes,
+    relabel_prefixes,
+)
+from search.measurements.scored_solutions import GivenConfig, PoolConfig, sample_pool, score_given
+from search.settings import SearchSettings
+from search.strategies.by_name import bind
+from search.trees.files import append_trees, read_trees
+from trainer.runtime.watchdog import WATCHDOG
+from trainer.searching.engines import load_engine
+
+PROGRESS_SECONDS = 2.0
+
+
+# What is run like a strategy but chooses no answer.
+MEASUREMENTS: dict[type, Callable[..., Any]] = {
+    ProbeConfig: probe_prefixes,
+    RelabelConfig: relabel_prefixes,
+    PoolConfig: sample_pool,
+    GivenConfig: score_given,
+}
+
+
+def bound(config: Any) -> Strategy:
+    """A strategy's or a measurement's function with its config."""
+    if type(config) in MEASUREMENTS:
+        return partial(MEASUREMENTS[type(config)], config=config)
+    return bind(config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """This process among those that share a stage."""
+
+    rank: int
+    world_size: int
+
+    def shard(self, problems: Sequence[Problem]) -> list[Problem]:
+        return list(problems[self.rank :: self.world_size])
+
+
+class Workbench:
+    """Loaded models and the verifier of a stage, and where it runs. `usage` is what all of its
+    searches spent, on all ranks, in this run of the stage and in those before it was cut off."""
+
+    def __init__(
+        self,
+        *,
+        policy: str,
+        reward_model: str | None,
+        verifier: str,
+        seed: int,
+        accelerator: Any,
+        max_rows: int = 512,
+    ) -> None:
+        self.accelerator = accelerator
+        self.ranks = Ranks(rank=accelerator.process_index, world_size=accelerator.num_processes)
+        self.engine, self.scorer = load_engine(
+            policy, reward_model, seed=seed, device=accelerator.device, max_rows=max_rows
+        )
+        if verifier not in VERIFIERS:
+            raise ValueError(f"verifier is {verifier!r}; allowed: {', '.join(VERIFIERS)}")
+        self.verifier = VERIFIERS[verifier]()
+        self.final_answer = FINAL_ANSWERS.get(verifier, whole_text)
+        self.usage = Usage()
+
+    def search(
+        self,
+        problems: Sequence[Problem],
+        config: Any,
+        settings: SearchSettings,
+        *,
+        folder: Path,
+        name: str,
+        policy_name: str,
+        max_concurrent: int = 512,
+    ) -> list[SearchResult]:
+        """Search all problems by the strategy that `config` belongs to and return the results in
+        the problems' order, on every rank.
+
+        Finished problems lie in `<folder>/<name>.jsonl` in the end; a run that was cut off
+        continues from its per-rank files and journals, in the middle of a tree if need be.
+        """
+        merged = folder / f"{name}.jsonl"
+        if merged.exists():
+            if self.accelerator.is_main_process:
+                _remove_parts(folder, name)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            strategy = bound(config)
+            self._search_shard(
+                problems, strategy, settings, folder, name, policy_name, max_concurrent
+            )
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                self._merge(problems, folder, name, policy_name)
+        self.accelerator.wait_for_everyone()
+        results = read_trees(merged)
+        self.usage += total_usage(results)
+        return results
+
+    def _search_shard(
+        self,
+        problems: Sequence[Problem],
+        strategy: Strategy,
+        settings: SearchSettings,
+        folder: Path,
+        name: str,
+        policy_name: str,
+        max_concurrent: int,
+    ) -> None:
+        part = folder / f"{name}.rank{self.ranks.rank}.jsonl"
+        done = {result.problem.id for result in read_trees(part)}
+        journal = Journal(folder / f"{name}.journal{self.ranks.rank}.jsonl")
+        waiting = [p for p in self.ranks.shard(problems) if p.id not in done]
+        results = run_searches(
+            waiting,
+            strategy,
+            engine=self.engine,
+            scorer=self.scorer,
+            verify=self.verifier.verify,
+            settings=settings,
+            final_answer=self.final_answer,
+            max_concurrent=max_concurrent,
+            journal=journal,
+            on_batch=progress_printer(name, len(waiting), self.ranks.rank),
+        )
+        append_trees(part, results, policy_name)
+        journal.close()
+
+    def _merge(
+        self, problems: Sequence[Problem], folder: Path, name: str, policy_name: str
+    ) -> None:
+        parts = sorted(folder.glob(f"{name}.rank*.jsonl"))
+        found = {r.problem.id: r for part in parts for r in read_trees(part)}
+        temporary = folder / f"{name}.merging"
+        temporary.unlink(missing_ok=True)
+        append_trees(temporary, (found[problem.id] for problem in problems), policy_name)
+        temporary.replace(folder / f"{name}.jsonl")
+        _remove_parts(folder, name)
+
+
+def _remove_parts(folder: Path, name: str) -> None:
+    """What the ranks wrote on the way to a merged file."""
+    for pattern in (f"{name}.rank*.jsonl", f"{name}.journal*.jsonl"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def progress_printer(name: str, total: int, rank: int) -> Callable[[int, int], None]:
+    """Tells the watchdog, and on rank 0 prints how far its part of a search is, every few
+    seconds."""
+    last = time.monotonic()
+
+    def say(finished: int, running: int) -> None:
+        nonlocal last
+        WATCHDOG.progress()
+        if rank == 0 and time.monotonic() - last >= PROGRESS_SECONDS:
+            last = time.monotonic()
+            print(f"{name}: {finished} of {total} problems done, {running} running", flush=True)
+
+    return say
+
+
+def correct_at(workbench: Workbench, results: Sequence[SearchResult], budget: int) -> list[bool]:
+    """Whether the answer at `budget` is correct, per problem."""
+    correct: list[bool] = []
+    for result in results:
+        snapshot = result.at(budget)
+        text = snapshot.answer
+        correct.append(
+            text is not None
+            and not snapshot.truncated
+            and workbench.verifier.verify(result.problem, text).correct
+        )
+    return correct
+
+
+def total_usage(results: Sequence[SearchResult]) -> Usage:
+    return sum((result.usage for result in results), Usage())
+
+
+def ends_of(results: Sequence[SearchResult]) -> Counter[str]:
+    """How many searches ended in which way (`SearchEnd`)."""
+    return Counter(result.end.value for result in results)
+
+
+def paths_of(results: Sequence[SearchResult]) -> Counter[str]:
+    """How many paths of all searches ended in which way (`StopReason`)."""
+    return sum((result.terminals for result in results), Counter[str]())

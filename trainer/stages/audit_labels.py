@@ -1,0 +1,253 @@
+"""The audit stage: labelled prefixes are labelled again, each by many fresh rollouts.
+
+Only non-terminal prefixes are audited: the last label of a solution is the verifier's word.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data.problems import read_problems
+from data.types import StepLabels
+from search.base import SearchResult
+from search.measurements.prefix_success import RelabelConfig
+from search.settings import SearchSettings
+from trainer.labels.label_files import read_labels
+from trainer.measures.label_errors import (
+    AuditedPrefix,
+    AuditRow,
+    audit_rows,
+    mean_error_by_rows,
+    reference_error,
+    undecided_coverage,
+)
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.manifests import hash_input, read_manifest
+from trainer.runtime.stage import run_stage
+from trainer.searching.workbench import Workbench
+
+CONCURRENT = 16  # problems at once: each has `rollouts` rows in flight
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """`labels` is a folder of the label stage, made with `policy` and `data`; how rollouts are
+    sampled and verified is read from its manifest. `num_prefixes` of its distinct non-terminal
+    prefixes, drawn by the seed, get `rollouts` fresh ones each. `other_policy` allows a policy that
+    did not make the labels: then what is measured is how far they are from its own."""
+
+    labels: str
+    policy: str
+    data: str
+    num_prefixes: int = 1000
+    rollouts: int = 256
+    other_policy: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_prefixes < 2:
+            raise ValueError(f"num_prefixes is {self.num_prefixes}; it must be at least 2")
+        RelabelConfig(prefixes={}, rollouts=self.rollouts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledPrefix:
+    """A distinct prefix of some rows and the label it has in the first of them."""
+
+    problem_id: str
+    token_ids: tuple[int, ...]
+    label: float
+    count: int
+    standard_error: float
+    rows: int
+
+
+def labelled_prefixes(labels: Iterable[StepLabels]) -> list[LabelledPrefix]:
+    """Distinct non-terminal prefixes in order of appearance. Which row comes first and how many
+    follow is settled by who was sampled, not by who was correct; the mean over prefixes is
+    therefore free of the selection that made the rows (docs/labels.md)."""
+    found: dict[tuple[str, tuple[int, ...]], tuple[float, int, float]] = {}
+    rows: dict[tuple[str, tuple[int, ...]], int] = {}
+    for row in labels:
+        prefix: tuple[int, ...] = ()
+        evidence = zip(row.completion_ids, row.labels, row.counts, row.standard_errors, strict=True)
+        for step, label, count, error in list(evidence)[:-1]:
+            prefix += step
+            key = (row.problem_id, prefix)
+            found.setdefault(key, (label, count, error))
+            rows[key] = rows.get(key, 0) + 1
+    return [
+        LabelledPrefix(
+            problem_id=problem,
+            token_ids=prefix,
+            label=label,
+            count=count,
+            standard_error=error,
+            rows=rows[problem, prefix],
+        )
+        for (problem, prefix), (label, count, error) in found.items()
+    ]
+
+
+def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
+    """Write audit.json, audit.md, prefixes.jsonl and references.jsonl (the rollouts' counts).
+
+    Raises ValueError for hard labels, which are no estimates of a success rate, for labels of
+    another policy, and where there is nothing to audit.
+    """
+    from accelerate import Accelerator
+
+    recipe = _label_recipe(config)
+    inputs: dict[str, str | None] = {
+        "labels": config.labels,
+        "policy": config.policy,
+        "data": config.data,
+    }
+    with run_stage("audit", runtime, [config], inputs) as record:
+        accelerator = Accelerator()
+        folder = Path(runtime.output_dir)
+        workbench = Workbench(
+            policy=config.policy,
+            reward_model=None,
+            verifier=recipe["verifier"],
+            seed=runtime.seed,
+            accelerator=accelerator,
+        )
+        known = labelled_prefixes(read_labels(Path(config.labels) / "labels.jsonl"))
+        if len(known) < 2:
+            raise ValueError(f"labels is {config.labels!r}: it has no two non-terminal prefixes")
+        size = min(config.num_prefixes, len(known))
+        chosen = random.Random(runtime.seed).sample(known, size)
+        results = _references(workbench, chosen, config, recipe, folder)
+        record.search(workbench.usage)
+        audited = _side_by_side(workbench, chosen, results)
+        if accelerator.is_main_process:
+            content = audit_content(audited, labelled=len(known), config=config)
+            (folder / "audit.json").write_text(json.dumps(content, indent=1))
+            (folder / "audit.md").write_text(audit_markdown(content))
+            with (folder / "prefixes.jsonl").open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(asdict(prefix)) + "\n" for prefix in audited)
+            record.run.log_table("audit", content["groups"])
+            print(audit_markdown(content))
+            record.metrics |= {k: v for k, v in content["groups"][0].items() if k != "group"}
+            by_rows = content["mean_error_by_rows"]
+            record.metrics |= {f"mean_error_by_rows_{key}": by_rows[key] for key in by_rows}
+        accelerator.wait_for_everyone()
+
+
+def _label_recipe(config: AuditConfig) -> dict[str, Any]:
+    """How the labels were made."""
+    manifest = read_manifest(config.labels)
+    if manifest["stage"] != "label":
+        raise ValueError(f"labels is {config.labels!r}: a folder of stage {manifest['stage']!r}")
+    if manifest["recipe"].get("hard"):
+        raise ValueError(
+            f"labels is {config.labels!r}, whose labels are hard: no estimates of a success rate; "
+            "audit those of a run with hard: false"
+        )
+    made_with = manifest["inputs"].get("policy", {}).get("fingerprint")
+    if made_with != hash_input(config.policy).get("fingerprint") and not config.other_policy:
+        raise ValueError(
+            f"policy is {config.policy!r}, with which {config.labels!r} was not labelled; "
+            "other_policy: true allows it"
+        )
+    return manifest["recipe"]
+
+
+def _references(
+    workbench: Workbench,
+    chosen: Sequence[LabelledPrefix],
+    config: AuditConfig,
+    recipe: Mapping[str, Any],
+    folder: Path,
+) -> list[SearchResult]:
+    prefixes: dict[str, list[tuple[int, ...]]] = {}
+    for prefix in chosen:
+        prefixes.setdefault(prefix.problem_id, []).append(prefix.token_ids)
+    path = Path(config.data) / f"{recipe['split']}.jsonl"
+    problems = [problem for problem in read_problems(path) if problem.id in prefixes]
+    missing = prefixes.keys() - {problem.id for problem in problems}
+    if missing:
+        raise ValueError(f"{path} lacks the labelled problem {min(missing)!r}: is data another?")
+    return workbench.search(
+        problems,
+        RelabelConfig(prefixes=prefixes, rollouts=config.rollouts),
+        SearchSettings(temperature=recipe["temperature"], max_new_tokens=recipe["max_new_tokens"]),
+        folder=folder,
+        name="references",
+        policy_name=Path(config.policy).name,
+        max_concurrent=CONCURRENT,
+    )
+
+
+def _side_by_side(
+    workbench: Workbench, chosen: Sequence[LabelledPrefix], results: Sequence[SearchResult]
+) -> list[AuditedPrefix]:
+    references = {
+        (result.problem.id, node.token_ids): node for result in results for node in result.nodes[1:]
+    }
+    audited: list[AuditedPrefix] = []
+    for prefix in chosen:
+        reference = references[prefix.problem_id, prefix.token_ids]
+        audited.append(
+            AuditedPrefix(
+                problem_id=prefix.problem_id,
+                text=reference.text,
+                depth=len(workbench.engine.step_ends(prefix.token_ids)),
+                rows=prefix.rows,
+                label=prefix.label,
+                count=prefix.count,
+                standard_error=prefix.standard_error,
+                correct=round(reference.value_sum),
+                rollouts=reference.visit_count,
+            )
+        )
+    return audited
+
+
+def audit_content(
+    audited: Sequence[AuditedPrefix], *, labelled: int, config: AuditConfig
+) -> dict[str, Any]:
+    return {
+        "labelled_prefixes": labelled,
+        "rollouts": config.rollouts,
+        "reference_rmse": reference_error(audited),
+        "mean_error_by_rows": asdict(mean_error_by_rows(audited)),
+        "groups": [asdict(row) for row in audit_rows(audited)],
+        "undecided": asdict(undecided_coverage(audited)),
+    }
+
+
+def audit_markdown(content: Mapping[str, Any]) -> str:
+    by_rows, undecided = content["mean_error_by_rows"], content["undecided"]
+    lines = [
+        f"{content['groups'][0]['prefixes']} of {content['labelled_prefixes']} labelled prefixes, "
+        f"{content['rollouts']} fresh rollouts each; the references' own error (root mean square "
+        f"{content['reference_rmse']:.4f}) is accounted for.",
+        "",
+        "| prefixes | n | mean error | variance (expected) | RMSE (expected, claimed) |"
+        " 95 % intervals cover, % (expected, naive) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in (AuditRow(**group) for group in content["groups"]):
+        lines.append(
+            f"| {row.group} | {row.prefixes} | {row.mean_error:+.4f} "
+            f"[{row.mean_error_low:+.4f}, {row.mean_error_high:+.4f}] | "
+            f"{row.variance:.4f} ({row.expected_variance:.4f}) | "
+            f"{row.rmse:.3f} ({row.expected_rmse:.3f}, {row.claimed_rmse:.3f}) | "
+            f"{100 * row.coverage:.1f} [{100 * row.coverage_low:.1f}, "
+            f"{100 * row.coverage_high:.1f}] ({100 * row.expected_coverage:.1f}, "
+            f"{100 * row.coverage_naive:.1f}) |"
+        )
+    lines += [
+        "",
+        "Mean error over the steps of rows, where a prefix counts as often as it is trained on: "
+        f"{by_rows['value']:+.4f} [{by_rows['low']:+.4f}, {by_rows['high']:+.4f}].",
+        f"Coverage of the {undecided['prefixes']} prefixes whose reference is neither 0 nor 1: "
+        f"{100 * undecided['coverage']:.1f} % (expected {100 * undecided['expected']:.1f} %).",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,146 @@
+"""The comparison stage: search strategies side by side, at several budgets, on the same problems.
+
+Answers two questions: does a strategy grow with its budget, and what does it give at equal FLOPs,
+the reward model's included? Writes comparison.json, comparison.md and the trees behind them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.problems import read_problems
+from data.settings import nearest
+from data.types import Problem
+from search.settings import SearchSettings
+from search.strategies.solutions import SolutionsConfig
+from trainer.evaluation.strategies import (
+    Arm,
+    Measured,
+    StrategyBench,
+    at_equal_flops,
+    fine_grid,
+    growth_of,
+    match,
+    read_arm,
+)
+from trainer.evaluation.strategy_tables import as_markdown
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.stage import run_stage
+from trainer.searching.workbench import Workbench
+
+REFERENCE = "best_of_n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """`arms`: name -> settings: `strategy`, `budgets` and any other key of the strategy's config or
+    of `SearchSettings`, whose values in the recipe hold for every arm. `rerun: true` searches anew
+    for every budget, as strategies without nested budgets need it.
+    `reference_budgets` are N of best of N, whose answer is chosen by the recipe's settings: what
+    every arm is compared with at equal FLOPs; `target` is the N that arms are to match within
+    `margin` points (a fraction of 1) and `growing` names the arms whose growth is tested."""
+
+    policy: str
+    reward_model: str
+    data: str
+    arms: dict[str, Any]
+    split: str = "validation"
+    skip: int = 0
+    num_problems: int = 1000
+    verifier: str = "countdown"
+    reference_budgets: tuple[int, ...] = (4, 16, 64)
+    target: int = 64
+    margin: float = 0.02
+    growing: list[str] = field(default_factory=list[str])
+
+    def __post_init__(self) -> None:
+        for name in self.growing:
+            if name not in self.arms:
+                raise ValueError(
+                    f"growing names {name!r}, which is no arm; did you mean "
+                    f"{nearest(name, self.arms)!r}?"
+                )
+            if len(self.arms[name].get("budgets", ())) < 2:
+                raise ValueError(f"growing names {name!r}, which has fewer than two budgets")
+        if self.target not in self.reference_budgets:
+            raise ValueError(
+                f"target is {self.target}; it must be one of reference_budgets, "
+                f"{self.reference_budgets}"
+            )
+        if REFERENCE in self.arms:
+            raise ValueError(f"{REFERENCE!r} is the reference's name: give the arm another")
+
+
+def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchSettings) -> None:
+    from accelerate import Accelerator
+
+    arms = [read_arm(name, values, settings) for name, values in config.arms.items()]
+    inputs: dict[str, str | None] = {
+        "policy": config.policy,
+        "reward_model": config.reward_model,
+        "data": config.data,
+    }
+    with run_stage("compare", runtime, [config, settings], inputs) as record:
+        accelerator = Accelerator()
+        folder = Path(runtime.output_dir)
+        workbench = Workbench(
+            policy=config.policy,
+            reward_model=config.reward_model,
+            verifier=config.verifier,
+            seed=runtime.seed,
+            accelerator=accelerator,
+        )
+        problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
+        problems = problems[config.skip : config.skip + config.num_problems]
+        bench = StrategyBench(workbench, problems, folder, Path(config.policy).name)
+        grid = fine_grid(config.reference_budgets)
+        search = SolutionsConfig(budgets=grid)
+        reference = bench.run(
+            Arm(name=REFERENCE, searches=(search,), settings=settings, budgets=grid)
+        )
+        measured = {arm.name: bench.run(arm) for arm in arms}
+        record.search(workbench.usage)
+        if accelerator.is_main_process:
+            content = _content(config, problems, reference, measured)
+            (folder / "comparison.json").write_text(json.dumps(content, indent=1))
+            text = as_markdown(content)
+            (folder / "comparison.md").write_text(text)
+            print(text)
+            record.run.log_table("strategies", content["accuracy"])
+        record.metrics |= {
+            f"{name}_{b}": row.value for name, m in measured.items() for b, row in m.rows.items()
+        }
+        record.metrics |= {f"ended_{end}": n for end, n in sorted(bench.ends.items())}
+        record.metrics |= {f"paths_{kind}": n for kind, n in sorted(bench.paths.items())}
+
+
+def _content(
+    config: CompareConfig,
+    problems: Sequence[Problem],
+    reference: Measured,
+    measured: Mapping[str, Measured],
+) -> dict[str, Any]:
+    rows = [reference.rows[n] for n in config.reference_budgets]
+    rows += [row for m in measured.values() for row in m.rows.values()]
+    growth = [growth_of(name, measured[name], problems) for name in config.growing]
+    matches = [
+        match(name, m, reference, config.target, config.margin, problems)
+        for name, m in measured.items()
+    ]
+    return {
+        "split": config.split,
+        "accuracy": [asdict(row) for row in rows],
+        "equal_flops": [
+            {"strategy": name, "budget": budget, **asdict(c)}
+            for name, m in measured.items()
+            for budget, c in at_equal_flops(m, reference, problems).items()
+        ],
+        "growth": [asdict(g) for g in growth],
+        "matches": [asdict(m) for m in matches],
+        "target": config.target,
+        "margin": config.margin,
+    }

@@ -1,0 +1,282 @@
+"""The data stage: a task's problems in disjoint splits, or the user's own JSONL in their place."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data.contamination import Overlap, cross_overlaps
+from data.problems import read_demonstrations, read_problems, write_demonstrations, write_problems
+from data.settings import nearest, read_yaml_mapping
+from data.sources import BadRow, Row, take_in
+from data.tasks.base import Task
+from data.tasks.code import CodeConfig, CodeTask
+from data.tasks.countdown import CountdownConfig, CountdownTask
+from data.tasks.math import MathConfig, MathTask
+from data.tasks.reasoning_gym import ReasoningGymConfig, ReasoningGymTask
+from data.tasks.rows import group_of
+from data.types import Demonstration, Problem, Verdict
+from rewards.sandbox.isolation import IsolationUnavailable
+from rewards.verifiers.by_name import VERIFIERS
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.processes import is_main_process
+from trainer.runtime.skipped_rows import report_bad_rows
+from trainer.runtime.stage import StageRecord, run_stage
+
+TRAINING_SIDE = ("train", "demonstrations")
+EXAMPLES_PRINTED = 5
+
+
+def question_of(problem: Problem) -> str:
+    """The question without the words that every prompt has around it, where the group is it."""
+    asked = group_of(problem.group)
+    return asked if asked and asked in group_of(problem.prompt) else problem.prompt
+
+
+def check_contamination(
+    folder: Path,
+    test_sets: Mapping[str, Mapping[str, str]],
+    threshold: float,
+    *,
+    drop: bool,
+    record: StageRecord,
+) -> None:
+    """Write contamination.jsonl, and the counts by pair of sets into the stage's metrics. With
+    `drop`, the overlaps are left out of the training side's files. `test_sets` hold questions by
+    the name of their source."""
+    problems = {name: read_problems(folder / f"{name}.jsonl") if _any(folder, name) else []
+                for name in ("test", "validation", "train")}  # fmt: skip
+    demonstrations = (
+        read_demonstrations(folder / "demonstrations.jsonl")
+        if _any(folder, "demonstrations")
+        else []
+    )
+    sets = {name: {p.id: question_of(p) for p in split} for name, split in problems.items()}
+    sets["demonstrations"] = {d.problem.id: question_of(d.problem) for d in demonstrations}
+    found = cross_overlaps({**sets, **test_sets}, ["test", "validation", *test_sets], threshold)
+    # A test set of the list may be the one that the test split comes from.
+    reported = [o for o in found if not (o.second in test_sets and o.first in test_sets)]
+    _report(reported, folder, record)
+    bad = {
+        (name, id)
+        for overlap in found
+        for name, id in (
+            (overlap.first, overlap.first_id),
+            (overlap.second, overlap.second_id),
+        )
+        if name in TRAINING_SIDE
+    }
+    record.metrics["contamination/dropped"] = len(bad) if drop else 0
+    if drop and bad:
+        kept = [p for p in problems["train"] if ("train", p.id) not in bad]
+        write_problems(folder / "train.jsonl", kept)
+        write_demonstrations(
+            folder / "demonstrations.jsonl",
+            [d for d in demonstrations if ("demonstrations", d.problem.id) not in bad],
+        )
+
+
+def _report(found: Sequence[Overlap], folder: Path, record: StageRecord) -> None:
+    counts: Counter[str] = Counter()
+    for overlap in found:
+        kind = "exact" if overlap.exact else "near"
+        counts[f"contamination/{kind}"] += 1
+        counts[f"contamination/{overlap.first} and {overlap.second}/{kind}"] += 1
+    totals = {f"contamination/{kind}": 0 for kind in ("exact", "near")}
+    record.metrics |= totals | dict(counts)
+    with (folder / "contamination.jsonl").open("w", encoding="utf-8") as file:
+        for overlap in found:
+            file.write(json.dumps(asdict(overlap)) + "\n")
+    for overlap in found[:EXAMPLES_PRINTED]:
+        print(
+            f"contamination: {overlap.first} {overlap.first_id} and {overlap.second} "
+            f"{overlap.second_id}, similarity {overlap.similarity:.2f}",
+            flush=True,
+        )
+
+
+def _any(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.jsonl").stat().st_size > 0
+
+
+def read_questions(source: str) -> tuple[dict[str, str], list[BadRow]]:
+    """A test set's questions by row number, and its rows without one."""
+
+    def make(row: Row, number: int) -> tuple[str, str]:
+        return str(number), row.text("question", "problem", "prompt", "text")
+
+    questions, bad = take_in(source, make)
+    return dict(questions), bad
+
+
+SPLITS = ("demonstrations", "train", "validation", "test")
+TaskConfig = CountdownConfig | MathConfig | CodeConfig | ReasoningGymConfig
+# A task's config and how the task is made of it. One's own task is a file like data/tasks/math.py
+# and a line here.
+TASKS: dict[str, tuple[type, Callable[[Any], Task]]] = {
+    "countdown": (CountdownConfig, lambda config: CountdownTask(config=config)),
+    "math": (MathConfig, lambda config: MathTask(config=config)),
+    "code": (CodeConfig, lambda config: CodeTask(config=config, judge=_solution_judge(config))),
+    "reasoning_gym": (ReasoningGymConfig, lambda config: ReasoningGymTask(config=config)),
+}
+
+
+def _solution_judge(config: CodeConfig) -> Callable[[Problem, str], Verdict] | None:
+    if not config.check_solutions:
+        return None
+    try:
+        return VERIFIERS["code"]().verify
+    except IsolationUnavailable as error:
+        raise ValueError(
+            f"check_solutions is true, but {error}; false takes the rows as they are"
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Sizes of the splits, in problems. A `<split>_file` (JSONL) replaces what `task` would give.
+
+    Bad rows of a source, a file or a contamination set are named and left out; more than
+    `max_bad_rows` of them fail the stage. Questions of validation and test are looked for in the
+    other splits, and those of `contamination_sets` (sources, see `data.sources`) in all of them:
+    the same words, or a Jaccard similarity of word triples of at least `near_duplicate`. What is
+    found is reported, and left out of train and demonstrations where `drop_contaminated` says so.
+    """
+
+    task: str = "countdown"
+    demonstrations: int = 5000
+    train: int = 10000
+    validation: int = 6000
+    test: int = 2000
+    demonstrations_file: str | None = None
+    train_file: str | None = None
+    validation_file: str | None = None
+    test_file: str | None = None
+    max_bad_rows: int = 0
+    contamination_sets: tuple[str, ...] = ()
+    near_duplicate: float = 0.7
+    drop_contaminated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(
+                f"task is {self.task!r}; did you mean {nearest(self.task, TASKS)!r}? allowed: "
+                f"{', '.join(TASKS)}"
+            )
+        if self.max_bad_rows < 0:
+            raise ValueError(f"max_bad_rows is {self.max_bad_rows}; allowed: 0 or more")
+
+
+def task_config_type(argv: Sequence[str]) -> type:
+    """The config of the task that a command line and its `--config` file ask for."""
+    task: Any = "countdown"
+    for i, word in enumerate(argv):
+        if word == "--config" and i + 1 < len(argv) and Path(argv[i + 1]).is_file():
+            task = read_yaml_mapping(Path(argv[i + 1])).get("task", task)
+    for i, word in enumerate(argv):
+        if word == "--task" and i + 1 < len(argv):
+            task = argv[i + 1]
+        elif word.startswith("--task="):
+            task = word.removeprefix("--task=")
+    return TASKS[DataConfig(task=str(task)).task][0]
+
+
+def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> None:
+    """Write `<split>.jsonl` for the four splits. Raises ValueError for too many bad rows and when a
+    group (Countdown: a multiset; else a question) of validation or test is in another split."""
+    files = {name: getattr(config, f"{name}_file") for name in SPLITS}
+    with run_stage("data", runtime, [config, task], {}) as record:
+        if not is_main_process():
+            return
+        folder = Path(runtime.output_dir)
+        bad_rows: list[BadRow] = []
+        if not all(files.values()):
+            splits = TASKS[config.task][1](task).make_splits(
+                runtime.seed,
+                demonstrations=config.demonstrations,
+                train=config.train,
+                validation=config.validation,
+                test=config.test,
+            )
+            bad_rows += splits.bad_rows
+            write_demonstrations(folder / "demonstrations.jsonl", splits.demonstrations)
+            write_problems(folder / "train.jsonl", splits.train)
+            write_problems(folder / "validation.jsonl", splits.validation)
+            write_problems(folder / "test.jsonl", splits.test)
+        for name, path in files.items():
+            if path is not None:
+                bad_rows += _take_in(name, Path(path), folder / f"{name}.jsonl")
+        test_sets: dict[str, dict[str, str]] = {}
+        for source in config.contamination_sets:
+            test_sets[source], bad = read_questions(source)
+            bad_rows += bad
+        report_bad_rows(bad_rows, config.max_bad_rows, folder, record)
+        # Generated Countdown problems are disjoint as they are made.
+        if config.task != "countdown" or any(files.values()) or test_sets:
+            check_contamination(
+                folder,
+                test_sets,
+                config.near_duplicate,
+                drop=config.drop_contaminated,
+                record=record,
+            )
+        check_disjoint(folder)
+        for name in SPLITS:
+            path = folder / f"{name}.jsonl"
+            record.metrics[name] = sum(1 for _ in path.open(encoding="utf-8"))
+
+
+def _take_in(split: str, source: Path, target: Path) -> list[BadRow]:
+    """Copy one's own file, as it is where all its rows are good."""
+    bad_rows: list[BadRow] = []
+    if split == "demonstrations":
+        demonstrations = read_demonstrations(source, bad_rows)
+        if bad_rows:
+            write_demonstrations(target, demonstrations)
+    else:
+        problems = read_problems(source, bad_rows)
+        if bad_rows:
+            write_problems(target, problems)
+    if not bad_rows:
+        shutil.copyfile(source, target)
+    return bad_rows
+
+
+def _key(problem: Problem) -> str:
+    """What problems of two splits must not share: their group, or their prompt whatever its case
+    and spaces."""
+    return problem.group or group_of(problem.prompt)
+
+
+def check_disjoint(folder: Path) -> None:
+    demonstrations = read_split_demonstrations(folder)
+    groups = {
+        name: {_key(p) for p in read_split(folder, name)}
+        for name in ("train", "validation", "test")
+    }
+    groups["training side"] = groups.pop("train") | {_key(d.problem) for d in demonstrations}
+    names = list(groups)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            shared = groups[first] & groups[second]
+            if shared:
+                raise ValueError(
+                    f"{first} and {second} share {len(shared)} groups of problems, such as "
+                    f"{min(shared)!r}; held-out problems must not be trained on"
+                )
+
+
+def read_split(folder: Path, name: str) -> list[Problem]:
+    """A split's problems; none for a split of size 0."""
+    path = folder / f"{name}.jsonl"
+    return read_problems(path) if path.stat().st_size else []
+
+
+def read_split_demonstrations(folder: Path) -> list[Demonstration]:
+    path = folder / "demonstrations.jsonl"
+    return read_demonstrations(path) if path.stat().st_size else []

@@ -1,0 +1,112 @@
+"""DPO (2305.18290) on steps that search preferred: TRL's trainer on the export stage's pairs.
+
+Step-level preferences from trees are those of 2405.00451. A pair's steps follow the same prefix, so
+the loss is on the two steps alone, and only a step that ends its solution ends with the end token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.types import TokenRow
+from rewards.verifiers.by_name import VERIFIERS
+from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from trainer.labels.step_preference_files import TokenPair, read_pairs
+from trainer.models.loading import load_policy
+from trainer.rollouts.held_out import HeldOut, HeldOutConfig
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.stage import run_stage
+from trainer.training.checkpoints import CheckpointManifest, latest_checkpoint
+from trainer.training.trained import save_trained, training_cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceConfig:
+    """`pairs` are folders of the export stage (kind step_preferences, JSON lines or Parquet) or
+    such files; `data`, the data stage's, holds the validation problems."""
+
+    policy: str
+    pairs: list[str]
+    data: str
+    verifier: str = "countdown"
+
+    def __post_init__(self) -> None:
+        if not self.pairs:
+            raise ValueError("pairs is empty; it must name a folder of the export stage")
+        if self.verifier not in VERIFIERS:
+            raise ValueError(f"verifier is {self.verifier!r}; allowed: {', '.join(VERIFIERS)}")
+
+
+def pair_dataset(pairs: Sequence[TokenPair]) -> Any:
+    """The columns that TRL's collator for preferences takes."""
+    from datasets import Dataset
+
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+    return Dataset.from_dict({name: [list(getattr(p, name)) for p in pairs] for name in columns})
+
+
+def run_dpo(
+    runtime: RuntimeConfig, config: PreferenceConfig, evaluation: HeldOutConfig, arguments: Any
+) -> None:
+    """Train `config.policy` on the pairs and save it as a Hugging Face folder. `arguments` is TRL's
+    DPOConfig. A run that was cut off goes on from its last checkpoint. Raises ValueError without a
+    pair, and what `read_pairs` does."""
+    inputs: dict[str, str | None] = {"policy": config.policy, "data": config.data}
+    inputs |= {f"pairs_{i}": source for i, source in enumerate(config.pairs)}
+    with run_stage("dpo", runtime, [config, evaluation, arguments], inputs) as record:
+        model, tokenizer = load_policy(config.policy)
+        engine = TransformersEngine(model, tokenizer, EngineConfig(seed=runtime.seed))
+        pairs = [
+            pair
+            for source in config.pairs
+            for pair in read_pairs(source, engine, arguments.max_length)
+        ]
+        if not pairs:
+            raise ValueError(f"pairs {config.pairs} hold no row: lower min_gap or min_visits")
+        held_out = HeldOut(
+            evaluation,
+            engine,
+            VERIFIERS[config.verifier](),
+            data=config.data,
+            folder=Path(runtime.output_dir),
+            sampled=lambda: 0,  # what it learns from was sampled by the search
+        )
+        trainer = _trainer_class()(
+            model=model.train(),
+            args=arguments,
+            train_dataset=pair_dataset(pairs),
+            processing_class=tokenizer,
+            callbacks=[held_out, CheckpointManifest()],
+        )
+        checkpoint = latest_checkpoint(Path(arguments.output_dir))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        save_trained(trainer, tokenizer, Path(runtime.output_dir))
+        record.metrics |= {"pairs": len(pairs), "steps": trainer.state.global_step}
+        record.search(held_out.usage())
+        # A pair is two sequences; the reference reads both once more: one forward on top of three.
+        tokens, flops = training_cost(trainer, _sequences(pairs))
+        record.training("policy", 2 * tokens, 2 * flops * 4 / 3)
+
+
+def _sequences(pairs: Sequence[TokenPair]) -> list[TokenRow]:
+    return [
+        TokenRow(prompt_ids=pair.prompt_ids, completion_ids=ids)
+        for pair in pairs
+        for ids in (pair.chosen_ids, pair.rejected_ids)
+    ]
+
+
+def _trainer_class() -> Any:
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    class TokenDPOTrainer(DPOTrainer):
+        """TRL's trainer on rows that are tokens already. Its own preparation takes texts and puts
+        the end token after every one of them, so that each step would be learnt as the last."""
+
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            return dataset
+
+    return TokenDPOTrainer

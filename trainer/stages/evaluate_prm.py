@@ -1,0 +1,319 @@
+"""The stage that measures a reward model on held-out problems: first errors (ProcessBench's
+metric), discrimination, Brier skill, calibration, best of N and over-optimisation.
+
+Writes prm.json, prm.md and the samples behind them. Everything that is chosen or fitted (the
+threshold of first errors, temperature, Platt's form) comes from other problems than those it is
+measured on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data.problems import read_problems
+from data.process_bench import ProcessBenchRow, read_process_bench
+from data.prompts import PROMPTS, render
+from data.types import Problem
+from search.base import SearchResult
+from search.measurements.prefix_success import ProbeConfig
+from search.measurements.scored_solutions import GivenConfig, PoolConfig
+from search.settings import SearchSettings
+from trainer.evaluation.policies import auroc_within_problems, scored_prefixes
+from trainer.evaluation.reward_model_results import (
+    Aim,
+    Bench,
+    StepSet,
+    best_of_n_results,
+    calibrations,
+    first_errors,
+    headline,
+    reliability_rows,
+)
+from trainer.evaluation.reward_model_samples import (
+    TRUTHS,
+    judged_rows,
+    judged_solutions,
+    solvability,
+    step_outcomes,
+)
+from trainer.evaluation.reward_model_tables import as_markdown, flat
+from trainer.measures.first_errors import JudgedSolution
+from trainer.measures.score_quality import ScoredPrefix
+from trainer.measures.statistics import share_estimate
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.stage import run_stage
+from trainer.searching.workbench import Workbench, ends_of, paths_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatePRMConfig:
+    """Measured on the first `num_problems` of `<data>/<split>.jsonl`; fitted on the first
+    `fitting_problems` of `<data>/<fitting_split>.jsonl`.
+
+    - `samples` solutions a problem make the pool that best of N = 1, 2, 4 ... is read from;
+      `likelihood_weight` over 0 adds the choice by last score and likelihood;
+    - `fitting_samples` of them, and as many a fitting problem, give the calibration over all steps;
+    - `rollouts` completions from each of the first `prefixes` distinct non-terminal prefixes of
+      `probe_solutions` further solutions give the success rates;
+    - the first `bench_solutions` distinct solutions a problem of the same samples are asked for
+      their first errors, where the task knows them (`trainer.evaluation.reward_model_samples`);
+    - `process_bench` are sources of ProcessBench rows, asked in the style `process_bench_prompt`
+      (data/prompts.py) with the threshold that is best on the source `process_bench_fitting`.
+    `tree_max_value` bounds results in the exhaustive solver's search, None: not at all. The aim is
+    a calibration error of at most `aim_calibration_error` together with a Brier skill of at least
+    `aim_brier_skill`."""
+
+    policy: str
+    reward_model: str
+    data: str
+    split: str = "test"
+    fitting_split: str = "validation"
+    verifier: str = "countdown"
+    num_problems: int = 500
+    fitting_problems: int = 500
+    samples: int = 256
+    fitting_samples: int = 16
+    temperature: float = 1.0
+    max_new_tokens: int = 64
+    likelihood_weight: float = 0.0
+    probe_solutions: int = 4
+    prefixes: int = 4
+    rollouts: int = 64
+    bench_solutions: int = 8
+    tree_max_value: int | None = None
+    bins: int = 10
+    process_bench: tuple[str, ...] = ()
+    process_bench_fitting: str | None = None
+    process_bench_prompt: str = "question"
+    chat_model: str | None = None
+    aim_calibration_error: float = 0.05
+    aim_brier_skill: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.split == self.fitting_split:
+            raise ValueError(
+                f"split and fitting_split are both {self.split!r}; what is fitted must be measured "
+                "on other problems"
+            )
+        for name, least in (
+            ("num_problems", 1), ("fitting_problems", 1), ("samples", 1), ("fitting_samples", 1),
+            ("rollouts", 2), ("bench_solutions", 1), ("bins", 1),
+        ):  # fmt: skip
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.process_bench and not self.process_bench_fitting:
+            raise ValueError("process_bench needs process_bench_fitting, to choose a threshold on")
+        if self.process_bench_fitting in self.process_bench:
+            raise ValueError(
+                f"process_bench_fitting, {self.process_bench_fitting!r}, is among process_bench: "
+                "the threshold must be chosen on other rows"
+            )
+        if self.process_bench_prompt not in PROMPTS:
+            raise ValueError(
+                f"process_bench_prompt is {self.process_bench_prompt!r}; allowed: "
+                f"{', '.join(PROMPTS)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Samples:
+    """What was sampled on the fitting and on the measured problems. `pool` holds the samples of
+    `small_pool` too, and many more."""
+
+    fitting_pool: list[SearchResult]
+    fitting_probe: list[SearchResult]
+    small_pool: list[SearchResult]
+    pool: list[SearchResult]
+    probe: list[SearchResult]
+
+
+def run_evaluate_prm(runtime: RuntimeConfig, config: EvaluatePRMConfig) -> None:
+    from accelerate import Accelerator
+
+    inputs: dict[str, str | None] = {
+        "policy": config.policy,
+        "reward_model": config.reward_model,
+        "data": config.data,
+    }
+    inputs |= {f"process_bench_{i}": p for i, p in enumerate(config.process_bench)}
+    inputs |= {"process_bench_fitting": config.process_bench_fitting}
+    with run_stage("evaluate_prm", runtime, [config], inputs) as record:
+        accelerator = Accelerator()
+        folder = Path(runtime.output_dir)
+        workbench = Workbench(
+            policy=config.policy,
+            reward_model=config.reward_model,
+            verifier=config.verifier,
+            seed=runtime.seed,
+            accelerator=accelerator,
+        )
+        samples = _sample(workbench, config, folder)
+        benches = _score_process_bench(workbench, config, folder)
+        record.search(workbench.usage)
+        if accelerator.is_main_process:
+            content = _content(config, samples, benches, runtime.seed)
+            (folder / "prm.json").write_text(json.dumps(content, indent=1))
+            text = as_markdown(content)
+            (folder / "prm.md").write_text(text)
+            print(text)
+            for name in ("calibration", "first_errors", "best_of_n", "over_optimisation"):
+                record.run.log_table(name, [flat(row) for row in content[name]])
+            record.run.log_table("reliability", reliability_rows(content))
+            record.metrics |= headline(content)
+        everything = [*samples.fitting_pool, *samples.pool]
+        record.metrics |= {f"ended_{end}": n for end, n in sorted(ends_of(everything).items())}
+        record.metrics |= {f"paths_{kind}": n for kind, n in sorted(paths_of(everything).items())}
+
+
+def _sample(workbench: Workbench, config: EvaluatePRMConfig, folder: Path) -> _Samples:
+    settings = SearchSettings(temperature=config.temperature, max_new_tokens=config.max_new_tokens)
+    probe = ProbeConfig(
+        solutions=config.probe_solutions,
+        prefixes=config.prefixes,
+        rollouts=config.rollouts,
+        max_new_tokens=config.max_new_tokens,
+    )
+    policy = Path(config.policy).name
+
+    def search(problems: Sequence[Problem], kind: Any, name: str) -> list[SearchResult]:
+        return workbench.search(
+            problems, kind, settings, folder=folder, name=name, policy_name=policy
+        )
+
+    data = Path(config.data)
+    fitting = read_problems(data / f"{config.fitting_split}.jsonl")[: config.fitting_problems]
+    measured = read_problems(data / f"{config.split}.jsonl")[: config.num_problems]
+    small = PoolConfig(samples=config.fitting_samples)
+    return _Samples(
+        fitting_pool=search(fitting, small, "fitting_pool"),
+        fitting_probe=search(fitting, probe, "fitting_probe"),
+        small_pool=search(measured, small, "small_pool"),
+        pool=search(measured, PoolConfig(samples=config.samples), "pool"),
+        probe=search(measured, probe, "probe"),
+    )
+
+
+def _score_process_bench(
+    workbench: Workbench, config: EvaluatePRMConfig, folder: Path
+) -> list[Bench]:
+    """Every source of ProcessBench rows, scored; rows that cannot be used are counted."""
+    if not config.process_bench or not config.process_bench_fitting:
+        return []
+
+    def score(source: str, number: int) -> tuple[list[JudgedSolution], Counter[str]]:
+        rows, bad = read_process_bench(source)
+        for row in bad[:10]:
+            print(f"left out: {row}")
+        name = f"bench_{number}_{Path(source).name.partition('.')[0].replace(':', '_')}"
+        results = workbench.search(
+            [_as_problem(row, config) for row in rows],
+            GivenConfig(steps={row.id: row.steps for row in rows}),
+            SearchSettings(),
+            folder=folder,
+            name=name,
+            policy_name="given",
+        )
+        judged, left_out = judged_rows(rows, results)
+        return judged, left_out + Counter({"unusable rows": len(bad)})
+
+    fitting, _ = score(config.process_bench_fitting, 0)
+    benches: list[Bench] = []
+    for number, source in enumerate(config.process_bench, start=1):
+        measured, left_out = score(source, number)
+        benches.append(
+            Bench(
+                source=Path(source).name, truth="as labelled", fitting=fitting, measured=measured,
+                left_out=left_out,
+            )
+        )  # fmt: skip
+    return benches
+
+
+def _as_problem(row: ProcessBenchRow, config: EvaluatePRMConfig) -> Problem:
+    prompt = render(row.problem, config.process_bench_prompt, config.chat_model)
+    return Problem(id=row.id, prompt=prompt, answer="")
+
+
+def _content(
+    config: EvaluatePRMConfig, samples: _Samples, benches: Sequence[Bench], seed: int
+) -> dict[str, Any]:
+    """Everything that prm.json holds."""
+    aim = Aim(calibration_error=config.aim_calibration_error, brier_skill=config.aim_brier_skill)
+    prefixes = scored_prefixes(samples.probe)
+    task = TRUTHS.get(config.verifier)
+    benches = [*_own_benches(config, samples), *benches]
+    auroc, pairs = auroc_within_problems(prefixes, [p.correct / p.count for p in prefixes], seed)
+    solved = (
+        solvability(samples.probe, prefixes, task, config.tree_max_value, seed) if task else None
+    )
+    return {
+        "reward_model": Path(config.reward_model).name,
+        "policy": Path(config.policy).name,
+        "split": config.split,
+        "fitting_split": config.fitting_split,
+        "problems": len(samples.pool),
+        "fitting_problems": len(samples.fitting_pool),
+        "samples": config.samples,
+        "rollouts": config.rollouts,
+        "prefixes": len(prefixes),
+        "success_rate": _mean_success(prefixes),
+        "auroc": asdict(auroc) if auroc else None,
+        "auroc_pairs": pairs,
+        "aim": asdict(aim),
+        "calibration": calibrations(_step_sets(samples), aim, config.bins, seed),
+        "solvability": asdict(solved) if solved else None,
+        "first_errors": [first_errors(bench, seed) for bench in benches],
+        **best_of_n_results(samples.pool, config.samples, config.likelihood_weight),
+    }
+
+
+def _step_sets(samples: _Samples) -> dict[str, StepSet]:
+    """The non-terminal steps, whose success rates many rollouts tell, and all steps, the last ones
+    among them, by the outcomes of the samples they were taken in."""
+    return {
+        "non-terminal": StepSet(
+            fitting=scored_prefixes(samples.fitting_probe), measured=scored_prefixes(samples.probe)
+        ),
+        "all": StepSet(
+            fitting=step_outcomes(samples.fitting_pool),
+            measured=step_outcomes(samples.small_pool),
+        ),
+    }
+
+
+def _mean_success(prefixes: Sequence[ScoredPrefix]) -> dict[str, Any] | None:
+    if not prefixes:
+        return None
+    rates = [p.correct / p.count for p in prefixes]
+    return asdict(share_estimate(rates, [p.group for p in prefixes]))
+
+
+def _own_benches(config: EvaluatePRMConfig, samples: _Samples) -> list[Bench]:
+    """The policy's own solutions, for every truth about steps that the task knows."""
+    task = TRUTHS.get(config.verifier)
+    if task is None:
+        return []
+    benches: list[Bench] = []
+    for name, truth in task.first_errors.items():
+        (fitting, _), (measured, left_out) = (
+            judged_solutions(
+                results,
+                truth,
+                task,
+                per_problem=config.bench_solutions,
+                max_value=config.tree_max_value,
+            )
+            for results in (samples.fitting_pool, samples.small_pool)
+        )
+        benches.append(
+            Bench(
+                source=config.verifier, truth=name, fitting=fitting, measured=measured,
+                left_out=left_out,
+            )
+        )  # fmt: skip
+    return benches

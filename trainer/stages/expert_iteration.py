@@ -1,0 +1,178 @@
+"""One round of expert iteration (1705.08439): train on verified trajectories, keep what is better.
+
+The gate: the candidate must beat the incumbent greedily on fresh validation problems by a paired
+one-sided exact test. A round that makes the policy worse is recorded and not kept.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from data.problems import read_demonstrations, read_problems
+from data.types import StepLabels, TokenRow
+from search.trees.training_rows import balance_by_difficulty
+from trainer.evaluation.policies import evaluate_greedy, groups_of
+from trainer.labels.label_files import read_labels
+from trainer.measures.statistics import paired_p_value
+from trainer.models.compatibility import check_policy
+from trainer.models.loading import load_policy, save_model, whole_models
+from trainer.models.lora import ALL_WEIGHTS, POLICY, LoraSettings, add_adapter
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.manifests import MANIFEST, UNHASHED_FILES
+from trainer.runtime.stage import run_stage
+from trainer.searching.trajectories import read_trajectories
+from trainer.searching.workbench import Workbench
+from trainer.training.batch_size import set_accumulation
+from trainer.training.token_rows import demonstration_rows, train_on_rows
+from trainer.training.trained import save_trained, training_cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertIterationConfig:
+    """`trees` are folders of the search stage, `labels` of the label stage, whose verified rollouts
+    were paid for already. The gate uses validation problems
+    gate_skip..gate_skip+gate_problems-1, which no other round may use."""
+
+    policy: str
+    data: str
+    trees: list[str]
+    labels: list[str] = field(default_factory=list[str])
+    max_per_problem: int = 4  # verified rollouts taken of one problem's labels
+    gate_problems: int = 2000
+    gate_skip: int = 0
+    gate_p_value: float = 0.05
+    max_new_tokens: int = 64
+    verifier: str = "countdown"
+    global_batch_size: int | None = None  # as in SFT
+    longest_first: bool = True  # as in SFT
+
+
+def run_expert_iteration(
+    runtime: RuntimeConfig,
+    config: ExpertIterationConfig,
+    arguments: Any,
+    lora: LoraSettings = ALL_WEIGHTS,
+) -> None:
+    """Write the next policy: the trained candidate, or the incumbent if the gate refuses it."""
+    from accelerate import Accelerator
+
+    set_accumulation(arguments, config.global_batch_size)
+    inputs: dict[str, str | None] = {"policy": config.policy, "data": config.data}
+    inputs |= {f"trees_{i}": folder for i, folder in enumerate(config.trees)}
+    inputs |= {f"labels_{i}": folder for i, folder in enumerate(config.labels)}
+    check = partial(check_policy, config.policy)
+    with run_stage("expert_iteration", runtime, [config, lora, arguments], inputs, check) as record:
+        folder = Path(runtime.output_dir)
+        candidate = folder / "candidate"
+        problems = read_problems(Path(config.data) / "validation.jsonl")
+        problems = problems[config.gate_skip : config.gate_skip + config.gate_problems]
+        if len(problems) < config.gate_problems:
+            raise ValueError(
+                f"the gate wants {config.gate_problems} validation problems from "
+                f"{config.gate_skip} on, but the file has only {len(problems)} there"
+            )
+        model, tokenizer = load_policy(config.policy)
+        model = add_adapter(model, lora, POLICY, runtime.seed)
+        rows = _training_rows(config, tokenizer)
+        random.Random(runtime.seed).shuffle(rows)
+        trainer = train_on_rows(
+            model, tokenizer, rows, arguments, longest_first=config.longest_first
+        )
+        save_trained(trainer, tokenizer, candidate)
+        record.training("policy", *training_cost(trainer, rows))
+        accelerator = Accelerator()
+        outcomes: dict[str, list[bool]] = {}
+        for name, path in (("incumbent", config.policy), ("candidate", str(candidate))):
+            workbench = Workbench(
+                policy=path,
+                reward_model=None,
+                verifier=config.verifier,
+                seed=runtime.seed,
+                accelerator=accelerator,
+            )
+            _, outcomes[name] = evaluate_greedy(
+                workbench, name, problems, folder / "gate", config.max_new_tokens
+            )
+            record.search(workbench.usage)
+        p_value, wins, losses = paired_p_value(
+            outcomes["candidate"], outcomes["incumbent"], groups_of(problems)
+        )
+        accepted = p_value < config.gate_p_value
+        n = len(problems)
+        record.metrics["gate"] = {
+            "accepted": accepted,
+            "p_value": p_value,
+            "wins": wins,
+            "losses": losses,
+            "n": n,
+            "incumbent_accuracy": sum(outcomes["incumbent"]) / n,
+            "candidate_accuracy": sum(outcomes["candidate"]) / n,
+            "reason": (
+                f"the candidate solved {wins} problems that the incumbent did not and lost "
+                f"{losses}: p = {p_value:.2g}, "
+                + (
+                    f"below {config.gate_p_value}, so it is kept"
+                    if accepted
+                    else f"not below {config.gate_p_value}, so the incumbent stays"
+                )
+            ),
+        }
+        record.metrics["rows"] = len(rows)
+        if accelerator.is_main_process:
+            if accepted or Path(config.policy).is_dir():
+                _copy_model(candidate if accepted else Path(config.policy), folder)
+            else:  # a hub id
+                with whole_models():
+                    save_model(*load_policy(config.policy), folder)
+            shutil.rmtree(candidate)
+        accelerator.wait_for_everyone()
+
+
+def _copy_model(source: Path, folder: Path) -> None:
+    for path in source.iterdir():
+        if path.is_file() and path.name not in (MANIFEST, *UNHASHED_FILES):
+            shutil.copyfile(path, folder / path.name)
+
+
+def _training_rows(config: ExpertIterationConfig, tokenizer: Any) -> list[TokenRow]:
+    """What search found and the demonstrations, each distinct row once."""
+    rows: list[TokenRow] = []
+    for folder in config.trees:
+        rows += read_trajectories(Path(folder) / "trajectories.jsonl")
+    for folder in config.labels:
+        rows += verified_rollouts(
+            read_labels(Path(folder) / "labels.jsonl"),
+            config.max_per_problem,
+            tokenizer.eos_token_id,
+        )
+    demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
+    return list(dict.fromkeys([*rows, *demonstration_rows(demonstrations, tokenizer)]))
+
+
+def verified_rollouts(
+    labels: Iterable[StepLabels], max_per_problem: int, end_token_id: int
+) -> list[TokenRow]:
+    """Rollouts that the verifier found correct (the last label of a solution that ends with the end
+    token is its verdict): of each problem the first ones, fewer where many of its distinct rollouts
+    are correct."""
+    rows: list[TokenRow] = []
+    for _, group in groupby(labels, key=lambda row: row.problem_id):
+        solutions = list(group)
+        correct = [
+            tuple(token for step in row.completion_ids for token in step)
+            for row in solutions
+            if row.labels[-1] == 1.0 and row.completion_ids[-1][-1] == end_token_id
+        ]
+        share = len(correct) / len(solutions)
+        rows += [
+            TokenRow(prompt_ids=solutions[0].prompt_ids, completion_ids=ids)
+            for ids in balance_by_difficulty(correct, share, max_per_problem)
+        ]
+    return rows

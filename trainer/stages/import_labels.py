@@ -1,0 +1,115 @@
+"""The import stage: published step labels, in formats of their own, as stepwise rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from data.formats.base import FormatOptions
+from data.formats.reading import FORMATS, LabelSummary, format_of_source, read_labelled
+from data.formats.stepwise import labels_columns, trl_columns
+from data.prompts import PROMPTS, render
+from data.settings import nearest
+from data.types import LabelledSolution
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.processes import is_main_process
+from trainer.runtime.skipped_rows import report_bad_rows
+from trainer.runtime.stage import run_stage
+
+AUTO = "auto"
+ROWS = ("labels", "trl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """`source` (see `data.sources`) is read in `format`, one of `FORMATS`, or "auto": by the first
+    row's columns. `neutral` and `delimiter` are those of `FormatOptions`.
+
+    `prompt` is the style (`data.prompts`) in which a question is put, with `chat_model` in that
+    model's chat template; null is "question" for formats that publish bare questions, and "as_is"
+    for stepwise rows. `rows` are "labels", soft labels with null where a step has none, or "trl",
+    which any TRL trainer takes: a label of `threshold` or more is true, and unlabelled steps are
+    joined to the next labelled one. More than `max_bad_rows` rows that cannot be used fail the
+    stage.
+    """
+
+    source: str
+    format: str = AUTO
+    neutral: str = "correct"
+    delimiter: str | None = None
+    prompt: str | None = None
+    chat_model: str | None = None
+    rows: str = "labels"
+    threshold: float = 0.5
+    max_bad_rows: int = 0
+
+    def __post_init__(self) -> None:
+        if self.format not in (AUTO, *FORMATS):
+            raise ValueError(
+                f"format is {self.format!r}; did you mean {nearest(self.format, FORMATS)!r}? "
+                f"allowed: {', '.join((AUTO, *FORMATS))}"
+            )
+        if self.prompt is not None and self.prompt not in PROMPTS:
+            raise ValueError(f"prompt is {self.prompt!r}; allowed: {', '.join(PROMPTS)}, or null")
+        if self.rows not in ROWS:
+            raise ValueError(f"rows is {self.rows!r}; allowed: {', '.join(ROWS)}")
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}; allowed: above 0, up to 1")
+        if self.max_bad_rows < 0:
+            raise ValueError(f"max_bad_rows is {self.max_bad_rows}; allowed: 0 or more")
+        self.options()
+
+    def options(self) -> FormatOptions:
+        return FormatOptions(neutral=self.neutral, delimiter=self.delimiter)
+
+
+def run_import(runtime: RuntimeConfig, config: ImportConfig) -> None:
+    """Write labels.jsonl and, where rows were left out, bad_rows.jsonl. Raises ValueError for too
+    many bad rows, for a source without labels, and where "auto" is not told by the columns."""
+    with run_stage("import", runtime, [config], {"source": config.source}) as record:
+        if not is_main_process():
+            return
+        folder = Path(runtime.output_dir)
+        name = format_of_source(config.source) if config.format == AUTO else config.format
+        read = read_labelled(config.source, name, config.options())
+        print(_described(config.source, name, read.summary), flush=True)
+        report_bad_rows(read.bad_rows, config.max_bad_rows, folder, record)
+        if not read.solutions:
+            raise ValueError(f"source {config.source!r}: no row holds a label")
+        style = config.prompt or ("question" if FORMATS[name].bare_question else "as_is")
+        _write(folder / "labels.jsonl", map(_prompted(style, config), read.solutions), config)
+        record.metrics |= {"format": name, **asdict(read.summary)}
+        record.metrics["share_positive"] = read.summary.share_positive
+
+
+def _described(source: str, name: str, summary: LabelSummary) -> str:
+    return (
+        f"{source} as {name}: {summary.rows} rows, {summary.rejected} of them rejected and "
+        f"{summary.unlabelled} without a label; {summary.solutions} solutions to "
+        f"{summary.problems} problems, {summary.labelled_steps} labelled steps, "
+        f"{summary.share_positive:.1%} of them positive"
+    )
+
+
+def _prompted(style: str, config: ImportConfig) -> Callable[[LabelledSolution], LabelledSolution]:
+    """A solution with its question put as the policy is asked it."""
+
+    def put(solution: LabelledSolution) -> LabelledSolution:
+        prompt = render(solution.solution.prompt, style, config.chat_model)
+        stepped = dataclasses.replace(solution.solution, prompt=prompt)
+        return dataclasses.replace(solution, solution=stepped)
+
+    return put
+
+
+def _write(path: Path, solutions: Iterable[LabelledSolution], config: ImportConfig) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for solution in solutions:
+            if config.rows == "trl":
+                row = trl_columns(solution, config.threshold)
+            else:
+                row = labels_columns(solution)
+            file.write(json.dumps(row) + "\n")

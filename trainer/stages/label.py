@@ -1,0 +1,67 @@
+"""The label stage: step labels of a policy's own solutions, by any labeller, as rows on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data.problems import read_problems
+from search.labellers.by_name import LabelSettings, labeller_entry
+from search.labellers.tree_values import TreeConfig
+from trainer.labels.labelling import label_shard, merge_shards
+from trainer.models.compatibility import check_policy
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.stage import run_stage
+from trainer.searching.workbench import Workbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelStageConfig:
+    """Label the first `num_problems` of `<data>/<split>.jsonl`, after `skip` ones. `method` is one
+    of `search.labellers.by_name.LABELLERS`; its own keys belong to the recipe too."""
+
+    policy: str
+    data: str
+    method: str = "monte_carlo"
+    split: str = "train"
+    skip: int = 0
+    num_problems: int = 2000
+    verifier: str = "countdown"
+
+    def __post_init__(self) -> None:
+        labeller_entry(self.method)
+
+
+def run_label(
+    runtime: RuntimeConfig, stage: LabelStageConfig, settings: LabelSettings, config: Any
+) -> None:
+    """Write labels.jsonl (TRL's stepwise-supervision columns, token ids, counts and errors) and
+    costs.jsonl (what each problem's labels cost and how they ended). `config` is the labeller's.
+
+    Raises ValueError when no problem has a label.
+    """
+    from accelerate import Accelerator
+
+    inputs: dict[str, str | None] = {"policy": stage.policy, "data": stage.data}
+    if isinstance(config, TreeConfig):
+        inputs["trees"] = config.trees
+    check = partial(check_policy, stage.policy)
+    with run_stage("label", runtime, [stage, settings, config], inputs, check) as record:
+        accelerator = Accelerator()
+        workbench = Workbench(
+            policy=stage.policy,
+            reward_model=None,
+            verifier=stage.verifier,
+            seed=runtime.seed,
+            accelerator=accelerator,
+        )
+        problems = read_problems(Path(stage.data) / f"{stage.split}.jsonl")
+        problems = problems[stage.skip : stage.skip + stage.num_problems]
+        folder = Path(runtime.output_dir)
+        label_shard(workbench, problems, settings, config, folder)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            merge_shards(problems, folder, record)
+        accelerator.wait_for_everyone()

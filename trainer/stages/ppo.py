@@ -1,0 +1,65 @@
+"""The PPO stage: reads a policy, problems and a reward model; writes the next policy."""
+
+from __future__ import annotations
+
+from trainer.models.sharding import open_accelerator
+from trainer.ppo.config import PPOConfig
+from trainer.ppo.critic_folders import is_folder
+from trainer.ppo.loop import OURS, PPORun
+from trainer.rollouts.collect import RewardConfig
+from trainer.rollouts.vllm import RolloutEngineConfig, check_vllm
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.processes import process_state
+from trainer.runtime.stage import run_stage
+
+
+def run_ppo(
+    runtime: RuntimeConfig,
+    config: PPOConfig,
+    rewards: RewardConfig,
+    rollout_engine: RolloutEngineConfig = OURS,
+) -> None:
+    """Write the policy that PPO makes of `config.policy`, and the critic it made on the way.
+
+    Raises ValueError for a shape that needs a reward model where none is given, for rollouts that
+    cannot be dealt evenly to the processes, and what `check_vllm` raises.
+    """
+    if rewards.shape != "outcome" and config.reward_model is None:
+        raise ValueError(f"shape is {rewards.shape!r}, but no reward_model is given")
+    inputs: dict[str, str | None] = {
+        "policy": config.policy,
+        "data": config.data,
+        "reward_model": config.reward_model,
+        "problems": config.problems,
+        "reference": config.reference,
+        "critic": config.critic if is_folder(config.critic) else None,
+        "replay": config.replay,
+    }
+    inputs |= {f"trajectories_{i}": folder for i, folder in enumerate(config.trajectories)}
+    processes = process_state().num_processes
+    micro_steps = config.micro_steps(processes)
+    check_vllm(rollout_engine, processes)
+    with run_stage("ppo", runtime, [config, rewards, rollout_engine], inputs) as record:
+        accelerator = open_accelerator(
+            micro_steps=micro_steps,
+            micro_batch_size=config.micro_batch_size,
+            max_grad_norm=config.max_grad_norm,
+            bf16=config.bf16,
+        )
+        run = PPORun(runtime, config, rewards, accelerator, record.run, rollout_engine)
+        if run.vllm is not None:
+            record.closing.append(run.vllm.close)
+        run.train()
+        run.save()
+        progress = run.progress
+        record.search(progress.usage)
+        record.training("policy", progress.trained_tokens, progress.trained_flops)
+        record.metrics |= {"cycles": progress.cycle, "stopped": progress.stopped}
+        if config.trajectories:
+            record.metrics["imitated_trajectories"] = len(run.imitation)
+        if progress.evaluations:
+            record.metrics |= {
+                "held_out_first": progress.evaluations[0].accuracy,
+                "held_out_last": progress.evaluations[-1].accuracy,
+                "held_out_problems": len(run.held_out),
+            }

@@ -1,0 +1,40 @@
+"""The report stage: every number of a run in results.json, drawn in report.html."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from trainer.report.console import print_results
+from trainer.report.page import write_report
+from trainer.report.results import ReportConfig, chosen_trees, collect
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.processes import is_main_process
+from trainer.runtime.stage import run_stage
+
+
+def run_report(runtime: RuntimeConfig, config: ReportConfig) -> None:
+    inputs: dict[str, str | None] = {Path(stage).name: stage for stage in config.stages}
+    with run_stage("report", runtime, [config], inputs) as record:
+        if not is_main_process():
+            return
+        folder = Path(runtime.output_dir)
+        results = collect(runtime, config)
+        (folder / "results.json").write_text(json.dumps(results, indent=1))
+        write_report(results, chosen_trees(config, results), folder / "report.html")
+        for name in ("accuracy", "training_curve", "gates", "data_making", "ledger"):
+            record.run.log_table(name, results[name])
+        compared = [{"comparison": key, **c} for key, c in results["comparisons"].items()]
+        record.run.log_table("comparisons", compared)
+        record.run.log_page("report", folder / "report.html")
+        for name in ("results.json", "report.html"):
+            temporary = folder.parent / f".{name}"
+            shutil.copyfile(folder / name, temporary)
+            temporary.replace(folder.parent / name)
+        record.metrics |= {
+            f"{name}_{key}": comparison[key]
+            for name, comparison in results["comparisons"].items()
+            for key in ("difference", "low", "high")
+        }
+        print_results(results)

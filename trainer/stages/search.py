@@ -1,0 +1,86 @@
+"""The search stage: trees of the current policy on problems without demonstrations, and the
+verified trajectories in them, de-duplicated and balanced by difficulty."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data.problems import read_problems
+from search.settings import SearchSettings
+from search.trees.training_rows import balance_by_difficulty, verified_solutions
+from trainer.models.compatibility import check_models
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.stage import run_stage
+from trainer.searching.workbench import Workbench, ends_of, paths_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreesConfig:
+    """Search problems skip..skip+num_problems-1 of `<data>/<split>.jsonl` by `strategy`."""
+
+    policy: str
+    data: str
+    strategy: str = "mcts"
+    reward_model: str | None = None
+    split: str = "train"
+    skip: int = 0
+    num_problems: int = 2000
+    verifier: str = "countdown"
+    max_per_problem: int = 4
+
+
+def run_trees(
+    runtime: RuntimeConfig, stage: TreesConfig, settings: SearchSettings, config: Any
+) -> None:
+    """Write trees.jsonl and trajectories.jsonl (prompt_ids, completion_ids, problem_id). `config`
+    is that of the stage's strategy."""
+    from accelerate import Accelerator
+
+    inputs = {"policy": stage.policy, "data": stage.data, "reward_model": stage.reward_model}
+    check = partial(check_models, stage.policy, stage.reward_model)
+    with run_stage("search", runtime, [stage, settings, config], inputs, check) as record:
+        accelerator = Accelerator()
+        workbench = Workbench(
+            policy=stage.policy,
+            reward_model=stage.reward_model,
+            verifier=stage.verifier,
+            seed=runtime.seed,
+            accelerator=accelerator,
+        )
+        problems = read_problems(Path(stage.data) / f"{stage.split}.jsonl")
+        problems = problems[stage.skip : stage.skip + stage.num_problems]
+        folder = Path(runtime.output_dir)
+        results = workbench.search(
+            problems,
+            config,
+            settings,
+            folder=folder,
+            name="trees",
+            policy_name=Path(stage.policy).name,
+        )
+        if accelerator.is_main_process:
+            solved = 0
+            rows = 0
+            with (folder / "trajectories.jsonl").open("w", encoding="utf-8") as file:
+                for result in results:
+                    solutions, rate = verified_solutions(result, workbench.verifier.verify)
+                    solved += bool(solutions)
+                    for ids in balance_by_difficulty(solutions, rate, stage.max_per_problem):
+                        rows += 1
+                        row = {
+                            "problem_id": result.problem.id,
+                            "prompt": result.problem.prompt,
+                            "completion": workbench.engine.decode(ids),
+                            "prompt_ids": workbench.engine.encode(result.problem.prompt),
+                            "completion_ids": ids,
+                        }
+                        file.write(json.dumps(row) + "\n")
+            record.metrics |= {"problems": len(results), "solved": solved, "trajectories": rows}
+            record.metrics |= {f"ended_{end}": n for end, n in sorted(ends_of(results).items())}
+            record.metrics |= {f"paths_{kind}": n for kind, n in sorted(paths_of(results).items())}
+            record.search(workbench.usage)
+        accelerator.wait_for_everyone()

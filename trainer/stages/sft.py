@@ -1,0 +1,80 @@
+"""Supervised fine-tuning rows and trainer (TRL's SFTTrainer), shared by the first policy and by
+expert iteration: prompt and completion as token ids, loss on the completion only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.problems import read_demonstrations
+from trainer.models.compatibility import check_policy
+from trainer.models.loading import FROM_SCRATCH, build_policy, load_policy
+from trainer.models.lora import (
+    ALL_WEIGHTS,
+    POLICY,
+    LoraSettings,
+    add_adapter,
+    check_lora,
+)
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.stage import run_stage
+from trainer.training.batch_size import set_accumulation
+from trainer.training.token_rows import demonstration_rows, train_on_rows
+from trainer.training.trained import last_loss, save_trained, training_cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """Where the policy comes from. `model` is a hub id, a folder, or `from_scratch`; then
+    `model_config` (a transformers config's fields) and `tokenizer` describe it: "numbers" up to
+    `max_number`, "characters", or "bpe" with `vocab_size` tokens, learnt from the demonstrations.
+    `global_batch_size` sequences make an update whatever the number of processes: gradients are
+    accumulated until they are in (null: gradient_accumulation_steps says how often).
+    """
+
+    model: str
+    data: str  # folder of the data stage, or any with demonstrations.jsonl
+    model_config: dict[str, Any] | None = None
+    tokenizer: str = "numbers"
+    max_number: int = 100
+    vocab_size: int = 2048
+    global_batch_size: int | None = None
+    longest_first: bool = True  # rows, so that memory runs out early or never
+
+
+def run_sft(
+    runtime: RuntimeConfig, config: PolicyConfig, arguments: Any, lora: LoraSettings = ALL_WEIGHTS
+) -> None:
+    """Train the first policy on demonstrations and save it as a Hugging Face folder; with LoRA the
+    adapter beside it. Raises ValueError, before a model is loaded, for parts that do not fit."""
+    if config.model == FROM_SCRATCH and not config.model_config:
+        raise ValueError("model is from_scratch: model_config must describe the model")
+    set_accumulation(arguments, config.global_batch_size)
+    check_lora(lora, config.model)
+    inputs = {"data": config.data, "model": config.model}
+
+    def check() -> None:
+        if config.model != FROM_SCRATCH:
+            check_policy(config.model)
+
+    with run_stage("sft", runtime, [config, lora, arguments], inputs, check) as record:
+        demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
+        if config.model == FROM_SCRATCH:
+            model, tokenizer = build_policy(
+                config.model_config or {},
+                config.tokenizer,
+                config.max_number,
+                vocab_size=config.vocab_size,
+                texts=[d.problem.prompt + d.solution for d in demonstrations],
+            )
+        else:
+            model, tokenizer = load_policy(config.model)
+            model = add_adapter(model, lora, POLICY, runtime.seed)
+        rows = demonstration_rows(demonstrations, tokenizer)
+        trainer = train_on_rows(
+            model, tokenizer, rows, arguments, longest_first=config.longest_first
+        )
+        save_trained(trainer, tokenizer, Path(runtime.output_dir))
+        record.metrics |= {"rows": len(rows), "loss": last_loss(trainer)}
+        record.training("policy", *training_cost(trainer, rows))

@@ -1,0 +1,88 @@
+"""Training an outcome reward model on preferences, by TRL's RewardTrainer (Bradley-Terry loss,
+2203.02155, section 3.5).
+
+The rows are read and tokenised here, as TRL does it, so that a bad one is named with file and line;
+TRL gets token ids. A model trained on conversations is asked in its chat template, one trained on
+text in text, with the end token after it; white space at the end of a text is left out of both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.types import TokenRow
+from rewards.models.folders import CONVENTION, WHOLE_PROMPT
+from trainer.reward_models.preferences import (
+    ASKED,
+    CARD,
+    open_scorer,
+    read_preferences,
+    train_on_preferences,
+)
+from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.skipped_rows import report_bad_rows
+from trainer.runtime.stage import run_stage
+from trainer.training.trained import save_trained, training_cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceConfig:
+    """`model` is what the reward model starts from: a language model (its head is then new) or an
+    outcome model. `preferences` are sources (`data.sources`) of rows in TRL's preference format
+    (data/formats/preferences.py), all text or all conversations. `whole_prompt` says that the rows'
+    prompts are as the policy gets them, with its template and the words around the question; else
+    they are questions, and search asks about the question alone. More than `max_bad_rows` rows that
+    cannot be used fail the stage."""
+
+    model: str
+    preferences: list[str]
+    whole_prompt: bool = False
+    max_bad_rows: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.preferences:
+            raise ValueError("preferences is empty; there must be a source of rows")
+        if self.max_bad_rows < 0:
+            raise ValueError(f"max_bad_rows is {self.max_bad_rows}; allowed: 0 or more")
+
+
+def run_preferences(runtime: RuntimeConfig, config: PreferenceConfig, arguments: Any) -> None:
+    """Train an outcome reward model and save it as a Hugging Face folder. `arguments` is TRL's
+    RewardConfig; rows of more than its `max_length` tokens, or the model's context, are left out.
+    A run that was cut off goes on from its last checkpoint."""
+    inputs: dict[str, str | None] = {"model": config.model}
+    inputs |= {f"preferences_{i}": source for i, source in enumerate(config.preferences)}
+    with run_stage("preferences", runtime, [config, arguments], inputs) as record:
+        folder = Path(runtime.output_dir)
+        model, tokenizer = open_scorer(config.model, arguments)
+        rows, bad = read_preferences(config.preferences, tokenizer)
+        report_bad_rows(bad, config.max_bad_rows, folder, record)
+        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        limits = [limit for limit in (arguments.max_length, context) if limit is not None]
+        kept = [
+            row
+            for row in rows
+            if max(len(row.chosen_ids), len(row.rejected_ids)) <= min(limits, default=2**31)
+        ]
+        trainer = train_on_preferences(model, tokenizer, kept, arguments)
+        kind = kept[0].kind
+        if kind == "text":
+            tokenizer.chat_template = None  # whoever asks it sees from this how
+        trainer.model.config.update({CONVENTION: "outcome", WHOLE_PROMPT: config.whole_prompt})
+        save_trained(trainer, tokenizer, folder)
+        if trainer.is_world_process_zero():
+            (folder / "README.md").write_text(CARD.format(asked=ASKED[kind]), encoding="utf-8")
+        sequences = [
+            TokenRow(prompt_ids=(), completion_ids=ids)
+            for row in kept
+            for ids in (row.chosen_ids, row.rejected_ids)
+        ]
+        record.metrics |= {
+            "rows": len(kept),
+            "rows_too_long": len(rows) - len(kept),
+            "kind": kind,
+            "loss": trainer.state.log_history[-1]["train_loss"],
+        }
+        record.training("reward", *training_cost(trainer, sequences, sequences_per_row=2))

@@ -1,0 +1,161 @@
+"""Checkpoints that say when they are whole.
+
+The Trainer writes a checkpoint's files one after another, so a run that dies while saving leaves a
+folder that looks like any other. `checkpoint_manifest.json`, written by rename after every process
+is done, lists the files and their sizes; a checkpoint without it, or with other sizes, is not
+resumed from, and none is removed before its successor is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from trainer.runtime.manifests import read_json, write_json
+from trainer.runtime.processes import is_main_process
+from trainer.training.batch_size import sequences_per_update
+
+CHECKPOINT_MANIFEST = "checkpoint_manifest.json"
+# How processes hold the optimizer.
+PLAIN, ZERO_2 = "every process holds all of it", "DeepSpeed ZeRO-2"
+
+
+def latest_checkpoint(folder: str | Path) -> Path | None:
+    """The newest whole `checkpoint-N` in `folder`, None where there is none."""
+    whole = [path for path in _checkpoints(Path(folder)) if is_whole(path)]
+    return whole[-1] if whole else None
+
+
+def is_whole(checkpoint: Path) -> bool:
+    manifest = read_json(checkpoint / CHECKPOINT_MANIFEST)
+    return manifest is not None and all(
+        (checkpoint / name).is_file() and (checkpoint / name).stat().st_size == size
+        for name, size in manifest["bytes"].items()
+    )
+
+
+def remove_partial_checkpoints(folder: str | Path) -> list[str]:
+    """Delete the `checkpoint-N` folders that are not whole; returns their names."""
+    partial = [path for path in _checkpoints(Path(folder)) if not is_whole(path)]
+    for path in partial:
+        shutil.rmtree(path)
+    return [path.name for path in partial]
+
+
+class CheckpointManifest(TrainerCallback):
+    """Marks each checkpoint as whole once saved and clears partial ones when the trainer is built.
+    It takes `save_total_limit` over: the Trainer would remove the last whole checkpoint before the
+    next one is marked."""
+
+    limit: int | None = None
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.limit, args.save_total_limit = args.save_total_limit, None
+        if is_main_process():
+            for name in remove_partial_checkpoints(args.output_dir):
+                print(f"{name} in {args.output_dir} was not written to its end: removed")
+        _wait_for_everyone()
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        _wait_for_everyone()  # every rank saves its own generator state
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if is_main_process() and checkpoint.is_dir():
+            batch = sequences_per_update(args)
+            mark_whole(checkpoint, state.global_step, args.world_size, batch=batch)
+            if self.limit:
+                for path in _checkpoints(Path(args.output_dir))[: -self.limit]:
+                    shutil.rmtree(path)
+
+
+def mark_whole(checkpoint: Path, step: int, processes: int, *, batch: int | None = None) -> None:
+    """Force a checkpoint's files, which are all there, to the disk and write its manifest. For the
+    main process alone. `batch` is the number of sequences an update takes."""
+    sizes: dict[str, int] = {}
+    for path in sorted(checkpoint.rglob("*")):
+        if path.is_file() and path.name != CHECKPOINT_MANIFEST:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            sizes[path.relative_to(checkpoint).as_posix()] = path.stat().st_size
+    manifest = {
+        "step": step,
+        "processes": processes,
+        "batch": batch,
+        "optimizer": optimizer_sharding(),
+        "bytes": sizes,
+    }
+    write_json(checkpoint / CHECKPOINT_MANIFEST, manifest)
+
+
+def optimizer_sharding() -> str:
+    """`PLAIN`, or with DeepSpeed its name and stage: "DeepSpeed ZeRO-3"."""
+    from accelerate.state import AcceleratorState
+
+    plugin = AcceleratorState().deepspeed_plugin if AcceleratorState._shared_state else None
+    return PLAIN if plugin is None else f"DeepSpeed ZeRO-{plugin.zero_stage}"
+
+
+def resume_from(arguments: Any) -> str | None:
+    """The checkpoint that a trainer with these arguments goes on from, None where it begins; says
+    what is restored. Call it once the trainer is built. Raises ValueError where the checkpoint
+    cannot be gone on from in this way (`check_resumable`)."""
+    checkpoint = latest_checkpoint(arguments.output_dir)
+    if checkpoint is None:
+        return None
+    made = check_resumable(checkpoint, arguments.world_size, sequences_per_update(arguments))
+    if is_main_process():
+        parts = "weights, optimizer, schedule, data position"
+        made_by = made["processes"]
+        same = made_by == arguments.world_size
+        rest = "random state" if same else f"not the random state, which is that of {made_by}"
+        print(
+            f"resumed after step {made['step']} from {checkpoint} on {arguments.world_size} "
+            f"processes: {parts}, {rest}",
+            flush=True,
+        )
+    return str(checkpoint)
+
+
+def check_resumable(checkpoint: Path, processes: int, batch: int) -> dict[str, Any]:
+    """The checkpoint's manifest. Raises ValueError where this run holds its optimizer otherwise, or
+    shares it out among another number of processes, which DeepSpeed cannot deal anew, and where an
+    update takes another number of sequences, as the position in the data would then be another."""
+    made = read_json(checkpoint / CHECKPOINT_MANIFEST) or {}
+    now = optimizer_sharding()
+    then = made.get("optimizer", now)
+    begin = f"or remove {checkpoint.parent} to begin anew"
+    if then != now:
+        raise ValueError(
+            f"{checkpoint} was saved with another optimizer layout ({then}; now: {now}): launch "
+            f"with the accelerate config it was begun with, {begin}"
+        )
+    if now != PLAIN and made["processes"] != processes:
+        raise ValueError(
+            f"{checkpoint} was saved by {made['processes']} processes under {now}, which cannot go "
+            f"on with {processes}: launch with --num_processes {made['processes']}, {begin}"
+        )
+    if made.get("batch") not in (None, batch):
+        raise ValueError(
+            f"{checkpoint} was saved with {made['batch']} sequences an update, now they are "
+            f"{batch}: set global_batch_size to {made['batch']}, {begin}"
+        )
+    return made
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    found = [
+        path
+        for path in folder.glob("checkpoint-*")
+        if path.is_dir() and path.name.removeprefix("checkpoint-").isdigit()
+    ]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def _wait_for_everyone() -> None:
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()

@@ -1,0 +1,67 @@
+"""Demonstrations as rows of token ids, and TRL's SFTTrainer on them. The loss covers the
+completion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from data.tokenizers import encode_strict
+from data.types import Demonstration, TokenRow
+from trainer.training.checkpoints import CheckpointManifest, resume_from
+from trainer.training.longest_first import taking_longest_first
+from trainer.training.step_progress import StepProgress
+
+
+def demonstration_rows(demonstrations: Sequence[Demonstration], tokenizer: Any) -> list[TokenRow]:
+    return [
+        TokenRow(
+            prompt_ids=encode_strict(tokenizer, d.problem.prompt),
+            completion_ids=(
+                *encode_strict(tokenizer, d.solution),
+                tokenizer.eos_token_id,
+            ),
+        )
+        for d in demonstrations
+    ]
+
+
+def token_dataset(rows: Sequence[TokenRow]) -> Any:
+    """A dataset with `input_ids` and `labels` (-100 on the prompt)."""
+    from datasets import Dataset
+
+    return Dataset.from_dict(
+        {
+            "input_ids": [[*row.prompt_ids, *row.completion_ids] for row in rows],
+            "labels": [[-100] * len(row.prompt_ids) + list(row.completion_ids) for row in rows],
+        }
+    )
+
+
+def train_on_rows(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[TokenRow],
+    arguments: Any,
+    *,
+    longest_first: bool = True,
+) -> Any:
+    """Train in place with TRL's SFTTrainer; resumes from the newest complete checkpoint.
+
+    `arguments` is an `SFTConfig`. Returns the finished trainer. Raises ValueError without rows and
+    for a checkpoint that cannot be gone on from.
+    """
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    if not rows:
+        raise ValueError("there is no row to train on")
+    arguments.dataset_kwargs = {"skip_prepare_dataset": True}
+    trainer = (taking_longest_first(SFTTrainer) if longest_first else SFTTrainer)(
+        model=model,
+        args=arguments,
+        train_dataset=token_dataset(rows),
+        processing_class=tokenizer,
+        callbacks=[CheckpointManifest(), StepProgress()],
+    )
+    trainer.train(resume_from_checkpoint=resume_from(arguments))
+    return trainer
