@@ -8,9 +8,9 @@ from trainer.rollouts.held_out import HeldOutConfig
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.launcher import launch
-from trainer.stages.dpo import PreferenceConfig, run_dpo
+from trainer.stages.dpo import StepPreferenceConfig, run_dpo
 
-CONFIGS = (RuntimeConfig, PreferenceConfig, HeldOutConfig, DPOConfig)
+CONFIGS = (RuntimeConfig, StepPreferenceConfig, HeldOutConfig, DPOConfig)
 
 
 def main() -> None:

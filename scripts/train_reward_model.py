@@ -7,9 +7,9 @@ from trl.trainer.reward_config import RewardConfig
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.launcher import launch
-from trainer.stages.train_outcome_model import PreferenceConfig, run_preferences
+from trainer.stages.train_outcome_model import OutcomePreferenceConfig, run_preferences
 
-CONFIGS = (RuntimeConfig, PreferenceConfig, RewardConfig)
+CONFIGS = (RuntimeConfig, OutcomePreferenceConfig, RewardConfig)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ class TokenPair:
     rejected_ids: tuple[int, ...]
 
 
-def read_pairs(source: str, engine: Engine, max_length: int | None) -> list[TokenPair]:
+def read_step_preferences(source: str, engine: Engine, max_length: int | None) -> list[TokenPair]:
     """`engine` is the policy's, for its tokenizer alone. Raises ValueError for a source that is not
     there, and naming file, row and reason for a row that is no pair, that another tokenizer wrote,
     or that is longer than `max_length` tokens: a truncated one would lose its steps."""

@@ -51,15 +51,13 @@ def check_lora(settings: LoraSettings, model: str) -> None:
         raise ValueError("lora_rank is not 0, but model is from_scratch: there is nothing to adapt")
 
 
-def add_adapter(model: Any, settings: LoraSettings, task: str, seed: int) -> Any:
-    """The model with an adapter to train, or as it is for rank 0. The adapter's first weights are
-    a function of the seed alone, whatever ran before and on however many processes."""
-    if not settings.lora_rank:
-        return model
-    from peft import LoraConfig, get_peft_model
+def adapter_config(settings: LoraSettings, task: str | None = None) -> Any:
+    """The settings as peft's LoraConfig. Without a task, peft adds the adapter and leaves the
+    model's own methods as they are."""
+    from peft import LoraConfig
 
     every = settings.lora_targets == ["all-linear"]
-    config = LoraConfig(
+    return LoraConfig(
         task_type=task,
         exclude_modules=["score", "classifier"] if task == REWARD_MODEL else None,  # trained whole
         r=settings.lora_rank,
@@ -67,10 +65,19 @@ def add_adapter(model: Any, settings: LoraSettings, task: str, seed: int) -> Any
         lora_dropout=settings.lora_dropout,
         target_modules="all-linear" if every else settings.lora_targets,
     )
+
+
+def add_adapter(model: Any, settings: LoraSettings, task: str, seed: int) -> Any:
+    """The model with an adapter to train, or as it is for rank 0. The adapter's first weights are
+    a function of the seed alone, whatever ran before and on however many processes."""
+    if not settings.lora_rank:
+        return model
+    from peft import get_peft_model
+
     model.enable_input_require_grads()  # else gradient checkpointing finds nothing to train
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        return get_peft_model(model, adapter_config(settings, task))
 
 
 def merge_adapter(adapter: Path, folder: Path, model: str | None = None) -> None:
@@ -137,9 +144,3 @@ def plain_weights(model: Any) -> dict[str, Tensor]:
             merged = weights[f"{name}.weight"].float() + delta.float()
             weights[f"{name}.weight"] = merged.to(weights[f"{name}.weight"].dtype)
     return weights
-
-
-def lora_of(rank: int) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear")

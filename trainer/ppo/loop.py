@@ -32,7 +32,7 @@ from trainer.ppo.metrics import Stopwatch, completion_rows, cycle_metrics
 from trainer.ppo.models import build_models
 from trainer.ppo.progress import Progress, load_checkpoint, save_checkpoint
 from trainer.ppo.update import Learner
-from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect
+from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect_rollouts
 from trainer.rollouts.files import ROLLOUTS, read_rollouts, rollout_rows, share_of
 from trainer.rollouts.vllm import RolloutEngineConfig, open_vllm
 from trainer.runtime.config import RuntimeConfig
@@ -44,7 +44,7 @@ from trainer.searching.trajectories import read_trajectories
 METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
 EVALUATIONS, BEST = "evaluations.jsonl", "best"
 SERVED = "served"  # weights on their way to a vLLM server
-OURS = RolloutEngineConfig()
+SAMPLE_WITH_TRANSFORMERS = RolloutEngineConfig()
 
 
 def problem_order(problems: Sequence[Problem], cycle: int, size: int, seed: int) -> list[Problem]:
@@ -72,7 +72,7 @@ class PPORun:
         rewards: RewardConfig,
         accelerator: Any,
         log: Run,
-        rollout_engine: RolloutEngineConfig = OURS,
+        rollout_engine: RolloutEngineConfig = SAMPLE_WITH_TRANSFORMERS,
     ) -> None:
         self.config, self.rewards, self.accelerator, self.log = config, rewards, accelerator, log
         self.seed, self.folder = runtime.seed, Path(runtime.output_dir)
@@ -198,7 +198,7 @@ class PPORun:
         share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
         self.models.actor_critic.eval()
         with self._sampling():
-            return collect(
+            return collect_rollouts(
                 self.engine,
                 self.scorer,
                 self.verifier,

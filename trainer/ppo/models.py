@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rewards.models.bit_identity import use_plain_attention_on_cpu
 from trainer.models.loading import load_policy, whole_models
-from trainer.models.lora import lora_of, plain, plain_weights
+from trainer.models.lora import LoraSettings, adapter_config, plain, plain_weights
 from trainer.models.sharding import prepare_frozen, whole
 from trainer.ppo.actor_critic import ActorCritic, token_logprobs
 from trainer.ppo.config import PPOConfig
@@ -87,8 +87,9 @@ def build_models(config: PPOConfig, accelerator: Any) -> PPOModels:
     if config.lora_rank:
         from peft import get_peft_model
 
+        lora = LoraSettings(lora_rank=config.lora_rank)
         policy, critic.backbone = (
-            get_peft_model(model, lora_of(config.lora_rank)) for model in (policy, critic.backbone)
+            get_peft_model(model, adapter_config(lora)) for model in (policy, critic.backbone)
         )
     for part in (policy, critic.backbone):
         use_plain_attention_on_cpu(part)

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from data.types import Usage, usage_from_json
-from trainer.models.sharding import zero_stage
 from trainer.ppo.advantages import KLController
 from trainer.ppo.guards import Evaluation
-from trainer.runtime.manifests import read_json
 from trainer.training.checkpoints import (
-    CHECKPOINT_MANIFEST,
+    check_resumable,
     latest_checkpoint,
     mark_whole,
     remove_partial_checkpoints,
@@ -63,21 +61,16 @@ def save_checkpoint(folder: Path, accelerator: Any, progress: Progress, kept: in
 
 
 def load_checkpoint(folder: Path, accelerator: Any, progress: Progress) -> None:
-    """Restore the newest whole checkpoint, `progress` (registered for it) included; without one
-    nothing changes. Raises ValueError for one that DeepSpeed wrote with another number of
-    processes: it holds a part of the optimizer for each."""
+    """Restore the newest whole checkpoint, including `progress`, which is registered for it.
+    Without a checkpoint nothing changes. Raises ValueError for a checkpoint that this run cannot
+    continue (`trainer.training.checkpoints.check_resumable`)."""
     if accelerator.is_main_process:
         remove_partial_checkpoints(folder)
     accelerator.wait_for_everyone()
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
         return
-    written = (read_json(checkpoint / CHECKPOINT_MANIFEST) or {}).get("processes")
-    if zero_stage(accelerator) and written != accelerator.num_processes:
-        raise ValueError(
-            f"{checkpoint} was written by {written} processes under DeepSpeed: go on with as "
-            f"many, not with {accelerator.num_processes}"
-        )
+    check_resumable(checkpoint, accelerator.num_processes)
     accelerator.load_state(str(checkpoint))
     if accelerator.is_main_process:
         what = "weights, optimizer, progress"

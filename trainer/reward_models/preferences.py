@@ -12,7 +12,7 @@ from data.formats.preferences import preference_row
 from data.sources import BadRow, Row, take_in
 from data.types import Message
 from rewards.models.folders import load_tokenizer
-from trainer.training.checkpoints import CheckpointManifest, latest_checkpoint
+from trainer.training.checkpoints import CheckpointManifest, resume_from
 
 CARD = """---
 library_name: transformers
@@ -133,7 +133,7 @@ def train_on_preferences(
     model: Any, tokenizer: Any, rows: Sequence[PreferenceIds], arguments: Any
 ) -> Any:
     """Train in place with TRL's RewardTrainer; resumes from the newest complete checkpoint. Raises
-    ValueError without rows."""
+    ValueError without rows and for a checkpoint that cannot be continued."""
     from datasets import Dataset
     from trl.trainer.reward_trainer import RewardTrainer
 
@@ -152,6 +152,5 @@ def train_on_preferences(
         processing_class=tokenizer,
         callbacks=[CheckpointManifest()],
     )
-    checkpoint = latest_checkpoint(Path(arguments.output_dir))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=resume_from(arguments))
     return trainer

@@ -121,7 +121,7 @@ def sampler_of(engine: Engine) -> Sampler:
     return sample
 
 
-def collect(
+def collect_rollouts(
     engine: Engine,
     scorer: Scorer | None,
     verifier: Verifier,

@@ -17,7 +17,7 @@ from data.problems import read_problems
 from data.types import Problem, Usage, usage_from_json
 from rewards.base import Verifier
 from search.base import Engine
-from trainer.rollouts.collect import RewardConfig, SamplingConfig, collect
+from trainer.rollouts.collect import RewardConfig, SamplingConfig, collect_rollouts
 from trainer.runtime.row_files import append_rows, keep_before, usage_numbers, usage_of
 
 EVALUATIONS = "evaluations.jsonl"
@@ -107,7 +107,7 @@ class HeldOut(TrainerCallback):
         processes = PartialState()
         was_training = model.training
         model.eval()
-        rollouts, usage = collect(
+        rollouts, usage = collect_rollouts(
             self.engine,
             None,
             self.verifier,

@@ -111,7 +111,7 @@ STAGES: dict[str, StageEntry] = {
         launcher="train_reward_model.py",
         configs=(
             RUNTIME,
-            "trainer.stages.train_outcome_model:PreferenceConfig",
+            "trainer.stages.train_outcome_model:OutcomePreferenceConfig",
             "trl:RewardConfig",
         ),
         reads=("model", "preferences"),
@@ -184,7 +184,7 @@ STAGES: dict[str, StageEntry] = {
     ),
     "dpo": StageEntry(
         launcher="train_dpo.py",
-        configs=(RUNTIME, "trainer.stages.dpo:PreferenceConfig", HELD_OUT, "trl:DPOConfig"),
+        configs=(RUNTIME, "trainer.stages.dpo:StepPreferenceConfig", HELD_OUT, "trl:DPOConfig"),
         reads=("policy", "data", "pairs"),
         writes=("policy", "evaluations.jsonl"),
         estimate="policy_training",

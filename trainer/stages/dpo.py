@@ -14,17 +14,17 @@ from typing import Any
 from data.types import TokenRow
 from rewards.verifiers.by_name import VERIFIERS
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
-from trainer.labels.step_preference_files import TokenPair, read_pairs
+from trainer.labels.step_preference_files import TokenPair, read_step_preferences
 from trainer.models.loading import load_policy
 from trainer.rollouts.held_out import HeldOut, HeldOutConfig
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
-from trainer.training.checkpoints import CheckpointManifest, latest_checkpoint
+from trainer.training.checkpoints import CheckpointManifest, resume_from
 from trainer.training.trained import save_trained, training_cost
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreferenceConfig:
+class StepPreferenceConfig:
     """`pairs` are folders of the export stage (kind step_preferences, JSON lines or Parquet) or
     such files; `data`, the data stage's, holds the validation problems."""
 
@@ -40,7 +40,7 @@ class PreferenceConfig:
             raise ValueError(f"verifier is {self.verifier!r}; allowed: {', '.join(VERIFIERS)}")
 
 
-def pair_dataset(pairs: Sequence[TokenPair]) -> Any:
+def step_preference_dataset(pairs: Sequence[TokenPair]) -> Any:
     """The columns that TRL's collator for preferences takes."""
     from datasets import Dataset
 
@@ -49,11 +49,11 @@ def pair_dataset(pairs: Sequence[TokenPair]) -> Any:
 
 
 def run_dpo(
-    runtime: RuntimeConfig, config: PreferenceConfig, evaluation: HeldOutConfig, arguments: Any
+    runtime: RuntimeConfig, config: StepPreferenceConfig, evaluation: HeldOutConfig, arguments: Any
 ) -> None:
     """Train `config.policy` on the pairs and save it as a Hugging Face folder. `arguments` is TRL's
     DPOConfig. A run that was cut off goes on from its last checkpoint. Raises ValueError without a
-    pair, and what `read_pairs` does."""
+    pair, and what `read_step_preferences` does."""
     inputs: dict[str, str | None] = {"policy": config.policy, "data": config.data}
     inputs |= {f"pairs_{i}": source for i, source in enumerate(config.pairs)}
     with run_stage("dpo", runtime, [config, evaluation, arguments], inputs) as record:
@@ -62,7 +62,7 @@ def run_dpo(
         pairs = [
             pair
             for source in config.pairs
-            for pair in read_pairs(source, engine, arguments.max_length)
+            for pair in read_step_preferences(source, engine, arguments.max_length)
         ]
         if not pairs:
             raise ValueError(f"pairs {config.pairs} hold no row: lower min_gap or min_visits")
@@ -77,12 +77,11 @@ def run_dpo(
         trainer = _trainer_class()(
             model=model.train(),
             args=arguments,
-            train_dataset=pair_dataset(pairs),
+            train_dataset=step_preference_dataset(pairs),
             processing_class=tokenizer,
             callbacks=[held_out, CheckpointManifest()],
         )
-        checkpoint = latest_checkpoint(Path(arguments.output_dir))
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=resume_from(arguments))
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
         record.metrics |= {"pairs": len(pairs), "steps": trainer.state.global_step}
         record.search(held_out.usage())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainer.models.sharding import open_accelerator
 from trainer.ppo.config import PPOConfig
 from trainer.ppo.critic_folders import is_folder
-from trainer.ppo.loop import OURS, PPORun
+from trainer.ppo.loop import SAMPLE_WITH_TRANSFORMERS, PPORun
 from trainer.rollouts.collect import RewardConfig
 from trainer.rollouts.vllm import RolloutEngineConfig, check_vllm
 from trainer.runtime.config import RuntimeConfig
@@ -17,7 +17,7 @@ def run_ppo(
     runtime: RuntimeConfig,
     config: PPOConfig,
     rewards: RewardConfig,
-    rollout_engine: RolloutEngineConfig = OURS,
+    rollout_engine: RolloutEngineConfig = SAMPLE_WITH_TRANSFORMERS,
 ) -> None:
     """Write the policy that PPO makes of `config.policy`, and the critic it made on the way.
 

@@ -28,7 +28,7 @@ from trainer.training.trained import save_trained, training_cost
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreferenceConfig:
+class OutcomePreferenceConfig:
     """`model` is what the reward model starts from: a language model (its head is then new) or an
     outcome model. `preferences` are sources (`data.sources`) of rows in TRL's preference format
     (data/formats/preferences.py), all text or all conversations. `whole_prompt` says that the rows'
@@ -48,7 +48,9 @@ class PreferenceConfig:
             raise ValueError(f"max_bad_rows is {self.max_bad_rows}; allowed: 0 or more")
 
 
-def run_preferences(runtime: RuntimeConfig, config: PreferenceConfig, arguments: Any) -> None:
+def run_preferences(
+    runtime: RuntimeConfig, config: OutcomePreferenceConfig, arguments: Any
+) -> None:
     """Train an outcome reward model and save it as a Hugging Face folder. `arguments` is TRL's
     RewardConfig; rows of more than its `max_length` tokens, or the model's context, are left out.
     A run that was cut off goes on from its last checkpoint."""

@@ -99,9 +99,10 @@ def optimizer_sharding() -> str:
 
 
 def resume_from(arguments: Any) -> str | None:
-    """The checkpoint that a trainer with these arguments goes on from, None where it begins; says
-    what is restored. Call it once the trainer is built. Raises ValueError where the checkpoint
-    cannot be gone on from in this way (`check_resumable`)."""
+    """The checkpoint from which a trainer with these arguments continues, or None if it starts from
+    the beginning. Prints what is restored. Call it once the trainer is built: only then are partial
+    checkpoints removed. Raises ValueError for a checkpoint that this run cannot continue
+    (`check_resumable`)."""
     checkpoint = latest_checkpoint(arguments.output_dir)
     if checkpoint is None:
         return None
@@ -119,27 +120,31 @@ def resume_from(arguments: Any) -> str | None:
     return str(checkpoint)
 
 
-def check_resumable(checkpoint: Path, processes: int, batch: int) -> dict[str, Any]:
-    """The checkpoint's manifest. Raises ValueError where this run holds its optimizer otherwise, or
-    shares it out among another number of processes, which DeepSpeed cannot deal anew, and where an
-    update takes another number of sequences, as the position in the data would then be another."""
+def check_resumable(checkpoint: Path, processes: int, batch: int | None = None) -> dict[str, Any]:
+    """The checkpoint's manifest, if this run can continue from the checkpoint.
+
+    Raises ValueError in three cases. The optimizer was held in another way. DeepSpeed divided the
+    optimizer among another number of processes, and cannot divide it anew. An update took another
+    number of sequences, so that the position in the data would be another. `batch` is the number
+    of sequences per update; None where it is not recorded.
+    """
     made = read_json(checkpoint / CHECKPOINT_MANIFEST) or {}
     now = optimizer_sharding()
     then = made.get("optimizer", now)
-    begin = f"or remove {checkpoint.parent} to begin anew"
+    begin = f"or remove {checkpoint.parent} to start from the beginning"
     if then != now:
         raise ValueError(
             f"{checkpoint} was saved with another optimizer layout ({then}; now: {now}): launch "
-            f"with the accelerate config it was begun with, {begin}"
+            f"with the accelerate config of the first launch, {begin}"
         )
     if now != PLAIN and made["processes"] != processes:
         raise ValueError(
-            f"{checkpoint} was saved by {made['processes']} processes under {now}, which cannot go "
-            f"on with {processes}: launch with --num_processes {made['processes']}, {begin}"
+            f"{checkpoint} was saved by {made['processes']} processes under {now}, which cannot "
+            f"continue with {processes}: launch with --num_processes {made['processes']}, {begin}"
         )
     if made.get("batch") not in (None, batch):
         raise ValueError(
-            f"{checkpoint} was saved with {made['batch']} sequences an update, now they are "
+            f"{checkpoint} was saved with {made['batch']} sequences per update, but this run takes "
             f"{batch}: set global_batch_size to {made['batch']}, {begin}"
         )
     return made

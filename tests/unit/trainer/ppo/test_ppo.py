@@ -25,7 +25,7 @@ from trainer.ppo.critic_folders import build_critic
 from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
 from trainer.ppo.loop import PPORun, problem_order
 from trainer.ppo.update import Learner
-from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect
+from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect_rollouts
 
 PROBLEMS = [make_problem((1, 2, 3 + i), 6 + i) for i in range(8)]
 
@@ -90,7 +90,7 @@ def rollouts_of(tiny_policy: Any, **changes: Any) -> list[Rollout]:
     engine = TransformersEngine(*tiny_policy, EngineConfig(seed=1))
     sampling = SamplingConfig(samples_per_problem=4, max_new_tokens=12, temperature=1.0)
     rewards = RewardConfig(**changes)
-    return collect(engine, None, Finishes(), PROBLEMS[:4], sampling, rewards, 0)[0]
+    return collect_rollouts(engine, None, Finishes(), PROBLEMS[:4], sampling, rewards, 0)[0]
 
 
 def learner_of(ppo: Path, micro_batch_size: int, **changes: Any) -> tuple[Learner, Any]:
@@ -233,14 +233,14 @@ def test_what_fails_while_judging_names_the_problem(tiny_policy: Any) -> None:
             raise OSError("no disk")
 
     with pytest.raises(ValueError, match=r"problem countdown-1-2-3-to-6: the verifier failed: OSE"):
-        collect(engine, None, Fails(), PROBLEMS[:1] * 1, replace(sampling, samples_per_problem=16),
-                RewardConfig(), 0)  # fmt: skip
+        many = replace(sampling, samples_per_problem=16)
+        collect_rollouts(engine, None, Fails(), PROBLEMS[:1], many, RewardConfig(), 0)
     for scores, message in (
         (lambda n: [0.5] * (n + 1), "process rewards for"),
         (lambda n: [float("nan")] * n, "a process reward is nan"),
     ):
         with pytest.raises(ValueError, match=rf"problem countdown-1-2-3-to-6: .*{message}"):
-            collect(engine, Scorer(scores), Finishes(), PROBLEMS[:1], sampling, shaped, 0)
+            collect_rollouts(engine, Scorer(scores), Finishes(), PROBLEMS[:1], sampling, shaped, 0)
 
 
 def test_a_loss_that_is_no_number_stops_before_the_step(ppo: Any, tiny_policy: Any) -> None:

@@ -20,7 +20,9 @@ from rewards.models.opening import open_reward_model
 from trainer.models.loading import build_policy, save_model
 from trainer.reward_models.preferences import open_scorer, read_preferences
 from trainer.runtime.config import RuntimeConfig
-from trainer.stages.train_outcome_model import PreferenceConfig, run_preferences
+from trainer.stages.train_outcome_model import OutcomePreferenceConfig, run_preferences
+from trainer.training.batch_size import sequences_per_update
+from trainer.training.checkpoints import mark_whole
 
 TINY = {
     "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
@@ -116,7 +118,7 @@ def test_a_bad_row_names_file_and_line(
     rows, [bad] = read_preferences([path], AutoTokenizer.from_pretrained(policy))
     assert len(rows) == 1
     assert str(bad).startswith(f"{path}, line 2: ") and reason in str(bad)
-    config = PreferenceConfig(model=str(policy), preferences=[path])
+    config = OutcomePreferenceConfig(model=str(policy), preferences=[path])
     out = tmp_path / "out"
     with pytest.raises(ValueError, match=r"1 rows are bad.*mine\.jsonl, line 2"):
         run_preferences(RuntimeConfig(output_dir=str(out), wandb=False), config, arguments(out))
@@ -149,7 +151,7 @@ def test_preferences_are_learnt_and_the_folder_is_asked_as_it_was_trained(
     if form == "conversation":
         rows[-1]["rejected"] = [turn("assistant", GOOD * 40)]
     out = tmp_path / "out"
-    config = PreferenceConfig(
+    config = OutcomePreferenceConfig(
         model=str(policy), preferences=[write(tmp_path / "rows.jsonl", rows)], whole_prompt=True
     )
     run_preferences(RuntimeConfig(output_dir=str(out), wandb=False), config, arguments(out))
@@ -202,7 +204,7 @@ def test_a_run_cut_off_ends_as_one_that_was_not(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "rows.jsonl", [conversation(q) for q in QUESTIONS])
-    config = PreferenceConfig(model=str(policy), preferences=[path])
+    config = OutcomePreferenceConfig(model=str(policy), preferences=[path])
 
     def run(out: Path) -> bytes:
         settings = arguments(out, max_steps=4, save_strategy="steps", save_steps=2)
@@ -226,3 +228,15 @@ def test_a_run_cut_off_ends_as_one_that_was_not(
     assert not (tmp_path / "cut" / "manifest.json").exists()
     assert run(tmp_path / "cut") == whole
     assert steps == 4 + 2  # it went on after the second
+
+
+def test_a_checkpoint_of_another_batch_size_is_refused(policy: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [conversation(q) for q in QUESTIONS])
+    config = OutcomePreferenceConfig(model=str(policy), preferences=[path])
+    out = tmp_path / "out"
+    checkpoint = out / "checkpoint-2"
+    checkpoint.mkdir(parents=True)
+    settings = arguments(out, max_steps=4, save_strategy="steps", save_steps=2)
+    mark_whole(checkpoint, 2, 1, batch=1 + sequences_per_update(settings))
+    with pytest.raises(ValueError, match="sequences per update, but this run takes"):
+        run_preferences(RuntimeConfig(output_dir=str(out), wandb=False), config, settings)

@@ -17,12 +17,13 @@ from data.problems import write_problems
 from data.tasks.countdown import make_problem
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from search.trees.training_rows import PreferenceRow
-from trainer.labels.step_preference_files import read_pairs
+from trainer.labels.step_preference_files import read_step_preferences
 from trainer.models.loading import load_policy, save_model
 from trainer.rollouts.held_out import HeldOutConfig
 from trainer.runtime.config import RuntimeConfig
 from trainer.stages import dpo
-from trainer.stages.dpo import PreferenceConfig, pair_dataset, run_dpo
+from trainer.stages.dpo import StepPreferenceConfig, run_dpo, step_preference_dataset
+from trainer.training.checkpoints import mark_whole
 
 PROBLEM = make_problem((1, 2, 3), 6)
 FIRST, OTHER = "1 + 2 = 3 | 3 3\n", "1 - 2 = 1 | 1 3\n"
@@ -81,7 +82,7 @@ def arguments_of(out: Path, **changes: Any) -> Any:
 
 def run(folders: Path, name: str, **changes: Any) -> Path:
     out = folders / name
-    config = PreferenceConfig(
+    config = StepPreferenceConfig(
         policy=str(folders / "policy"), pairs=[str(folders / "export")], data=str(folders / "data")
     )
     evaluation = HeldOutConfig(evaluate_every=1, evaluation_problems=1, evaluation_tokens=6)
@@ -101,7 +102,7 @@ def logprobs(folder: Path, prompt: tuple[int, ...], step: tuple[int, ...]) -> fl
 
 def test_trl_is_given_the_steps_as_they_were_generated(folders: Path, tiny_policy: Any) -> None:
     engine = engine_of(tiny_policy)
-    pairs = read_pairs(str(folders / "export"), engine, None)
+    pairs = read_step_preferences(str(folders / "export"), engine, None)
     question, first = engine.encode(PROBLEM.prompt), engine.encode(FIRST)
     assert [pair.prompt_ids for pair in pairs] == [question, question + first]
     end = engine.end_token_id
@@ -109,8 +110,8 @@ def test_trl_is_given_the_steps_as_they_were_generated(folders: Path, tiny_polic
     assert pairs[1].chosen_ids == (*engine.encode(LAST), end)
     model, tokenizer = load_policy(str(folders / "policy"))
     trainer = dpo._trainer_class()(
-        model=model, args=arguments_of(folders / "x"), train_dataset=pair_dataset(pairs[:1]),
-        processing_class=tokenizer,
+        model=model, args=arguments_of(folders / "x"),
+        train_dataset=step_preference_dataset(pairs[:1]), processing_class=tokenizer,
     )  # fmt: skip
     [batch] = list(trainer.get_train_dataloader())
     both = [list(question + ids) for ids in (pairs[0].chosen_ids, pairs[0].rejected_ids)]
@@ -124,7 +125,7 @@ def test_dpo_prefers_the_better_step_and_does_not_end_after_it(
 ) -> None:
     engine = engine_of(tiny_policy)
     out = run(folders, "out")
-    for pair in read_pairs(str(folders / "export"), engine, None):
+    for pair in read_step_preferences(str(folders / "export"), engine, None):
         margins = [
             logprobs(folder, pair.prompt_ids, pair.chosen_ids)
             - logprobs(folder, pair.prompt_ids, pair.rejected_ids)
@@ -137,7 +138,7 @@ def test_dpo_prefers_the_better_step_and_does_not_end_after_it(
     assert evaluating["sequences"] == 9  # before the first step and after each
     sequences = [
         len(pair.prompt_ids) + len(ids)
-        for pair in read_pairs(str(folders / "export"), engine, None)
+        for pair in read_step_preferences(str(folders / "export"), engine, None)
         for ids in (pair.chosen_ids, pair.rejected_ids)
     ]
     assert training["positions"] == 8 * sum(sequences)
@@ -177,11 +178,20 @@ def test_a_run_that_was_cut_off_ends_the_same(
     assert ledgers[0] == ledgers[1]
 
 
+def test_a_checkpoint_of_another_batch_size_is_refused(folders: Path) -> None:
+    checkpoint = folders / "out" / "checkpoint-4"
+    checkpoint.mkdir(parents=True)
+    mark_whole(checkpoint, 4, 1, batch=6)
+    with pytest.raises(ValueError, match="6 sequences per update, but this run takes 2"):
+        run(folders, "out")
+
+
 def test_parquet_holds_the_same_pairs(folders: Path, tiny_policy: Any, tmp_path: Path) -> None:
     engine = engine_of(tiny_policy)
     path = tmp_path / "pairs.parquet"
     Dataset.from_list(rows_of(engine)).to_parquet(str(path))
-    assert read_pairs(str(path), engine, None) == read_pairs(str(folders / "export"), engine, None)
+    expected = read_step_preferences(str(folders / "export"), engine, None)
+    assert read_step_preferences(str(path), engine, None) == expected
 
 
 @pytest.mark.parametrize(
@@ -202,17 +212,17 @@ def test_a_bad_row_is_named(
     path = folders / "export" / "step_preferences.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ValueError, match=rf"step_preferences\.jsonl, {said}"):
-        read_pairs(str(folders / "export"), engine, None)
+        read_step_preferences(str(folders / "export"), engine, None)
 
 
 def test_what_cannot_be_learnt_from_is_refused(folders: Path, tiny_policy: Any) -> None:
     engine = engine_of(tiny_policy)
     with pytest.raises(ValueError, match=r"row 1: .*it has 15 tokens; max_length is 12"):
-        read_pairs(str(folders / "export"), engine, 12)
+        read_step_preferences(str(folders / "export"), engine, 12)
     with pytest.raises(ValueError, match=r"no step_preferences\.jsonl or \.parquet is there"):
-        read_pairs(str(folders / "data"), engine, None)
+        read_step_preferences(str(folders / "data"), engine, None)
     with pytest.raises(ValueError, match="pairs is empty"):
-        PreferenceConfig(policy="p", data="d", pairs=[])
+        StepPreferenceConfig(policy="p", data="d", pairs=[])
     (folders / "export" / "step_preferences.jsonl").write_text("")
     with pytest.raises(ValueError, match="hold no row: lower min_gap or min_visits"):
         run(folders, "none")

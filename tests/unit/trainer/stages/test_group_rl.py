@@ -21,6 +21,7 @@ from trainer.rollouts.held_out import HeldOutConfig
 from trainer.rollouts.solution_reward import GroupRLConfig, KeepsCounts, SolutionReward
 from trainer.runtime.config import RuntimeConfig
 from trainer.stages.group_rl import run_group_rl, training_passes
+from trainer.training.checkpoints import mark_whole
 
 PROBLEM = make_problem((1, 2, 3), 6)
 RIGHT = "1 + 2 = 3 | 3 3\n3 + 3 = 6 | 6"
@@ -66,28 +67,34 @@ def test_what_a_solution_earns(tiny_policy: Any) -> None:
     assert form(completion_ids=solutions, problem_id=ids) == [1.0, 0.0, 1.0]
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
-def test_two_steps_of_trl(tiny_policy: Any, tmp_path: Path, algorithm: str) -> None:
+def run_two_steps(tiny_policy: Any, folder: Path, algorithm: str) -> Path:
+    """Two steps of TRL's trainer on four problems; returns the stage's folder."""
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.rloo_config import RLOOConfig
 
-    save_model(*tiny_policy, tmp_path / "policy")
-    (tmp_path / "data").mkdir()
+    save_model(*tiny_policy, folder / "policy")
+    (folder / "data").mkdir()
     problems = [make_problem((1, 2, 3 + i), 6 + i) for i in range(4)]
     for split in ("train", "validation"):
-        write_problems(tmp_path / "data" / f"{split}.jsonl", problems)
-    out = tmp_path / "out"
+        write_problems(folder / "data" / f"{split}.jsonl", problems)
+    out = folder / "out"
     arguments = {"grpo": GRPOConfig, "rloo": RLOOConfig}[algorithm](
         output_dir=str(out), max_steps=2, per_device_train_batch_size=8, num_generations=4,
         max_completion_length=6, learning_rate=1e-2, beta=0.1, bf16=False, report_to=[],
         gradient_checkpointing=False, use_cpu=True, disable_tqdm=True, save_steps=1,
     )  # fmt: skip
     config = GroupRLConfig(
-        policy=str(tmp_path / "policy"), data=str(tmp_path / "data"), outcome="random"
+        policy=str(folder / "policy"), data=str(folder / "data"), outcome="random"
     )
     evaluation = HeldOutConfig(evaluate_every=2, evaluation_problems=3, evaluation_tokens=5)
     runtime = RuntimeConfig(output_dir=str(out), wandb=False)
     run_group_rl(algorithm, runtime, config, evaluation, arguments)
+    return out
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_two_steps_of_trl(tiny_policy: Any, tmp_path: Path, algorithm: str) -> None:
+    out = run_two_steps(tiny_policy, tmp_path, algorithm)
     before, after = (load_file(f / "model.safetensors") for f in (tmp_path / "policy", out))
     assert any(not torch.equal(before[name], after[name]) for name in before)
     manifest = json.loads((out / "manifest.json").read_text())
@@ -121,6 +128,17 @@ def test_forward_passes_of_training(tmp_path: Path, changes: dict[str, Any], pas
         use_cpu=True, **({"beta": 0.0} | changes),
     )  # fmt: skip
     assert training_passes(arguments) == passes
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_a_checkpoint_of_another_batch_size_is_refused(
+    tiny_policy: Any, tmp_path: Path, algorithm: str
+) -> None:
+    checkpoint = tmp_path / "out" / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    mark_whole(checkpoint, 1, 1, batch=6)
+    with pytest.raises(ValueError, match="6 sequences per update, but this run takes 8"):
+        run_two_steps(tiny_policy, tmp_path, algorithm)
 
 
 def test_what_was_spent_is_kept_in_checkpoints(tiny_policy: Any, tmp_path: Path) -> None:
