@@ -7,10 +7,11 @@ say stays None."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from data.settings import nearest
 from trainer.pipeline.memory import (
     PRECISIONS,
     Memory,
@@ -21,6 +22,7 @@ from trainer.pipeline.memory import (
     training_memory,
 )
 from trainer.pipeline.published_sizes import config_of
+from trainer.runtime.stage_registry import StageEntry
 
 DEFAULT_LENGTH = 64  # tokens of a sequence where nothing says more
 DEFAULT_VOCABULARY = 64  # a number tokenizer's
@@ -119,32 +121,45 @@ def model_of(settings: Mapping[str, Any], inherited: Known) -> Known:
 
 
 def estimate_stage(
-    script: str, settings: Mapping[str, Any], known: Known, launch: Launch
+    entry: StageEntry | None, settings: Mapping[str, Any], known: Known, launch: Launch
 ) -> Estimate:
-    """Of one stage; `script` is its launcher's file name, `settings` its recipe with its
-    arguments."""
-    sizes = known.sizes
-    if script in ("train_sft.py", "train_prm.py", "expert_iteration_round.py", "train_dpo.py"):
-        return _training(script, settings, known, launch) if sizes else Estimate()
-    if script == "train_ppo.py":
-        return _ppo(settings, known, launch) if sizes else Estimate()
-    if script in ("train_grpo.py", "train_rloo.py"):
-        return _group(settings, known, launch) if sizes else Estimate()
-    if script in ("label_steps.py", "run_search.py", "evaluate_run.py"):
-        return _sampling(script, settings, known, launch) if sizes else Estimate()
-    return Estimate()
+    """Of one stage; `settings` is its recipe with its arguments. Nothing is known of a stage
+    without an entry, or of one whose model is not known.
+
+    Raises ValueError where the entry names an estimate that is not in ESTIMATES.
+    """
+    if entry is None or entry.estimate is None or known.sizes is None:
+        return Estimate()
+    if entry.estimate not in ESTIMATES:
+        raise ValueError(
+            f"the stage of {entry.launcher} has the estimate {entry.estimate!r}; did you mean "
+            f"{nearest(entry.estimate, ESTIMATES)!r}?"
+        )
+    return ESTIMATES[entry.estimate](entry, settings, known, launch)
 
 
 # ---------------------------------------------------------------- training
 
 
-def _training(script: str, settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
+def _policy_training(
+    entry: StageEntry, settings: Mapping[str, Any], known: Known, launch: Launch
+) -> Estimate:
+    return _training(settings, known, launch, head=True)
+
+
+def _reward_model_training(
+    entry: StageEntry, settings: Mapping[str, Any], known: Known, launch: Launch
+) -> Estimate:
+    return _training(settings, known, launch, head=False)
+
+
+def _training(settings: Mapping[str, Any], known: Known, launch: Launch, *, head: bool) -> Estimate:
+    """`head`: the model gives logits over the vocabulary, which need memory."""
     batch = settings.get("per_device_train_batch_size", 8)
     accumulated = _accumulated(settings, batch, launch)
     length = _length(settings, known)
     rows = batch * accumulated * launch.processes
     steps = settings.get("max_steps")
-    head = script != "train_prm.py"
     training = _setup(settings, known, launch, rows=batch, length=length, head=head)
     tokens = steps * rows * length if isinstance(steps, int) else None
     lines = [
@@ -157,8 +172,8 @@ def _training(script: str, settings: Mapping[str, Any], known: Known, launch: La
     return _trained_estimate(lines, training, settings, launch, tokens)
 
 
-def _ppo(settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
-    values = _ppo_defaults() | dict(settings)
+def _ppo(entry: StageEntry, settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
+    values = entry.config_defaults() | dict(settings)
     rollouts = values["problems_per_cycle"] * values["samples_per_problem"]
     minibatches, epochs = values["minibatches"], values["epochs"]
     micro, generated = values["micro_batch_size"], values["max_new_tokens"]
@@ -201,15 +216,9 @@ def _ppo(settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
     )
 
 
-def _ppo_defaults() -> dict[str, Any]:
-    from dataclasses import MISSING, fields
-
-    from trainer.ppo.config import PPOConfig
-
-    return {f.name: f.default for f in fields(PPOConfig) if f.default is not MISSING}
-
-
-def _group(settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
+def _group_rl(
+    entry: StageEntry, settings: Mapping[str, Any], known: Known, launch: Launch
+) -> Estimate:
     batch = settings.get("per_device_train_batch_size", 8)
     accumulated = _accumulated(settings, batch, launch)
     samples = settings.get("num_generations", 8)
@@ -300,23 +309,95 @@ def _training_seconds(flops: float, launch: Launch) -> float:
 # ---------------------------------------------------------------- sampling
 
 
-def _sampling(script: str, settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """`problems`, `samples` per problem, and how many solutions could be sampled at once. A stage
+    that is `guided` asks a reward model too."""
+
+    problems: int
+    samples: float
+    at_once: float
+    guided: bool
+    line: str
+
+
+def _labelling(
+    entry: StageEntry, settings: Mapping[str, Any], known: Known, launch: Launch
+) -> Estimate:
+    problems = settings.get("num_problems", 2000)
+    samples = settings.get("solutions") or settings.get("rollouts")
+    if not isinstance(samples, int) or problems is None:
+        return _no_sampling(known)
+    sampling = Sampling(
+        problems=problems,
+        samples=samples,
+        at_once=problems * samples,
+        guided=False,
+        line=f"labels {problems:,} problems by {samples} solutions each",
+    )
+    return _sampling(sampling, settings, known, launch)
+
+
+def _search(
+    entry: StageEntry, settings: Mapping[str, Any], known: Known, launch: Launch
+) -> Estimate:
+    budgets = settings.get("budgets")
+    problems = settings.get("num_problems", 2000)
+    if not isinstance(budgets, list) or problems is None:
+        return _no_sampling(known)
+    sampling = Sampling(
+        problems=problems,
+        samples=budgets[-1],
+        # A tree search samples a problem's solutions one after another.
+        at_once=problems * settings.get("parallel", 1),
+        guided=True,
+        line=f"searches {problems:,} problems with {budgets[-1]} simulations, a solution each",
+    )
+    return _sampling(sampling, settings, known, launch)
+
+
+def _evaluation(
+    entry: StageEntry, settings: Mapping[str, Any], known: Known, launch: Launch
+) -> Estimate:
+    policies = len(settings.get("policies") or [0])
+    greedy, searched = settings.get("greedy_problems", 2000), settings.get("search_problems", 500)
+    best = (settings.get("best_of_n") or [32])[-1]
+    largest = (settings.get("budgets") or [32])[-1]
+    measured = min(2, policies)  # the first policy and the last
+    samples = policies * greedy + measured * (greedy + searched * (best + 2 * largest))
+    samples += settings.get("prm_problems", 100) * settings.get("prm_rollouts", 64) * 4
+    problems = searched or greedy
+    each = samples / max(1, problems)
+    sampling = Sampling(
+        problems=problems,
+        samples=each,
+        at_once=problems * each,
+        guided=True,
+        line=f"solves {greedy:,} problems greedily with each of {policies} policies, and "
+        f"{searched:,} with best of {best} and {largest} simulations",
+    )
+    return _sampling(sampling, settings, known, launch)
+
+
+def _no_sampling(known: Known) -> Estimate:
+    """Of a recipe that does not say how much is sampled."""
+    assert known.sizes is not None
+    return Estimate(parameters=known.sizes.parameters)
+
+
+def _sampling(
+    sampling: Sampling, settings: Mapping[str, Any], known: Known, launch: Launch
+) -> Estimate:
     assert known.sizes is not None
     bytes_each = 2 if launch.device != "cpu" else 4
     generated = settings.get("max_new_tokens") or DEFAULT_LENGTH
-    guided = script != "label_steps.py"
-    problems, samples, lines = _samples(script, settings)
-    if problems is None or samples is None:
-        return Estimate(parameters=known.sizes.parameters)
-    tokens = float(problems * samples * generated)
-    # A tree search samples a problem's solutions one after another.
-    parallel = settings.get("parallel", 1)
-    at_once = problems * (parallel if script == "run_search.py" else samples)
-    rows = int(max(1, min(ENGINE_ROWS, at_once / launch.processes)))
-    models = 2 if guided else 1
+    tokens = float(sampling.problems * sampling.samples * generated)
+    rows = int(max(1, min(ENGINE_ROWS, sampling.at_once / launch.processes)))
+    models = 2 if sampling.guided else 1
     flops = 2.0 * models * known.sizes.parameters * tokens
+    total = f"solutions have at most {generated:,} tokens, {human(tokens)} in all"
     return Estimate(
-        lines=(*lines, f"solutions have at most {generated:,} tokens, {human(tokens)} in all"),
+        lines=(sampling.line, total),
         parameters=known.sizes.parameters,
         memory=sampling_memory(
             known.sizes, rows, _prompt(known) + generated, bytes_each, models=models
@@ -327,38 +408,6 @@ def _sampling(script: str, settings: Mapping[str, Any], known: Known, launch: La
             known.sizes, tokens, rows, launch, "fp32" if bytes_each == 4 else "bf16"
         ),
     )
-
-
-def _samples(
-    script: str, settings: Mapping[str, Any]
-) -> tuple[int | None, float | None, tuple[str, ...]]:
-    """Problems, solutions sampled for each, and the same in words."""
-    if script == "label_steps.py":
-        problems = settings.get("num_problems", 2000)
-        samples = settings.get("solutions") or settings.get("rollouts")
-        if not isinstance(samples, int):
-            return problems, None, ()
-        return problems, samples, (f"labels {problems:,} problems by {samples} solutions each",)
-    budgets = settings.get("budgets")
-    if script == "run_search.py":
-        if not isinstance(budgets, list):
-            return None, None, ()
-        problems = settings.get("num_problems", 2000)
-        said = f"searches {problems:,} problems with {budgets[-1]} simulations, a solution each"
-        return problems, budgets[-1], (said,)
-    policies = len(settings.get("policies") or [0])
-    greedy, searched = settings.get("greedy_problems", 2000), settings.get("search_problems", 500)
-    best = (settings.get("best_of_n") or [32])[-1]
-    largest = (budgets or [32])[-1]
-    measured = min(2, policies)  # the first policy and the last
-    samples = policies * greedy + measured * (greedy + searched * (best + 2 * largest))
-    samples += settings.get("prm_problems", 100) * settings.get("prm_rollouts", 64) * 4
-    said = (
-        f"solves {greedy:,} problems greedily with each of {policies} policies, and {searched:,} "
-        f"with best of {best} and {largest} simulations"
-    )
-    problems = searched or greedy
-    return problems, samples / max(1, problems), (said,)
 
 
 def _sampling_seconds(
@@ -418,3 +467,15 @@ def duration(seconds: float | None) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+# How a stage is estimated, by the name that its entry in STAGES gives.
+ESTIMATES: dict[str, Callable[[StageEntry, Mapping[str, Any], Known, Launch], Estimate]] = {
+    "policy_training": _policy_training,
+    "reward_model_training": _reward_model_training,
+    "ppo": _ppo,
+    "group_rl": _group_rl,
+    "labelling": _labelling,
+    "search": _search,
+    "evaluation": _evaluation,
+}

@@ -23,6 +23,7 @@ from trainer.pipeline.estimates import (
 from trainer.pipeline.launch import command_line, launcher_words
 from trainer.pipeline.recipe import Pipeline, Stage, stage_words
 from trainer.pipeline.run import stage_state
+from trainer.runtime.stage_registry import entry_of_launcher
 
 
 def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None = None) -> None:
@@ -35,7 +36,8 @@ def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None =
         settings = stage_settings(stage)
         models[stage.name] = model_of(settings, _inherited(stage, models))
         launch = launch_of(_launch_values(pipeline, stage), device)
-        estimate = estimate_stage(Path(stage.script).name, settings, models[stage.name], launch)
+        entry = entry_of_launcher(stage.script)
+        estimate = estimate_stage(entry, settings, models[stage.name], launch)
         if stage not in stages:
             continue
         state = stage_state(pipeline, stage)

@@ -14,6 +14,7 @@ from typing import Any
 
 from data.row_files import read_whole_lines
 from search.labellers.evidence import wilson_interval
+from trainer.runtime.stage_registry import STAGES
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 CYCLE_COLUMNS = ("cycle", "kl", "length", "entropy", "reward", "correct", "score")
@@ -71,10 +72,12 @@ class Lineage:
         """What the policy generated in this stage to be learnt from: searches and labels whole,
         reinforcement learning without its evaluations. A gate's solutions teach nothing."""
         manifest = self.manifests[name]
-        if manifest["stage"] in ("search", "label"):
+        entry = STAGES.get(manifest["stage"])
+        source = entry.sampled_tokens if entry else "metric"
+        if source == "ledger":
             rows = manifest["usage"]["ledger"]
             return sum(row["generated_tokens"] for row in rows if row["model"] == "policy")
-        if manifest["stage"] == "ppo":
+        if source == "cycles":
             return round(sum(row["tokens"] for row in _rows(self.folders[name] / METRICS)))
         return manifest["metrics"].get("sampled_tokens", 0)
 
@@ -154,7 +157,8 @@ def ppo_runs(lineage: Lineage) -> list[dict[str, Any]]:
     """Each PPO stage's cycles and evaluations: the reward model's word beside the verifier's."""
     found: list[dict[str, Any]] = []
     for name, manifest in lineage.manifests.items():
-        if manifest["stage"] != "ppo":
+        entry = STAGES.get(manifest["stage"])
+        if entry is None or entry.sampled_tokens != "cycles":
             continue
         cycles = _rows(lineage.folders[name] / METRICS)
         step = -(-len(cycles) // MAX_CYCLES) or 1

@@ -15,6 +15,7 @@ from search.trees.files import result_from_json
 from trainer.report.learner_curves import Lineage, learner_curves, ppo_runs, training_curve
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import is_complete, read_json, read_manifest
+from trainer.runtime.stage_registry import STAGES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,8 @@ def collect(runtime: RuntimeConfig, config: ReportConfig) -> dict[str, Any]:
 
 def _reward_model(manifests: Mapping[str, Mapping[str, Any]]) -> str | None:
     """The run's first reward model, which its learners share."""
-    return next((name for name, m in manifests.items() if m["stage"] == "prm"), None)
+    kinds = {kind for kind, entry in STAGES.items() if entry.makes_process_reward_model}
+    return next((name for name, m in manifests.items() if m["stage"] in kinds), None)
 
 
 def prm_evaluations(run: Path) -> list[dict[str, Any]]:

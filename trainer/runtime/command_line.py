@@ -17,9 +17,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from data.settings import check_values, nearest, read_yaml_mapping, without_none
+from data.settings import check_values, field_docs, nearest, read_yaml_mapping, without_none
 from search.labellers.by_name import labeller_entry
 from search.strategies.by_name import entry
+from trainer.runtime.launcher import TRACEBACK
 from trainer.runtime.processes import cpu_processes, process_backend
 
 
@@ -129,11 +130,19 @@ def _build_parser(dataclass_types: tuple[type, ...]) -> Any:
             raise ValueError(f"{message} (in the config file or on the command line)")
 
     # Of two options with one name the later holds, so the first type goes last.
-    return StrictParser(
-        list(reversed(dataclass_types)),  # pyright: ignore[reportArgumentType]
+    types = list(reversed(dataclass_types))
+    parser = StrictParser(
+        types,  # pyright: ignore[reportArgumentType]
         conflict_handler="resolve",
         allow_abbrev=False,
+        epilog="--config FILE.yaml gives any of these keys; values on the command line come first. "
+        f"{TRACEBACK} shows where a mistake was raised.",
     )
+    docs = {name: text for kind in types for name, text in field_docs(kind).items()}
+    for action in parser._actions:
+        if action.dest in docs:
+            action.help = docs[action.dest].replace("%", "%%")
+    return parser
 
 
 def _parseable_field(field: Any) -> Any:
