@@ -185,7 +185,8 @@ class Bench:
         status = self.start(words, log).wait(timeout=300)
         if launch == "cpu_ddp":
             return compared(trainer, launch, kind, whole, cut, TOLERANCE, restored(log))
-        refusals = [line for line in log.read_text().splitlines() if "cannot continue with 1" in line]
+        lines = log.read_text().splitlines()
+        refusals = [line for line in lines if "cannot continue with 1" in line]
         if not status or not refusals:
             raise RuntimeError(f"{cut.name} went on:\n{log.read_text()[-3000:]}")
         refusal = "refused: " + refusals[0].partition("ValueError: ")[2].replace(str(cut), "…")

@@ -72,7 +72,7 @@ def test_what_is_restored_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     resume_from(arguments_of(tmp_path, processes=2, batch=2))
     said = capsys.readouterr().out
     assert "resumed after step 6" in said and "not the random state, which is that of 1" in said
-    with pytest.raises(ValueError, match="4 sequences per update, but this run takes 8: set global"):
+    with pytest.raises(ValueError, match="4 sequences per update, but this run takes 8: set"):
         resume_from(arguments_of(tmp_path, processes=2))
 
 
