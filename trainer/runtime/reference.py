@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from data.settings import field_docs
 
@@ -30,9 +30,9 @@ def keys_page(
     for title, kind in sorted(kinds.items()):
         lines += ["", f"## {title}", _first_sentences(kind), ""]
         lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
-        docs = field_docs(kind)
+        docs, hints = field_docs(kind), get_type_hints(kind)
         for field in dataclasses.fields(kind):
-            cells = (field.name, f"`{field.type}`", _default(field), docs.get(field.name, ""))
+            cells = (field.name, _type(hints[field.name]), _default(field), docs[field.name])
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -53,6 +53,11 @@ def _link(kind: type, kinds: dict[str, type]) -> str:
 
 def _first_sentences(kind: type) -> str:
     return " ".join((kind.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+def _type(hint: Any) -> str:
+    text = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+    return f"`{text.replace('typing.', '')}`"
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
