@@ -29,7 +29,7 @@ def fill_in_all(rows: Sequence[dict[str, Any]]) -> None:
         if args.get("policies") == ALL:
             if not policies:
                 raise ValueError(
-                    f"stage {row['name']!r} says policies: all, but no earlier stage writes a policy"
+                    f"stage {row['name']!r} says policies: all, but no earlier stage writes one"
                 )
             args["policies"] = list(policies)
         entry = entry_of_launcher(row["script"])

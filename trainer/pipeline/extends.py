@@ -7,8 +7,9 @@
       learner: ppo
       sft: {max_steps: 30}
 
-There is one way to change a recipe: `set` takes what `--set` takes on the command line. That is a
-setting of a stage, or one of the recipe's `values`. What the command line sets comes last and holds.
+There is one way to change a recipe: `set` takes what `--set` takes on the command line. That is
+a setting of a stage, or one of the recipe's `values`. What the command line sets comes last and
+holds.
 `run_name`, `output_dir`, `seed` and `accelerate_config` stand in the file as in any other recipe.
 Only one level is allowed, so that two files say all that a run does.
 """
@@ -24,9 +25,11 @@ EXTENDING = ("extends", "set")
 
 
 def with_base(values: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-    """A recipe's keys over those of the one that it extends, and what it sets as ("stage.key", value)
-    or ("name", value). Raises ValueError for `stages` or `values` beside `extends`, for `set`
-    without it or of another form, and for a base that extends a recipe itself."""
+    """A recipe's keys over those of the one that it extends, and what it sets as
+    ("stage.key", value) or ("name", value).
+
+    Raises ValueError for `stages` or `values` beside `extends`, for `set` without it or of another
+    form, and for a base that extends a recipe itself."""
     base_path, changes = values.get("extends"), values.get("set")
     if base_path is None:
         if changes is not None:

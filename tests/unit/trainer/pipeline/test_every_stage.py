@@ -45,7 +45,8 @@ def test_a_recipe_sets_the_values_of_the_one_that_it_extends(
     monkeypatch.chdir(ROOT)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        f"extends: {DEMO}\nrun_name: r\noutput_dir: o\nset: {{learner: ppo, sft: {{max_steps: 3}}}}\n"
+        f"extends: {DEMO}\nrun_name: r\noutput_dir: o\n"
+        "set: {learner: ppo, sft: {max_steps: 3}}\n"
     )
     pipeline = load_pipeline(recipe)
     assert "ppo" in [stage.name for stage in pipeline.stages]
