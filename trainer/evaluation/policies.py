@@ -4,7 +4,7 @@ is not about training. Nothing here chooses anything; tuning belongs on validati
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from search.base import Node, SearchResult, solution_text
 from search.settings import SearchSettings
 from search.strategies.solutions import SolutionsConfig
 from search.trees.training_rows import verified_solutions
+from trainer.measures.results import AccuracyRow, Comparison, DataMaking, PRMQuality
 from trainer.measures.score_quality import (
-    ReliabilityBin,
     ScoredPrefix,
     calibration,
     within_problem_auroc,
@@ -25,56 +25,10 @@ from trainer.measures.score_quality import (
 from trainer.measures.statistics import Estimate, accuracy, paired_difference
 from trainer.searching.workbench import Workbench, correct_at
 
-WEIGHTED = "best_of_n_weighted"
+WEIGHTED_BEST_OF_N = "best_of_n_weighted"
 # Rows that the same samples give: strategy -> how the answer is chosen (search/answers.py)
 READ_FROM_SAMPLES = {"best_of_n": "score", "majority": "majority", "pass_at_n": "oracle"}
 TREE_SHARES = {"countdown": share_seen}
-
-
-@dataclass(frozen=True, kw_only=True)
-class AccuracyRow:
-    """Accuracy of one policy under one strategy and budget. Tokens and FLOPs are means a problem;
-    FLOPs include the reward model's. `visited_share` is the share of a problem's whole tree of
-    legal steps that a tree search saw, where the task can count it and at the largest budget."""
-
-    policy: str
-    strategy: str
-    budget: int
-    n: int
-    value: float
-    low: float
-    high: float
-    format_rate: float
-    truncation_rate: float
-    generated_tokens: float
-    policy_flops: float
-    reward_flops: float
-    flops: float
-    visited_share: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    difference: float
-    low: float
-    high: float
-    n: int
-    metric: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PRMQuality:
-    """`trainer.measures.score_quality`'s measures; scripts/evaluate_prm.py measures more."""
-
-    auroc: float | None  # None where no two prefixes of one problem differ
-    auroc_low: float | None
-    auroc_high: float | None
-    pairs: int
-    brier_skill: float | None  # None where the success rates do not differ beyond their noise
-    calibration_error: float
-    prefixes: int
-    rollouts_per_prefix: int
-    reliability: tuple[ReliabilityBin, ...]
 
 
 def groups_of(problems: Iterable[Problem]) -> list[str]:
@@ -214,7 +168,7 @@ def best_of_n_rows(
     searched: `search.base.answer_value`), by process reward alone, by majority, and pass@N (the
     oracle), from nested subsets of the same samples. Only the first two pay for the reward model.
     """
-    rows = [accuracy_row(workbench, policy, WEIGHTED, results, n) for n in budgets]
+    rows = [accuracy_row(workbench, policy, WEIGHTED_BEST_OF_N, results, n) for n in budgets]
     verdicts = [
         {
             node.id: workbench.verifier.verify(r.problem, solution_text(r.nodes, node.id))
@@ -315,17 +269,6 @@ def prm_quality(probed: Sequence[SearchResult], rollouts: int, seed: int) -> PRM
         rollouts_per_prefix=rollouts,
         reliability=found.bins,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataMaking:
-    method: str
-    problems: int
-    solved: int
-    distinct_solutions: int
-    tokens: int
-    solved_per_million_tokens: float
-    distinct_per_million_tokens: float
 
 
 def data_making(workbench: Workbench, method: str, results: Sequence[SearchResult]) -> DataMaking:
