@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from trainer.measures.statistics import paired_p_value
+from trainer.ppo.metrics import CycleMetrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,27 +42,27 @@ def stop_reason(evaluations: Sequence[Evaluation], p_value: float) -> str:
     )
 
 
-LARGEST_GAP = 0.1  # nats a token; bfloat16 kernels differ by some 0.01
+LARGEST_GAP = 0.1  # nats per token; bfloat16 kernels differ by some 0.01
 
 
-def dead_signals(metrics: Mapping[str, Any]) -> list[str]:
-    """What in a cycle's metrics says that nothing can be learned from it, in plain words."""
+def dead_signals(metrics: CycleMetrics) -> list[str]:
+    """A warning for each sign in a cycle's metrics that nothing can be learned from it."""
     warnings: list[str] = []
-    if metrics["reward_min"] == metrics["reward_max"]:
+    if metrics.reward_min == metrics.reward_max:
         warnings.append(
-            f"every rollout earned {metrics['reward_min']:g}: advantages come from the critic's "
+            f"every rollout earned {metrics.reward_min:g}: advantages come from the critic's "
             "errors alone; choose problems that are neither always nor never solved"
         )
-    if metrics["truncation_share"] == 1.0:
+    if metrics.truncation_share == 1.0:
         warnings.append("every rollout was truncated: raise max_new_tokens")
-    if metrics["grad_norm"] == 0.0:
+    if metrics.grad_norm == 0.0:
         warnings.append("the gradient is zero")
-    if metrics["skipped_steps"]:
-        warnings.append(f"{metrics['skipped_steps']:g} optimizer steps were skipped")
-    if (gap := metrics.get("engine_gap", 0.0)) > LARGEST_GAP:
+    if metrics.skipped_steps:
+        warnings.append(f"{metrics.skipped_steps:g} optimizer steps were skipped")
+    if metrics.engine is not None and metrics.engine.engine_gap > LARGEST_GAP:
         warnings.append(
-            f"the log-probabilities of the engine that samples are {gap:.2f} nats a token from the "
-            "trainer's: see that it has this policy's weights, precision and temperature (a vLLM "
-            "server: --logprobs-mode processed_logprobs)"
+            f"the log-probabilities of the engine that samples are {metrics.engine.engine_gap:.2f} "
+            "nats per token from the trainer's: check that the engine has this policy's weights, "
+            "precision and temperature (for a vLLM server: --logprobs-mode processed_logprobs)"
         )
     return warnings

@@ -28,7 +28,7 @@ from trainer.ppo.advantages import KLController
 from trainer.ppo.batch import Batch, make_batch
 from trainer.ppo.config import PPOConfig
 from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
-from trainer.ppo.metrics import Stopwatch, completion_rows, cycle_metrics
+from trainer.ppo.metrics import CycleRecord, Stopwatch, completion_rows, cycle_metrics
 from trainer.ppo.models import build_models
 from trainer.ppo.progress import Progress, load_checkpoint, save_checkpoint
 from trainer.ppo.update import Learner
@@ -157,12 +157,18 @@ class PPORun:
         rate = self._set_learning_rates(number)
         with clock("update"):
             sums = self.learner.learn(batch, orders, number, self.imitation)
-        metrics = cycle_metrics(self.learner, rollouts, batch, sums, entropy) | clock.seconds
-        metrics |= {"cycle": number, "learning_rate": rate}
-        metrics["kl_coefficient"] = self.progress.kl.coefficient
-        self.progress.kl.update(metrics["kl"])
+        metrics = cycle_metrics(self.learner, rollouts, batch, sums, entropy)
+        record = CycleRecord(
+            cycle=number,
+            metrics=metrics,
+            seconds=clock.seconds,
+            learning_rate=rate,
+            kl_coefficient=self.progress.kl.coefficient,
+            warnings=dead_signals(metrics),
+        )
+        self.progress.kl.update(metrics.kl)
         self._account(usage, batch)
-        self._report(metrics, rollouts, batch)
+        self._report(record, rollouts, batch)
         self.progress.cycle += 1
         if self.progress.cycle % config.save_every == 0:
             kept = config.num_checkpoints
@@ -253,24 +259,24 @@ class PPORun:
         self.progress.trained_tokens += round(tokens)
         self.progress.trained_flops += flops
 
-    def _report(self, metrics: dict[str, Any], rollouts: Sequence[Rollout], batch: Batch) -> None:
-        metrics["warnings"] = dead_signals(metrics)
+    def _report(self, record: CycleRecord, rollouts: Sequence[Rollout], batch: Batch) -> None:
         if not self.accelerator.is_main_process:
             return
-        for warning in metrics["warnings"]:
-            print(f"cycle {metrics['cycle']}: {warning}", flush=True)
-        rows = completion_rows(metrics["cycle"], rollouts, batch, self.config.logged_completions)
-        append_rows(self.folder / METRICS, [metrics])
+        for warning in record.warnings:
+            print(f"cycle {record.cycle}: {warning}", flush=True)
+        row, metrics = record.as_row(), record.metrics
+        rows = completion_rows(record.cycle, rollouts, batch, self.config.logged_completions)
+        append_rows(self.folder / METRICS, [row])
         append_rows(self.folder / COMPLETIONS, rows)
-        numbers = {f"ppo/{k}": v for k, v in metrics.items() if isinstance(v, int | float)}
+        numbers = {f"ppo/{k}": v for k, v in row.items() if isinstance(v, int | float)}
         self.log.log(numbers)
         self.log.log_table(
             "ppo/completions",
             [{k: json.dumps(v) if isinstance(v, list) else v for k, v in r.items()} for r in rows],
         )
         print(
-            f"cycle {metrics['cycle']}: solved {100 * metrics['correct']:.1f} %, reward "
-            f"{metrics['reward']:.3f}, KL {metrics['kl']:.2f}, length {metrics['length']:.1f}",
+            f"cycle {record.cycle}: solved {100 * metrics.correct:.1f} %, reward "
+            f"{metrics.reward:.3f}, KL {metrics.kl:.2f}, length {metrics.length:.1f}",
             flush=True,
         )
 

@@ -1,102 +1,225 @@
-"""What is measured of a cycle, and the files it is kept in."""
+"""What is measured of a cycle, and the rows of the files that keep it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rewards.text_rewards import repetition_penalty
 from trainer.ppo.batch import Batch
 from trainer.ppo.losses import explained_variance, importance_corrections
-from trainer.ppo.update import Learner, Sums
+from trainer.ppo.update import Learner, UpdateSums
 from trainer.rollouts.collect import Rollout
 
 
-def cycle_metrics(
-    learner: Learner, rollouts: Sequence[Rollout], batch: Batch, sums: Sums, entropy: float
-) -> dict[str, Any]:
-    """Means over all processes; explained variance is this process's own. `reward` is a solution's
-    sum, the KL penalty apart; `kl` nats a solution; `entropy` nats a token; `length` tokens. Where
-    another engine sampled, `engine_gap`, the mean distance of its log-probabilities from the
-    trainer's, nats a token, and the importance corrections that follow."""
-    n, mask = float(len(rollouts)), batch.mask_BP.bool()
-    totals = [sum(r.rewards) for r in rollouts]
-    cap = learner.config.importance_cap
-    corrections_BP, gaps_BP = importance_corrections(
-        batch.logprobs_BP, batch.engine_BP, batch.mask_BP, cap
-    )
-    elsewhere = ~batch.engine_BP.isnan()
-    local = {
-        "n": n,
-        "tokens": float(mask.sum()),
-        "reward": sum(totals),
-        "outcome": sum(r.outcome for r in rollouts),
-        "correct": float(sum(r.correct for r in rollouts)),
-        "score": sum(r.scores[-1] for r in rollouts if r.scores),
-        "kl": float((batch.logprobs_BP - batch.reference_BP).sum()),
-        "entropy": entropy,
-        "length": float(sum(len(r.response_ids) for r in rollouts)),
-        "repetition": -sum(repetition_penalty(r.text) for r in rollouts),
-        "truncated": float(sum(r.truncated for r in rollouts)),
-        **{name: float(sums[name]) for name in (
-            "policy_loss", "value_loss", "imitation_loss", "clipped", "ratio", "grad_norm",
-            "steps", "skipped_steps",
-        )},
-        "trained": float(sums["tokens"]),
-        "elsewhere": float(elsewhere.sum()),
-        "gap": float(gaps_BP.abs().sum()),
-        "correction": float(corrections_BP[elsewhere].sum()),
-        "capped": float((gaps_BP.exp() > cap).sum()),
-    }  # fmt: skip
-    total = dict(zip(local, learner.reduce(list(local.values())), strict=True))
-    extremes = torch.tensor(
-        [
-            min(totals),
-            -max(totals),
-            -sums["ratio_max"],
-            -sums["first_ratio_error"],
-            -float(gaps_BP.abs().max()),
-        ],
-        dtype=torch.float64,
-        device=learner.accelerator.device,
-    )
-    lows = learner.accelerator.gather(extremes[None]).min(0).values.tolist()
-    steps, solutions = max(1.0, total["steps"]), total["n"]
-    processes = learner.accelerator.num_processes
-    metrics: dict[str, Any] = {
-        name: total[name] / solutions
-        for name in ("reward", "outcome", "correct", "kl", "length", "repetition")
-    }
-    metrics |= {
-        "reward_min": lows[0],
-        "reward_max": -lows[1],
-        "score": total["score"] / solutions if rollouts[0].scores else None,
-        "entropy": total["entropy"] / total["tokens"],
-        "truncation_share": total["truncated"] / solutions,
-        "policy_loss": total["policy_loss"] / steps * processes,
-        "value_loss": total["value_loss"] / steps * processes,
-        "imitation_loss": total["imitation_loss"] / steps * processes,
-        "clip_fraction": total["clipped"] / total["trained"],
-        "ratio_mean": total["ratio"] / total["trained"],
-        "ratio_max": -lows[2],
-        "first_ratio_error": -lows[3],
-        "grad_norm": total["grad_norm"] / steps,
-        "skipped_steps": total["skipped_steps"],
-        "explained_variance": explained_variance(batch.values_BP[mask], batch.returns_BP[mask]),
-        "tokens": total["tokens"],
-    }
-    if sampled := total["elsewhere"]:
-        metrics |= {
-            "engine_gap": total["gap"] / sampled,
-            "engine_gap_max": -lows[4],
-            "correction_mean": total["correction"] / sampled,
-            "correction_capped": total["capped"] / sampled,
+@dataclass(frozen=True, kw_only=True)
+class EngineGapMetrics:
+    """How far the log-probabilities of the engine that sampled are from the trainer's, in nats per
+    token (`engine_gap` is the mean distance), and the importance corrections that follow."""
+
+    engine_gap: float
+    engine_gap_max: float
+    correction_mean: float
+    correction_capped: float  # share of the tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleMetrics:
+    """What is measured of one cycle: means over the solutions or the tokens of all processes.
+
+    `reward` is the sum of a solution's rewards, without the KL penalty. `kl` is in nats per
+    solution, `entropy` in nats per token, `length` in tokens. `score` is the reward model's score
+    of the last step, None without a reward model. `explained_variance` is that of the main
+    process's own tokens. `engine` is None where the trainer's own model sampled."""
+
+    reward: float
+    outcome: float
+    correct: float
+    kl: float
+    length: float
+    repetition: float
+    reward_min: float
+    reward_max: float
+    score: float | None
+    entropy: float
+    truncation_share: float
+    policy_loss: float
+    value_loss: float
+    imitation_loss: float
+    clip_fraction: float
+    ratio_mean: float
+    ratio_max: float
+    first_ratio_error: float
+    grad_norm: float
+    skipped_steps: float
+    explained_variance: float
+    tokens: float
+    engine: EngineGapMetrics | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleRecord:
+    """One cycle as it is logged. `seconds` holds the duration of each part."""
+
+    cycle: int
+    metrics: CycleMetrics
+    seconds: dict[str, float]
+    learning_rate: float
+    kl_coefficient: float
+    warnings: list[str]
+
+    def as_row(self) -> dict[str, Any]:
+        """The line of metrics.jsonl: one flat mapping, without the engine where there is none."""
+        row = asdict(self.metrics)
+        engine = row.pop("engine") or {}
+        return {
+            **row,
+            **engine,
+            **self.seconds,
+            "cycle": self.cycle,
+            "learning_rate": self.learning_rate,
+            "kl_coefficient": self.kl_coefficient,
+            "warnings": self.warnings,
         }
-    return metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Totals:
+    """Sums over solutions, tokens and optimizer steps, which add up over processes."""
+
+    solutions: float
+    tokens: float
+    reward: float
+    outcome: float
+    correct: float
+    score: float
+    kl: float
+    entropy: float
+    length: float
+    repetition: float
+    truncated: float
+    policy_loss: float
+    value_loss: float
+    imitation_loss: float
+    clipped: float
+    ratio: float
+    grad_norm: float
+    steps: float
+    skipped_steps: float
+    trained: float  # tokens, one for every epoch
+    engine_tokens: float  # sampled by another engine
+    engine_gap: float
+    correction: float
+    capped: float
+
+
+def cycle_metrics(
+    learner: Learner, rollouts: Sequence[Rollout], batch: Batch, sums: UpdateSums, entropy: float
+) -> CycleMetrics:
+    """`entropy` is summed over this process's tokens. Every process must call it."""
+    corrections_BP, gaps_BP = importance_corrections(
+        batch.logprobs_BP, batch.engine_BP, batch.mask_BP, learner.config.importance_cap
+    )
+    local = _local_totals(learner, rollouts, batch, sums, entropy, corrections_BP, gaps_BP)
+    total = _Totals(
+        **dict(zip(asdict(local), learner.reduce(list(asdict(local).values())), strict=True))
+    )
+    rewards = [sum(rollout.rewards) for rollout in rollouts]
+    [reward_min] = _over_processes(learner, [min(rewards)]).min(0).values.tolist()
+    largest = [max(rewards), sums.ratio_max, sums.first_ratio_error or 0.0, gaps_BP.abs().max()]
+    reward_max, ratio_max, first_ratio_error, engine_gap_max = (
+        _over_processes(learner, [float(value) for value in largest]).max(0).values.tolist()
+    )
+    mask, solutions, steps = batch.mask_BP.bool(), total.solutions, max(1.0, total.steps)
+    processes = learner.accelerator.num_processes
+    return CycleMetrics(
+        reward=total.reward / solutions,
+        outcome=total.outcome / solutions,
+        correct=total.correct / solutions,
+        kl=total.kl / solutions,
+        length=total.length / solutions,
+        repetition=total.repetition / solutions,
+        reward_min=reward_min,
+        reward_max=reward_max,
+        score=total.score / solutions if rollouts[0].scores else None,
+        entropy=total.entropy / total.tokens,
+        truncation_share=total.truncated / solutions,
+        policy_loss=total.policy_loss / steps * processes,
+        value_loss=total.value_loss / steps * processes,
+        imitation_loss=total.imitation_loss / steps * processes,
+        clip_fraction=total.clipped / total.trained,
+        ratio_mean=total.ratio / total.trained,
+        ratio_max=ratio_max,
+        first_ratio_error=first_ratio_error,
+        grad_norm=total.grad_norm / steps,
+        skipped_steps=total.skipped_steps,
+        explained_variance=explained_variance(batch.values_BP[mask], batch.returns_BP[mask]),
+        tokens=total.tokens,
+        engine=_engine_gap(total, engine_gap_max),
+    )
+
+
+def _local_totals(
+    learner: Learner,
+    rollouts: Sequence[Rollout],
+    batch: Batch,
+    sums: UpdateSums,
+    entropy: float,
+    corrections_BP: Tensor,
+    gaps_BP: Tensor,
+) -> _Totals:
+    """Of this process alone."""
+    by_engine_BP = ~batch.engine_BP.isnan()
+    return _Totals(
+        solutions=float(len(rollouts)),
+        tokens=float(batch.mask_BP.bool().sum()),
+        reward=sum(sum(r.rewards) for r in rollouts),
+        outcome=sum(r.outcome for r in rollouts),
+        correct=float(sum(r.correct for r in rollouts)),
+        score=sum(r.scores[-1] for r in rollouts if r.scores),
+        kl=float((batch.logprobs_BP - batch.reference_BP).sum()),
+        entropy=entropy,
+        length=float(sum(len(r.response_ids) for r in rollouts)),
+        repetition=-sum(repetition_penalty(r.text) for r in rollouts),
+        truncated=float(sum(r.truncated for r in rollouts)),
+        policy_loss=sums.policy_loss,
+        value_loss=sums.value_loss,
+        imitation_loss=sums.imitation_loss,
+        clipped=sums.clipped,
+        ratio=sums.ratio,
+        grad_norm=sums.grad_norm,
+        steps=sums.steps,
+        skipped_steps=sums.skipped_steps,
+        trained=sums.tokens,
+        engine_tokens=float(by_engine_BP.sum()),
+        engine_gap=float(gaps_BP.abs().sum()),
+        correction=float(corrections_BP[by_engine_BP].sum()),
+        capped=float((gaps_BP.exp() > learner.config.importance_cap).sum()),
+    )
+
+
+def _engine_gap(total: _Totals, largest: float) -> EngineGapMetrics | None:
+    if not total.engine_tokens:
+        return None
+    return EngineGapMetrics(
+        engine_gap=total.engine_gap / total.engine_tokens,
+        engine_gap_max=largest,
+        correction_mean=total.correction / total.engine_tokens,
+        correction_capped=total.capped / total.engine_tokens,
+    )
+
+
+def _over_processes(learner: Learner, values: Sequence[float]) -> Tensor:
+    """The values of every process, one row per process."""
+    device = learner.accelerator.device
+    row = torch.tensor([list(values)], dtype=torch.float64, device=device)
+    return learner.accelerator.gather(row)
 
 
 def completion_rows(
@@ -121,7 +244,7 @@ def completion_rows(
 
 
 class Stopwatch:
-    """Seconds by part, as "seconds_<part>"."""
+    """Measures the seconds of each part of a cycle, as "seconds_<part>"."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +23,26 @@ from trainer.ppo.losses import importance_corrections, policy_loss, value_loss
 from trainer.runtime.watchdog import WATCHDOG
 
 _ADVICE = "The last checkpoint is whole: lower learning_rate or max_grad_norm"
-Sums = defaultdict[str, float]
 Reference = Callable[[Tensor, Tensor], Tensor]  # token ids, attention mask -> log-probs (B, P)
+
+
+@dataclass(slots=True, kw_only=True)
+class UpdateSums:
+    """Sums over one process's tokens (`tokens`, `ratio`, `clipped`), over its micro-batches (the
+    losses) and over its optimizer steps (the rest), for the log. `ratio_max` is a maximum.
+    `first_ratio_error` is the largest |ratio - 1| of the first micro-batch, None before it."""
+
+    policy_loss: float = 0.0
+    value_loss: float = 0.0
+    imitation_loss: float = 0.0
+    tokens: float = 0.0
+    ratio: float = 0.0
+    ratio_max: float = 0.0
+    clipped: float = 0.0
+    first_ratio_error: float | None = None
+    grad_norm: float = 0.0
+    steps: float = 0.0
+    skipped_steps: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +135,9 @@ class Learner:
 
     def learn(
         self, batch: Batch, orders: Sequence[Tensor], cycle: int, imitation: Sequence[TokenRow]
-    ) -> Sums:
+    ) -> UpdateSums:
         """All epochs. Returns sums over this process's tokens and steps, for the log."""
-        sums: Sums = defaultdict(float)
+        sums = UpdateSums()
         self.model.train()
         for epoch, order in enumerate(orders):
             for number, indices in enumerate(self.minibatch_indices(order)):
@@ -147,7 +164,7 @@ class Learner:
         indices: Sequence[Tensor],
         imitation: Sequence[Sequence[TokenRow]],
         cycle: int,
-        sums: Sums,
+        sums: UpdateSums,
     ) -> None:
         """One optimizer step over a minibatch."""
         own = sum(float(batch.mask_BP[index.to(batch.mask_BP.device)].sum()) for index in indices)
@@ -175,13 +192,13 @@ class Learner:
                     )
                     if not math.isfinite(norm):  # DeepSpeed says so only after the step
                         raise ValueError(f"cycle {cycle}: the gradient's norm is {norm}. {_ADVICE}")
-                    sums["grad_norm"] += norm
-                    sums["steps"] += 1
+                    sums.grad_norm += norm
+                    sums.steps += 1
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-        sums["skipped_steps"] += bool(self.accelerator.optimizer_step_was_skipped)
+        sums.skipped_steps += bool(self.accelerator.optimizer_step_was_skipped)
 
-    def _loss(self, micro: Batch, tokens: float, sums: Sums) -> Tensor:
+    def _loss(self, micro: Batch, tokens: float, sums: UpdateSums) -> Tensor:
         predicted = self.predict(micro)
         config = self.config
         policy, ratio_BP = policy_loss(
@@ -201,18 +218,17 @@ class Learner:
             tokens,
         )
         kept = ratio_BP[micro.mask_BP.bool()]
-        sums["policy_loss"] += float(policy.detach())
-        sums["value_loss"] += float(value.detach())
-        sums["tokens"] += kept.numel()
-        sums["ratio"] += float(kept.sum())
-        sums["clipped"] += int(((kept - 1.0).abs() > config.clip).sum())
-        sums["ratio_max"] = max(sums["ratio_max"], float(kept.max()))
-        if not sums["first_seen"]:
-            sums["first_seen"] = 1
-            sums["first_ratio_error"] = float((kept - 1.0).abs().max())
+        sums.policy_loss += float(policy.detach())
+        sums.value_loss += float(value.detach())
+        sums.tokens += kept.numel()
+        sums.ratio += float(kept.sum())
+        sums.clipped += int(((kept - 1.0).abs() > config.clip).sum())
+        sums.ratio_max = max(sums.ratio_max, float(kept.max()))
+        if sums.first_ratio_error is None:
+            sums.first_ratio_error = float((kept - 1.0).abs().max())
         return policy + config.value_coefficient * value
 
-    def _imitation_loss(self, rows: Sequence[TokenRow], tokens: float, sums: Sums) -> Tensor:
+    def _imitation_loss(self, rows: Sequence[TokenRow], tokens: float, sums: UpdateSums) -> Tensor:
         """- mean log-likelihood, nats a token, of verified trajectories, times its coefficient."""
         device = self.accelerator.device
         longest = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
@@ -226,7 +242,7 @@ class Learner:
             mask_BP[i, len(row.prompt_ids) - 1 : len(both) - 1] = 1
         predicted: Predictions = self.model(ids.to(device), attention.to(device), 1.0)
         nats = -(predicted.logprobs_BP * mask_BP.to(device)).sum() / max(1.0, tokens)
-        sums["imitation_loss"] += float(nats.detach())
+        sums.imitation_loss += float(nats.detach())
         # The critic's values take no part; times 0 they keep DDP's bookkeeping whole.
         return self.config.imitation_coefficient * nats + 0.0 * predicted.values_BP.sum()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from trainer.ppo.config import PPOConfig
 from trainer.ppo.critic_folders import build_critic
 from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
 from trainer.ppo.loop import PPORun, problem_order
+from trainer.ppo.metrics import CycleMetrics, EngineGapMetrics
 from trainer.ppo.update import Learner
 from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect_rollouts
 
@@ -132,8 +133,8 @@ def test_micro_batches_change_nothing(ppo: Any, tiny_policy: Any) -> None:
         batch, _ = learner.evaluate_old(batch, orders[0])
         batch = learner.estimate(batch, 0.1)
         sums = learner.learn(batch, orders, 0, copies)
-        assert sums["steps"] == 1 and sums["first_ratio_error"] == 0.0
-        found.append((dict(sums), {k: v.clone() for k, v in model.state_dict().items()}))
+        assert sums.steps == 1 and sums.first_ratio_error == 0.0
+        found.append((asdict(sums), {k: v.clone() for k, v in model.state_dict().items()}))
     for sums, weights in found[1:]:
         for name in ("policy_loss", "value_loss", "imitation_loss", "grad_norm"):
             assert sums[name] == pytest.approx(found[0][0][name], abs=1e-6, rel=1e-5), name
@@ -281,15 +282,19 @@ def test_training_stops_when_the_proxy_rises_and_the_gold_falls() -> None:
 
 
 def test_dead_signals_are_said_in_words() -> None:
-    alive = {
-        "reward_min": 0.0, "reward_max": 1.0, "truncation_share": 0.5, "grad_norm": 0.1,
-        "skipped_steps": 0.0,
-    }  # fmt: skip
+    zeros = {field.name: 0.0 for field in fields(CycleMetrics)} | {"engine": None}
+    zeros |= {"reward_max": 1.0, "truncation_share": 0.5, "grad_norm": 0.1}
+    alive = CycleMetrics(**zeros)
     assert dead_signals(alive) == []
     dead = {"reward_max": 0.0, "truncation_share": 1.0, "grad_norm": 0.0, "skipped_steps": 2.0}
-    said = " ".join(dead_signals(alive | dead))
+    said = " ".join(dead_signals(replace(alive, **dead)))
     for words in ("every rollout earned 0", "truncated", "gradient is zero", "2 optimizer steps"):
         assert words in said
+    gap = EngineGapMetrics(
+        engine_gap=0.25, engine_gap_max=1.0, correction_mean=1.0, correction_capped=0.0
+    )
+    [warning] = dead_signals(replace(alive, engine=gap))
+    assert "0.25 nats per token from the trainer's" in warning
 
 
 @pytest.mark.parametrize(
