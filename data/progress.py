@@ -6,13 +6,17 @@ rows reports from inside its loop. It knows nothing of a display, and works the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Batch:
     """`done` of the batch's `total` pieces of work are finished. `unit` is their name, in the
-    plural. `tokens` have been generated or read so far, `new_tokens` since the last report."""
+    plural; a total of 0 is not known. `tokens` have been generated or read so far, `new_tokens`
+    since the last report."""
 
     def __init__(self, unit: str, total: int) -> None:
         self.unit, self.total = unit, total
@@ -25,6 +29,14 @@ class Batch:
         self.new_tokens = tokens
         for listener in tuple(_LISTENERS):
             listener(self)
+
+
+def reported(items: Sequence[T], unit: str) -> Iterator[T]:
+    """The items as they are, as a batch: each counts as done when the next one is asked for."""
+    batch = Batch(unit, len(items))
+    for item in items:
+        yield item
+        batch.add(1)
 
 
 Listener = Callable[[Batch], None]

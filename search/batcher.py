@@ -375,7 +375,7 @@ def _inside_batch(
     `on_progress`. `done` is that before the batch, `gain` what all of the batch adds to it."""
 
     def tell(batch: Batch) -> None:
-        now = done + gain * batch.done / batch.total
+        now = done + (gain * batch.done / batch.total if batch.total else 0.0)
         on_progress(SearchProgress(finished=finished, running=running, done=now))
 
     return listening(tell)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from data.progress import reported
 from data.tasks.countdown_tree import share_seen
 from data.types import Problem, StopReason, Usage, Verdict
 from search.answers import choose
@@ -61,7 +62,7 @@ def accuracy_row(
     snapshots = [r.at(budget) for r in results]
     verdicts = [
         workbench.verifier.verify(r.problem, s.answer or "")
-        for r, s in zip(results, snapshots, strict=True)
+        for r, s in reported(list(zip(results, snapshots, strict=True)), "checked answers")
     ]
     usage = sum((s.usage for s in snapshots), Usage())
     return _row(
@@ -174,7 +175,7 @@ def best_of_n_rows(
             node.id: workbench.verifier.verify(r.problem, solution_text(r.nodes, node.id))
             for node in r.nodes[1:]
         }
-        for r in results
+        for r in reported(results, "problems whose solutions are checked")
     ]
     for weighted in list(rows):
         chosen: dict[str, list[tuple[Node, Verdict]]] = {key: [] for key in READ_FROM_SAMPLES}
@@ -270,7 +271,8 @@ def prm_quality(probed: Sequence[SearchResult], rollouts: int, seed: int) -> PRM
 
 def data_making(workbench: Workbench, method: str, results: Sequence[SearchResult]) -> DataMaking:
     """Problems solved and distinct verified solutions a million tokens run through the models."""
-    found = [verified_solutions(r, workbench.verifier.verify)[0] for r in results]
+    checked = reported(results, "problems whose solutions are checked")
+    found = [verified_solutions(r, workbench.verifier.verify)[0] for r in checked]
     usage = sum((r.usage for r in results), Usage())
     tokens = usage.policy.positions + usage.reward.positions
     solved = sum(bool(solutions) for solutions in found)

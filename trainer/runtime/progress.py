@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -49,8 +50,9 @@ class Rate:
 
 
 class Progress:
-    """Shows work of `total` pieces, whose name is `unit` in the plural, while it is open as a
-    context manager. It also shows the batches that are reported meanwhile (data/progress.py).
+    """Shows work of `total` pieces (0: nobody knows how many), whose name is `unit` in the plural.
+    While it is open as a context manager it also shows the batches that are reported meanwhile
+    (data/progress.py).
 
     Call `update` or `advance` as often as you like: they show something when it is due.
     """
@@ -81,6 +83,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._listening.__enter__()
+        _OPEN.append(self)
         return self
 
     def __exit__(
@@ -89,12 +92,17 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        _OPEN.remove(self)
         self._listening.__exit__(kind, error, trace)
+        self.close(whole=kind is None)
+
+    def close(self, *, whole: bool = True) -> None:
+        """Show the last of it. `whole`: no error ended the work."""
         if self._bar is not None:
             self._bar.close()
-        elif self._printed and kind is None:
+        elif self._printed and whole:
             took = duration(self._clock() - self._start)
-            self._print(f"{self.name}: {self._finished:,} of {self.total:,} {self.unit} in {took}")
+            self._print(f"{self.name}: {self._count()} {self.unit} in {took}")
 
     def update(self, done: float, *, finished: int | None = None, note: str = "") -> None:
         """`done` is in pieces, and counts what is done of the unfinished ones: the rate and the
@@ -111,18 +119,26 @@ class Progress:
         """Something was done inside a batch."""
         if batch is not self._batch:
             self._batch, self._batch_rate = batch, Rate(self._clock())
-        self._tokens += batch.new_tokens
+        self.count_tokens(batch.new_tokens)
         self._show_when_due()
+
+    def count_tokens(self, new: int) -> None:
+        """`new` more tokens were generated or read."""
+        self._tokens += new
 
     def line(self) -> str:
         """What is shown now."""
         percent = f" ({self._done / self.total:.0%})" if self.total else ""
-        parts = [f"{self.name}: {self._finished:,} of {self.total:,} {self.unit} done{percent}"]
+        parts = [f"{self.name}: {self._count()} {self.unit} done{percent}"]
         rate = self._rate.per_second()
         if rate > 0:
             parts.append(rate_text(rate, self.unit))
+        if rate > 0 and self.total:
             parts.append(f"{duration(max(0.0, self.total - self._done) / rate)} left")
         return ", ".join(parts) + "".join(f"; {part}" for part in self._details())
+
+    def _count(self) -> str:
+        return f"{self._finished:,} of {self.total:,}" if self.total else f"{self._finished:,}"
 
     def _details(self) -> list[str]:
         details = [self._note] if self._note else []
@@ -164,7 +180,7 @@ class Progress:
         if self._bar is None:
             self._bar = tqdm(
                 desc=self.name,
-                total=self.total,
+                total=self.total or None,
                 unit=f" {self.unit}",
                 file=self._stream,
                 bar_format=BAR,
@@ -175,6 +191,80 @@ class Progress:
         self._bar.set_postfix_str("; ".join(self._details()), refresh=False)
         self._bar.update(self._done - self._bar.n)
         self._bar.refresh()
+
+
+_OPEN: list[Progress] = []
+
+
+@contextmanager
+def showing_batches(name: str, **options: Any) -> Generator[None]:
+    """While no `Progress` is open, every batch that is reported is shown as work of its own: what a
+    stage does that counts nothing itself. The options are those of `Progress`."""
+    batch: Batch | None = None
+    progress: Progress | None = None
+
+    def show(reporting: Batch) -> None:
+        nonlocal batch, progress
+        if _OPEN:
+            return
+        if progress is not None and reporting is not batch:
+            progress.close()
+            progress = None
+        if progress is None:
+            batch, progress = reporting, Progress(name, reporting.total, reporting.unit, **options)
+        progress.count_tokens(reporting.new_tokens)
+        progress.update(reporting.done)
+        if reporting.done == reporting.total:
+            progress.close()
+            progress = None
+
+    with listening(show):
+        yield
+    if progress is not None:
+        progress.close()
+
+
+class StatusLine:
+    """Shows what another process says of its work, after `prefix` and the time. It is a context
+    manager. On a terminal one line is drawn again and again, and is gone in the end. Elsewhere a
+    line is printed every 10 seconds. `seconds` is the time of earlier attempts."""
+
+    def __init__(
+        self,
+        prefix: str,
+        seconds: float = 0.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        stream: TextIO | None = None,
+    ) -> None:
+        self._prefix, self._clock = prefix, clock
+        self._stream = stream or sys.stdout
+        self._start = clock() - seconds
+        self._due = clock() + LINE_SECONDS
+        self._bar: Any = None
+        if self._stream.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                bar_format="{desc}", file=self._stream, leave=False, dynamic_ncols=True
+            )
+
+    def __enter__(self) -> StatusLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, text: str) -> None:
+        """`text` is the newest that the process said. Call it as often as you like."""
+        now = self._clock()
+        line = f"{self._prefix} {duration(now - self._start)}  {text}"
+        if self._bar is not None:
+            self._bar.set_description_str(line)
+        elif now >= self._due:
+            self._due = now + LINE_SECONDS
+            print(line, file=self._stream, flush=True)
 
 
 def rate_text(per_second: float, unit: str) -> str:

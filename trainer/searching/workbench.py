@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data.progress import reported
 from data.types import Problem, Usage
 from rewards.verifiers.by_name import VERIFIERS
 from rewards.verifiers.final_answers import FINAL_ANSWERS, whole_text
@@ -193,7 +194,7 @@ def showing(progress: Progress) -> Callable[[SearchProgress], None]:
 def correct_at(workbench: Workbench, results: Sequence[SearchResult], budget: int) -> list[bool]:
     """Whether the answer at `budget` is correct, per problem."""
     correct: list[bool] = []
-    for result in results:
+    for result in reported(results, "checked answers"):
         snapshot = result.at(budget)
         text = snapshot.answer
         correct.append(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from data.progress import Batch, listening
+from data.progress import Batch, listening, reported
 from data.types import Outcome, Problem, Verdict
 from search.batcher import SearchProgress, run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
@@ -20,7 +20,14 @@ from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.mcts.loop import search_mcts
 from search.strategies.solutions import SolutionsConfig, search_solutions
-from trainer.runtime.progress import Progress, Rate, duration, rate_text
+from trainer.runtime.progress import (
+    Progress,
+    Rate,
+    StatusLine,
+    duration,
+    rate_text,
+    showing_batches,
+)
 from trainer.searching.workbench import showing
 
 
@@ -125,6 +132,64 @@ def test_a_terminal_gets_a_bar() -> None:
     os.close(controller)
     assert "s:  25%|" in said and "2/8 [00:08<00:24," in said and "6 running" in said
     assert "1/8" not in said and "problems done" not in said  # nothing before 5 seconds
+
+
+def test_work_of_an_unknown_size_shows_what_is_done_and_a_rate() -> None:
+    progress, clock, stream = shown(total=0, unit="rows")
+    with progress:
+        clock.now += 5.0
+        progress.update(1500)
+    assert stream.getvalue().splitlines() == [
+        "search: 1,500 rows done, 300.0 rows per second",
+        "search: 1,500 rows in 5 s",
+    ]
+
+
+def test_batches_of_a_stage_that_counts_nothing_are_shown_as_its_work() -> None:
+    clock, stream = Clock(), io.StringIO()
+    with showing_batches("data", clock=clock, stream=stream):
+        for item in reported("abcd", "checked rows"):
+            clock.now += 6.0 if item in "bc" else 0.0
+        Batch("samples", 2).add(1)  # another one, too short to show
+        with Progress("search", 3, clock=clock, stream=stream):
+            batch = Batch("samples", 4)
+            clock.now += 6.0
+            batch.add(1, tokens=30)
+    assert stream.getvalue().splitlines() == [
+        "data: 2 of 4 checked rows done (50%), 20.0 checked rows per minute, 6 s left",
+        "data: 4 of 4 checked rows in 12 s",
+        "search: 0 of 3 problems done (0%); this batch: 1 of 4 samples; 5 tokens per second",
+        "search: 0 of 3 problems in 6 s",
+    ]
+
+
+def test_a_pipeline_shows_the_newest_line_of_its_stage() -> None:
+    clock, stream = Clock(), io.StringIO()
+    with StatusLine("[1/2 label]", 60.0, clock=clock, stream=stream) as status:
+        for second in range(25):
+            clock.now = 100.0 + second
+            status.show(f"labels: {second} of 40 problems done")
+    assert stream.getvalue().splitlines() == [
+        "[1/2 label] 1 min 10 s  labels: 10 of 40 problems done",
+        "[1/2 label] 1 min 20 s  labels: 20 of 40 problems done",
+    ]
+
+
+def test_a_terminal_gets_the_pipelines_line_drawn_again() -> None:
+    clock, said = Clock(), ""
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    with (
+        os.fdopen(terminal, "w") as stream,
+        StatusLine("[1/2 label]", clock=clock, stream=stream) as status,
+    ):
+        clock.now += 3.0
+        status.show("labels: 3 of 40 problems done")
+    with contextlib.suppress(OSError):  # what the closed terminal ends with
+        while read := os.read(controller, 65536):
+            said += read.decode()
+    os.close(controller)
+    assert "\r[1/2 label] 3 s  labels: 3 of 40 problems done" in said and "\n" not in said
 
 
 def test_words() -> None:
