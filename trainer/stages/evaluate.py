@@ -35,43 +35,53 @@ from trainer.measures.results import (
     PRMQuality,
 )
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.processes import is_main_process
 from trainer.runtime.stage import run_stage
-from trainer.searching.workbench import Workbench, correct_at, total_usage
+from trainer.searching.workbench import Workbench, correct_at, open_workbench, total_usage
 
 ANY_NUMBER_OF_SOLUTIONS = 1_000_000  # data making is measured at a fixed number of simulations
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """`policies` are folders, the first policy first and the final one last; all of them are
-    measured greedily, the first and the last in full. `best_of_n` are values of N, ascending; the
-    tree search has a `MCTSConfig` of its own, whose budgets are simulations, and shares the
-    `SearchSettings` with best of N.
-    The unguided control, which has no reward model to pay for, gets `control_factor` times the
-    search's largest budget, to spend about the same FLOPs. Results over
-    `tree_max_value` are no part of a problem's tree when the share seen of it is worked out.
-
-    The last policy is compared with the first, or where `compare` holds pairs of policies, as
-    "one:other", those are: greedily, problem by problem. With `search_problems` 0 there is no
-    search and nothing that needs a reward model.
+    """What is measured. The tree search has a `MCTSConfig` of its own, whose budgets are
+    simulations, and shares the `SearchSettings` with best of N. The unguided control has no
+    reward model to pay for, so it gets `control_factor` times the search's largest budget, to
+    spend about the same FLOPs.
     """
 
     policies: list[str]
+    """Folders of the policies, from first to last; all are measured greedily."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     reward_model: str | None = None
+    """Folder, hub id, http address or YAML description of the reward model; null: none."""
     compare: list[str] = field(default_factory=list[str])
+    """Pairs of policies to compare greedily, as one:other; empty: the last with the first."""
     split: str = "test"
+    """Split whose problems are used: train, validation or test."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     greedy_problems: int = 2000
+    """Problems that every policy solves greedily."""
     search_problems: int = 500
+    """Problems that are searched; 0: no search, and no reward model is needed."""
     best_of_n: tuple[int, ...] = (2, 8, 32)
+    """Values N of best of N, ascending."""
     control_factor: float = 2.0
+    """Budget of the unguided control, over the search's largest budget."""
     prm_problems: int = 100
+    """Problems on which the reward model is measured; 0: none."""
     prm_rollouts: int = 64
+    """Rollouts per measured prefix, at least 2."""
     prm_prefixes: int = 4
+    """Prefixes measured per problem."""
     tree_max_value: int | None = None
+    """Largest result in a Countdown problem's tree when its seen share is worked out."""
     making_problems: int = 100
+    """Problems on which searches that make training data are measured."""
     making_simulations: int = 16
+    """Simulations of such a search."""
 
     def __post_init__(self) -> None:
         if self.prm_rollouts < 2:
@@ -147,13 +157,10 @@ def run_evaluate(
     runtime: RuntimeConfig, config: EvaluateConfig, settings: SearchSettings, mcts: MCTSConfig
 ) -> None:
     """Raises ValueError for a search that would see the verifier or be its own control."""
-    from accelerate import Accelerator
-
     _check(config, settings, mcts)
     inputs: dict[str, str | None] = {Path(p).name: p for p in config.policies}
     inputs |= {"reward_model": config.reward_model, "data": config.data}
     with run_stage("evaluate", runtime, [config, settings, mcts], inputs) as record:
-        accelerator = Accelerator()
         folder = Path(runtime.output_dir)
         problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
         problems = problems[: config.greedy_problems]
@@ -162,12 +169,11 @@ def run_evaluate(
             name = Path(policy).name
             bench = _PolicyBench(
                 name=name,
-                workbench=Workbench(
+                workbench=open_workbench(
                     policy=policy,
                     reward_model=config.reward_model,
                     verifier=config.verifier,
                     seed=runtime.seed,
-                    accelerator=accelerator,
                 ),
                 config=config,
                 settings=settings,
@@ -185,7 +191,7 @@ def run_evaluate(
             record.search(bench.workbench.usage)
             del bench  # one policy's models are let go before the next one's are loaded
         results = _results(config, measured, problems)
-        if accelerator.is_main_process:
+        if is_main_process():
             (folder / "evaluation.json").write_text(json.dumps(asdict(results), indent=1))
         record.metrics |= {
             f"{row.policy}_{row.strategy}_{row.budget}": row.value for row in results.accuracy
