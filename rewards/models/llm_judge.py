@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from data.progress import Batch
 from data.types import ModelUsage, SteppedSolution
 from rewards.base import check_steps
 from rewards.models.questions import QUESTION, check_question, fill
@@ -100,7 +101,11 @@ class JudgeRewardModel:
             for step in range(len(solution.steps))
         ]
         with ThreadPoolExecutor(max_workers=self.config.concurrency) as threads:
-            answers = list(threads.map(self._ask, questions))
+            progress = Batch("answers of the judge", len(questions))
+            answers: list[tuple[float, ModelUsage]] = []
+            for answer in threads.map(self._ask, questions):
+                answers.append(answer)
+                progress.add(1)
         scores: list[list[float]] = []
         usage: list[ModelUsage] = []
         start = 0

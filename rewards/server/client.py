@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import httpx
 
+from data.progress import Batch
 from data.types import ModelUsage, SteppedSolution
 from rewards.base import SolutionTooLong, check_steps
 
@@ -128,8 +129,13 @@ class ScoringClient:
         size = min(REQUESTS_PER_POST, self.description.max_requests)
         chunks = [requests[i : i + size] for i in range(0, len(requests), size)]
         with ThreadPoolExecutor(max_workers=self.config.concurrency) as threads:
-            answers = list(threads.map(self._post, chunks))
-        return [answer for chunk in answers for answer in chunk]
+            answers = threads.map(self._post, chunks)
+            progress = Batch("answers of the scoring server", len(requests))
+            found: list[Scored | Refused] = []
+            for chunk in answers:
+                found += chunk
+                progress.add(len(chunk))
+        return found
 
     def _describe(self) -> ServedDescription:
         body = self._json(self._answer("GET", "/health"))

@@ -84,7 +84,10 @@ async def collect_rollouts(
     session: Session, config: MonteCarloConfig
 ) -> tuple[list[Rollout], bool]:
     """All rollouts, and whether the budget cut them short."""
+    wanted = config.solutions + config.prefixes * config.rollouts_per_step
+    session.share_after_call = config.solutions / wanted
     rollouts = await free_solutions(session, config.solutions)
+    session.share_after_call = 1.0
     cut = len(rollouts) < config.solutions
     if config.rollouts_per_step:
         chosen = prefixes_of(rollouts)[: config.prefixes]

@@ -56,6 +56,8 @@ async def probe_prefixes(session: Session, config: ProbeConfig) -> SearchResult:
             max_new_tokens=config.max_new_tokens,
         )
 
+    rollouts = config.prefixes * config.rollouts
+    session.share_after_call = config.solutions / (config.solutions + rollouts)
     [free] = await session.sample([request(0, (), config.solutions)])
     nodes = _nodes(session, non_terminal_prefixes(session, free.samples)[: config.prefixes])
     if len(nodes) > 1:
@@ -72,6 +74,7 @@ async def probe_prefixes(session: Session, config: ProbeConfig) -> SearchResult:
         )
         for node, score in zip(nodes[1:], scored, strict=True):
             node.score = score.scores[0]
+        session.share_after_call = 1.0
         await _count_correct(
             session, nodes[1:], lambda node: request(node.id, node.token_ids, config.rollouts)
         )
@@ -96,6 +99,7 @@ async def relabel_prefixes(session: Session, config: RelabelConfig) -> SearchRes
         )
 
     for node in nodes[1:]:
+        session.share_after_call = node.id / (len(nodes) - 1)
         await _count_correct(session, [node], request)
     return _result(session, "relabel", nodes)
 

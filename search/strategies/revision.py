@@ -93,6 +93,7 @@ async def search_revision(session: Session, config: RevisionConfig) -> SearchRes
             break
         if round:
             await _criticise(session, config, nodes, chains)
+        session.share_after_call = (round + 1) * config.chains / n
         await _attempt(session, config, nodes, chains)
         end = session.exhausted()
     snapshot = await Answers(session, nodes).take(n)

@@ -49,7 +49,9 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
     end: SearchEnd | None = None
     while len(nodes) <= most and end is None:
         done = len(nodes) - 1
-        fresh = await _sample(session, nodes, min(config.round_size or most, most - done))
+        size = min(config.round_size or most, most - done)
+        session.share_after_call = (done + size) / most
+        fresh = await _sample(session, nodes, size)
         if settings.needs_scores:
             distinct = [id for id in fresh if first.setdefault(nodes[id].token_ids, id) == id]
             await judge(session, nodes, distinct)

@@ -15,10 +15,11 @@ from search.base import Node, SearchResult, answer_value, path_to, solution_logp
 from trainer.evaluation.policies import auroc_within_problems, groups_of, score_of
 from trainer.measures.best_of_n import Candidate
 from trainer.measures.first_errors import NO_ERROR, JudgedSolution
+from trainer.measures.results import Solvability
 from trainer.measures.score_quality import ScoredPrefix
 from trainer.measures.statistics import Estimate, share_estimate
 
-WEIGHTED = "last_weighted"  # the last score weighted with the policy's likelihood
+LAST_WEIGHTED = "last_weighted"  # the last score weighted with the policy's likelihood
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,23 +41,6 @@ TRUTHS = {
         in_reach=in_reach,
     )
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Solvability:
-    """Scores against the exhaustive solver's word on prefixes, apart from any policy: can the
-    target still be reached? The score is meant to be the policy's success rate, so only its order
-    is compared (`auroc` within problems). `solved_out_of_reach` counts prefixes that some rollout
-    solved all the same: results over the largest value allowed."""
-
-    prefixes: int
-    in_reach: int
-    auroc: Estimate | None
-    pairs: int
-    score_in_reach: Estimate | None
-    score_out_of_reach: Estimate | None
-    success_in_reach: Estimate | None
-    solved_out_of_reach: int
 
 
 def ends_of_paths(result: SearchResult) -> list[Node]:
@@ -87,9 +71,9 @@ def candidates(
     found: list[Candidate] = []
     for end in ends_of_paths(result):
         scores = step_scores(result, end)
-        proxy = AGGREGATES["last" if aggregate == WEIGHTED else aggregate](scores)
+        proxy = AGGREGATES["last" if aggregate == LAST_WEIGHTED else aggregate](scores)
         value = proxy
-        if aggregate == WEIGHTED:
+        if aggregate == LAST_WEIGHTED:
             value = answer_value(proxy, solution_logprob(result.nodes, end.id), likelihood_weight)
         finished = end.terminal is StopReason.END_OF_SOLUTION
         found.append(

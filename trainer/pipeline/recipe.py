@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from data.settings import nearest, read_yaml_mapping
+from trainer.pipeline.every_stage import fill_in_all
 from trainer.pipeline.extends import with_base
 from trainer.pipeline.values import choose_stages
 
@@ -81,7 +82,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     if not isinstance(named, dict) or set(named) & set(TOP_LEVEL):
         raise ValueError(f"values must be a mapping with names of its own, got {named!r}")
     settings = [_split_override(override) for override in overrides]
-    for target, value in settings:
+    for target, value in [*changes, *settings]:
         if "." not in target:
             _override_value(values, named, rows, target, value)
     rows, left_out = choose_stages(rows, named)
@@ -89,6 +90,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     for target, value in [*present, *settings]:
         if "." in target:
             _override_stage(rows, left_out, target, value)
+    fill_in_all(rows)
     for key, kind in (("run_name", str), ("output_dir", str), ("seed", int)):
         if key in values and type(values[key]) is not kind:
             raise ValueError(f"{key} must be of type {kind.__name__}, got {values[key]!r}")

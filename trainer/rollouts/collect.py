@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from data.progress import reported
 from data.types import ModelUsage, Problem, StopReason, Usage
 from rewards.base import Verifier
 from rewards.shaping import SHAPES, step_rewards
@@ -170,7 +171,8 @@ def collect(
         scores = [result.scores for result in scored]
         usage += Usage(reward=sum((result.usage for result in scored), ModelUsage()))
     rollouts: list[Rollout] = []
-    for (problem, prompt, sample), at, row in zip(flat, ends, scores, strict=True):
+    rows = list(zip(flat, ends, scores, strict=True))
+    for (problem, prompt, sample), at, row in reported(rows, "checked solutions"):
         if len(row) != len(at) and (scorer is not None or rewards.shape != "outcome"):
             raise ValueError(
                 f"problem {problem.id}: {len(row)} process rewards for {len(at)} steps"

@@ -19,6 +19,7 @@ from trainer.runtime.input_identity import identity_of
 from trainer.runtime.manifests import is_complete, read_json, write_json, write_manifest
 from trainer.runtime.out_of_memory import explaining_out_of_memory
 from trainer.runtime.processes import is_main_process, process_state, set_seed
+from trainer.runtime.progress import showing_batches
 from trainer.runtime.resources import measure
 from trainer.runtime.tracking import Run, start_wandb
 from trainer.runtime.watchdog import WATCHDOG
@@ -140,7 +141,11 @@ def run_stage(
             if is_complete(path):
                 run.use_folder(name, path, "stage")
         before = TALLY.snapshot()
-        with WATCHDOG.watching(runtime.hang_seconds), explaining_out_of_memory(configs):
+        with (
+            WATCHDOG.watching(runtime.hang_seconds),
+            showing_batches(stage),
+            explaining_out_of_memory(configs),
+        ):
             yield record
         record.metrics |= _verdicts(before)
         state.wait_for_everyone()

@@ -20,12 +20,12 @@ from search.settings import SearchSettings
 from trainer.labels.label_files import read_labels
 from trainer.measures.label_errors import (
     AuditedPrefix,
-    AuditRow,
     audit_rows,
     mean_error_by_rows,
     reference_error,
     undecided_coverage,
 )
+from trainer.measures.results import LabelAudit
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import hash_input, read_manifest
 from trainer.runtime.stage import run_stage
@@ -126,13 +126,14 @@ def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
         record.search(workbench.usage)
         audited = _side_by_side(workbench, chosen, results)
         if accelerator.is_main_process:
-            content = audit_content(audited, labelled=len(known), config=config)
+            audit = audit_of(audited, labelled=len(known), config=config)
+            content = asdict(audit)
             (folder / "audit.json").write_text(json.dumps(content, indent=1))
-            (folder / "audit.md").write_text(audit_markdown(content))
+            (folder / "audit.md").write_text(audit_markdown(audit))
             with (folder / "prefixes.jsonl").open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(asdict(prefix)) + "\n" for prefix in audited)
             record.run.log_table("audit", content["groups"])
-            print(audit_markdown(content))
+            print(audit_markdown(audit))
             record.metrics |= {k: v for k, v in content["groups"][0].items() if k != "group"}
             by_rows = content["mean_error_by_rows"]
             record.metrics |= {f"mean_error_by_rows_{key}": by_rows[key] for key in by_rows}
@@ -209,31 +210,29 @@ def _side_by_side(
     return audited
 
 
-def audit_content(
-    audited: Sequence[AuditedPrefix], *, labelled: int, config: AuditConfig
-) -> dict[str, Any]:
-    return {
-        "labelled_prefixes": labelled,
-        "rollouts": config.rollouts,
-        "reference_rmse": reference_error(audited),
-        "mean_error_by_rows": asdict(mean_error_by_rows(audited)),
-        "groups": [asdict(row) for row in audit_rows(audited)],
-        "undecided": asdict(undecided_coverage(audited)),
-    }
+def audit_of(audited: Sequence[AuditedPrefix], *, labelled: int, config: AuditConfig) -> LabelAudit:
+    return LabelAudit(
+        labelled_prefixes=labelled,
+        rollouts=config.rollouts,
+        reference_rmse=reference_error(audited),
+        mean_error_by_rows=mean_error_by_rows(audited),
+        groups=tuple(audit_rows(audited)),
+        undecided=undecided_coverage(audited),
+    )
 
 
-def audit_markdown(content: Mapping[str, Any]) -> str:
-    by_rows, undecided = content["mean_error_by_rows"], content["undecided"]
+def audit_markdown(audit: LabelAudit) -> str:
+    by_rows, undecided = audit.mean_error_by_rows, audit.undecided
     lines = [
-        f"{content['groups'][0]['prefixes']} of {content['labelled_prefixes']} labelled prefixes, "
-        f"{content['rollouts']} fresh rollouts each; the references' own error (root mean square "
-        f"{content['reference_rmse']:.4f}) is accounted for.",
+        f"{audit.groups[0].prefixes} of {audit.labelled_prefixes} labelled prefixes, "
+        f"{audit.rollouts} fresh rollouts each; the references' own error (root mean square "
+        f"{audit.reference_rmse:.4f}) is accounted for.",
         "",
         "| prefixes | n | mean error | variance (expected) | RMSE (expected, claimed) |"
         " 95 % intervals cover, % (expected, naive) |",
         "|---|---|---|---|---|---|",
     ]
-    for row in (AuditRow(**group) for group in content["groups"]):
+    for row in audit.groups:
         lines.append(
             f"| {row.group} | {row.prefixes} | {row.mean_error:+.4f} "
             f"[{row.mean_error_low:+.4f}, {row.mean_error_high:+.4f}] | "
@@ -246,8 +245,8 @@ def audit_markdown(content: Mapping[str, Any]) -> str:
     lines += [
         "",
         "Mean error over the steps of rows, where a prefix counts as often as it is trained on: "
-        f"{by_rows['value']:+.4f} [{by_rows['low']:+.4f}, {by_rows['high']:+.4f}].",
-        f"Coverage of the {undecided['prefixes']} prefixes whose reference is neither 0 nor 1: "
-        f"{100 * undecided['coverage']:.1f} % (expected {100 * undecided['expected']:.1f} %).",
+        f"{by_rows.value:+.4f} [{by_rows.low:+.4f}, {by_rows.high:+.4f}].",
+        f"Coverage of the {undecided.prefixes} prefixes whose reference is neither 0 nor 1: "
+        f"{100 * undecided.coverage:.1f} % (expected {100 * undecided.expected:.1f} %).",
     ]
     return "\n".join(lines) + "\n"

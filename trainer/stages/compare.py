@@ -27,7 +27,8 @@ from trainer.evaluation.strategies import (
     match,
     read_arm,
 )
-from trainer.evaluation.strategy_tables import as_markdown
+from trainer.evaluation.strategy_tables import comparison_markdown
+from trainer.measures.results import EqualFlopsRow, StrategyComparison
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
 from trainer.searching.workbench import Workbench
@@ -105,9 +106,10 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         measured = {arm.name: bench.run(arm) for arm in arms}
         record.search(workbench.usage)
         if accelerator.is_main_process:
-            content = _content(config, problems, reference, measured)
+            comparison = _comparison(config, problems, reference, measured)
+            content = asdict(comparison)
             (folder / "comparison.json").write_text(json.dumps(content, indent=1))
-            text = as_markdown(content)
+            text = comparison_markdown(comparison)
             (folder / "comparison.md").write_text(text)
             print(text)
             record.run.log_table("strategies", content["accuracy"])
@@ -118,29 +120,27 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         record.metrics |= {f"paths_{kind}": n for kind, n in sorted(bench.paths.items())}
 
 
-def _content(
+def _comparison(
     config: CompareConfig,
     problems: Sequence[Problem],
     reference: Measured,
     measured: Mapping[str, Measured],
-) -> dict[str, Any]:
+) -> StrategyComparison:
     rows = [reference.rows[n] for n in config.reference_budgets]
     rows += [row for m in measured.values() for row in m.rows.values()]
-    growth = [growth_of(name, measured[name], problems) for name in config.growing]
-    matches = [
-        match(name, m, reference, config.target, config.margin, problems)
-        for name, m in measured.items()
-    ]
-    return {
-        "split": config.split,
-        "accuracy": [asdict(row) for row in rows],
-        "equal_flops": [
-            {"strategy": name, "budget": budget, **asdict(c)}
+    return StrategyComparison(
+        split=config.split,
+        accuracy=tuple(rows),
+        equal_flops=tuple(
+            EqualFlopsRow(strategy=name, budget=budget, **asdict(c))
             for name, m in measured.items()
             for budget, c in at_equal_flops(m, reference, problems).items()
-        ],
-        "growth": [asdict(g) for g in growth],
-        "matches": [asdict(m) for m in matches],
-        "target": config.target,
-        "margin": config.margin,
-    }
+        ),
+        growth=tuple(growth_of(name, measured[name], problems) for name in config.growing),
+        matches=tuple(
+            match(name, m, reference, config.target, config.margin, problems)
+            for name, m in measured.items()
+        ),
+        target=config.target,
+        margin=config.margin,
+    )

@@ -25,7 +25,6 @@ from search.measurements.scored_solutions import GivenConfig, PoolConfig
 from search.settings import SearchSettings
 from trainer.evaluation.policies import auroc_within_problems, scored_prefixes
 from trainer.evaluation.reward_model_results import (
-    Aim,
     Bench,
     StepSet,
     best_of_n_results,
@@ -41,10 +40,11 @@ from trainer.evaluation.reward_model_samples import (
     solvability,
     step_outcomes,
 )
-from trainer.evaluation.reward_model_tables import as_markdown, flat
+from trainer.evaluation.reward_model_tables import flat, reward_model_markdown
 from trainer.measures.first_errors import JudgedSolution
+from trainer.measures.results import Aim, RewardModelEvaluation
 from trainer.measures.score_quality import ScoredPrefix
-from trainer.measures.statistics import share_estimate
+from trainer.measures.statistics import Estimate, share_estimate
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
 from trainer.searching.workbench import Workbench, ends_of, paths_of
@@ -156,15 +156,16 @@ def run_evaluate_prm(runtime: RuntimeConfig, config: EvaluatePRMConfig) -> None:
         benches = _score_process_bench(workbench, config, folder)
         record.search(workbench.usage)
         if accelerator.is_main_process:
-            content = _content(config, samples, benches, runtime.seed)
+            evaluation = _evaluation(config, samples, benches, runtime.seed)
+            content = asdict(evaluation)
             (folder / "prm.json").write_text(json.dumps(content, indent=1))
-            text = as_markdown(content)
+            text = reward_model_markdown(evaluation)
             (folder / "prm.md").write_text(text)
             print(text)
             for name in ("calibration", "first_errors", "best_of_n", "over_optimisation"):
                 record.run.log_table(name, [flat(row) for row in content[name]])
-            record.run.log_table("reliability", reliability_rows(content))
-            record.metrics |= headline(content)
+            record.run.log_table("reliability", reliability_rows(evaluation))
+            record.metrics |= headline(evaluation)
         everything = [*samples.fitting_pool, *samples.pool]
         record.metrics |= {f"ended_{end}": n for end, n in sorted(ends_of(everything).items())}
         record.metrics |= {f"paths_{kind}": n for kind, n in sorted(paths_of(everything).items())}
@@ -239,10 +240,9 @@ def _as_problem(row: ProcessBenchRow, config: EvaluatePRMConfig) -> Problem:
     return Problem(id=row.id, prompt=prompt, answer="")
 
 
-def _content(
+def _evaluation(
     config: EvaluatePRMConfig, samples: _Samples, benches: Sequence[Bench], seed: int
-) -> dict[str, Any]:
-    """Everything that prm.json holds."""
+) -> RewardModelEvaluation:
     aim = Aim(calibration_error=config.aim_calibration_error, brier_skill=config.aim_brier_skill)
     prefixes = scored_prefixes(samples.probe)
     task = TRUTHS.get(config.verifier)
@@ -251,25 +251,30 @@ def _content(
     solved = (
         solvability(samples.probe, prefixes, task, config.tree_max_value, seed) if task else None
     )
-    return {
-        "reward_model": Path(config.reward_model).name,
-        "policy": Path(config.policy).name,
-        "split": config.split,
-        "fitting_split": config.fitting_split,
-        "problems": len(samples.pool),
-        "fitting_problems": len(samples.fitting_pool),
-        "samples": config.samples,
-        "rollouts": config.rollouts,
-        "prefixes": len(prefixes),
-        "success_rate": _mean_success(prefixes),
-        "auroc": asdict(auroc) if auroc else None,
-        "auroc_pairs": pairs,
-        "aim": asdict(aim),
-        "calibration": calibrations(_step_sets(samples), aim, config.bins, seed),
-        "solvability": asdict(solved) if solved else None,
-        "first_errors": [first_errors(bench, seed) for bench in benches],
-        **best_of_n_results(samples.pool, config.samples, config.likelihood_weight),
-    }
+    best = best_of_n_results(samples.pool, config.samples, config.likelihood_weight)
+    return RewardModelEvaluation(
+        reward_model=Path(config.reward_model).name,
+        policy=Path(config.policy).name,
+        split=config.split,
+        fitting_split=config.fitting_split,
+        problems=len(samples.pool),
+        fitting_problems=len(samples.fitting_pool),
+        samples=config.samples,
+        rollouts=config.rollouts,
+        prefixes=len(prefixes),
+        success_rate=_mean_success(prefixes),
+        auroc=auroc,
+        auroc_pairs=pairs,
+        aim=aim,
+        calibration=calibrations(_step_sets(samples), aim, config.bins, seed),
+        solvability=solved,
+        first_errors=tuple(first_errors(bench, seed) for bench in benches),
+        sample_accuracy=best.sample_accuracy,
+        best_of_n=best.rows,
+        over_optimisation=best.over_optimisation,
+        pass_at_n=best.pass_at_n,
+        pools_left_out=best.pools_left_out,
+    )
 
 
 def _step_sets(samples: _Samples) -> dict[str, StepSet]:
@@ -286,11 +291,11 @@ def _step_sets(samples: _Samples) -> dict[str, StepSet]:
     }
 
 
-def _mean_success(prefixes: Sequence[ScoredPrefix]) -> dict[str, Any] | None:
+def _mean_success(prefixes: Sequence[ScoredPrefix]) -> Estimate | None:
     if not prefixes:
         return None
     rates = [p.correct / p.count for p in prefixes]
-    return asdict(share_estimate(rates, [p.group for p in prefixes]))
+    return share_estimate(rates, [p.group for p in prefixes])
 
 
 def _own_benches(config: EvaluatePRMConfig, samples: _Samples) -> list[Bench]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.problems import read_problems
+from data.progress import reported
 from search.settings import SearchSettings
 from search.trees.training_rows import balance_by_difficulty, verified_solutions
 from trainer.models.compatibility import check_models
@@ -66,7 +67,7 @@ def run_trees(
             solved = 0
             rows = 0
             with (folder / "trajectories.jsonl").open("w", encoding="utf-8") as file:
-                for result in results:
+                for result in reported(results, "problems whose solutions are checked"):
                     solutions, rate = verified_solutions(result, workbench.verifier.verify)
                     solved += bool(solutions)
                     for ids in balance_by_difficulty(solutions, rate, stage.max_per_problem):
