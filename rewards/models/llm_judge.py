@@ -34,23 +34,30 @@ class JudgeUnavailable(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeConfig:
-    """`server` is the address up to `/v1`, `model` the name it is served under. A request that
-    fails by time-out, connection, overload or an error of the server's is sent again up to
-    `retries` times, after `retry_seconds`, then twice as long, and so on. `concurrency` requests
-    are in flight at once. `api_key_variable` names the environment variable that holds the key, if
-    the server wants one. FLOPs are 2 x `active_parameters` a token; 0: unknown, counted as none."""
+    """A language model behind an OpenAI-compatible server that judges steps."""
 
     server: str
+    """Address of the server, up to /v1."""
     model: str
+    """Name under which the server serves the model."""
     question: str = QUESTION
+    """Question asked about every step."""
     yes: str = "yes"
+    """Answer that means correct."""
     no: str = "no"
+    """Answer that means wrong."""
     timeout_seconds: float = 60.0
+    """Seconds that one request may take."""
     retries: int = 4
+    """Times a request is sent again after a time-out, overload or error of the server."""
     retry_seconds: float = 1.0
+    """Seconds before the first retry; each further wait is twice as long."""
     concurrency: int = 16
+    """Requests in flight at once."""
     api_key_variable: str = ""
+    """Environment variable that holds the server's key; empty: no key."""
     active_parameters: float = 0.0
+    """Parameters used per token, for the count of 2 FLOPs each; 0: not counted."""
 
     def __post_init__(self) -> None:
         if not self.server.startswith(("http://", "https://")):

@@ -42,17 +42,20 @@ class ScoringFailed(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """`server` is the address, as `http://host:port`. While it does not answer it is asked again
-    for `wait_seconds`; an answer may take `timeout_seconds`. `concurrency` POSTs of 64 requests are
-    in flight at once. A model that can be asked in token ids is, unless `in_text`: for policies
-    with another vocabulary. `fingerprint`, if given, must be the served model's."""
+    """A reward model behind scripts/serve_prm.py."""
 
     server: str
+    """Address of the server, as http://host:port."""
     in_text: bool = False
+    """Ask in text also where token ids are possible; for policies with another vocabulary."""
     wait_seconds: float = 300.0
+    """Seconds to keep asking while the server does not answer."""
     timeout_seconds: float = 120.0
+    """Seconds that one answer may take."""
     concurrency: int = 8
+    """Requests of 64 solutions in flight at once."""
     fingerprint: str = ""
+    """Fingerprint that the served model must have; empty: any."""
 
     def __post_init__(self) -> None:
         if not is_address(self.server):

@@ -40,10 +40,16 @@ NO_LIMIT = 2**31  # the context of a model whose config names none
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
+    """Settings of the engine that decodes with transformers."""
+
     seed: int
-    max_rows: int = 512  # samples decoded at once
+    """Seed of all samples."""
+    max_rows: int = 512
+    """Samples decoded at once."""
     step_delimiter: str = "\n"
-    max_context: int = 0  # tokens, where less is wanted than the model's own; 0: its own
+    """Text that ends a step."""
+    max_context: int = 0
+    """Tokens of context used; 0: all that the model has."""
 
     def __post_init__(self) -> None:
         if self.max_rows < BLOCK:

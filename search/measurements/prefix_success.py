@@ -16,13 +16,16 @@ from search.base import AUDIT_INDEX, Node, SampleRequest, ScoreRequest, SearchRe
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """The first `prefixes` distinct non-terminal prefixes of `solutions` free samples, `rollouts`
-    completions from each."""
+    """Which prefixes are measured, and by how many completions."""
 
     solutions: int = 4
+    """Free samples per problem."""
     prefixes: int = 4
+    """Distinct unfinished prefixes per problem that are measured."""
     rollouts: int = 64
+    """Completions per prefix."""
     max_new_tokens: int = 64
+    """Limit of one solution, in tokens after the prompt."""
 
     def __post_init__(self) -> None:
         for name in ("solutions", "prefixes", "rollouts", "max_new_tokens"):

@@ -27,12 +27,14 @@ from search.settings import check_budgets
 
 @dataclass(frozen=True, kw_only=True)
 class SolutionsConfig:
-    """`budgets` are values of N, ascending; the largest is sampled. `round_size` samples are drawn
-    at a time (0: all at once): between rounds the search stops when a limit is spent, or when no
-    sample that is left could change a majority."""
+    """Whole solutions, sampled independently. Between rounds the search stops when a limit is
+    spent, or when no sample that is left could change a majority.
+    """
 
     budgets: tuple[int, ...] = (1,)
+    """Numbers of solutions N, ascending; the largest is sampled, the others read from it."""
     round_size: int = 0
+    """Solutions drawn at a time; 0: all at once."""
 
     def __post_init__(self) -> None:
         check_budgets(self.budgets, nested=True)

@@ -29,14 +29,20 @@ from trainer.runtime.stage_registry import STAGES
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """`stages` are the folders of the run's earlier stages, in order; `evaluation` is that of the
-    evaluation. results.json and report.html are also copied beside them, to the run's folder."""
+    """What a report is drawn from. results.json and report.html are also copied to the run's
+    folder.
+    """
 
     stages: list[str]
+    """Folders of the run's earlier stages, in order."""
     evaluation: str
+    """Folder of the evaluation stage."""
     description: str = ""
+    """Text at the report's top."""
     task: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     num_trees: int = 20
+    """Search trees drawn in the report."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,17 +17,18 @@ OUTCOMES = ("verifier", "format", "random")
 
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig:
-    """`outcome` is what the last step earns: verifier (1 if correct), or for control runs format
-    (1 if an answer can be read) and random (a fair coin). `truncated_reward` is the outcome of a
-    solution that was cut off, which no verifier is asked about. `shape` names a function of
-    `rewards.shaping.SHAPES`; its rewards are multiplied with `process_weight`, and `step_discount`
-    is the gamma between two steps."""
+    """What a step of a solution earns."""
 
     outcome: str = "verifier"
+    """What the last step earns: verifier (1 if correct); for controls format or random."""
     truncated_reward: float = 0.0
+    """Outcome of a solution that was cut off; no verifier is asked about it."""
     shape: str = "outcome"
+    """How process scores become rewards: a name in SHAPES of rewards/shaping.py."""
     process_weight: float = 1.0
+    """Factor on the process rewards."""
     step_discount: float = 1.0
+    """Discount (gamma) from one step to the next, in [0, 1]."""
 
     def __post_init__(self) -> None:
         for name, value, allowed in (

@@ -36,17 +36,22 @@ CONCURRENT = 16  # problems at once: each has `rollouts` rows in flight
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig:
-    """`labels` is a folder of the label stage, made with `policy` and `data`; how rollouts are
-    sampled and verified is read from its manifest. `num_prefixes` of its distinct non-terminal
-    prefixes, drawn by the seed, get `rollouts` fresh ones each. `other_policy` allows a policy that
-    did not make the labels: then what is measured is how far they are from its own."""
+    """Which labels are audited. How rollouts are sampled and verified is read from the labels'
+    manifest.
+    """
 
     labels: str
+    """Folder of the label stage."""
     policy: str
+    """Policy that made the labels."""
     data: str
+    """Folder of the data stage that the labels were made with."""
     num_prefixes: int = 1000
+    """Distinct unfinished prefixes, drawn by the seed; at least 2."""
     rollouts: int = 256
+    """Fresh rollouts per prefix."""
     other_policy: bool = False
+    """Allow another policy than the labels'; the audit then measures how far they are apart."""
 
     def __post_init__(self) -> None:
         if self.num_prefixes < 2:

@@ -38,25 +38,38 @@ REFERENCE = "best_of_n"
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """`arms`: name -> settings: `strategy`, `budgets` and any other key of the strategy's config or
-    of `SearchSettings`, whose values in the recipe hold for every arm. `rerun: true` searches anew
-    for every budget, as strategies without nested budgets need it.
-    `reference_budgets` are N of best of N, whose answer is chosen by the recipe's settings: what
-    every arm is compared with at equal FLOPs; `target` is the N that arms are to match within
-    `margin` points (a fraction of 1) and `growing` names the arms whose growth is tested."""
+    """Which strategies are compared.
+
+    An arm is a mapping: `strategy`, `budgets`, and any other key of the strategy's config or of
+    `SearchSettings`, whose values in the recipe hold for every arm. `rerun: true` searches anew for
+    every budget, as strategies without nested budgets need it. Every arm is compared at equal FLOPs
+    with best of N, whose answer is chosen by the recipe's settings.
+    """
 
     policy: str
+    """Folder or hub id of the policy."""
     reward_model: str
+    """Folder, hub id, http address or YAML description of the reward model."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     arms: dict[str, Any]
+    """Strategies to compare: a name for each, and its settings."""
     split: str = "validation"
+    """Split whose problems are used: train, validation or test."""
     skip: int = 0
+    """Problems left out at the start of the split."""
     num_problems: int = 1000
+    """Problems searched."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     reference_budgets: tuple[int, ...] = (4, 16, 64)
+    """Values N of best of N that strategies are compared with."""
     target: int = 64
+    """Value N of best of N that strategies are to match; one of reference_budgets."""
     margin: float = 0.02
+    """Points of accuracy that a match may be below, as a fraction of 1."""
     growing: list[str] = field(default_factory=list[str])
+    """Strategies whose growth with their budget is tested."""
 
     def __post_init__(self) -> None:
         for name in self.growing:

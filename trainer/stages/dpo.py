@@ -25,13 +25,16 @@ from trainer.training.trained import save_trained, training_cost
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceConfig:
-    """`pairs` are folders of the export stage (kind step_preferences, JSON lines or Parquet) or
-    such files; `data`, the data stage's, holds the validation problems."""
+    """What DPO trains on, and where it is measured."""
 
     policy: str
+    """Folder or hub id of the policy."""
     pairs: list[str]
+    """Folders of the export stage with step_preferences, or such files."""
     data: str
+    """Folder of the data stage, whose validation problems measure the policy."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
 
     def __post_init__(self) -> None:
         if not self.pairs:

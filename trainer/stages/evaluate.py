@@ -43,35 +43,44 @@ ANY_NUMBER_OF_SOLUTIONS = 1_000_000  # data making is measured at a fixed number
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """`policies` are folders, the first policy first and the final one last; all of them are
-    measured greedily, the first and the last in full. `best_of_n` are values of N, ascending; the
-    tree search has a `MCTSConfig` of its own, whose budgets are simulations, and shares the
-    `SearchSettings` with best of N.
-    The unguided control, which has no reward model to pay for, gets `control_factor` times the
-    search's largest budget, to spend about the same FLOPs. Results over
-    `tree_max_value` are no part of a problem's tree when the share seen of it is worked out.
-
-    The last policy is compared with the first, or where `compare` holds pairs of policies, as
-    "one:other", those are: greedily, problem by problem. With `search_problems` 0 there is no
-    search and nothing that needs a reward model.
+    """What is measured. The tree search has a `MCTSConfig` of its own, whose budgets are
+    simulations, and shares the `SearchSettings` with best of N. The unguided control has no
+    reward model to pay for, so it gets `control_factor` times the search's largest budget, to
+    spend about the same FLOPs.
     """
 
     policies: list[str]
+    """Folders of the policies, from first to last; all are measured greedily."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     reward_model: str | None = None
+    """Folder, hub id, http address or YAML description of the reward model; null: none."""
     compare: list[str] = field(default_factory=list[str])
+    """Pairs of policies to compare greedily, as one:other; empty: the last with the first."""
     split: str = "test"
+    """Split whose problems are used: train, validation or test."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     greedy_problems: int = 2000
+    """Problems that every policy solves greedily."""
     search_problems: int = 500
+    """Problems that are searched; 0: no search, and no reward model is needed."""
     best_of_n: tuple[int, ...] = (2, 8, 32)
+    """Values N of best of N, ascending."""
     control_factor: float = 2.0
+    """Budget of the unguided control, over the search's largest budget."""
     prm_problems: int = 100
+    """Problems on which the reward model is measured; 0: none."""
     prm_rollouts: int = 64
+    """Rollouts per measured prefix, at least 2."""
     prm_prefixes: int = 4
+    """Prefixes measured per problem."""
     tree_max_value: int | None = None
+    """Largest result in a Countdown problem's tree when its seen share is worked out."""
     making_problems: int = 100
+    """Problems on which searches that make training data are measured."""
     making_simulations: int = 16
+    """Simulations of such a search."""
 
     def __post_init__(self) -> None:
         if self.prm_rollouts < 2:

@@ -52,47 +52,61 @@ from trainer.searching.workbench import Workbench, ends_of, paths_of
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatePRMConfig:
-    """Measured on the first `num_problems` of `<data>/<split>.jsonl`; fitted on the first
-    `fitting_problems` of `<data>/<fitting_split>.jsonl`.
-
-    - `samples` solutions a problem make the pool that best of N = 1, 2, 4 ... is read from;
-      `likelihood_weight` over 0 adds the choice by last score and likelihood;
-    - `fitting_samples` of them, and as many a fitting problem, give the calibration over all steps;
-    - `rollouts` completions from each of the first `prefixes` distinct non-terminal prefixes of
-      `probe_solutions` further solutions give the success rates;
-    - the first `bench_solutions` distinct solutions a problem of the same samples are asked for
-      their first errors, where the task knows them (`trainer.evaluation.reward_model_samples`);
-    - `process_bench` are sources of ProcessBench rows, asked in the style `process_bench_prompt`
-      (data/prompts.py) with the threshold that is best on the source `process_bench_fitting`.
-    `tree_max_value` bounds results in the exhaustive solver's search, None: not at all. The aim is
-    a calibration error of at most `aim_calibration_error` together with a Brier skill of at least
-    `aim_brier_skill`."""
+    """How a reward model is measured: on the first problems of `split`, with calibration and
+    thresholds fitted on the first problems of `fitting_split`. The aim is a calibration error of at
+    most `aim_calibration_error` together with a Brier skill of at least `aim_brier_skill`.
+    """
 
     policy: str
+    """Folder or hub id of the policy."""
     reward_model: str
+    """Folder, hub id, http address or YAML description of the reward model."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     split: str = "test"
+    """Split that the reward model is measured on."""
     fitting_split: str = "validation"
+    """Split that calibration and thresholds are fitted on; another than split."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     num_problems: int = 500
+    """Problems measured."""
     fitting_problems: int = 500
+    """Problems fitted on."""
     samples: int = 256
+    """Solutions per problem, the pool that best of N = 1, 2, 4, ... is read from."""
     fitting_samples: int = 16
+    """Solutions per problem that give the calibration over all steps."""
     temperature: float = 1.0
+    """Sampling temperature."""
     max_new_tokens: int = 64
+    """Limit of one solution, in tokens after the prompt."""
     likelihood_weight: float = 0.0
+    """Weight of likelihood in a further choice of an answer; 0: no such choice."""
     probe_solutions: int = 4
+    """Further solutions per problem, whose prefixes are probed."""
     prefixes: int = 4
+    """Distinct unfinished prefixes per problem that are probed."""
     rollouts: int = 64
+    """Completions per prefix, which give its success rate; at least 2."""
     bench_solutions: int = 8
+    """Distinct solutions per problem whose first errors are asked for, where known."""
     tree_max_value: int | None = None
+    """Largest result in the exhaustive Countdown solver's search; null: no limit."""
     bins: int = 10
+    """Bins of a reliability table."""
     process_bench: tuple[str, ...] = ()
+    """Sources (data/sources.py) of ProcessBench rows."""
     process_bench_fitting: str | None = None
+    """Source of ProcessBench rows that the threshold is fitted on."""
     process_bench_prompt: str = "question"
+    """Style of ProcessBench's questions; one of the names in data/prompts.py."""
     chat_model: str | None = None
+    """Model whose chat template the prompts get; null: none."""
     aim_calibration_error: float = 0.05
+    """Calibration error that the reward model should not exceed."""
     aim_brier_skill: float = 0.2
+    """Brier skill that the reward model should reach."""
 
     def __post_init__(self) -> None:
         if self.split == self.fitting_split:

@@ -36,22 +36,34 @@ from trainer.training.trained import save_trained, training_cost
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertIterationConfig:
-    """`trees` are folders of the search stage, `labels` of the label stage, whose verified rollouts
-    were paid for already. The gate uses validation problems
-    gate_skip..gate_skip+gate_problems-1, which no other round may use."""
+    """One round of expert iteration. The gate uses validation problems
+    gate_skip..gate_skip+gate_problems-1, which no other round may use.
+    """
 
     policy: str
+    """Folder or hub id of the policy."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     trees: list[str]
+    """Folders of the search stage, whose correct solutions are trained on."""
     labels: list[str] = field(default_factory=list[str])
-    max_per_problem: int = 4  # verified rollouts taken of one problem's labels
+    """Folders of the label stage, whose verified rollouts are trained on too."""
+    max_per_problem: int = 4
+    """Verified rollouts taken from one problem's labels."""
     gate_problems: int = 2000
+    """Validation problems of the gate."""
     gate_skip: int = 0
+    """Validation problems left out at the start, for other rounds."""
     gate_p_value: float = 0.05
+    """One-sided p that the gain must be under for the new policy to be kept."""
     max_new_tokens: int = 64
+    """Limit of one solution at the gate, in tokens after the prompt."""
     verifier: str = "countdown"
-    global_batch_size: int | None = None  # as in SFT
-    longest_first: bool = True  # as in SFT
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
+    global_batch_size: int | None = None
+    """Sequences per update, over all processes; null: gradient_accumulation_steps decides."""
+    longest_first: bool = True
+    """Put the longest rows first, so that memory runs out at the start or never."""
 
 
 def run_expert_iteration(

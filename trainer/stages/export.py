@@ -29,22 +29,28 @@ Rows = Iterator[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """`trees` is a folder of the search stage (its trees.jsonl) or a file of trees; `kinds` are
-    among those of `EXPORTS`. Preferences need `min_visits` visits of both steps and values
-    `min_gap` apart, pairs too (search/trees/preference_pairs.py; `per_side` of a place on each
-    side), labels `min_visits`; problems are kept with solve rates in [`min_rate`, `max_rate`].
-    `policy`, for labels and pairs, is the folder of the tokenizer."""
+    """Which rows are made of search trees."""
 
     trees: str
+    """Folder of the search stage, or a file of trees."""
     kinds: tuple[str, ...] = ("best_paths",)
+    """Kinds of rows: keys of EXPORTS in trainer/stages/export.py."""
     format: str = "jsonl"
+    """File format: jsonl or parquet."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     policy: str | None = None
+    """Folder of the tokenizer that made the trees; needed for labels and pairs."""
     min_visits: int = 4
+    """Visits that a step needs to be in a label, preference or pair."""
     min_gap: float = 0.3
+    """Least difference of two values for a preference or pair."""
     per_side: int = 2
+    """Most steps of one place on each side of its pairs."""
     min_rate: float = 0.05
+    """Lowest solve rate of an exported problem, in [0, 1]."""
     max_rate: float = 0.95
+    """Highest solve rate of an exported problem, in [0, 1]."""
 
     def __post_init__(self) -> None:
         for kind in self.kinds:

@@ -19,16 +19,22 @@ from trainer.searching.workbench import Workbench
 
 @dataclass(frozen=True, kw_only=True)
 class LabelStageConfig:
-    """Label the first `num_problems` of `<data>/<split>.jsonl`, after `skip` ones. `method` is one
-    of `search.labellers.by_name.LABELLERS`; its own keys belong to the recipe too."""
+    """Which problems are labelled, and how. The method's keys belong to the recipe too."""
 
     policy: str
+    """Folder or hub id of the policy."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     method: str = "monte_carlo"
+    """Way of labelling: a key of LABELLERS in search/labellers/by_name.py."""
     split: str = "train"
+    """Split whose problems are used: train, validation or test."""
     skip: int = 0
+    """Problems left out at the start of the split."""
     num_problems: int = 2000
+    """Problems labelled."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
 
     def __post_init__(self) -> None:
         labeller_entry(self.method)

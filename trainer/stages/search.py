@@ -21,17 +21,26 @@ from trainer.searching.workbench import Workbench, ends_of, paths_of
 
 @dataclass(frozen=True, kw_only=True)
 class TreesConfig:
-    """Search problems skip..skip+num_problems-1 of `<data>/<split>.jsonl` by `strategy`."""
+    """Which problems are searched, and how. The strategy's keys belong to the recipe too."""
 
     policy: str
+    """Folder or hub id of the policy."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     strategy: str = "mcts"
+    """Search strategy: a key of STRATEGIES in search/strategies/by_name.py."""
     reward_model: str | None = None
+    """Folder, hub id, http address or YAML description of the reward model; null: none."""
     split: str = "train"
+    """Split whose problems are used: train, validation or test."""
     skip: int = 0
+    """Problems left out at the start of the split."""
     num_problems: int = 2000
+    """Problems searched."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     max_per_problem: int = 4
+    """Distinct correct solutions kept per problem."""
 
 
 def run_trees(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import subprocess
 import sys
@@ -10,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from data.settings import field_docs
 from trainer.runtime.launcher import launch
+from trainer.runtime.reference import is_ours
 
 ROOT = Path(__file__).resolve().parents[4]
-LAUNCHERS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+LAUNCHERS = [name for name in SCRIPTS if name != "write_reference"]  # it takes no words
 
 
 def launcher(name: str) -> Any:
@@ -103,3 +107,43 @@ def test_a_mistake_in_a_real_process(tmp_path: Path) -> None:
         "error: unknown option '--polcy'; did you mean '--policy'? (--traceback shows where)"
     )
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in LAUNCHERS if name != "run_recipe"])
+def test_help_shows_every_key_with_its_line(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = launcher(name)
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as stop:
+        module.main()
+    assert stop.value.code == 0
+    shown = "".join(capsys.readouterr().out.split())
+    ours = [kind for kind in module.CONFIGS if is_ours(kind)]
+    assert ours
+    first = {key: line for kind in reversed(ours) for key, line in field_docs(kind).items()}
+    for key, line in first.items():
+        assert f"--{key}" in shown
+        assert "".join(line.split()) in shown, key
+    assert "--traceback" in shown
+
+
+def test_every_key_has_one_line() -> None:
+    module = launcher("write_reference")
+    kinds = {kind for configs in module.launcher_configs().values() for kind in configs}
+    for entries in module.choices().values():
+        kinds |= set(entries.values())
+    ours = [kind for kind in kinds if is_ours(kind)]
+    assert len(ours) > 40
+    for kind in ours:
+        docs = field_docs(kind)
+        for field in dataclasses.fields(kind):
+            assert field.name in docs, f"{kind.__name__}.{field.name} has no line below it"
+            line = docs[field.name]
+            assert "\n" not in line and line.endswith("."), (kind, field.name, line)
+
+
+def test_the_page_of_keys_is_the_code_s() -> None:
+    page = ROOT / "docs" / "reference" / "keys.md"
+    message = "docs/reference/keys.md is not the code's: run make docs"
+    assert page.read_text() == launcher("write_reference").reference(), message
