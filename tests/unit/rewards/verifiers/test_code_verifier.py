@@ -405,9 +405,12 @@ def has_a_set(text: str) -> bool:
     "text",
     [
         '["int", 3]', '["int", "g"]', '["int"]', '["int", "3", "4"]', '["bool", 1]', '["str", 1]',
-        '["none", 1]', '["float", "x"]', '["list", {}]', '["list", [1]]', '["dict", [["int", "1"]]]',
-        '["set", [["list", []]]]', '["complex", "0x1p+0"]', '["handle", "1"]', '["builtins.eval", ["str", "1"]]',
-        '["fractions.Fraction", ["list", [["int", "1"], ["int", "0"]]]]', '{"int": "1"}', '[]', '3', '',
+        '["none", 1]',
+        '["float", "x"]', '["list", {}]', '["list", [1]]', '["dict", [["int", "1"]]]',
+        '["set", [["list", []]]]', '["complex", "0x1p+0"]', '["handle", "1"]',
+        '["builtins.eval", ["str", "1"]]',
+        '["fractions.Fraction", ["list", [["int", "1"], ["int", "0"]]]]', '{"int": "1"}',
+        '[]', '3', '',
     ],
 )  # fmt: skip
 def test_text_that_is_nearly_a_plain_value_is_refused(text: str) -> None:
