@@ -224,6 +224,49 @@ def showing_batches(name: str, **options: Any) -> Generator[None]:
         progress.close()
 
 
+class StatusLine:
+    """Shows what another process says of its work, after `prefix` and the time. It is a context
+    manager. On a terminal one line is drawn again and again, and is gone in the end. Elsewhere a
+    line is printed every 10 seconds. `seconds` is the time of earlier attempts."""
+
+    def __init__(
+        self,
+        prefix: str,
+        seconds: float = 0.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        stream: TextIO | None = None,
+    ) -> None:
+        self._prefix, self._clock = prefix, clock
+        self._stream = stream or sys.stdout
+        self._start = clock() - seconds
+        self._due = clock() + LINE_SECONDS
+        self._bar: Any = None
+        if self._stream.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                bar_format="{desc}", file=self._stream, leave=False, dynamic_ncols=True
+            )
+
+    def __enter__(self) -> StatusLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, text: str) -> None:
+        """`text` is the newest that the process said. Call it as often as you like."""
+        now = self._clock()
+        line = f"{self._prefix} {duration(now - self._start)}  {text}"
+        if self._bar is not None:
+            self._bar.set_description_str(line)
+        elif now >= self._due:
+            self._due = now + LINE_SECONDS
+            print(line, file=self._stream, flush=True)
+
+
 def rate_text(per_second: float, unit: str) -> str:
     """A rate per second, minute or hour: the first of them in which it is at least 1."""
     for seconds, name in ((1, "second"), (60, "minute")):

@@ -20,7 +20,14 @@ from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.mcts.loop import search_mcts
 from search.strategies.solutions import SolutionsConfig, search_solutions
-from trainer.runtime.progress import Progress, Rate, duration, rate_text, showing_batches
+from trainer.runtime.progress import (
+    Progress,
+    Rate,
+    StatusLine,
+    duration,
+    rate_text,
+    showing_batches,
+)
 from trainer.searching.workbench import showing
 
 
@@ -154,6 +161,35 @@ def test_batches_of_a_stage_that_counts_nothing_are_shown_as_its_work() -> None:
         "search: 0 of 3 problems done (0%); this batch: 1 of 4 samples; 5 tokens per second",
         "search: 0 of 3 problems in 6 s",
     ]
+
+
+def test_a_pipeline_shows_the_newest_line_of_its_stage() -> None:
+    clock, stream = Clock(), io.StringIO()
+    with StatusLine("[1/2 label]", 60.0, clock=clock, stream=stream) as status:
+        for second in range(25):
+            clock.now = 100.0 + second
+            status.show(f"labels: {second} of 40 problems done")
+    assert stream.getvalue().splitlines() == [
+        "[1/2 label] 1 min 10 s  labels: 10 of 40 problems done",
+        "[1/2 label] 1 min 20 s  labels: 20 of 40 problems done",
+    ]
+
+
+def test_a_terminal_gets_the_pipelines_line_drawn_again() -> None:
+    clock, said = Clock(), ""
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    with (
+        os.fdopen(terminal, "w") as stream,
+        StatusLine("[1/2 label]", clock=clock, stream=stream) as status,
+    ):
+        clock.now += 3.0
+        status.show("labels: 3 of 40 problems done")
+    with contextlib.suppress(OSError):  # what the closed terminal ends with
+        while read := os.read(controller, 65536):
+            said += read.decode()
+    os.close(controller)
+    assert "\r[1/2 label] 3 s  labels: 3 of 40 problems done" in said and "\n" not in said
 
 
 def test_words() -> None:
