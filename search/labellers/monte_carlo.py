@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from data.types import StepLabels
 from search.base import Session
-from search.labellers.evidence import Evidence, laplace_error
+from search.labellers.evidence import Evidence
 from search.labellers.solutions import (
     Labelled,
     Rollout,
@@ -24,6 +24,7 @@ from search.labellers.solutions import (
     roll_out,
     roll_out_each,
 )
+from search.laplace import laplace_error
 
 OWN_ROLLOUT = ("count", "leave_out")
 

@@ -13,6 +13,7 @@ from data.tasks.countdown_tree import share_seen
 from data.types import Problem, StopReason, Usage, Verdict
 from search.answers import choose
 from search.base import Node, SearchResult, solution_text
+from search.measurements.prefix_success import successes_of
 from search.settings import SearchSettings
 from search.strategies.solutions import SolutionsConfig
 from search.trees.training_rows import verified_solutions
@@ -215,27 +216,24 @@ def scored_prefixes(probed: Sequence[SearchResult]) -> list[ScoredPrefix]:
     that is no number in [0, 1]."""
     found: list[ScoredPrefix] = []
     for result, group in zip(probed, groups_of(r.problem for r in probed), strict=True):
-        for node in result.nodes[1:]:
+        for prefix in successes_of(result):
             found.append(
                 ScoredPrefix(
                     problem=result.problem.id,
                     group=group,
-                    score=score_of(result, node),
-                    correct=round(node.value_sum),
-                    count=node.visit_count,
+                    score=checked_score(result.problem, prefix.text, prefix.score),
+                    correct=prefix.correct,
+                    count=prefix.rollouts,
                 )
             )
     return found
 
 
-def score_of(result: SearchResult, node: Node) -> float:
+def checked_score(problem: Problem, text: str, score: float | None) -> float:
     """Raises ValueError for a score that is no number in [0, 1]."""
-    if node.score is None or not 0 <= node.score <= 1:
-        raise ValueError(
-            f"problem {result.problem.id}: the reward model's score of "
-            f"{solution_text(result.nodes, node.id)!r} is {node.score}"
-        )
-    return node.score
+    if score is None or not 0 <= score <= 1:
+        raise ValueError(f"problem {problem.id}: the reward model's score of {text!r} is {score}")
+    return score
 
 
 def auroc_within_problems(

@@ -11,8 +11,9 @@ from data.process_bench import ProcessBenchRow
 from data.tasks.countdown_replay import first_false_step, first_hopeless_step, in_reach
 from data.types import Problem, StopReason
 from rewards.aggregate import AGGREGATES
-from search.base import Node, SearchResult, answer_value, path_to, solution_logprob
-from trainer.evaluation.policies import auroc_within_problems, groups_of, score_of
+from search.base import Node, SearchResult, answer_value, path_to, solution_logprob, solution_text
+from search.measurements.prefix_success import successes_of
+from trainer.evaluation.policies import auroc_within_problems, checked_score, groups_of
 from trainer.measures.best_of_n import Candidate
 from trainer.measures.first_errors import NO_ERROR, JudgedSolution
 from trainer.measures.results import Solvability
@@ -50,7 +51,10 @@ def ends_of_paths(result: SearchResult) -> list[Node]:
 
 def step_scores(result: SearchResult, end: Node) -> tuple[float, ...]:
     """Raises ValueError for a score that is no number in [0, 1]."""
-    return tuple(score_of(result, result.nodes[id]) for id in path_to(result.nodes, end.id))
+    return tuple(
+        checked_score(result.problem, solution_text(result.nodes, id), result.nodes[id].score)
+        for id in path_to(result.nodes, end.id)
+    )
 
 
 def is_correct(end: Node) -> bool:
@@ -166,9 +170,9 @@ def solvability(
 ) -> Solvability:
     """`prefixes` are those of `probed`, in order."""
     reach = [
-        task.in_reach(result.problem, node.text.removesuffix("\n").split("\n"), max_value)
+        task.in_reach(result.problem, prefix.text.removesuffix("\n").split("\n"), max_value)
         for result in probed
-        for node in result.nodes[1:]
+        for prefix in successes_of(result)
     ]
     auroc, pairs = auroc_within_problems(prefixes, [float(r) for r in reach], seed)
 

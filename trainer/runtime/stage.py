@@ -50,6 +50,11 @@ class StageRecord:
         self.ledger.append({"model": model, "kind": "training", **asdict(usage)})
 
 
+def numbered_inputs(name: str, paths: Sequence[str]) -> dict[str, str | None]:
+    """Several inputs of one kind: `labels_0`, `labels_1`, ..."""
+    return {f"{name}_{i}": path for i, path in enumerate(paths)}
+
+
 def is_folder(path: str | None) -> bool:
     return path is not None and Path(path).is_dir()
 

@@ -162,6 +162,19 @@ class Workbench:
         _remove_parts(folder, name)
 
 
+def open_workbench(*, policy: str, reward_model: str | None, verifier: str, seed: int) -> Workbench:
+    """The workbench of a stage, on the processes that share the stage."""
+    from accelerate import Accelerator
+
+    return Workbench(
+        policy=policy,
+        reward_model=reward_model,
+        verifier=verifier,
+        seed=seed,
+        accelerator=Accelerator(),
+    )
+
+
 def _remove_parts(folder: Path, name: str) -> None:
     """What the ranks wrote on the way to a merged file."""
     for pattern in (f"{name}.rank*.jsonl", f"{name}.journal*.jsonl"):

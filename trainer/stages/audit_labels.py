@@ -15,7 +15,7 @@ from typing import Any
 from data.problems import read_problems
 from data.types import StepLabels
 from search.base import SearchResult
-from search.measurements.prefix_success import RelabelConfig
+from search.measurements.prefix_success import RelabelConfig, successes_of
 from search.settings import SearchSettings
 from trainer.labels.label_files import read_labels
 from trainer.measures.label_errors import (
@@ -29,7 +29,7 @@ from trainer.measures.results import LabelAudit
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import hash_input, read_manifest
 from trainer.runtime.stage import run_stage
-from trainer.searching.workbench import Workbench
+from trainer.searching.workbench import Workbench, open_workbench
 
 CONCURRENT = 16  # problems at once: each has `rollouts` rows in flight
 
@@ -104,8 +104,6 @@ def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
     Raises ValueError for hard labels, which are no estimates of a success rate, for labels of
     another policy, and where there is nothing to audit.
     """
-    from accelerate import Accelerator
-
     recipe = _label_recipe(config)
     inputs: dict[str, str | None] = {
         "labels": config.labels,
@@ -113,14 +111,12 @@ def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
         "data": config.data,
     }
     with run_stage("audit", runtime, [config], inputs) as record:
-        accelerator = Accelerator()
         folder = Path(runtime.output_dir)
-        workbench = Workbench(
+        workbench = open_workbench(
             policy=config.policy,
             reward_model=None,
             verifier=recipe["verifier"],
             seed=runtime.seed,
-            accelerator=accelerator,
         )
         known = labelled_prefixes(read_labels(Path(config.labels) / "labels.jsonl"))
         if len(known) < 2:
@@ -130,7 +126,7 @@ def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
         results = _references(workbench, chosen, config, recipe, folder)
         record.search(workbench.usage)
         audited = _side_by_side(workbench, chosen, results)
-        if accelerator.is_main_process:
+        if workbench.accelerator.is_main_process:
             audit = audit_of(audited, labelled=len(known), config=config)
             content = asdict(audit)
             (folder / "audit.json").write_text(json.dumps(content, indent=1))
@@ -142,7 +138,7 @@ def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
             record.metrics |= {k: v for k, v in content["groups"][0].items() if k != "group"}
             by_rows = content["mean_error_by_rows"]
             record.metrics |= {f"mean_error_by_rows_{key}": by_rows[key] for key in by_rows}
-        accelerator.wait_for_everyone()
+        workbench.accelerator.wait_for_everyone()
 
 
 def _label_recipe(config: AuditConfig) -> dict[str, Any]:
@@ -194,7 +190,9 @@ def _side_by_side(
     workbench: Workbench, chosen: Sequence[LabelledPrefix], results: Sequence[SearchResult]
 ) -> list[AuditedPrefix]:
     references = {
-        (result.problem.id, node.token_ids): node for result in results for node in result.nodes[1:]
+        (result.problem.id, prefix.token_ids): prefix
+        for result in results
+        for prefix in successes_of(result)
     }
     audited: list[AuditedPrefix] = []
     for prefix in chosen:
@@ -208,8 +206,8 @@ def _side_by_side(
                 label=prefix.label,
                 count=prefix.count,
                 standard_error=prefix.standard_error,
-                correct=round(reference.value_sum),
-                rollouts=reference.visit_count,
+                correct=reference.correct,
+                rollouts=reference.rollouts,
             )
         )
     return audited

@@ -15,6 +15,7 @@ from typing import Any
 from data.problems import read_problems
 from data.settings import nearest
 from data.types import Problem
+from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
 from search.strategies.solutions import SolutionsConfig
 from trainer.evaluation.strategies import (
@@ -31,7 +32,7 @@ from trainer.evaluation.strategy_tables import comparison_markdown
 from trainer.measures.results import EqualFlopsRow, StrategyComparison
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
-from trainer.searching.workbench import Workbench
+from trainer.searching.workbench import open_workbench
 
 REFERENCE = "best_of_n"
 
@@ -72,6 +73,7 @@ class CompareConfig:
     """Strategies whose growth with their budget is tested."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         for name in self.growing:
             if name not in self.arms:
                 raise ValueError(
@@ -90,8 +92,6 @@ class CompareConfig:
 
 
 def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchSettings) -> None:
-    from accelerate import Accelerator
-
     arms = [read_arm(name, values, settings) for name, values in config.arms.items()]
     inputs: dict[str, str | None] = {
         "policy": config.policy,
@@ -99,14 +99,12 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         "data": config.data,
     }
     with run_stage("compare", runtime, [config, settings], inputs) as record:
-        accelerator = Accelerator()
         folder = Path(runtime.output_dir)
-        workbench = Workbench(
+        workbench = open_workbench(
             policy=config.policy,
             reward_model=config.reward_model,
             verifier=config.verifier,
             seed=runtime.seed,
-            accelerator=accelerator,
         )
         problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
         problems = problems[config.skip : config.skip + config.num_problems]
@@ -118,7 +116,7 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         )
         measured = {arm.name: bench.run(arm) for arm in arms}
         record.search(workbench.usage)
-        if accelerator.is_main_process:
+        if workbench.accelerator.is_main_process:
             comparison = _comparison(config, problems, reference, measured)
             content = asdict(comparison)
             (folder / "comparison.json").write_text(json.dumps(content, indent=1))

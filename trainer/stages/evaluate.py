@@ -11,6 +11,7 @@ from typing import Any
 
 from data.problems import read_problems
 from data.types import Problem, Usage
+from rewards.verifiers.by_name import check_verifier
 from search.base import SearchResult
 from search.measurements.prefix_success import ProbeConfig
 from search.settings import SearchSettings
@@ -35,8 +36,9 @@ from trainer.measures.results import (
     PRMQuality,
 )
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.processes import is_main_process
 from trainer.runtime.stage import run_stage
-from trainer.searching.workbench import Workbench, correct_at, total_usage
+from trainer.searching.workbench import Workbench, correct_at, open_workbench, total_usage
 
 ANY_NUMBER_OF_SOLUTIONS = 1_000_000  # data making is measured at a fixed number of simulations
 
@@ -83,6 +85,7 @@ class EvaluateConfig:
     """Simulations of such a search."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         if self.prm_rollouts < 2:
             raise ValueError(
                 f"prm_rollouts is {self.prm_rollouts}; it must be at least 2: one rollout does not "
@@ -156,13 +159,10 @@ def run_evaluate(
     runtime: RuntimeConfig, config: EvaluateConfig, settings: SearchSettings, mcts: MCTSConfig
 ) -> None:
     """Raises ValueError for a search that would see the verifier or be its own control."""
-    from accelerate import Accelerator
-
     _check(config, settings, mcts)
     inputs: dict[str, str | None] = {Path(p).name: p for p in config.policies}
     inputs |= {"reward_model": config.reward_model, "data": config.data}
     with run_stage("evaluate", runtime, [config, settings, mcts], inputs) as record:
-        accelerator = Accelerator()
         folder = Path(runtime.output_dir)
         problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
         problems = problems[: config.greedy_problems]
@@ -171,12 +171,11 @@ def run_evaluate(
             name = Path(policy).name
             bench = _PolicyBench(
                 name=name,
-                workbench=Workbench(
+                workbench=open_workbench(
                     policy=policy,
                     reward_model=config.reward_model,
                     verifier=config.verifier,
                     seed=runtime.seed,
-                    accelerator=accelerator,
                 ),
                 config=config,
                 settings=settings,
@@ -194,7 +193,7 @@ def run_evaluate(
             record.search(bench.workbench.usage)
             del bench  # one policy's models are let go before the next one's are loaded
         results = _results(config, measured, problems)
-        if accelerator.is_main_process:
+        if is_main_process():
             (folder / "evaluation.json").write_text(json.dumps(asdict(results), indent=1))
         record.metrics |= {
             f"{row.policy}_{row.strategy}_{row.budget}": row.value for row in results.accuracy

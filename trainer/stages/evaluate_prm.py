@@ -19,6 +19,7 @@ from data.problems import read_problems
 from data.process_bench import ProcessBenchRow, read_process_bench
 from data.prompts import PROMPTS, render
 from data.types import Problem
+from rewards.verifiers.by_name import check_verifier
 from search.base import SearchResult
 from search.measurements.prefix_success import ProbeConfig
 from search.measurements.scored_solutions import GivenConfig, PoolConfig
@@ -46,8 +47,8 @@ from trainer.measures.results import Aim, RewardModelEvaluation
 from trainer.measures.score_quality import ScoredPrefix
 from trainer.measures.statistics import Estimate, share_estimate
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.stage import run_stage
-from trainer.searching.workbench import Workbench, ends_of, paths_of
+from trainer.runtime.stage import numbered_inputs, run_stage
+from trainer.searching.workbench import Workbench, ends_of, open_workbench, paths_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,7 @@ class EvaluatePRMConfig:
     """Brier skill that the reward model should reach."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         if self.split == self.fitting_split:
             raise ValueError(
                 f"split and fitting_split are both {self.split!r}; what is fitted must be measured "
@@ -147,29 +149,25 @@ class _Samples:
 
 
 def run_evaluate_prm(runtime: RuntimeConfig, config: EvaluatePRMConfig) -> None:
-    from accelerate import Accelerator
-
     inputs: dict[str, str | None] = {
         "policy": config.policy,
         "reward_model": config.reward_model,
         "data": config.data,
     }
-    inputs |= {f"process_bench_{i}": p for i, p in enumerate(config.process_bench)}
+    inputs |= numbered_inputs("process_bench", config.process_bench)
     inputs |= {"process_bench_fitting": config.process_bench_fitting}
     with run_stage("evaluate_prm", runtime, [config], inputs) as record:
-        accelerator = Accelerator()
         folder = Path(runtime.output_dir)
-        workbench = Workbench(
+        workbench = open_workbench(
             policy=config.policy,
             reward_model=config.reward_model,
             verifier=config.verifier,
             seed=runtime.seed,
-            accelerator=accelerator,
         )
         samples = _sample(workbench, config, folder)
         benches = _score_process_bench(workbench, config, folder)
         record.search(workbench.usage)
-        if accelerator.is_main_process:
+        if workbench.accelerator.is_main_process:
             evaluation = _evaluation(config, samples, benches, runtime.seed)
             content = asdict(evaluation)
             (folder / "prm.json").write_text(json.dumps(content, indent=1))

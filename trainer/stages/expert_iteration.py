@@ -17,6 +17,7 @@ from typing import Any
 
 from data.problems import read_demonstrations, read_problems
 from data.types import StepLabels, TokenRow
+from rewards.verifiers.by_name import check_verifier
 from search.trees.training_rows import balance_by_difficulty
 from trainer.evaluation.policies import evaluate_greedy, groups_of
 from trainer.labels.label_files import read_labels
@@ -26,9 +27,9 @@ from trainer.models.loading import load_policy, save_model, whole_models
 from trainer.models.lora import ALL_WEIGHTS, POLICY, LoraSettings, add_adapter
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import MANIFEST, UNHASHED_FILES
-from trainer.runtime.stage import run_stage
+from trainer.runtime.stage import numbered_inputs, run_stage
 from trainer.searching.trajectories import read_trajectories
-from trainer.searching.workbench import Workbench
+from trainer.searching.workbench import open_workbench
 from trainer.training.batch_size import set_accumulation
 from trainer.training.token_rows import demonstration_rows, train_on_rows
 from trainer.training.trained import save_trained, training_cost
@@ -65,6 +66,9 @@ class ExpertIterationConfig:
     longest_first: bool = True
     """Put the longest rows first, so that memory runs out at the start or never."""
 
+    def __post_init__(self) -> None:
+        check_verifier(self.verifier)
+
 
 def run_expert_iteration(
     runtime: RuntimeConfig,
@@ -73,12 +77,10 @@ def run_expert_iteration(
     lora: LoraSettings = ALL_WEIGHTS,
 ) -> None:
     """Write the next policy: the trained candidate, or the incumbent if the gate refuses it."""
-    from accelerate import Accelerator
-
     set_accumulation(arguments, config.global_batch_size)
     inputs: dict[str, str | None] = {"policy": config.policy, "data": config.data}
-    inputs |= {f"trees_{i}": folder for i, folder in enumerate(config.trees)}
-    inputs |= {f"labels_{i}": folder for i, folder in enumerate(config.labels)}
+    inputs |= numbered_inputs("trees", config.trees)
+    inputs |= numbered_inputs("labels", config.labels)
     check = partial(check_policy, config.policy)
     with run_stage("expert_iteration", runtime, [config, lora, arguments], inputs, check) as record:
         folder = Path(runtime.output_dir)
@@ -99,15 +101,13 @@ def run_expert_iteration(
         )
         save_trained(trainer, tokenizer, candidate)
         record.training("policy", *training_cost(trainer, rows))
-        accelerator = Accelerator()
         outcomes: dict[str, list[bool]] = {}
         for name, path in (("incumbent", config.policy), ("candidate", str(candidate))):
-            workbench = Workbench(
+            workbench = open_workbench(
                 policy=path,
                 reward_model=None,
                 verifier=config.verifier,
                 seed=runtime.seed,
-                accelerator=accelerator,
             )
             _, outcomes[name] = evaluate_greedy(
                 workbench, name, problems, folder / "gate", config.max_new_tokens
@@ -137,14 +137,14 @@ def run_expert_iteration(
             ),
         }
         record.metrics["rows"] = len(rows)
-        if accelerator.is_main_process:
+        if workbench.accelerator.is_main_process:
             if accepted or Path(config.policy).is_dir():
                 _copy_model(candidate if accepted else Path(config.policy), folder)
             else:  # a hub id
                 with whole_models():
                     save_model(*load_policy(config.policy), folder)
             shutil.rmtree(candidate)
-        accelerator.wait_for_everyone()
+        workbench.accelerator.wait_for_everyone()
 
 
 def _copy_model(source: Path, folder: Path) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 from data.problems import read_problems
 from data.progress import reported
+from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
 from search.trees.training_rows import balance_by_difficulty, verified_solutions
 from trainer.models.compatibility import check_models
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
-from trainer.searching.workbench import Workbench, ends_of, paths_of
+from trainer.searching.workbench import ends_of, open_workbench, paths_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,24 +43,23 @@ class TreesConfig:
     max_per_problem: int = 4
     """Distinct correct solutions kept per problem."""
 
+    def __post_init__(self) -> None:
+        check_verifier(self.verifier)
+
 
 def run_trees(
     runtime: RuntimeConfig, stage: TreesConfig, settings: SearchSettings, config: Any
 ) -> None:
     """Write trees.jsonl and trajectories.jsonl (prompt_ids, completion_ids, problem_id). `config`
     is that of the stage's strategy."""
-    from accelerate import Accelerator
-
     inputs = {"policy": stage.policy, "data": stage.data, "reward_model": stage.reward_model}
     check = partial(check_models, stage.policy, stage.reward_model)
     with run_stage("search", runtime, [stage, settings, config], inputs, check) as record:
-        accelerator = Accelerator()
-        workbench = Workbench(
+        workbench = open_workbench(
             policy=stage.policy,
             reward_model=stage.reward_model,
             verifier=stage.verifier,
             seed=runtime.seed,
-            accelerator=accelerator,
         )
         problems = read_problems(Path(stage.data) / f"{stage.split}.jsonl")
         problems = problems[stage.skip : stage.skip + stage.num_problems]
@@ -72,7 +72,7 @@ def run_trees(
             name="trees",
             policy_name=Path(stage.policy).name,
         )
-        if accelerator.is_main_process:
+        if workbench.accelerator.is_main_process:
             solved = 0
             rows = 0
             with (folder / "trajectories.jsonl").open("w", encoding="utf-8") as file:
@@ -93,4 +93,4 @@ def run_trees(
             record.metrics |= {f"ended_{end}": n for end, n in sorted(ends_of(results).items())}
             record.metrics |= {f"paths_{kind}": n for kind, n in sorted(paths_of(results).items())}
             record.search(workbench.usage)
-        accelerator.wait_for_everyone()
+        workbench.accelerator.wait_for_everyone()

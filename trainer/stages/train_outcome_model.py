@@ -23,7 +23,7 @@ from trainer.reward_models.preferences import (
 )
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.skipped_rows import report_bad_rows
-from trainer.runtime.stage import run_stage
+from trainer.runtime.stage import numbered_inputs, run_stage
 from trainer.training.trained import save_trained, training_cost
 
 
@@ -52,7 +52,7 @@ def run_preferences(runtime: RuntimeConfig, config: PreferenceConfig, arguments:
     RewardConfig; rows of more than its `max_length` tokens, or the model's context, are left out.
     A run that was cut off goes on from its last checkpoint."""
     inputs: dict[str, str | None] = {"model": config.model}
-    inputs |= {f"preferences_{i}": source for i, source in enumerate(config.preferences)}
+    inputs |= numbered_inputs("preferences", config.preferences)
     with run_stage("preferences", runtime, [config, arguments], inputs) as record:
         folder = Path(runtime.output_dir)
         model, tokenizer = open_scorer(config.model, arguments)

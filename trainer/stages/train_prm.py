@@ -22,7 +22,7 @@ from trainer.reward_models.model_card import model_card
 from trainer.reward_models.step_labels import train_prm
 from trainer.reward_models.step_pairs import train_on_pairs
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.stage import run_stage
+from trainer.runtime.stage import numbered_inputs, run_stage
 from trainer.training.batch_size import set_accumulation
 from trainer.training.trained import last_loss, save_trained, training_cost
 
@@ -90,7 +90,7 @@ def run_prm(
     set_accumulation(arguments, config.global_batch_size)
     inputs: dict[str, str | None] = {"model": config.model}
     for name in ("labels", "pairs", "calibration_labels"):
-        inputs |= {f"{name}_{i}": folder for i, folder in enumerate(getattr(config, name))}
+        inputs |= numbered_inputs(name, getattr(config, name))
     check = partial(check_policy, config.model)
     with run_stage("prm", runtime, [config, lora, arguments], inputs, check) as record:
         folder = Path(runtime.output_dir)
