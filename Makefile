@@ -7,7 +7,7 @@ STAMP := $(VENV)/.set-up
 # that a CUDA build of torch stays in place.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints.txt)
 
-.PHONY: setup demo test smoke lint
+.PHONY: setup demo test smoke lint docs
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -31,3 +31,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+# The pages that are made from the code.
+docs: setup
+	$(BIN)/python scripts/write_reference.py

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from data.progress import reported
+
 SHINGLE = 3  # words
 PERMUTATIONS = 128
 MISSED_AT_MOST = 0.01  # of pairs at the threshold, where the number of permutations allows it
@@ -56,13 +58,14 @@ class QuestionIndex:
         self._near: Any = _datasketch.MinHashLSH(
             num_perm=PERMUTATIONS, params=bands_and_rows(threshold)
         )
-        for id, hashed in self._hashes.items():
+        for id, hashed in reported(list(self._hashes.items()), f"indexed questions of {name}"):
             self._near.insert(id, hashed)
 
     def overlaps(self, other: QuestionIndex) -> list[Overlap]:
         """One for each question of `other` that is here, with the one most like it."""
         found: list[Overlap] = []
-        for id, words in other.words.items():
+        compared = f"questions of {other.name} compared with {self.name}"
+        for id, words in reported(list(other.words.items()), compared):
             best = self._most_like(words, other._shingles[id], other._hashes[id])
             if best is not None:
                 found.append(

@@ -6,7 +6,11 @@ fields."""
 # pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
+import itertools
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -52,6 +56,26 @@ def check_values(values: Mapping[str, Any], hints: Mapping[str, Sequence[Any]]) 
         for hint in hints[key]:
             if not _fits(value, hint):
                 raise ValueError(f"{key} must be {_describe(hint)}, got {value!r}")
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """Every field's line of documentation: the string literal below it in the class's source.
+
+    A field without one is left out. So is every field of a class whose source is not there.
+    """
+    try:
+        source = textwrap.dedent(inspect.getsource(kind))
+    except (OSError, TypeError):
+        return {}
+    [definition] = ast.parse(source).body
+    assert isinstance(definition, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for field, below in itertools.pairwise(definition.body):
+        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+            continue
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            docs[field.target.id] = str(below.value.value)
+    return docs
 
 
 def without_none(hint: Any) -> Any:

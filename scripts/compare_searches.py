@@ -5,12 +5,15 @@ from __future__ import annotations
 from search.settings import SearchSettings
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.launcher import launch
 from trainer.stages.compare import CompareConfig, run_compare
+
+CONFIGS = (RuntimeConfig, CompareConfig, SearchSettings)
 
 
 def main() -> None:
-    run_compare(*parse_recipe((RuntimeConfig, CompareConfig, SearchSettings)))
+    run_compare(*parse_recipe(CONFIGS))
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

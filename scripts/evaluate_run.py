@@ -6,12 +6,15 @@ from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.launcher import launch
 from trainer.stages.evaluate import EvaluateConfig, run_evaluate
+
+CONFIGS = (RuntimeConfig, EvaluateConfig, SearchSettings, MCTSConfig)
 
 
 def main() -> None:
-    run_evaluate(*parse_recipe((RuntimeConfig, EvaluateConfig, SearchSettings, MCTSConfig)))
+    run_evaluate(*parse_recipe(CONFIGS))
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from search.labellers.by_name import LabelSettings
 from trainer.runtime.command_line import parse_with_labeller
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.launcher import launch
 from trainer.stages.label import LabelStageConfig, run_label
+
+CONFIGS = (RuntimeConfig, LabelStageConfig, LabelSettings)
 
 
 def main() -> None:
-    run_label(*parse_with_labeller((RuntimeConfig, LabelStageConfig, LabelSettings)))
+    run_label(*parse_with_labeller(CONFIGS))
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

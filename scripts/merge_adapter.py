@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from trainer.models.lora import MergeConfig, run_merge
 from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.launcher import launch
+
+CONFIGS = (MergeConfig,)
 
 
 def main() -> None:
-    run_merge(*parse_recipe((MergeConfig,)))
+    run_merge(*parse_recipe(CONFIGS))
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

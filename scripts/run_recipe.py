@@ -13,6 +13,7 @@ from trainer.pipeline.plan import print_plan
 from trainer.pipeline.recipe import load_pipeline
 from trainer.pipeline.run import run_pipeline, selected_stages
 from trainer.pipeline.smoke import build_twin, smoke_overrides
+from trainer.runtime.launcher import launch
 
 
 def main() -> int:
@@ -35,6 +36,7 @@ def main() -> int:
         help="override a stage's argument, one of the recipe's values, or run_name, output_dir, "
         "seed, accelerate_config",
     )
+    parser.add_argument("--traceback", action="store_true", help="show where a mistake was raised")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     continue_line = shlex.join(["python", *sys.argv])
@@ -49,9 +51,6 @@ def main() -> int:
             if not folder.exists():
                 build_twin(original, folder, pipeline.seed)
         return run_pipeline(pipeline, stages, continue_line)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print(f"\nstopped. To continue:\n  {continue_line}", file=sys.stderr)
         return 130
@@ -62,4 +61,4 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch(main)

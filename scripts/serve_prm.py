@@ -8,11 +8,14 @@ from __future__ import annotations
 from rewards.server.batching import BatchingConfig
 from trainer.models.serving import ServeConfig, serve
 from trainer.runtime.command_line import parse_recipe
+from trainer.runtime.launcher import launch
+
+CONFIGS = (ServeConfig, BatchingConfig)
 
 
 def main() -> None:
-    serve(*parse_recipe((ServeConfig, BatchingConfig)))
+    serve(*parse_recipe(CONFIGS))
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from search.settings import SearchSettings
 from trainer.runtime.command_line import parse_with_strategy
+from trainer.runtime.launcher import launch
 from trainer.searching.solve import SolveConfig, solve
+
+CONFIGS = (SolveConfig, SearchSettings)
 
 
 def main() -> None:
-    solve(*parse_with_strategy((SolveConfig, SearchSettings)))
+    solve(*parse_with_strategy(CONFIGS))
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -7,12 +7,15 @@ from trl.trainer.dpo_config import DPOConfig
 from trainer.rollouts.held_out import HeldOutConfig
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.launcher import launch
 from trainer.stages.dpo import PreferenceConfig, run_dpo
+
+CONFIGS = (RuntimeConfig, PreferenceConfig, HeldOutConfig, DPOConfig)
 
 
 def main() -> None:
-    run_dpo(*parse_recipe((RuntimeConfig, PreferenceConfig, HeldOutConfig, DPOConfig)))
+    run_dpo(*parse_recipe(CONFIGS))
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -8,12 +8,15 @@ from trainer.rollouts.held_out import HeldOutConfig
 from trainer.rollouts.solution_reward import GroupRLConfig
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.launcher import launch
 from trainer.stages.group_rl import run_group_rl
+
+CONFIGS = (RuntimeConfig, GroupRLConfig, HeldOutConfig, GRPOConfig)
 
 
 def main() -> None:
-    run_group_rl("grpo", *parse_recipe((RuntimeConfig, GroupRLConfig, HeldOutConfig, GRPOConfig)))
+    run_group_rl("grpo", *parse_recipe(CONFIGS))
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

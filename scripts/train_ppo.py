@@ -7,12 +7,15 @@ from trainer.rollouts.collect import RewardConfig
 from trainer.rollouts.vllm import RolloutEngineConfig
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.launcher import launch
 from trainer.stages.ppo import run_ppo
+
+CONFIGS = (RuntimeConfig, PPOConfig, RewardConfig, RolloutEngineConfig)
 
 
 def main() -> None:
-    run_ppo(*parse_recipe((RuntimeConfig, PPOConfig, RewardConfig, RolloutEngineConfig)))
+    run_ppo(*parse_recipe(CONFIGS))
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

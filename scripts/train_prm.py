@@ -7,12 +7,15 @@ from transformers import TrainingArguments
 from trainer.models.lora import LoraSettings
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.launcher import launch
 from trainer.stages.train_prm import RewardModelConfig, run_prm
+
+CONFIGS = (RuntimeConfig, RewardModelConfig, TrainingArguments, LoraSettings)
 
 
 def main() -> None:
-    run_prm(*parse_recipe((RuntimeConfig, RewardModelConfig, TrainingArguments, LoraSettings)))
+    run_prm(*parse_recipe(CONFIGS))
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -7,12 +7,15 @@ from trl.trainer.sft_config import SFTConfig
 from trainer.models.lora import LoraSettings
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.launcher import launch
 from trainer.stages.sft import PolicyConfig, run_sft
+
+CONFIGS = (RuntimeConfig, PolicyConfig, SFTConfig, LoraSettings)
 
 
 def main() -> None:
-    run_sft(*parse_recipe((RuntimeConfig, PolicyConfig, SFTConfig, LoraSettings)))
+    run_sft(*parse_recipe(CONFIGS))
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -126,7 +126,9 @@ class Session(Protocol):
     """One problem's view of policy, reward model and verifier; adds up what was spent, in all
     (`usage`), by the node that asked for it (`node_usage`), and on answers alone (`beside`: greedy
     completions of open paths, which are no part of the search and of no limit). `best_score` is
-    the largest guidance value of a finished solution so far."""
+    the largest guidance value of a finished solution so far. A strategy that
+    knows sets `share_after_call` before it awaits a call: the share of its search, in [0, 1], that
+    is done once the call is answered. Only the display of progress reads it."""
 
     problem: Problem
     prompt_ids: tuple[int, ...]
@@ -136,6 +138,7 @@ class Session(Protocol):
     node_usage: dict[int, Usage]
     beside: Usage
     best_score: float
+    share_after_call: float
 
     def sample(self, requests: Sequence[SampleRequest]) -> Awaitable[list[SampleResult]]: ...
 

@@ -9,6 +9,7 @@ batch that was in flight.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from data.progress import Batch, listening
 from data.row_files import read_whole_lines
 from data.types import ModelUsage, Problem, Sample, StopReason, Usage, Verdict
 from rewards.verifiers.final_answers import whole_text
@@ -80,6 +82,7 @@ class ProblemSession:
         self.node_usage: dict[int, Usage] = {}
         self.beside = Usage()
         self.best_score = 0.0
+        self.share_after_call = 0.0
         self._verify = verify
         self._final_answer = final_answer
         self._has_reward_model = has_reward_model
@@ -212,6 +215,20 @@ class _Running:
     coroutine: Coroutine[_Call, Any, SearchResult]
     waiting_for: _Call | None = None
     calls: int = 0
+    share: float = 0.0  # of the search that was done before the call it waits for
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchProgress:
+    """`finished` problems have a result and `running` ones are being searched. `done`, in problems,
+    also counts what is done of the running ones, where their strategy says it."""
+
+    finished: int
+    running: int
+    done: float
+
+
+OnProgress = Callable[[SearchProgress], None]
 
 
 def run_searches(
@@ -225,13 +242,13 @@ def run_searches(
     final_answer: FinalAnswer = whole_text,
     max_concurrent: int = 256,
     journal: Journal | None = None,
-    on_batch: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress = lambda _: None,
 ) -> Iterator[SearchResult]:
     """Yield each problem's result as it finishes. `strategy` is started once per problem; a problem
     whose prompt allows no search gets a result that says so (`SearchEnd`).
 
     At most `max_concurrent` problems run at once; one that finishes makes room for the next.
-    `on_batch` is told after every batch how many problems are finished and how many run.
+    `on_progress` is told how far they are, from inside every batch and after it.
     Raises whatever a strategy, the engine or the verifier raises.
     """
     queue = deque(enumerate(problems))
@@ -262,7 +279,8 @@ def run_searches(
                 yield result
         if not running:
             continue
-        answers = _answer(running, engine, scorer)
+        finished_before = len(problems) - len(queue) - len(running)
+        answers = _answer(running, engine, scorer, finished_before, on_progress)
         if journal is not None:
             journal.add(
                 [
@@ -278,14 +296,16 @@ def run_searches(
         still_running: list[_Running] = []
         finished: list[SearchResult] = []
         for search, results in zip(running, answers, strict=True):
+            search.share = search.session.share_after_call
             result = _advance(search, results, journal)
             if result is None:
                 still_running.append(search)
             else:
                 finished.append(result)
         running = still_running
-        if on_batch is not None:
-            on_batch(len(problems) - len(queue) - len(running), len(running))
+        finished_now = len(problems) - len(queue) - len(running)
+        done = finished_now + sum(search.share for search in running)
+        on_progress(SearchProgress(finished=finished_now, running=len(running), done=done))
         yield from finished
 
 
@@ -304,11 +324,19 @@ def _advance(
         known = journal.get(search.session.problem.id, number, call) if journal else None
         if known is None:
             return None
+        search.share = search.session.share_after_call
         results = known
 
 
-def _answer(running: Sequence[_Running], engine: Engine, scorer: Scorer | None) -> list[Results]:
+def _answer(
+    running: Sequence[_Running],
+    engine: Engine,
+    scorer: Scorer | None,
+    finished: int,
+    on_progress: OnProgress,
+) -> list[Results]:
     answers: dict[int, Results] = {}
+    done = finished + sum(search.share for search in running)
     for kind in ("sample", "score", "choose"):
         searches = [
             search
@@ -322,16 +350,32 @@ def _answer(running: Sequence[_Running], engine: Engine, scorer: Scorer | None) 
             for search in searches
             for request in cast("_Call", search.waiting_for).requests
         ]
-        if kind == "sample":
-            flat: list[Any] = list(engine.sample_batch(items))
-        elif kind == "choose":
-            flat = list(engine.choice_batch(items))
-        else:
-            assert scorer is not None
-            flat = list(scorer.score_batch(items))
+        gain = sum(max(0.0, s.session.share_after_call - s.share) for s in searches)
+        with _inside_batch(finished, len(running), done, gain, on_progress):
+            if kind == "sample":
+                flat: list[Any] = list(engine.sample_batch(items))
+            elif kind == "choose":
+                flat = list(engine.choice_batch(items))
+            else:
+                assert scorer is not None
+                flat = list(scorer.score_batch(items))
+        done += gain
         cursor = 0
         for search in searches:
             count = len(cast("_Call", search.waiting_for).requests)
             answers[search.order] = flat[cursor : cursor + count]
             cursor += count
     return [answers[search.order] for search in running]
+
+
+def _inside_batch(
+    finished: int, running: int, done: float, gain: float, on_progress: OnProgress
+) -> contextlib.AbstractContextManager[None]:
+    """While it is open, what the engine or the scorer reports of its batch goes on to
+    `on_progress`. `done` is that before the batch, `gain` what all of the batch adds to it."""
+
+    def tell(batch: Batch) -> None:
+        now = done + (gain * batch.done / batch.total if batch.total else 0.0)
+        on_progress(SearchProgress(finished=finished, running=running, done=now))
+
+    return listening(tell)

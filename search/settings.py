@@ -16,43 +16,59 @@ ANSWERS = ("score", "weighted_vote", "majority", "first", "oracle")
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """`guidance` is what values a path, partial or finished, in [0, 1] (search/guidance.py):
+    """What every search has: how paths are valued, how an answer is chosen, and the limits.
+
+    `guidance` values a path, partial or finished, in [0, 1] (search/guidance.py):
     - prm: the process reward model, a path's steps aggregated by `aggregate`;
     - outcome: an outcome reward model, read at the path's end alone;
-    - likelihood: exp(mean log-probability of a token), the policy's own confidence;
-    - entropy: exp(-mean entropy of a token);
-    - self_evaluation: P(yes) when the policy itself is asked `question` (`yes` or `no`);
-    - self_consistency: the share of the most frequent answer among `guidance_rollouts` rollouts,
-      for a finished solution the share of its answer among those finished so far;
+    - likelihood: exp(mean log-probability per token), the policy's own confidence;
+    - entropy: exp(-mean entropy per token);
+    - self_evaluation: P(yes) when the policy itself is asked `question`;
+    - self_consistency: the share of the most frequent answer among `guidance_rollouts` rollouts;
+      for a finished solution, the share of its answer among those finished so far;
     - heuristic: a function of `rewards/heuristics.py`;
-    - oracle: the verifier, for an unfinished path its share of correct rollouts: it sees the truth;
-    - random: dice, for controls.
+    - oracle: the verifier; for an unfinished path its share of correct rollouts. It sees the truth;
+    - random: random numbers, for controls.
 
-    `answer` is how one solution is chosen among the finished ones (search/answers.py).
-    A search also stops once a finished solution's guidance value reaches `stop_score` (0: never):
-    easy problems then cost little, and what they save is there for hard ones.
-    The limits: a search stops when it has spent one of them, never more than what was in flight
-    over it, and answers with what it has. 0: no limit. `max_flops` counts policy and reward model;
-    a `max_seconds` makes results depend on the machine.
+    A search stops when it has spent one of its limits, and answers with what it has. It never
+    spends more than what was in flight over the limit. A limit of `max_seconds` makes results
+    depend on the machine.
     """
 
     guidance: str = "prm"
+    """What values a path: prm, outcome, likelihood, entropy, self_evaluation, ... (see above)."""
     aggregate: str = "last"
+    """How the scores of a path's steps become one value: last, min, product or mean."""
     heuristic: str = ""
+    """Function in rewards/heuristics.py, where guidance is heuristic."""
     question: str = "\nIs this correct so far? Answer:"
+    """Question that follows a path, where guidance is self_evaluation."""
     yes: str = " yes"
+    """Answer to the question that means correct."""
     no: str = " no"
+    """Answer to the question that means wrong."""
     guidance_rollouts: int = 4
+    """Rollouts per path, where guidance is self_consistency or oracle."""
     answer: str = "score"
+    """How one solution is chosen: score, weighted_vote, majority, first or oracle."""
     likelihood_weight: float = 0.0
+    """Weight of the mean log-probability per token in the choice of an answer; 0: none."""
     temperature: float = 1.0
+    """Sampling temperature, at least 0; 0 is greedy."""
     max_step_tokens: int = 24
+    """Limit of one step, in tokens."""
     max_new_tokens: int = 64
+    """Limit of one solution, in tokens after the prompt."""
     max_depth: int = 8
+    """Limit of one solution, in steps."""
     stop_score: float = 0.0
+    """Guidance value of a finished solution at which a search stops early; 0: never."""
     max_generated_tokens: int = 0
+    """Tokens that a search may generate per problem; 0: no limit."""
     max_flops: float = 0.0
+    """FLOPs of policy and reward model that a search may spend per problem; 0: no limit."""
     max_seconds: float = 0.0
+    """Seconds that a search may take per problem; 0: no limit."""
 
     def __post_init__(self) -> None:
         for name, value, allowed in (

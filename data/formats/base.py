@@ -22,12 +22,14 @@ NEUTRAL: dict[str, float | None] = {"correct": 1.0, "unlabelled": None, "incorre
 
 @dataclass(frozen=True, kw_only=True)
 class FormatOptions:
-    """`neutral`: how a rating of "neither wrong nor of use" is read (PRM800K's 0): "correct",
-    "incorrect" or "unlabelled". `delimiter`: what every step but the last ends with; steps that do
-    not end with it get it. None is the format's own. Raises ValueError for another `neutral`."""
+    """How step labels are read where formats leave it open. Raises ValueError for another
+    `neutral`.
+    """
 
     neutral: str = "correct"
+    """How a neutral rating (PRM800K's 0) is read: correct, incorrect or unlabelled."""
     delimiter: str | None = None
+    """Text that ends every step but the last; null: the format's own."""
 
     def __post_init__(self) -> None:
         if self.neutral not in NEUTRAL:

@@ -80,19 +80,22 @@ class CodeTests:
 
 @dataclass(frozen=True, kw_only=True)
 class CodeConfig:
-    """`train_rows` and `test_rows` are sources (`data.sources`); what is not needed may be null.
-    With `check_solutions` a row whose own solution does not pass its tests is bad: a problem that
-    nobody can solve, or tests that cannot be judged from another process. With `chat_model` the
-    problem is put as a question in that model's chat template. An MBPP prompt shows the first
-    `shown_tests` of the problem's tests (at least 1: it names the function); all of them judge."""
+    """Where programming problems are read from, and how they are put."""
 
     train_rows: str | None = None
+    """Source (data/sources.py) of training rows; null where none are needed."""
     test_rows: str | None = None
+    """Source (data/sources.py) of test rows; null where none are needed."""
     row_format: Literal["humaneval", "mbpp"] = "humaneval"
+    """Columns of the rows: humaneval or mbpp."""
     prompt: str = "as_is"
+    """Style in which a question is put; one of the names in data/prompts.py."""
     chat_model: str | None = None
+    """Model whose chat template the prompts get; null: none."""
     shown_tests: int = 1
+    """Tests that an MBPP prompt shows, at least 1; all of a problem's tests judge."""
     check_solutions: bool = True
+    """Count a row as bad where its own solution does not pass its own tests."""
 
     def __post_init__(self) -> None:
         if self.shown_tests < 1:

@@ -33,18 +33,24 @@ MAX_MULTISETS_LOOKED_AT = 200_000  # bounds the search for problems in ranges th
 
 @dataclass(frozen=True, kw_only=True)
 class CountdownConfig:
-    """Problems of `num_numbers` numbers from min_number..max_number and a target from
-    min_target..max_target, solvable with every result in 1..max_value.
+    """Which Countdown problems are made. Every problem is solvable with all results in
+    1..max_value.
 
     Raises ValueError naming the field when a value is not allowed.
     """
 
-    num_numbers: int  # 3 to 6
+    num_numbers: int
+    """Numbers per problem, 3 to 6."""
     min_number: int
+    """Smallest number that a problem may give, at least 1."""
     max_number: int
-    max_value: int  # cap on every result; numbers and targets stay below it too
+    """Largest number that a problem may give, at most max_value."""
+    max_value: int
+    """Largest result that a step may have; numbers and targets are not above it either."""
     min_target: int
+    """Smallest target, at least 1."""
     max_target: int
+    """Largest target, at most max_value."""
 
     def __post_init__(self) -> None:
         limits = (

@@ -26,22 +26,27 @@ SENTENCE_END = re.compile(r"(?<=[.?!]) +(?=[A-Z\\$])")
 
 @dataclass(frozen=True, kw_only=True)
 class MathConfig:
-    """`train_rows` and `test_rows` are sources (`data.sources`); what is not needed may be null.
-    `more_train_rows` are further ones. Of `mixed` rows those with a `solution` are MATH's.
+    """Where questions with a final answer are read from, and how they are put.
 
-    `calculator_marks` stay in the demonstrations or go; `answer_mark` is how they end: `#### 72` or
-    a box. `chat_model` puts the prompts in that model's chat template. Raises ValueError naming the
-    field when a value is not allowed.
+    Raises ValueError naming the field when a value is not allowed.
     """
 
     train_rows: str | None = None
+    """Source (data/sources.py) of training rows; null where none are needed."""
     more_train_rows: tuple[str, ...] = ()
+    """Further sources of training rows."""
     test_rows: str | None = None
+    """Source (data/sources.py) of test rows; null where none are needed."""
     row_format: Literal["gsm8k", "math", "mixed"] = "gsm8k"
+    """Columns of the rows: gsm8k, math, or mixed (rows with a `solution` are MATH's)."""
     prompt: str = "question"
+    """Style in which a question is put; one of the names in data/prompts.py."""
     chat_model: str | None = None
+    """Model whose chat template the prompts get; null: none."""
     calculator_marks: Literal["removed", "kept"] = "removed"
+    """Marks like <<3*4=12>> in demonstrations: removed or kept."""
     answer_mark: Literal["hash", "boxed"] = "hash"
+    """How a demonstration ends: hash (`#### 72`) or boxed."""
 
     def __post_init__(self) -> None:
         allowed = (

@@ -28,12 +28,16 @@ RUNS_TEXT = re.compile(r"\b(?:eval|exec|parse_expr|sympify)\(")
 
 @dataclass(frozen=True, kw_only=True)
 class ReasoningGymConfig:
-    """`dataset` is the library's name of a kind of puzzle, `options` are its settings."""
+    """Which puzzles of the library reasoning-gym are made."""
 
     dataset: str
+    """The library's name of a kind of puzzle."""
     options: dict[str, Any] = field(default_factory=dict[str, Any])
+    """The library's settings of that kind, without seed and size."""
     prompt: str = "hash"
+    """Style in which a question is put; one of the names in data/prompts.py."""
     chat_model: str | None = None
+    """Model whose chat template the prompts get; null: none."""
 
     def __post_init__(self) -> None:
         if self.prompt not in PROMPTS:

@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from data.progress import Batch
 from data.types import ModelUsage, SteppedSolution
 from rewards.base import check_steps
 from rewards.models.questions import QUESTION, check_question, fill
@@ -33,23 +34,30 @@ class JudgeUnavailable(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeConfig:
-    """`server` is the address up to `/v1`, `model` the name it is served under. A request that
-    fails by time-out, connection, overload or an error of the server's is sent again up to
-    `retries` times, after `retry_seconds`, then twice as long, and so on. `concurrency` requests
-    are in flight at once. `api_key_variable` names the environment variable that holds the key, if
-    the server wants one. FLOPs are 2 x `active_parameters` a token; 0: unknown, counted as none."""
+    """A language model behind an OpenAI-compatible server that judges steps."""
 
     server: str
+    """Address of the server, up to /v1."""
     model: str
+    """Name under which the server serves the model."""
     question: str = QUESTION
+    """Question asked about every step."""
     yes: str = "yes"
+    """Answer that means correct."""
     no: str = "no"
+    """Answer that means wrong."""
     timeout_seconds: float = 60.0
+    """Seconds that one request may take."""
     retries: int = 4
+    """Times a request is sent again after a time-out, overload or error of the server."""
     retry_seconds: float = 1.0
+    """Seconds before the first retry; each further wait is twice as long."""
     concurrency: int = 16
+    """Requests in flight at once."""
     api_key_variable: str = ""
+    """Environment variable that holds the server's key; empty: no key."""
     active_parameters: float = 0.0
+    """Parameters used per token, for the count of 2 FLOPs each; 0: not counted."""
 
     def __post_init__(self) -> None:
         if not self.server.startswith(("http://", "https://")):
@@ -100,7 +108,11 @@ class JudgeRewardModel:
             for step in range(len(solution.steps))
         ]
         with ThreadPoolExecutor(max_workers=self.config.concurrency) as threads:
-            answers = list(threads.map(self._ask, questions))
+            progress = Batch("answers of the judge", len(questions))
+            answers: list[tuple[float, ModelUsage]] = []
+            for answer in threads.map(self._ask, questions):
+                answers.append(answer)
+                progress.add(1)
         scores: list[list[float]] = []
         usage: list[ModelUsage] = []
         start = 0

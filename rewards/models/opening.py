@@ -96,47 +96,56 @@ class LoadedRewardModel:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderConfig:
-    """`model` is a folder or hub id."""
+    """A reward model that needs nothing but its folder."""
 
     model: str
+    """Folder or hub id of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrlConfig:
-    """`step_separator` is that of the training."""
+    """A process reward model trained by TRL."""
 
     model: str
+    """Folder or hub id of the model."""
     step_separator: str = "\n"
+    """Text between steps, as in the model's training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerativeConfig:
-    """A causal LM that is asked `question` after every step; it may answer `yes` or `no`, of which
-    the first tokens count."""
+    """A causal LM that is asked a question after every step. First tokens of the answers count."""
 
     model: str
+    """Folder or hub id of the model."""
     question: str = QUESTION
+    """Question asked after every step."""
     yes: str = "yes"
+    """Answer that means correct."""
     no: str = "no"
+    """Answer that means wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImplicitConfig:
-    """A causal LM trained on outcomes, the `reference` it was trained against, and the `beta` of
-    that training."""
+    """A causal LM trained on outcomes, read as a process reward model."""
 
     model: str
+    """Folder or hub id of the model."""
     reference: str
+    """Folder or hub id of the model that it was trained against."""
     beta: float
+    """Coefficient beta of that training, above 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleConfig:
-    """`members` are reward models as a recipe names them, all asked in token ids or all in text;
-    the score is their mean minus `deviations` standard deviations."""
+    """Several reward models, all asked in token ids or all in text."""
 
     members: list[str]
+    """Reward models, each named as a recipe names one."""
     deviations: float = 1.0
+    """Standard deviations between members that are taken off their mean score."""
 
 
 def open_reward_model(name: str, device: Any) -> LoadedRewardModel:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from data.progress import Batch
 from data.types import ModelUsage
 from rewards.models.bit_identity import batches_of_one_length, padded
 
@@ -69,12 +70,14 @@ class PositionReader:
                 )
         scores: list[list[float]] = [[] for _ in sequences]
         lengths = [len(sequence) for sequence in sequences]
+        progress = Batch("scored sequences", len(lengths))
         for batch in batches_of_one_length(lengths, [1] * len(lengths), self.max_rows):
             ids_RL, mask_RL = padded_rows([sequences[i] for i in batch], self.pad_token_id)
             self.padding_positions += ids_RL.numel() - sum(lengths[i] for i in batch)
             found = self.read(ids_RL, mask_RL, [step_ends[i] for i in batch])
             for i, row in zip(batch, found, strict=True):
                 scores[i] = row
+            progress.add(len(batch), sum(lengths[i] for i in batch))
         usage = [
             ModelUsage(
                 prompt_tokens=length,

@@ -21,14 +21,18 @@ class QueueFull(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchingConfig:
-    """A batch has at most `batch_rows` requests and `batch_tokens` tokens (a text counts its
-    bytes), one request at least; it is begun when full, or `linger_milliseconds` after its first
-    request came. At most `max_waiting` requests wait."""
+    """How the server of a reward model puts requests into batches. A batch holds at least one
+    request.
+    """
 
     batch_rows: int = 256
+    """Most requests per batch."""
     batch_tokens: int = 131_072
+    """Most tokens per batch; a text counts its bytes."""
     linger_milliseconds: float = 2.0
+    """Longest wait for a batch to fill after its first request, in milliseconds."""
     max_waiting: int = 8192
+    """Most requests that may wait; further ones are refused."""
 
     def __post_init__(self) -> None:
         for name in ("batch_rows", "batch_tokens", "max_waiting"):

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import httpx
 
+from data.progress import Batch
 from data.types import ModelUsage, SteppedSolution
 from rewards.base import SolutionTooLong, check_steps
 
@@ -41,17 +42,20 @@ class ScoringFailed(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """`server` is the address, as `http://host:port`. While it does not answer it is asked again
-    for `wait_seconds`; an answer may take `timeout_seconds`. `concurrency` POSTs of 64 requests are
-    in flight at once. A model that can be asked in token ids is, unless `in_text`: for policies
-    with another vocabulary. `fingerprint`, if given, must be the served model's."""
+    """A reward model behind scripts/serve_prm.py."""
 
     server: str
+    """Address of the server, as http://host:port."""
     in_text: bool = False
+    """Ask in text also where token ids are possible; for policies with another vocabulary."""
     wait_seconds: float = 300.0
+    """Seconds to keep asking while the server does not answer."""
     timeout_seconds: float = 120.0
+    """Seconds that one answer may take."""
     concurrency: int = 8
+    """Requests of 64 solutions in flight at once."""
     fingerprint: str = ""
+    """Fingerprint that the served model must have; empty: any."""
 
     def __post_init__(self) -> None:
         if not is_address(self.server):
@@ -128,8 +132,13 @@ class ScoringClient:
         size = min(REQUESTS_PER_POST, self.description.max_requests)
         chunks = [requests[i : i + size] for i in range(0, len(requests), size)]
         with ThreadPoolExecutor(max_workers=self.config.concurrency) as threads:
-            answers = list(threads.map(self._post, chunks))
-        return [answer for chunk in answers for answer in chunk]
+            answers = threads.map(self._post, chunks)
+            progress = Batch("answers of the scoring server", len(requests))
+            found: list[Scored | Refused] = []
+            for chunk in answers:
+                found += chunk
+                progress.add(len(chunk))
+        return found
 
     def _describe(self) -> ServedDescription:
         body = self._json(self._answer("GET", "/health"))

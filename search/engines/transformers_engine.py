@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from data.flops import FlopModel, flop_model
+from data.progress import Batch
 from data.steps import step_ends
 from data.tokenizers import encode_strict
 from data.types import ModelUsage, Sample, StopReason
@@ -39,10 +40,16 @@ NO_LIMIT = 2**31  # the context of a model whose config names none
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
+    """Settings of the engine that decodes with transformers."""
+
     seed: int
-    max_rows: int = 512  # samples decoded at once
+    """Seed of all samples."""
+    max_rows: int = 512
+    """Samples decoded at once."""
     step_delimiter: str = "\n"
-    max_context: int = 0  # tokens, where less is wanted than the model's own; 0: its own
+    """Text that ends a step."""
+    max_context: int = 0
+    """Tokens of context used; 0: all that the model has."""
 
     def __post_init__(self) -> None:
         if self.max_rows < BLOCK:
@@ -147,8 +154,9 @@ class TransformersEngine:
             self.config.max_rows,
         )
         found: dict[int, SampleResult] = {}
+        progress = Batch("samples", sum(request.n for _, request in items))
         for batch in batches:
-            results = self._sample_rows([items[i] for i in batch])
+            results = self._sample_rows([items[i] for i in batch], progress)
             found |= zip(batch, results, strict=True)
         return [found[i] for i in range(len(items))]
 
@@ -162,9 +170,11 @@ class TransformersEngine:
                 )
         lengths = [len(request.prefix) for _, request in items]
         found: dict[int, ChoiceResult] = {}
+        progress = Batch("choices", len(items))
         for batch in batches_of_one_length(lengths, [1] * len(items), self.config.max_rows):
             results = self._choice_rows([items[i][1] for i in batch])
             found |= zip(batch, results, strict=True)
+            progress.add(len(batch), sum(lengths[i] for i in batch))
         return [found[i] for i in range(len(items))]
 
     @torch.inference_mode()
@@ -194,7 +204,9 @@ class TransformersEngine:
         return results
 
     @torch.inference_mode()
-    def _sample_rows(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
+    def _sample_rows(
+        self, items: Sequence[tuple[str, SampleRequest]], progress: Batch
+    ) -> list[SampleResult]:
         rows, cache, mask_RL = self._prefill(items)
         keys_R = torch.tensor(
             [
@@ -213,6 +225,7 @@ class TransformersEngine:
             [len(items[r.request][1].prefix) - 1 for r in rows], device=self.model.device
         )
         alive: list[_Row] = list(rows)
+        unfinished = sum(request.n for _, request in items)
         step = 0
         while True:
             mask_RL = torch.cat([mask_RL, mask_RL.new_ones(len(alive), 1)], dim=1)
@@ -228,6 +241,8 @@ class TransformersEngine:
             position_R = position_R + 1
             self._record(items, alive, token_R, logprob_R, entropy_R)
             running = [i for i, row in enumerate(alive) if row.stop_reason is None]
+            progress.add(unfinished - len(running), tokens=unfinished)
+            unfinished = len(running)
             if not running:
                 break
             finished = [i for i, row in enumerate(alive) if row.stop_reason is not None]

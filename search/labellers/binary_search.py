@@ -35,22 +35,26 @@ from search.labellers.solutions import (
 
 @dataclass(frozen=True, kw_only=True)
 class BinarySearchConfig:
-    """`solutions` free samples, the rollouts of the problem itself; `rollouts` from every other
-    state (k in the paper, which has 8 for both); at most `searches` wrong rollouts are searched
-    (100). `alpha`, `beta`, `length_scale` (L, tokens) and `exploration` (c_puct) choose among them:
-    see `rollout_value`; the paper's values are the defaults.
-    `hard`: 1 if any rollout is correct, and then every step has a label. `unsolved`: search wrong
-    solutions also where no solution is correct; the paper leaves such problems out."""
+    """Settings of OmegaPRM's binary search. Defaults of alpha to exploration are the paper's."""
 
     solutions: int = 8
+    """Free samples per problem; they are the rollouts of the problem itself (8 in the paper)."""
     rollouts: int = 8
+    """Rollouts per other state (k; 8 in the paper)."""
     searches: int = 16
+    """Most wrong rollouts that are searched per problem (100 in the paper)."""
     alpha: float = 0.5
+    """Base of the value estimate's weight in the choice of a rollout, in (0, 1]."""
     beta: float = 0.9
+    """Base of the length's weight in the choice of a rollout, in (0, 1]."""
     length_scale: float = 500.0
+    """Length scale L of the choice, in tokens."""
     exploration: float = 0.125
+    """Exploration constant c_puct of the choice, at least 0."""
     hard: bool = False
+    """true: a step's label is 1 if any of its rollouts is correct, else 0. false: the share."""
     unsolved: bool = False
+    """Search wrong solutions also where no solution is correct; the paper leaves those out."""
 
     def __post_init__(self) -> None:
         for name in ("solutions", "rollouts", "searches"):

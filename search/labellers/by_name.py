@@ -31,14 +31,14 @@ Labeller = Callable[[Session], Awaitable[Labelled]]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSettings:
-    """How rollouts are sampled and what a problem may cost. `max_new_tokens` limits a solution,
-    from the prompt on. A labeller stops with what it has when it has generated
-    `max_generated_tokens` (0: no limit), never more than what is in flight over it: the rollouts of
-    one prefix."""
+    """How rollouts are sampled and what a problem may cost."""
 
     temperature: float = 1.0
+    """Sampling temperature, above 0."""
     max_new_tokens: int = 64
+    """Limit of one solution, in tokens after the prompt."""
     max_generated_tokens: int = 0
+    """Tokens after which a problem's labelling stops with what it has; 0: no limit."""
 
     def __post_init__(self) -> None:
         self.of_a_search()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from search.laplace import laplace_error
+
 Z = 1.959964  # of a two-sided 95 % interval
 
 
@@ -31,13 +33,6 @@ class Evidence:
             return laplace_error(self.correct / self.count, self.count)
         found = 1 - (1 - (self.correct + 1) / (self.count + 2)) ** self.count
         return math.sqrt(found * (1 - found))
-
-
-def laplace_error(share: float, count: float) -> float:
-    """Standard error of a share of `count` trials, sqrt(p(1-p)/n) with p = (k+1)/(n+2): never 0,
-    for 0 of 2 correct is no proof of anything."""
-    p = (share * count + 1) / (count + 2)
-    return math.sqrt(p * (1 - p) / count)
 
 
 def wilson_interval(share: float, count: float) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from data.types import StepLabels
 from search.base import Session
-from search.labellers.evidence import Evidence, laplace_error
+from search.labellers.evidence import Evidence
 from search.labellers.solutions import (
     Labelled,
     Rollout,
@@ -24,28 +24,33 @@ from search.labellers.solutions import (
     roll_out,
     roll_out_each,
 )
+from search.laplace import laplace_error
 
 OWN_ROLLOUT = ("count", "leave_out")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MonteCarloConfig:
-    """`solutions` free samples a problem; `rollouts_per_step` more from each of the first
-    `prefixes` distinct non-terminal prefixes among them (0: none). `hard`: 1 if any rollout is
-    correct.
+    """Labels from the verdicts of solutions that share a prefix.
 
     `own_rollout`: a prefix is labelled because a solution was sampled through it, and that solution
-    is one of its rollouts. `count`: it counts, and each distinct solution is one row; a prefix's
-    label is unbiased, but a row's labels lean towards its own verdict, by (verdict - V) / n, and a
-    mean over rows leans to whatever has more distinct solutions. `leave_out`: it does not count,
-    and every solution is a row; the mean over rows is unbiased, whatever their verdicts. Steps that
-    no other rollout passed have no label then."""
+    is one of its rollouts. With `count` it counts, and each distinct solution is one row. A
+    prefix's label is unbiased then, but a row's labels lean towards its own verdict, by (verdict -
+    V) / n, and a mean over rows leans to whatever has more distinct solutions. With `leave_out` it
+    does not count, and every solution is a row. The mean over rows is unbiased then, whatever the
+    verdicts. Steps that no other rollout passed have no label.
+    """
 
     solutions: int = 8
+    """Free samples per problem."""
     rollouts_per_step: int = 0
+    """Further rollouts from each chosen prefix; 0: none."""
     prefixes: int = 2
+    """Distinct unfinished prefixes per problem that get further rollouts."""
     hard: bool = False
+    """true: a step's label is 1 if any of its rollouts is correct, else 0. false: the share."""
     own_rollout: str = "count"
+    """Whether a solution counts in the labels of its own prefixes: count or leave_out."""
 
     def __post_init__(self) -> None:
         if self.solutions < 1:
@@ -84,7 +89,10 @@ async def collect_rollouts(
     session: Session, config: MonteCarloConfig
 ) -> tuple[list[Rollout], bool]:
     """All rollouts, and whether the budget cut them short."""
+    wanted = config.solutions + config.prefixes * config.rollouts_per_step
+    session.share_after_call = config.solutions / wanted
     rollouts = await free_solutions(session, config.solutions)
+    session.share_after_call = 1.0
     cut = len(rollouts) < config.solutions
     if config.rollouts_per_step:
         chosen = prefixes_of(rollouts)[: config.prefixes]
@@ -155,14 +163,16 @@ def step_labels(
 
 @dataclass(frozen=True, kw_only=True)
 class EveryStepConfig:
-    """`rollouts` from every step of each of `solutions` free samples. `hard`: 1 if any of them is
-    correct. `stop_at_first_error`: no rollouts beyond a solution's first step that has no correct
-    one; soft labels then end there, hard ones are 0 from there on."""
+    """Labels from rollouts of every step."""
 
     solutions: int = 8
+    """Free samples per problem whose steps are labelled."""
     rollouts: int = 8
+    """Rollouts per step."""
     hard: bool = False
+    """true: a step's label is 1 if any of its rollouts is correct, else 0. false: the share."""
     stop_at_first_error: bool = False
+    """No rollouts beyond the first step without a correct one; hard labels are 0 there."""
 
     def __post_init__(self) -> None:
         for name in ("solutions", "rollouts"):

@@ -15,11 +15,12 @@ from search.trees.training_rows import step_value_labels
 
 @dataclass(frozen=True, kw_only=True)
 class TreeConfig:
-    """`trees` is a folder of the search stage (its trees.jsonl) or a file of trees; steps with
-    fewer than `min_visits` visits get no label."""
+    """Labels from the values of search trees."""
 
     trees: str
+    """Folder of the search stage, or a file of trees."""
     min_visits: int = 4
+    """Visits that a step needs to get a label, at least 1."""
 
     def __post_init__(self) -> None:
         if self.min_visits < 1:

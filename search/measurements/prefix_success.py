@@ -1,13 +1,13 @@
 """Success rates of prefixes by many rollouts: beside a reward model's score of them (a held-out
 measurement of it), or of prefixes that have labels already (an audit of those).
 
-The result's nodes are the root and one node a prefix: `score` is the reward model's word,
-`visit_count` the number of rollouts and `value_sum` how many of them were correct.
+A measurement gives a `PrefixSuccess` per prefix. In a file it has the form of a tree, so that it is
+written, merged and resumed as searches are: `successes_of` reads it back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from data.types import Sample, StopReason
@@ -15,14 +15,29 @@ from search.base import AUDIT_INDEX, Node, SampleRequest, ScoreRequest, SearchRe
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrefixSuccess:
+    """`correct` of `rollouts` completions of a prefix (token ids after the prompt) were correct.
+    `score` is the reward model's score of the prefix, where it was asked for."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    score: float | None
+    correct: int
+    rollouts: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """The first `prefixes` distinct non-terminal prefixes of `solutions` free samples, `rollouts`
-    completions from each."""
+    """Which prefixes are measured, and by how many completions."""
 
     solutions: int = 4
+    """Free samples per problem."""
     prefixes: int = 4
+    """Distinct unfinished prefixes per problem that are measured."""
     rollouts: int = 64
+    """Completions per prefix."""
     max_new_tokens: int = 64
+    """Limit of one solution, in tokens after the prompt."""
 
     def __post_init__(self) -> None:
         for name in ("solutions", "prefixes", "rollouts", "max_new_tokens"):
@@ -56,72 +71,85 @@ async def probe_prefixes(session: Session, config: ProbeConfig) -> SearchResult:
             max_new_tokens=config.max_new_tokens,
         )
 
+    rollouts = config.prefixes * config.rollouts
+    session.share_after_call = config.solutions / (config.solutions + rollouts)
     [free] = await session.sample([request(0, (), config.solutions)])
-    nodes = _nodes(session, non_terminal_prefixes(session, free.samples)[: config.prefixes])
-    if len(nodes) > 1:
-        scored = await session.score(
-            [
-                ScoreRequest(
-                    node=node.id,
-                    sequence=session.prompt_ids + node.token_ids,
-                    step_ends=(len(session.prompt_ids) + len(node.token_ids) - 1,),
-                    prompt_length=len(session.prompt_ids),
-                )
-                for node in nodes[1:]
-            ]
-        )
-        for node, score in zip(nodes[1:], scored, strict=True):
-            node.score = score.scores[0]
-        await _count_correct(
-            session, nodes[1:], lambda node: request(node.id, node.token_ids, config.rollouts)
-        )
-    return _result(session, "probe", nodes)
+    prefixes = non_terminal_prefixes(session, free.samples)[: config.prefixes]
+    if not prefixes:
+        return _result(session, "probe", [])
+    scored = await session.score(
+        [
+            ScoreRequest(
+                node=node,
+                sequence=session.prompt_ids + prefix,
+                step_ends=(len(session.prompt_ids) + len(prefix) - 1,),
+                prompt_length=len(session.prompt_ids),
+            )
+            for node, prefix in enumerate(prefixes, start=1)
+        ]
+    )
+    session.share_after_call = 1.0
+    completed = await session.sample(
+        [request(node, prefix, config.rollouts) for node, prefix in enumerate(prefixes, start=1)]
+    )
+    found = [
+        _success(session, prefix, rollouts.samples, score.scores[0])
+        for prefix, score, rollouts in zip(prefixes, scored, completed, strict=True)
+    ]
+    return _result(session, "probe", found)
 
 
 async def relabel_prefixes(session: Session, config: RelabelConfig) -> SearchResult:
     """The noise is that of indices that no labeller uses: the rollouts are independent of those
     behind the labels, whatever the seed."""
     settings = session.settings
-    nodes = _nodes(session, config.prefixes[session.problem.id])
-
-    def request(node: Node) -> SampleRequest:
-        return SampleRequest(
-            node=node.id,
-            prefix=session.prompt_ids + node.token_ids,
+    prefixes = config.prefixes[session.problem.id]
+    found: list[PrefixSuccess] = []
+    for node, prefix in enumerate(prefixes, start=1):
+        session.share_after_call = node / len(prefixes)
+        request = SampleRequest(
+            node=node,
+            prefix=session.prompt_ids + prefix,
             n=config.rollouts,
             first_index=AUDIT_INDEX,
             stop_at_step=False,
-            max_new_tokens=settings.max_new_tokens - len(node.token_ids),
+            max_new_tokens=settings.max_new_tokens - len(prefix),
             temperature=settings.temperature,
         )
-
-    for node in nodes[1:]:
-        await _count_correct(session, [node], request)
-    return _result(session, "relabel", nodes)
-
-
-def _nodes(session: Session, prefixes: Iterable[tuple[int, ...]]) -> list[Node]:
-    nodes = [Node(id=0, parent=-1, token_ids=(), text="")]
-    for prefix in prefixes:
-        nodes[0].children.append(len(nodes))
-        text = session.engine.decode(prefix)
-        nodes.append(Node(id=len(nodes), parent=0, token_ids=prefix, text=text))
-    return nodes
+        [rollouts] = await session.sample([request])
+        found.append(_success(session, prefix, rollouts.samples, None))
+    return _result(session, "relabel", found)
 
 
-async def _count_correct(
-    session: Session, nodes: Sequence[Node], request: Callable[[Node], SampleRequest]
-) -> None:
-    """Set the nodes' rollouts and how many of them were correct."""
-    completed = await session.sample([request(node) for node in nodes])
-    for node, rollouts in zip(nodes, completed, strict=True):
-        node.visit_count = len(rollouts.samples)
-        node.value_sum = float(
-            sum(_correct(session, node.token_ids, sample) for sample in rollouts.samples)
+def _success(
+    session: Session, prefix: tuple[int, ...], rollouts: Sequence[Sample], score: float | None
+) -> PrefixSuccess:
+    return PrefixSuccess(
+        token_ids=prefix,
+        text=session.engine.decode(prefix),
+        score=score,
+        correct=sum(_correct(session, prefix, sample) for sample in rollouts),
+        rollouts=len(rollouts),
+    )
+
+
+def _result(session: Session, strategy: str, found: Sequence[PrefixSuccess]) -> SearchResult:
+    """A tree of the root and one node per prefix, as it is written to a file of trees."""
+    root = Node(id=0, parent=-1, token_ids=(), text="")
+    nodes = [root]
+    for prefix in found:
+        root.children.append(len(nodes))
+        nodes.append(
+            Node(
+                id=len(nodes),
+                parent=0,
+                token_ids=prefix.token_ids,
+                text=prefix.text,
+                score=prefix.score,
+                visit_count=prefix.rollouts,
+                value_sum=float(prefix.correct),
+            )
         )
-
-
-def _result(session: Session, strategy: str, nodes: Sequence[Node]) -> SearchResult:
     return SearchResult(
         problem=session.problem,
         strategy=strategy,
@@ -129,6 +157,20 @@ def _result(session: Session, strategy: str, nodes: Sequence[Node]) -> SearchRes
         snapshots=(),
         usage=session.usage,
     )
+
+
+def successes_of(result: SearchResult) -> list[PrefixSuccess]:
+    """What `probe_prefixes` or `relabel_prefixes` measured, from the tree that holds it."""
+    return [
+        PrefixSuccess(
+            token_ids=node.token_ids,
+            text=node.text,
+            score=node.score,
+            correct=round(node.value_sum),
+            rollouts=node.visit_count,
+        )
+        for node in result.nodes[1:]
+    ]
 
 
 def non_terminal_prefixes(session: Session, samples: Sequence[Sample]) -> list[tuple[int, ...]]:

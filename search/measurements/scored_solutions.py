@@ -46,6 +46,7 @@ async def sample_pool(session: Session, config: PoolConfig) -> SearchResult:
             "the process reward of every step: they must be 'prm' and 'last'"
         )
     nodes = new_tree()
+    session.share_after_call = 1.0
     [result] = await session.sample([continuation(session, nodes, 0, config.samples, whole=True)])
     # Not `max_depth`'s business: that is for searches.
     ends = [add_sample(session, nodes, 0, sample, rollout=True) for sample in result.samples]
@@ -77,6 +78,7 @@ async def score_given(session: Session, config: GivenConfig) -> SearchResult:
         return finish(session, "given", nodes[:1], [], SearchEnd.LONG_PROMPT)
     nodes[-1].terminal = StopReason.END_OF_SOLUTION
     request = ScoreRequest(node=len(nodes) - 1, sequence=sequence, step_ends=tuple(ends))
+    session.share_after_call = 1.0
     [result] = await session.score([request])
     for node, score in zip(nodes[1:], result.scores, strict=True):
         node.score = score

@@ -21,16 +21,16 @@ from search.settings import check_budgets
 
 @dataclass(frozen=True, kw_only=True)
 class BeamConfig:
-    """`budgets`: the number of beams N, one budget a search. Every beam gets `expansions` M
-    samples a round (the root N x M) and the N best paths are kept.
-
-    `lookahead` k: before a step is judged its path is continued greedily by k more steps, and the
-    path's value is that at the end of these. Merged steps count once.
+    """Every beam gets `expansions` samples per round (the root N x M), and the N best paths are
+    kept.
     """
 
     budgets: tuple[int, ...] = (4,)
+    """Numbers of beams N; each needs a search of its own."""
     expansions: int = 4
+    """Samples M per beam and round."""
     lookahead: int = 0
+    """Greedy steps a path is continued by before it is judged; 0: it is judged as it is."""
 
     def __post_init__(self) -> None:
         check_budgets(self.budgets, nested=False)
@@ -39,12 +39,16 @@ class BeamConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DVTSConfig:
-    """`budgets`: the number of samples a round N, one budget a search. N / `expansions` subtrees
-    begin with different first steps, and each keeps the best of its own `expansions` M."""
+    """N / `expansions` subtrees begin with different first steps. Each keeps the best of its
+    samples.
+    """
 
     budgets: tuple[int, ...] = (16,)
+    """Numbers of samples per round N; each needs a search of its own."""
     expansions: int = 4
+    """Samples M per subtree and round."""
     lookahead: int = 0
+    """Greedy steps a path is continued by before it is judged; 0: it is judged as it is."""
 
     def __post_init__(self) -> None:
         check_budgets(self.budgets, nested=False)

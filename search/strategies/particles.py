@@ -25,19 +25,22 @@ WEIGHTINGS = ("odds", "ratio")
 
 @dataclass(frozen=True, kw_only=True)
 class ParticleConfig:
-    """`budgets`: the number of particles N, one budget a search.
+    """How particles are weighted and resampled.
 
-    `weighting` odds: a particle's weight is (p / (1 - p))^(1 / `sharpness_temperature`), p its
-    path's value: the softmax of the reward's logits, as the paper has it. ratio: p over the value
+    With `weighting` odds, a weight is (p / (1 - p))^(1 / `sharpness_temperature`), p the path's
+    value: the softmax of the reward's logits, as in the paper. With ratio, it is p over the value
     one step earlier, to the same power: sequential Monte Carlo's incremental weight, with which the
-    particles follow policy x value; weights multiply until particles are resampled. They are,
-    systematically, when the effective sample size is at most `resample_below` x N.
+    particles follow policy x value. Weights multiply until particles are resampled, systematically.
     """
 
     budgets: tuple[int, ...] = (16,)
+    """Numbers of particles N; each needs a search of its own."""
     weighting: str = "odds"
+    """How a particle's weight follows from its path's value: odds or ratio."""
     sharpness_temperature: float = 1.0
+    """Temperature of the weights, above 0; smaller values favour good paths more."""
     resample_below: float = 1.0
+    """Resample when the effective sample size is at most this share of N; 0 to 1."""
 
     def __post_init__(self) -> None:
         check_budgets(self.budgets, nested=False)

@@ -31,24 +31,29 @@ CRITIQUES = ("none", "score", "policy")
 
 @dataclass(frozen=True, kw_only=True)
 class RevisionConfig:
-    """`budgets`: the number of attempts N, one budget a search; `chains` of them run in parallel
-    (N: plain sampling; 1: all sequential).
+    """How attempts are revised. Where older attempts leave no room in the context, they are left
+    out.
 
-    A revision continues `revision_prompt` with {prompt}, {attempts} (the chain's last `seen`
-    attempts, oldest first, each `attempt_template` with {attempt} and {critique}) filled in; where
-    it leaves no room in the context, older attempts are left out. `critique` none: an empty text;
-    score: the attempt's guidance value as a number; policy: sampled from the policy after
-    `critique_prompt` with {prompt} and {attempt}, up to `critique_tokens`.
+    `critique`: none is an empty text; score is the attempt's guidance value as a number; policy is
+    sampled from the policy after `critique_prompt`.
     """
 
     budgets: tuple[int, ...] = (4,)
+    """Numbers of attempts N; each needs a search of its own."""
     chains: int = 1
+    """Chains of attempts in parallel, up to N; N: plain sampling, 1: all in sequence."""
     seen: int = 1
+    """Last attempts of its chain that a revision sees."""
     revision_prompt: str = "{attempts}{prompt}"
+    """Text that a revision continues, with {prompt} and {attempts} filled in."""
     attempt_template: str = "{attempt}\n{critique}"
+    """Text of one earlier attempt, with {attempt} and {critique} filled in."""
     critique: str = "none"
+    """What is written about an attempt: none, score or policy."""
     critique_prompt: str = "{prompt}{attempt}\nCritique:"
+    """Text that a critique continues, with {prompt} and {attempt} filled in."""
     critique_tokens: int = 64
+    """Limit of one critique, in tokens."""
 
     def __post_init__(self) -> None:
         check_budgets(self.budgets, nested=False)
@@ -93,6 +98,7 @@ async def search_revision(session: Session, config: RevisionConfig) -> SearchRes
             break
         if round:
             await _criticise(session, config, nodes, chains)
+        session.share_after_call = (round + 1) * config.chains / n
         await _attempt(session, config, nodes, chains)
         end = session.exhausted()
     snapshot = await Answers(session, nodes).take(n)

@@ -27,12 +27,14 @@ from search.settings import check_budgets
 
 @dataclass(frozen=True, kw_only=True)
 class SolutionsConfig:
-    """`budgets` are values of N, ascending; the largest is sampled. `round_size` samples are drawn
-    at a time (0: all at once): between rounds the search stops when a limit is spent, or when no
-    sample that is left could change a majority."""
+    """Whole solutions, sampled independently. Between rounds the search stops when a limit is
+    spent, or when no sample that is left could change a majority.
+    """
 
     budgets: tuple[int, ...] = (1,)
+    """Numbers of solutions N, ascending; the largest is sampled, the others read from it."""
     round_size: int = 0
+    """Solutions drawn at a time; 0: all at once."""
 
     def __post_init__(self) -> None:
         check_budgets(self.budgets, nested=True)
@@ -49,7 +51,9 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
     end: SearchEnd | None = None
     while len(nodes) <= most and end is None:
         done = len(nodes) - 1
-        fresh = await _sample(session, nodes, min(config.round_size or most, most - done))
+        size = min(config.round_size or most, most - done)
+        session.share_after_call = (done + size) / most
+        fresh = await _sample(session, nodes, size)
         if settings.needs_scores:
             distinct = [id for id in fresh if first.setdefault(nodes[id].token_ids, id) == id]
             await judge(session, nodes, distinct)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from data.types import Problem, StepLabels, StopReason, Verdict
 from search.base import Node, SearchResult, path_to, solution_ids, solution_text
+from search.laplace import laplace_error
 
 Verify = Callable[[Problem, str], Verdict]
 
@@ -164,7 +165,6 @@ def step_value_labels(
         ends = [id for id in known if not any(child in known for child in nodes[id].children)]
         for end in sorted(ends):
             path = [nodes[step] for step in path_to(nodes, end)]
-            shares = [(value_of(n) * visits_of(n) + 1) / (visits_of(n) + 2) for n in path]
             yield StepLabels(
                 problem_id=result.problem.id,
                 prompt=result.problem.prompt,
@@ -173,9 +173,7 @@ def step_value_labels(
                 completion_ids=tuple(n.token_ids for n in path),
                 labels=tuple(value_of(n) for n in path),
                 counts=tuple(visits_of(n) for n in path),
-                standard_errors=tuple(
-                    math.sqrt(p * (1 - p) / visits_of(n)) for p, n in zip(shares, path, strict=True)
-                ),
+                standard_errors=tuple(laplace_error(value_of(n), visits_of(n)) for n in path),
             )
 
 

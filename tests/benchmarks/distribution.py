@@ -126,7 +126,7 @@ class Bench:
         return [
             *(sys.executable, "-m", "accelerate.commands.launch", "--config_file", config),
             *more,
-            *(f"scripts/train_{kind}.py", "--config", f"recipes/countdown/{kind}.yaml"),
+            *(f"scripts/train_{kind}.py", "--config", f"recipes/countdown/stages/{kind}.yaml"),
             *("--output_dir", str(folder), *COMMON, *inputs),
         ]
 

@@ -98,7 +98,10 @@ def run(folder: Path, setup: Setup, more: tuple[str, ...] = ()) -> float:
     words += ["--micro_batch_size", str(setup.micro), *setup.more, *more]
     started = time.monotonic()
     done = subprocess.run(
-        [*launcher, "scripts/train_ppo.py", "--config", "recipes/countdown/ppo.yaml", *words],
+        [
+            *(*launcher, "scripts/train_ppo.py"),
+            *("--config", "recipes/countdown/stages/ppo.yaml", *words),
+        ],
         cwd=ROOT, env=child_environment(2) | {"WANDB_MODE": "disabled"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip

@@ -32,7 +32,8 @@ class Checkout:
         return [
             *(sys.executable, "-m", "accelerate.commands.launch"),
             *("--config_file", f"recipes/accelerate/{accelerate}.yaml"),
-            *(f"scripts/{script}", "--config", str(Path("recipes/countdown") / config), *words),
+            *(f"scripts/{script}", "--config", str(Path("recipes/countdown/stages") / config)),
+            *words,
         ]
 
     def run(self, words: list[str], fails: bool = False, **environment: str) -> str:

@@ -218,7 +218,7 @@ def test_strategies_are_compared_and_trees_exported(
     at = {name: str(smoke_run / name) for name in ("round_2", "prm_2", "data", "search_2")}
     words = ["--policy", at["round_2"], "--reward_model", at["prm_2"], "--data", at["data"]]
     words += ["--output_dir", str(tmp_path / "compare"), "--num_problems", "4"]
-    recipe = yaml.safe_load((RECIPES / "compare.yaml").read_text())
+    recipe = yaml.safe_load((RECIPES / "stages/compare.yaml").read_text())
     recipe |= {"reference_budgets": [4, 16], "target": 16}
     for arm in recipe["arms"].values():
         arm["budgets"] = sorted({min(budget, 32) for budget in arm["budgets"]})

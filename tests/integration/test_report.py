@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from trainer.evaluation.reward_model_results import Aim, StepSet, calibrations
+from trainer.evaluation.reward_model_results import StepSet, calibrations
 from trainer.measures.best_of_n import Candidate, best_of_n, expected_pass
+from trainer.measures.results import Aim
 from trainer.measures.score_quality import ScoredPrefix
 from trainer.report.page import MAX_BYTES, write_report
 
@@ -143,7 +144,7 @@ def prm_content() -> dict[str, Any]:
         "stage": f"evaluate_prm{HOSTILE}", "reward_model": "prm", "split": "test",
         "fitting_split": "validation", "problems": 3, "fitting_problems": 3, "samples": 4,
         "rollouts": 8, "prefixes": 19, "auroc": share, "success_rate": share, "aim": asdict(aim),
-        "calibration": calibrations(sets, aim, 5, 0), "solvability": None,
+        "calibration": [asdict(row) for row in calibrations(sets, aim, 5, 0)], "solvability": None,
         "first_errors": [{
             "source": HOSTILE, "truth": "false step", "threshold": 0.5, "erroneous": share,
             "correct": share, "f1": None, "solutions": 9, "erroneous_solutions": 4,

@@ -4,19 +4,21 @@ is not about training. Nothing here chooses anything; tuning belongs on validati
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from data.progress import reported
 from data.tasks.countdown_tree import share_seen
 from data.types import Problem, StopReason, Usage, Verdict
 from search.answers import choose
 from search.base import Node, SearchResult, solution_text
+from search.measurements.prefix_success import successes_of
 from search.settings import SearchSettings
 from search.strategies.solutions import SolutionsConfig
 from search.trees.training_rows import verified_solutions
+from trainer.measures.results import AccuracyRow, Comparison, DataMaking, PRMQuality
 from trainer.measures.score_quality import (
-    ReliabilityBin,
     ScoredPrefix,
     calibration,
     within_problem_auroc,
@@ -24,56 +26,10 @@ from trainer.measures.score_quality import (
 from trainer.measures.statistics import Estimate, accuracy, paired_difference
 from trainer.searching.workbench import Workbench, correct_at
 
-WEIGHTED = "best_of_n_weighted"
+WEIGHTED_BEST_OF_N = "best_of_n_weighted"
 # Rows that the same samples give: strategy -> how the answer is chosen (search/answers.py)
 READ_FROM_SAMPLES = {"best_of_n": "score", "majority": "majority", "pass_at_n": "oracle"}
 TREE_SHARES = {"countdown": share_seen}
-
-
-@dataclass(frozen=True, kw_only=True)
-class AccuracyRow:
-    """Accuracy of one policy under one strategy and budget. Tokens and FLOPs are means a problem;
-    FLOPs include the reward model's. `visited_share` is the share of a problem's whole tree of
-    legal steps that a tree search saw, where the task can count it and at the largest budget."""
-
-    policy: str
-    strategy: str
-    budget: int
-    n: int
-    value: float
-    low: float
-    high: float
-    format_rate: float
-    truncation_rate: float
-    generated_tokens: float
-    policy_flops: float
-    reward_flops: float
-    flops: float
-    visited_share: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    difference: float
-    low: float
-    high: float
-    n: int
-    metric: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PRMQuality:
-    """`trainer.measures.score_quality`'s measures; scripts/evaluate_prm.py measures more."""
-
-    auroc: float | None  # None where no two prefixes of one problem differ
-    auroc_low: float | None
-    auroc_high: float | None
-    pairs: int
-    brier_skill: float | None  # None where the success rates do not differ beyond their noise
-    calibration_error: float
-    prefixes: int
-    rollouts_per_prefix: int
-    reliability: tuple[ReliabilityBin, ...]
 
 
 def groups_of(problems: Iterable[Problem]) -> list[str]:
@@ -106,7 +62,7 @@ def accuracy_row(
     snapshots = [r.at(budget) for r in results]
     verdicts = [
         workbench.verifier.verify(r.problem, s.answer or "")
-        for r, s in zip(results, snapshots, strict=True)
+        for r, s in reported(list(zip(results, snapshots, strict=True)), "checked answers")
     ]
     usage = sum((s.usage for s in snapshots), Usage())
     return _row(
@@ -213,13 +169,13 @@ def best_of_n_rows(
     searched: `search.base.answer_value`), by process reward alone, by majority, and pass@N (the
     oracle), from nested subsets of the same samples. Only the first two pay for the reward model.
     """
-    rows = [accuracy_row(workbench, policy, WEIGHTED, results, n) for n in budgets]
+    rows = [accuracy_row(workbench, policy, WEIGHTED_BEST_OF_N, results, n) for n in budgets]
     verdicts = [
         {
             node.id: workbench.verifier.verify(r.problem, solution_text(r.nodes, node.id))
             for node in r.nodes[1:]
         }
-        for r in results
+        for r in reported(results, "problems whose solutions are checked")
     ]
     for weighted in list(rows):
         chosen: dict[str, list[tuple[Node, Verdict]]] = {key: [] for key in READ_FROM_SAMPLES}
@@ -260,27 +216,24 @@ def scored_prefixes(probed: Sequence[SearchResult]) -> list[ScoredPrefix]:
     that is no number in [0, 1]."""
     found: list[ScoredPrefix] = []
     for result, group in zip(probed, groups_of(r.problem for r in probed), strict=True):
-        for node in result.nodes[1:]:
+        for prefix in successes_of(result):
             found.append(
                 ScoredPrefix(
                     problem=result.problem.id,
                     group=group,
-                    score=score_of(result, node),
-                    correct=round(node.value_sum),
-                    count=node.visit_count,
+                    score=checked_score(result.problem, prefix.text, prefix.score),
+                    correct=prefix.correct,
+                    count=prefix.rollouts,
                 )
             )
     return found
 
 
-def score_of(result: SearchResult, node: Node) -> float:
+def checked_score(problem: Problem, text: str, score: float | None) -> float:
     """Raises ValueError for a score that is no number in [0, 1]."""
-    if node.score is None or not 0 <= node.score <= 1:
-        raise ValueError(
-            f"problem {result.problem.id}: the reward model's score of "
-            f"{solution_text(result.nodes, node.id)!r} is {node.score}"
-        )
-    return node.score
+    if score is None or not 0 <= score <= 1:
+        raise ValueError(f"problem {problem.id}: the reward model's score of {text!r} is {score}")
+    return score
 
 
 def auroc_within_problems(
@@ -316,20 +269,10 @@ def prm_quality(probed: Sequence[SearchResult], rollouts: int, seed: int) -> PRM
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataMaking:
-    method: str
-    problems: int
-    solved: int
-    distinct_solutions: int
-    tokens: int
-    solved_per_million_tokens: float
-    distinct_per_million_tokens: float
-
-
 def data_making(workbench: Workbench, method: str, results: Sequence[SearchResult]) -> DataMaking:
     """Problems solved and distinct verified solutions a million tokens run through the models."""
-    found = [verified_solutions(r, workbench.verifier.verify)[0] for r in results]
+    checked = reported(results, "problems whose solutions are checked")
+    found = [verified_solutions(r, workbench.verifier.verify)[0] for r in checked]
     usage = sum((r.usage for r in results), Usage())
     tokens = usage.policy.positions + usage.reward.positions
     solved = sum(bool(solutions) for solutions in found)

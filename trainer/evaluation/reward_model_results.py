@@ -11,17 +11,32 @@ from typing import Any
 from rewards.aggregate import AGGREGATES
 from search.base import SearchResult
 from trainer.evaluation.policies import groups_of
-from trainer.evaluation.reward_model_samples import WEIGHTED, candidates, ends_of_paths
-from trainer.measures.best_of_n import best_of_n, expected_best, expected_pass, powers_of_two
+from trainer.evaluation.reward_model_samples import LAST_WEIGHTED, candidates, ends_of_paths
+from trainer.measures.best_of_n import (
+    BestOfN,
+    OverOptimisation,
+    best_of_n,
+    expected_best,
+    expected_pass,
+    powers_of_two,
+)
 from trainer.measures.first_errors import (
     NO_ERROR,
+    FirstErrors,
     JudgedSolution,
     choose_threshold,
     measure_first_errors,
 )
 from trainer.measures.recalibration import recalibrations
+from trainer.measures.results import (
+    Aim,
+    CalibrationRow,
+    FirstErrorRow,
+    PassAtN,
+    RewardModelEvaluation,
+)
 from trainer.measures.score_quality import Calibration, ScoredPrefix, calibration
-from trainer.measures.statistics import share_estimate
+from trainer.measures.statistics import Estimate, share_estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +52,6 @@ class Bench:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aim:
-    """The largest calibration error and the least Brier skill."""
-
-    calibration_error: float
-    brier_skill: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class StepSet:
     """Scored steps of one kind, to fit a calibration on and to measure it."""
 
@@ -54,25 +61,31 @@ class StepSet:
 
 def calibrations(
     sets: Mapping[str, StepSet], aim: Aim, bins: int, seed: int
-) -> list[dict[str, Any]]:
+) -> tuple[CalibrationRow, ...]:
     """Each kind of steps before and after; no rows for a kind without steps."""
-    rows: list[dict[str, Any]] = []
+    rows: list[CalibrationRow] = []
     for steps, chosen in sets.items():
         forms = recalibrations(chosen.fitting) if chosen.fitting and chosen.measured else ()
         for form in forms:
             found = calibration(form.apply(chosen.measured), seed, bins)
             rows.append(
-                {
-                    "steps": steps,
-                    **asdict(form),
-                    "temperature": 1 / form.scale if form.scale else None,
-                    "fitted_on": len(chosen.fitting),
-                    "measured_on": len(chosen.measured),
-                    **asdict(found),
-                    "aim": aim_of(found, aim),
-                }
+                CalibrationRow(
+                    steps=steps,
+                    form=form.form,
+                    scale=form.scale,
+                    shift=form.shift,
+                    temperature=1 / form.scale if form.scale else None,
+                    fitted_on=len(chosen.fitting),
+                    measured_on=len(chosen.measured),
+                    brier_skill=found.brier_skill,
+                    brier_skill_outcomes=found.brier_skill_outcomes,
+                    calibration_error=found.calibration_error,
+                    calibration_error_raw=found.calibration_error_raw,
+                    bins=found.bins,
+                    aim=aim_of(found, aim),
+                )
             )
-    return rows
+    return tuple(rows)
 
 
 def aim_of(found: Calibration, aim: Aim) -> str:
@@ -85,76 +98,87 @@ def aim_of(found: Calibration, aim: Aim) -> str:
     return "met" if met else "undecided"
 
 
-def first_errors(bench: Bench, seed: int) -> dict[str, Any]:
+def first_errors(bench: Bench, seed: int) -> FirstErrorRow:
     """Without a threshold where the fitting side does not hold both kinds of solutions."""
-    erroneous = sum(s.label != NO_ERROR for s in bench.measured)
-    row: dict[str, Any] = {
-        "source": bench.source,
-        "truth": bench.truth,
-        "solutions": len(bench.measured),
-        "erroneous_solutions": erroneous,
-        "fitting_solutions": len(bench.fitting),
-        "left_out": dict(bench.left_out),
-        "threshold": None,
-        "erroneous": None,
-        "correct": None,
-        "f1": None,
-    }
+    found: FirstErrors | None = None
     if len({s.label == NO_ERROR for s in bench.fitting}) == 2:
         threshold = choose_threshold(bench.fitting)
-        row |= asdict(measure_first_errors(bench.measured, threshold, seed))
-    return row
+        found = measure_first_errors(bench.measured, threshold, seed)
+    return FirstErrorRow(
+        source=bench.source,
+        truth=bench.truth,
+        solutions=len(bench.measured),
+        erroneous_solutions=sum(s.label != NO_ERROR for s in bench.measured),
+        fitting_solutions=len(bench.fitting),
+        left_out=dict(bench.left_out),
+        threshold=found.threshold if found else None,
+        erroneous=found.erroneous if found else None,
+        correct=found.correct if found else None,
+        f1=found.f1 if found else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestOfNResults:
+    """Best of N for every aggregate, pass@N, and the accuracy of one sample."""
+
+    sample_accuracy: Estimate
+    rows: tuple[BestOfN, ...]
+    over_optimisation: tuple[OverOptimisation, ...]
+    pass_at_n: tuple[PassAtN, ...]
+    pools_left_out: int
 
 
 def best_of_n_results(
     pool: Sequence[SearchResult], samples: int, likelihood_weight: float
-) -> dict[str, Any]:
+) -> BestOfNResults:
     """Problems whose prompt the policy cannot take have no pool and are left out."""
     asked = len(pool)
     pool = [result for result in pool if ends_of_paths(result)]
     groups = groups_of(r.problem for r in pool)
-    weighted = [WEIGHTED] if likelihood_weight > 0 else []
-    rows: list[dict[str, Any]] = []
-    losses: list[dict[str, Any]] = []
+    weighted = [LAST_WEIGHTED] if likelihood_weight > 0 else []
+    rows: list[BestOfN] = []
+    losses: list[OverOptimisation] = []
     for aggregate in [*AGGREGATES, *weighted]:
         pools = [candidates(r, aggregate, likelihood_weight) for r in pool]
         found, loss = best_of_n(aggregate, pools, groups, samples)
-        rows += [asdict(row) for row in found]
-        losses.append(asdict(loss))
+        rows += found
+        losses.append(loss)
     pools = [candidates(r, "last") for r in pool]
     correct = [sum(c.count for c in p if c.correct) for p in pools]
     passes = {n: [expected_pass(samples, c, n) for c in correct] for n in powers_of_two(samples)}
-    return {
-        "sample_accuracy": asdict(share_estimate([expected_best(p, 1)[0] for p in pools], groups)),
-        "best_of_n": rows,
-        "over_optimisation": losses,
-        "pass_at_n": [
-            {"n": n, "solved": asdict(share_estimate(v, groups))} for n, v in passes.items()
-        ],
-        "pools_left_out": asked - len(pool),
-    }
+    return BestOfNResults(
+        sample_accuracy=share_estimate([expected_best(p, 1)[0] for p in pools], groups),
+        rows=tuple(rows),
+        over_optimisation=tuple(losses),
+        pass_at_n=tuple(PassAtN(n=n, solved=share_estimate(v, groups)) for n, v in passes.items()),
+        pools_left_out=asked - len(pool),
+    )
 
 
-def reliability_rows(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+def reliability_rows(evaluation: RewardModelEvaluation) -> list[dict[str, Any]]:
     return [
-        {"steps": row["steps"], "form": row["form"], **b}
-        for row in content["calibration"]
-        for b in row["bins"]
+        {"steps": row.steps, "form": row.form, **asdict(b)}
+        for row in evaluation.calibration
+        for b in row.bins
     ]
 
 
-def headline(content: Mapping[str, Any]) -> dict[str, Any]:
+def headline(evaluation: RewardModelEvaluation) -> dict[str, float | str | None]:
     """The numbers for the manifest and W&B."""
-    found: dict[str, Any] = {"auroc": content["auroc"] and content["auroc"]["value"]}
-    for row in content["calibration"]:
-        name = f"{row['form']}_{row['steps'].replace('-', '_')}"
-        skill = row["brier_skill"] or row["brier_skill_outcomes"]
-        found[f"calibration_error_{name}"] = row["calibration_error"]["value"]
-        found[f"brier_skill_{name}"] = skill and skill["value"]
-        found[f"aim_{name}"] = row["aim"]
-    for row in content["first_errors"]:
-        name = f"{Path(row['source']).stem}_{row['truth'].replace(' ', '_')}"
-        found[f"first_error_f1_{name}"] = row["f1"] and row["f1"]["value"]
-    for row in content["best_of_n"]:
-        found[f"uplift_{row['aggregate']}_{row['n']}"] = row["uplift"]["value"]
+    found: dict[str, float | str | None] = {"auroc": _value(evaluation.auroc)}
+    for row in evaluation.calibration:
+        name = f"{row.form}_{row.steps.replace('-', '_')}"
+        found[f"calibration_error_{name}"] = row.calibration_error.value
+        found[f"brier_skill_{name}"] = _value(row.brier_skill or row.brier_skill_outcomes)
+        found[f"aim_{name}"] = row.aim
+    for row in evaluation.first_errors:
+        name = f"{Path(row.source).stem}_{row.truth.replace(' ', '_')}"
+        found[f"first_error_f1_{name}"] = _value(row.f1)
+    for row in evaluation.best_of_n:
+        found[f"uplift_{row.aggregate}_{row.n}"] = row.uplift.value
     return found
+
+
+def _value(estimate: Estimate | None) -> float | None:
+    return estimate.value if estimate else None

@@ -11,14 +11,16 @@ from data.process_bench import ProcessBenchRow
 from data.tasks.countdown_replay import first_false_step, first_hopeless_step, in_reach
 from data.types import Problem, StopReason
 from rewards.aggregate import AGGREGATES
-from search.base import Node, SearchResult, answer_value, path_to, solution_logprob
-from trainer.evaluation.policies import auroc_within_problems, groups_of, score_of
+from search.base import Node, SearchResult, answer_value, path_to, solution_logprob, solution_text
+from search.measurements.prefix_success import successes_of
+from trainer.evaluation.policies import auroc_within_problems, checked_score, groups_of
 from trainer.measures.best_of_n import Candidate
 from trainer.measures.first_errors import NO_ERROR, JudgedSolution
+from trainer.measures.results import Solvability
 from trainer.measures.score_quality import ScoredPrefix
 from trainer.measures.statistics import Estimate, share_estimate
 
-WEIGHTED = "last_weighted"  # the last score weighted with the policy's likelihood
+LAST_WEIGHTED = "last_weighted"  # the last score weighted with the policy's likelihood
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,23 +44,6 @@ TRUTHS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Solvability:
-    """Scores against the exhaustive solver's word on prefixes, apart from any policy: can the
-    target still be reached? The score is meant to be the policy's success rate, so only its order
-    is compared (`auroc` within problems). `solved_out_of_reach` counts prefixes that some rollout
-    solved all the same: results over the largest value allowed."""
-
-    prefixes: int
-    in_reach: int
-    auroc: Estimate | None
-    pairs: int
-    score_in_reach: Estimate | None
-    score_out_of_reach: Estimate | None
-    success_in_reach: Estimate | None
-    solved_out_of_reach: int
-
-
 def ends_of_paths(result: SearchResult) -> list[Node]:
     """Distinct sampled solutions, in the order in which each was first sampled."""
     return [node for node in result.nodes if node.terminal is not None]
@@ -66,7 +51,10 @@ def ends_of_paths(result: SearchResult) -> list[Node]:
 
 def step_scores(result: SearchResult, end: Node) -> tuple[float, ...]:
     """Raises ValueError for a score that is no number in [0, 1]."""
-    return tuple(score_of(result, result.nodes[id]) for id in path_to(result.nodes, end.id))
+    return tuple(
+        checked_score(result.problem, solution_text(result.nodes, id), result.nodes[id].score)
+        for id in path_to(result.nodes, end.id)
+    )
 
 
 def is_correct(end: Node) -> bool:
@@ -87,9 +75,9 @@ def candidates(
     found: list[Candidate] = []
     for end in ends_of_paths(result):
         scores = step_scores(result, end)
-        proxy = AGGREGATES["last" if aggregate == WEIGHTED else aggregate](scores)
+        proxy = AGGREGATES["last" if aggregate == LAST_WEIGHTED else aggregate](scores)
         value = proxy
-        if aggregate == WEIGHTED:
+        if aggregate == LAST_WEIGHTED:
             value = answer_value(proxy, solution_logprob(result.nodes, end.id), likelihood_weight)
         finished = end.terminal is StopReason.END_OF_SOLUTION
         found.append(
@@ -182,9 +170,9 @@ def solvability(
 ) -> Solvability:
     """`prefixes` are those of `probed`, in order."""
     reach = [
-        task.in_reach(result.problem, node.text.removesuffix("\n").split("\n"), max_value)
+        task.in_reach(result.problem, prefix.text.removesuffix("\n").split("\n"), max_value)
         for result in probed
-        for node in result.nodes[1:]
+        for prefix in successes_of(result)
     ]
     auroc, pairs = auroc_within_problems(prefixes, [float(r) for r in reach], seed)
 

@@ -16,8 +16,9 @@ from data.types import Problem
 from search.base import SearchResult
 from search.settings import SearchSettings, check_budgets
 from search.strategies.by_name import entry
-from trainer.evaluation.policies import AccuracyRow, Comparison, accuracy_row, compare, groups_of
-from trainer.measures.statistics import Estimate, adjust_holm, mean_estimate, paired_p_value
+from trainer.evaluation.policies import accuracy_row, compare, groups_of
+from trainer.measures.results import AccuracyRow, Comparison, Growth, Match
+from trainer.measures.statistics import adjust_holm, mean_estimate, paired_p_value
 from trainer.searching.workbench import Workbench, correct_at, ends_of, paths_of
 
 
@@ -29,29 +30,6 @@ class Arm:
     searches: tuple[Any, ...]
     settings: SearchSettings
     budgets: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Growth:
-    """`last_minus_first` and `slope` (accuracy per doubling of the budget) as fractions;
-    `adjacent_drops`: Holm-adjusted one-sided p-values (`paired_p_value`) that a budget is worse
-    than the one before."""
-
-    arm: str
-    budgets: tuple[int, ...]
-    last_minus_first: Estimate
-    slope: Estimate
-    adjacent_drops: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Match:
-    """The smallest budget at which an arm is no worse than the target by more than the margin
-    (lower end of the paired 95 % interval), and its FLOPs over the target's; None: at no budget."""
-
-    arm: str
-    budget: int | None
-    flops_ratio: float | None
 
 
 def read_arm(name: str, values: Mapping[str, Any], common: SearchSettings) -> Arm:

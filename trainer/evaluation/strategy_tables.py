@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from trainer.measures.results import StrategyComparison
+from trainer.measures.statistics import Estimate
 
 
-def as_markdown(content: Mapping[str, Any]) -> str:
+def comparison_markdown(comparison: StrategyComparison) -> str:
     """The comparison as tables."""
-    n = content["accuracy"][0]["n"]
+    n = comparison.accuracy[0].n
     lines = [
-        f"| {content['split']} problems, n = {n} | budget | accuracy, % | MFLOPs | tokens |"
+        f"| {comparison.split} problems, n = {n} | budget | accuracy, % | MFLOPs | tokens |"
         " minus best of N at equal FLOPs, points |",
         "|---|---|---|---|---|---|",
     ]
-    equal = {(row["strategy"], row["budget"]): row for row in content["equal_flops"]}
-    for row in content["accuracy"]:
-        c = equal.get((row["strategy"], row["budget"]))
-        against = f"{_points(c, 'difference')} {c['metric']}" if c else ""
+    equal = {(row.strategy, row.budget): row for row in comparison.equal_flops}
+    for row in comparison.accuracy:
+        c = equal.get((row.strategy, row.budget))
+        against = f"{_points(c.difference, c.low, c.high)} {c.metric}" if c else ""
         lines.append(
-            f"| {row['strategy']} | {row['budget']} | {100 * row['value']:.1f} "
-            f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}] | {row['flops'] / 1e6:.0f} | "
-            f"{row['generated_tokens']:.0f} | {against} |"
+            f"| {row.strategy} | {row.budget} | {100 * row.value:.1f} "
+            f"[{100 * row.low:.1f}, {100 * row.high:.1f}] | {row.flops / 1e6:.0f} | "
+            f"{row.generated_tokens:.0f} | {against} |"
         )
     lines += ["", "| growth | last minus first, points | slope, points a doubling | drops, p |"]
     lines += ["|---|---|---|---|"]
-    for row in content["growth"]:
-        drops = ", ".join(f"{p:.2g}" for p in row["adjacent_drops"])
+    for row in comparison.growth:
+        drops = ", ".join(f"{p:.2g}" for p in row.adjacent_drops)
         lines.append(
-            f"| {row['arm']} | {_points(row['last_minus_first'])} | {_points(row['slope'])} | "
-            f"{drops} |"
+            f"| {row.arm} | {_estimate(row.last_minus_first)} | {_estimate(row.slope)} | {drops} |"
         )
-    margin = f"{100 * content['margin']:.0f} points"
+    margin = f"{100 * comparison.margin:.0f} points"
     lines += [
         "",
-        f"| no worse than best of {content['target']} by {margin} | budget | FLOPs, share |",
+        f"| no worse than best of {comparison.target} by {margin} | budget | FLOPs, share |",
     ]
     lines += ["|---|---|---|"]
-    for row in content["matches"]:
-        ratio = "" if row["flops_ratio"] is None else f"{row['flops_ratio']:.2f}"
-        lines.append(f"| {row['arm']} | {row['budget'] or 'none'} | {ratio} |")
+    for row in comparison.matches:
+        ratio = "" if row.flops_ratio is None else f"{row.flops_ratio:.2f}"
+        lines.append(f"| {row.arm} | {row.budget or 'none'} | {ratio} |")
     return "\n".join(lines) + "\n"
 
 
-def _points(row: Mapping[str, Any], key: str = "value") -> str:
-    return f"{100 * row[key]:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+def _points(value: float, low: float, high: float) -> str:
+    return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _estimate(estimate: Estimate) -> str:
+    return _points(estimate.value, estimate.low, estimate.high)

@@ -15,6 +15,7 @@ from data.formats.stepwise import labelled_groups, labels_row
 from data.sources import Row, read_source, take_in
 from data.tokenizers import encode_strict
 from data.types import LabelledSolution, StepLabels
+from search.laplace import laplace_error
 from trainer.runtime.processes import is_main_process
 
 TOO_LONG_PRINTED = 5
@@ -95,7 +96,7 @@ def tokenised(solution: LabelledSolution, encode: Encode, end_token_id: int | No
     follows it, so its end bears no loss; what comes after the last label is left out.
 
     Standard errors are those of a share of `counts` rollouts under Laplace's rule, as in
-    search/labellers/evidence.py, and NaN where no rollouts are behind a label. Raises ValueError
+    search/laplace.py, and NaN where no rollouts are behind a label. Raises ValueError
     for text that cannot be encoded and a labelled step without a token.
     """
     steps = [encode(text) for text in solution.solution.steps]
@@ -118,15 +119,11 @@ def tokenised(solution: LabelledSolution, encode: Encode, end_token_id: int | No
         completion_ids=completion_ids,
         labels=labels,
         counts=counts,
-        standard_errors=tuple(map(_standard_error, labels, counts)),
+        standard_errors=tuple(
+            laplace_error(label, count) if count else math.nan
+            for label, count in zip(labels, counts, strict=True)
+        ),
     )
-
-
-def _standard_error(label: float, count: int) -> float:
-    if not count:
-        return math.nan
-    share = (label * count + 1) / (count + 2)
-    return math.sqrt(share * (1 - share) / count)
 
 
 def read_labels(path: Path) -> Iterator[StepLabels]:

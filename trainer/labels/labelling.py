@@ -15,7 +15,7 @@ from search.batcher import Journal, run_searches
 from search.labellers.by_name import LabelSettings, bind_labeller
 from search.labellers.solutions import Labelled
 from trainer.runtime.stage import StageRecord
-from trainer.searching.workbench import Workbench, progress_printer
+from trainer.searching.workbench import Workbench, showing
 
 
 def label_shard(
@@ -44,17 +44,20 @@ def label_shard(
 
     journal = Journal(folder / f"labels.journal{rank}.jsonl")
     waiting = [p for p in workbench.ranks.shard(problems) if p.id not in done]
-    results = run_searches(
-        waiting,
-        strategy,
-        engine=workbench.engine,
-        scorer=None,
-        verify=workbench.verifier.verify,
-        settings=settings.of_a_search(),
-        journal=journal,
-        on_batch=progress_printer("labels", len(waiting), rank),
-    )
-    with part.open("a", encoding="utf-8") as file:
+    with (
+        workbench.ranks.progress("labels", len(waiting)) as progress,
+        part.open("a", encoding="utf-8") as file,
+    ):
+        results = run_searches(
+            waiting,
+            strategy,
+            engine=workbench.engine,
+            scorer=None,
+            verify=workbench.verifier.verify,
+            settings=settings.of_a_search(),
+            journal=journal,
+            on_progress=showing(progress),
+        )
         for result in results:
             # A problem whose prompt allows no rollout has no labels.
             labelled = found.pop(result.problem.id, Labelled(rows=(), usage=result.usage))

@@ -25,13 +25,16 @@ LOADERS = {POLICY: lambda name: load_policy(name)[0], REWARD_MODEL: reward_model
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
-    """Rank 0 trains all weights. `lora_alpha` null is twice the rank. `lora_targets` are names of
-    modules, or `all-linear` alone."""
+    """Low-rank adapters (LoRA) in place of training all weights."""
 
     lora_rank: int = 0
+    """Rank of the adapters; 0: all weights are trained."""
     lora_alpha: int | None = None
+    """Scale of the adapters; null: twice the rank."""
     lora_dropout: float = 0.0
+    """Dropout in the adapters, in [0, 1)."""
     lora_targets: list[str] = field(default_factory=lambda: ["all-linear"])
+    """Names of the modules that get adapters, or all-linear alone."""
 
     def __post_init__(self) -> None:
         if self.lora_rank < 0:
@@ -93,12 +96,14 @@ def merge_adapter(adapter: Path, folder: Path, model: str | None = None) -> None
 
 @dataclass(frozen=True, kw_only=True)
 class MergeConfig:
-    """`adapter` is a peft folder, `output_dir` one that is not there yet. `model` is the adapted
-    model where the adapter's own word for it no longer holds."""
+    """Which adapter is put together with which model."""
 
     adapter: str
+    """Folder of the adapter, in peft's format."""
     output_dir: str
+    """Folder to write; it must not be there yet."""
     model: str | None = None
+    """Folder or hub id of the adapted model; null: the one that the adapter names."""
 
 
 def run_merge(config: MergeConfig) -> None:

@@ -25,16 +25,18 @@ GRACE_SECONDS = 30  # for requests in flight when the server is told to stop
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
-    """`reward_model` is whatever a recipe may name. Requests of more than `max_tokens` tokens are
-    refused (0: the model's context is the limit). There is no authentication: `host` is to be an
-    address that only those who may use the model can reach. `device` is torch's name of one, by
-    default an accelerator where there is one."""
+    """Which reward model is served, and where. There is no authentication."""
 
     reward_model: str
+    """Folder, hub id or YAML description of the reward model."""
     host: str = "127.0.0.1"
+    """Address to listen on; it should be one that only allowed users can reach."""
     port: int = 8100
+    """Port to listen on."""
     device: str | None = None
+    """torch's name of a device; null: an accelerator where there is one."""
     max_tokens: int = 0
+    """Tokens per request above which it is refused; 0: the model's context."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.port < 2**16:

@@ -7,10 +7,11 @@ say stays None."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from data.settings import nearest
 from trainer.pipeline.memory import (
     PRECISIONS,
     Memory,
@@ -21,6 +22,7 @@ from trainer.pipeline.memory import (
     training_memory,
 )
 from trainer.pipeline.published_sizes import config_of
+from trainer.runtime.stage_registry import StageEntry
 
 DEFAULT_LENGTH = 64  # tokens of a sequence where nothing says more
 DEFAULT_VOCABULARY = 64  # a number tokenizer's
@@ -70,7 +72,7 @@ class Launch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class StageEstimate:
     """`lines` say in words what the stage does. Bytes of memory a process, bytes on disk, tokens
     through a model, FLOPs, seconds; None: not known."""
 
@@ -84,7 +86,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class StageModel:
     """The model that a stage works with, by name and sizes."""
 
     name: str = ""
@@ -105,50 +107,65 @@ def launch_of(values: Mapping[str, Any], device: str | None) -> Launch:
     )
 
 
-def model_of(settings: Mapping[str, Any], inherited: Known) -> Known:
+def model_of(settings: Mapping[str, Any], inherited: StageModel) -> StageModel:
     """The model that a stage's settings name, else the one `inherited` from what it reads."""
     if isinstance(config := settings.get("model_config"), Mapping):
         vocabulary = settings.get("vocab_size") if settings.get("tokenizer") == "bpe" else None
         sizes = sizes_of(config, vocabulary or DEFAULT_VOCABULARY)
-        return Known(name="a model from scratch", sizes=sizes, config=config)
+        return StageModel(name="a model from scratch", sizes=sizes, config=config)
     for key in ("model", "policy"):
         name = settings.get(key)
         if isinstance(name, str) and (config := config_of(name)) is not None:
-            return Known(name=name, sizes=sizes_of(config), config=config)
+            return StageModel(name=name, sizes=sizes_of(config), config=config)
     return inherited
 
 
 def estimate_stage(
-    script: str, settings: Mapping[str, Any], known: Known, launch: Launch
-) -> Estimate:
-    """Of one stage; `script` is its launcher's file name, `settings` its recipe with its
-    arguments."""
-    sizes = known.sizes
-    if script in ("train_sft.py", "train_prm.py", "expert_iteration_round.py", "train_dpo.py"):
-        return _training(script, settings, known, launch) if sizes else Estimate()
-    if script == "train_ppo.py":
-        return _ppo(settings, known, launch) if sizes else Estimate()
-    if script in ("train_grpo.py", "train_rloo.py"):
-        return _group(settings, known, launch) if sizes else Estimate()
-    if script in ("label_steps.py", "run_search.py", "evaluate_run.py"):
-        return _sampling(script, settings, known, launch) if sizes else Estimate()
-    return Estimate()
+    entry: StageEntry | None, settings: Mapping[str, Any], model: StageModel, launch: Launch
+) -> StageEstimate:
+    """Of one stage; `settings` is its recipe with its arguments. Nothing is known of a stage
+    without an entry, or of one whose model is not known.
+
+    Raises ValueError where the entry names an estimate that is not in ESTIMATES.
+    """
+    if entry is None or entry.estimate is None or model.sizes is None:
+        return StageEstimate()
+    if entry.estimate not in ESTIMATES:
+        raise ValueError(
+            f"the stage of {entry.launcher} has the estimate {entry.estimate!r}; did you mean "
+            f"{nearest(entry.estimate, ESTIMATES)!r}?"
+        )
+    return ESTIMATES[entry.estimate](entry, settings, model, launch)
 
 
 # ---------------------------------------------------------------- training
 
 
-def _training(script: str, settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
+def _policy_training(
+    entry: StageEntry, settings: Mapping[str, Any], model: StageModel, launch: Launch
+) -> StageEstimate:
+    return _training(settings, model, launch, head=True)
+
+
+def _reward_model_training(
+    entry: StageEntry, settings: Mapping[str, Any], model: StageModel, launch: Launch
+) -> StageEstimate:
+    return _training(settings, model, launch, head=False)
+
+
+def _training(
+    settings: Mapping[str, Any], model: StageModel, launch: Launch, *, head: bool
+) -> StageEstimate:
+    """`head`: the model gives logits over the vocabulary, which need memory."""
     batch = settings.get("per_device_train_batch_size", 8)
     accumulated = _accumulated(settings, batch, launch)
-    length = _length(settings, known)
+    length = _length(settings, model)
     rows = batch * accumulated * launch.processes
     steps = settings.get("max_steps")
-    head = script != "train_prm.py"
-    training = _setup(settings, known, launch, rows=batch, length=length, head=head)
+    training = _setup(settings, model, launch, rows=batch, length=length, head=head)
     tokens = steps * rows * length if isinstance(steps, int) else None
     lines = [
-        _trained(known, settings),
+        _trained(model, settings),
         f"a step takes {batch} rows x {accumulated} accumulated x {_processes(launch)} = "
         f"{rows:,} rows of at most {length:,} tokens",
     ]
@@ -157,17 +174,19 @@ def _training(script: str, settings: Mapping[str, Any], known: Known, launch: La
     return _trained_estimate(lines, training, settings, launch, tokens)
 
 
-def _ppo(settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
-    values = _ppo_defaults() | dict(settings)
+def _ppo(
+    entry: StageEntry, settings: Mapping[str, Any], model: StageModel, launch: Launch
+) -> StageEstimate:
+    values = entry.config_defaults() | dict(settings)
     rollouts = values["problems_per_cycle"] * values["samples_per_problem"]
     minibatches, epochs = values["minibatches"], values["epochs"]
     micro, generated = values["micro_batch_size"], values["max_new_tokens"]
-    length = _prompt(known) + generated
+    length = _prompt(model) + generated
     cycles = values["cycles"]
     rows = min(micro, max(1, rollouts // minibatches // launch.processes))
-    training = _setup(values, known, launch, rows=rows, length=length, head=True)
+    training = _setup(values, model, launch, rows=rows, length=length, head=True)
     lines = [
-        _trained(known, values) + ", and a critic of the same size",
+        _trained(model, values) + ", and a critic of the same size",
         f"a cycle samples {values['problems_per_cycle']:,} problems x "
         f"{values['samples_per_problem']} = {rollouts:,} solutions of at most {generated:,} tokens",
         f"then {epochs} epochs x {minibatches} minibatches = {epochs * minibatches} updates of "
@@ -177,20 +196,20 @@ def _ppo(settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
     ]
     tokens = float(cycles * rollouts * length * epochs)
     estimate = _trained_estimate(lines, training, values, launch, tokens)
-    assert known.sizes is not None and estimate.memory is not None and estimate.flops is not None
+    assert model.sizes is not None and estimate.memory is not None and estimate.flops is not None
     # The critic beside the actor; the reward model and, without LoRA, the reference are frozen.
     memory, frozen = estimate.memory, 2 - bool(values.get("lora_rank"))
-    weight = PRECISIONS[training.precision].weights * known.sizes.parameters
+    weight = PRECISIONS[training.precision].weights * model.sizes.parameters
     doubled = {name: 2 * value for name, value in vars(memory).items() if name != "logits"}
     doubled["weights"] += frozen * weight / (launch.processes if training.zero_stage == 3 else 1)
     seconds = _sampling_seconds(
-        known.sizes,
+        model.sizes,
         cycles * rollouts * generated,
         min(ENGINE_ROWS, rollouts / launch.processes),
         launch,
         training.precision,
     )
-    return Estimate(
+    return StageEstimate(
         lines=estimate.lines,
         parameters=estimate.parameters,
         memory=Memory(**{**doubled, "logits": 2 * memory.logits}),
@@ -201,25 +220,19 @@ def _ppo(settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
     )
 
 
-def _ppo_defaults() -> dict[str, Any]:
-    from dataclasses import MISSING, fields
-
-    from trainer.ppo.config import PPOConfig
-
-    return {f.name: f.default for f in fields(PPOConfig) if f.default is not MISSING}
-
-
-def _group(settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
+def _group_rl(
+    entry: StageEntry, settings: Mapping[str, Any], model: StageModel, launch: Launch
+) -> StageEstimate:
     batch = settings.get("per_device_train_batch_size", 8)
     accumulated = _accumulated(settings, batch, launch)
     samples = settings.get("num_generations", 8)
     generated = settings.get("max_completion_length", 256)
     rows = batch * accumulated * launch.processes
-    length = _prompt(known) + generated
+    length = _prompt(model) + generated
     steps = settings.get("max_steps")
-    training = _setup(settings, known, launch, rows=batch, length=length, head=True)
+    training = _setup(settings, model, launch, rows=batch, length=length, head=True)
     lines = [
-        _trained(known, settings),
+        _trained(model, settings),
         f"a step samples {rows // samples:,} problems x {samples} = {rows:,} completions of at "
         f"most {generated:,} tokens ({batch} x {accumulated} accumulated x {_processes(launch)})",
     ]
@@ -236,11 +249,17 @@ def _accumulated(settings: Mapping[str, Any], batch: int, launch: Launch) -> int
 
 
 def _setup(
-    settings: Mapping[str, Any], known: Known, launch: Launch, *, rows: int, length: int, head: bool
+    settings: Mapping[str, Any],
+    model: StageModel,
+    launch: Launch,
+    *,
+    rows: int,
+    length: int,
+    head: bool,
 ) -> Training:
-    assert known.sizes is not None
+    assert model.sizes is not None
     return Training(
-        sizes=known.sizes,
+        sizes=model.sizes,
         rows=rows,
         length=length,
         precision=_precision(settings, launch),
@@ -271,7 +290,7 @@ def _trained_estimate(
     settings: Mapping[str, Any],
     launch: Launch,
     tokens: float | None,
-) -> Estimate:
+) -> StageEstimate:
     parameters = training.sizes.parameters
     # Forward 2 a weight and token, backward 4 (2 where the weights are frozen), and the forward
     # pass again where activations were dropped.
@@ -281,7 +300,7 @@ def _trained_estimate(
     precision = PRECISIONS[training.precision]
     trained = training.sizes.lora_parameters(training.lora_rank) or parameters
     weight = min(4, precision.weights)
-    return Estimate(
+    return StageEstimate(
         lines=tuple(lines),
         parameters=parameters,
         memory=training_memory(training),
@@ -300,65 +319,105 @@ def _training_seconds(flops: float, launch: Launch) -> float:
 # ---------------------------------------------------------------- sampling
 
 
-def _sampling(script: str, settings: Mapping[str, Any], known: Known, launch: Launch) -> Estimate:
-    assert known.sizes is not None
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """`problems`, `samples` per problem, and how many solutions could be sampled at once. A stage
+    that is `guided` asks a reward model too."""
+
+    problems: int
+    samples: float
+    at_once: float
+    guided: bool
+    line: str
+
+
+def _labelling(
+    entry: StageEntry, settings: Mapping[str, Any], model: StageModel, launch: Launch
+) -> StageEstimate:
+    problems = settings.get("num_problems", 2000)
+    samples = settings.get("solutions") or settings.get("rollouts")
+    if not isinstance(samples, int) or problems is None:
+        return _no_sampling(model)
+    sampling = Sampling(
+        problems=problems,
+        samples=samples,
+        at_once=problems * samples,
+        guided=False,
+        line=f"labels {problems:,} problems by {samples} solutions each",
+    )
+    return _sampling(sampling, settings, model, launch)
+
+
+def _search(
+    entry: StageEntry, settings: Mapping[str, Any], model: StageModel, launch: Launch
+) -> StageEstimate:
+    budgets = settings.get("budgets")
+    problems = settings.get("num_problems", 2000)
+    if not isinstance(budgets, list) or problems is None:
+        return _no_sampling(model)
+    sampling = Sampling(
+        problems=problems,
+        samples=budgets[-1],
+        # A tree search samples a problem's solutions one after another.
+        at_once=problems * settings.get("parallel", 1),
+        guided=True,
+        line=f"searches {problems:,} problems with {budgets[-1]} simulations, a solution each",
+    )
+    return _sampling(sampling, settings, model, launch)
+
+
+def _evaluation(
+    entry: StageEntry, settings: Mapping[str, Any], model: StageModel, launch: Launch
+) -> StageEstimate:
+    policies = len(settings.get("policies") or [0])
+    greedy, searched = settings.get("greedy_problems", 2000), settings.get("search_problems", 500)
+    best = (settings.get("best_of_n") or [32])[-1]
+    largest = (settings.get("budgets") or [32])[-1]
+    measured = min(2, policies)  # the first policy and the last
+    samples = policies * greedy + measured * (greedy + searched * (best + 2 * largest))
+    samples += settings.get("prm_problems", 100) * settings.get("prm_rollouts", 64) * 4
+    problems = searched or greedy
+    each = samples / max(1, problems)
+    sampling = Sampling(
+        problems=problems,
+        samples=each,
+        at_once=problems * each,
+        guided=True,
+        line=f"solves {greedy:,} problems greedily with each of {policies} policies, and "
+        f"{searched:,} with best of {best} and {largest} simulations",
+    )
+    return _sampling(sampling, settings, model, launch)
+
+
+def _no_sampling(model: StageModel) -> StageEstimate:
+    """Of a recipe that does not say how much is sampled."""
+    assert model.sizes is not None
+    return StageEstimate(parameters=model.sizes.parameters)
+
+
+def _sampling(
+    sampling: Sampling, settings: Mapping[str, Any], model: StageModel, launch: Launch
+) -> StageEstimate:
+    assert model.sizes is not None
     bytes_each = 2 if launch.device != "cpu" else 4
     generated = settings.get("max_new_tokens") or DEFAULT_LENGTH
-    guided = script != "label_steps.py"
-    problems, samples, lines = _samples(script, settings)
-    if problems is None or samples is None:
-        return Estimate(parameters=known.sizes.parameters)
-    tokens = float(problems * samples * generated)
-    # A tree search samples a problem's solutions one after another.
-    parallel = settings.get("parallel", 1)
-    at_once = problems * (parallel if script == "run_search.py" else samples)
-    rows = int(max(1, min(ENGINE_ROWS, at_once / launch.processes)))
-    models = 2 if guided else 1
-    flops = 2.0 * models * known.sizes.parameters * tokens
-    return Estimate(
-        lines=(*lines, f"solutions have at most {generated:,} tokens, {human(tokens)} in all"),
-        parameters=known.sizes.parameters,
+    tokens = float(sampling.problems * sampling.samples * generated)
+    rows = int(max(1, min(ENGINE_ROWS, sampling.at_once / launch.processes)))
+    models = 2 if sampling.guided else 1
+    flops = 2.0 * models * model.sizes.parameters * tokens
+    total = f"solutions have at most {generated:,} tokens, {human(tokens)} in all"
+    return StageEstimate(
+        lines=(sampling.line, total),
+        parameters=model.sizes.parameters,
         memory=sampling_memory(
-            known.sizes, rows, _prompt(known) + generated, bytes_each, models=models
+            model.sizes, rows, _prompt(model) + generated, bytes_each, models=models
         ),
         tokens=tokens,
         flops=flops,
         seconds=_sampling_seconds(
-            known.sizes, tokens, rows, launch, "fp32" if bytes_each == 4 else "bf16"
+            model.sizes, tokens, rows, launch, "fp32" if bytes_each == 4 else "bf16"
         ),
     )
-
-
-def _samples(
-    script: str, settings: Mapping[str, Any]
-) -> tuple[int | None, float | None, tuple[str, ...]]:
-    """Problems, solutions sampled for each, and the same in words."""
-    if script == "label_steps.py":
-        problems = settings.get("num_problems", 2000)
-        samples = settings.get("solutions") or settings.get("rollouts")
-        if not isinstance(samples, int):
-            return problems, None, ()
-        return problems, samples, (f"labels {problems:,} problems by {samples} solutions each",)
-    budgets = settings.get("budgets")
-    if script == "run_search.py":
-        if not isinstance(budgets, list):
-            return None, None, ()
-        problems = settings.get("num_problems", 2000)
-        said = f"searches {problems:,} problems with {budgets[-1]} simulations, a solution each"
-        return problems, budgets[-1], (said,)
-    policies = len(settings.get("policies") or [0])
-    greedy, searched = settings.get("greedy_problems", 2000), settings.get("search_problems", 500)
-    best = (settings.get("best_of_n") or [32])[-1]
-    largest = (budgets or [32])[-1]
-    measured = min(2, policies)  # the first policy and the last
-    samples = policies * greedy + measured * (greedy + searched * (best + 2 * largest))
-    samples += settings.get("prm_problems", 100) * settings.get("prm_rollouts", 64) * 4
-    said = (
-        f"solves {greedy:,} problems greedily with each of {policies} policies, and {searched:,} "
-        f"with best of {best} and {largest} simulations"
-    )
-    problems = searched or greedy
-    return problems, samples / max(1, problems), (said,)
 
 
 def _sampling_seconds(
@@ -375,25 +434,25 @@ def _sampling_seconds(
 # ---------------------------------------------------------------- words
 
 
-def _length(settings: Mapping[str, Any], known: Known) -> int:
+def _length(settings: Mapping[str, Any], model: StageModel) -> int:
     """Tokens of a training row at most."""
     said = settings.get("max_length") or settings.get("max_new_tokens")
-    return said or (DEFAULT_LENGTH if _prompt(known) < PROMPT_LENGTH else 1024)
+    return said or (DEFAULT_LENGTH if _prompt(model) < PROMPT_LENGTH else 1024)
 
 
-def _prompt(known: Known) -> int:
-    sizes = known.sizes
+def _prompt(model: StageModel) -> int:
+    sizes = model.sizes
     large = sizes is not None and sizes.vocabulary > 1000
     return PROMPT_LENGTH if large else DEFAULT_LENGTH // 4
 
 
-def _trained(known: Known, settings: Mapping[str, Any]) -> str:
-    assert known.sizes is not None
-    everything = human(known.sizes.parameters)
+def _trained(model: StageModel, settings: Mapping[str, Any]) -> str:
+    assert model.sizes is not None
+    everything = human(model.sizes.parameters)
     if rank := settings.get("lora_rank"):
-        adapters = human(known.sizes.lora_parameters(rank))
-        return f"trains {adapters} parameters (LoRA, rank {rank}) on {everything} of {known.name}"
-    return f"trains all {everything} parameters of {known.name}"
+        adapters = human(model.sizes.lora_parameters(rank))
+        return f"trains {adapters} parameters (LoRA, rank {rank}) on {everything} of {model.name}"
+    return f"trains all {everything} parameters of {model.name}"
 
 
 def _processes(launch: Launch) -> str:
@@ -418,3 +477,17 @@ def duration(seconds: float | None) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+# How a stage is estimated, by the name that its entry in STAGES gives.
+ESTIMATES: dict[
+    str, Callable[[StageEntry, Mapping[str, Any], StageModel, Launch], StageEstimate]
+] = {
+    "policy_training": _policy_training,
+    "reward_model_training": _reward_model_training,
+    "ppo": _ppo,
+    "group_rl": _group_rl,
+    "labelling": _labelling,
+    "search": _search,
+    "evaluation": _evaluation,
+}

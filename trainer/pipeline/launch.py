@@ -17,7 +17,7 @@ import psutil
 
 GRACE_SECONDS = 20.0  # between SIGTERM and SIGKILL: launchers stop their own workers in it
 POLL_SECONDS = 0.2
-LINE_SECONDS = 5.0  # between two progress lines
+KEEP_SECONDS = 5.0  # between two records of the time
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -68,11 +68,12 @@ def run_logged(
 ) -> int:
     """Run `words` to its end, its output appended to `log`; returns the exit status.
 
-    `say` gets the newest log line every few seconds, `on_poll` the seconds so far. If this process
-    is interrupted, the child and all its descendants are ended before the exception goes on.
+    `say` gets the newest log line at every poll, `on_poll` the seconds so far every few seconds. If
+    this process is interrupted, the child and all its descendants are ended before the exception
+    goes on.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    started = last_said = time.monotonic()
+    started = last_kept = time.monotonic()
     with log.open("ab") as sink, log.open("rb") as reader:
         reader.seek(0, os.SEEK_END)
         child = subprocess.Popen(
@@ -89,10 +90,10 @@ def run_logged(
             while child.poll() is None:
                 time.sleep(POLL_SECONDS)
                 newest = _last_line(reader) or newest
-                if time.monotonic() - last_said >= LINE_SECONDS:
-                    last_said = time.monotonic()
-                    on_poll(last_said - started)
-                    say(newest)
+                say(newest)
+                if time.monotonic() - last_kept >= KEEP_SECONDS:
+                    last_kept = time.monotonic()
+                    on_poll(last_kept - started)
         finally:
             end_tree(child)
             on_poll(time.monotonic() - started)

@@ -11,9 +11,9 @@ from typing import Any
 from data.settings import read_yaml_mapping
 from trainer.pipeline.estimates import (
     DEVICES,
-    Estimate,
-    Known,
     Launch,
+    StageEstimate,
+    StageModel,
     duration,
     estimate_stage,
     human,
@@ -23,19 +23,21 @@ from trainer.pipeline.estimates import (
 from trainer.pipeline.launch import command_line, launcher_words
 from trainer.pipeline.recipe import Pipeline, Stage, stage_words
 from trainer.pipeline.run import stage_state
+from trainer.runtime.stage_registry import entry_of_launcher
 
 
 def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None = None) -> None:
     """`device` is a name in `trainer.pipeline.estimates.DEVICES`; without one, what the accelerate
     configs say: a CPU, or a GPU, taken for an H100."""
-    models: dict[str, Known] = {}
+    models: dict[str, StageModel] = {}
     changed: set[str] = set()
     seconds = 0.0
     for stage in pipeline.stages:
         settings = stage_settings(stage)
         models[stage.name] = model_of(settings, _inherited(stage, models))
         launch = launch_of(_launch_values(pipeline, stage), device)
-        estimate = estimate_stage(Path(stage.script).name, settings, models[stage.name], launch)
+        entry = entry_of_launcher(stage.script)
+        estimate = estimate_stage(entry, settings, models[stage.name], launch)
         if stage not in stages:
             continue
         state = stage_state(pipeline, stage)
@@ -65,12 +67,12 @@ def _launch_values(pipeline: Pipeline, stage: Stage) -> Mapping[str, Any]:
     return read_yaml_mapping(Path(path)) if path else {}
 
 
-def _inherited(stage: Stage, models: Mapping[str, Known]) -> Known:
+def _inherited(stage: Stage, models: Mapping[str, StageModel]) -> StageModel:
     """The model of the first stage, in the order read, that has one."""
-    return next((models[name] for name in stage.inputs if models[name].sizes), Known())
+    return next((models[name] for name in stage.inputs if models[name].sizes), StageModel())
 
 
-def _needs(estimate: Estimate, launch: Launch) -> list[str]:
+def _needs(estimate: StageEstimate, launch: Launch) -> list[str]:
     lines: list[str] = []
     if estimate.memory is not None:
         total = estimate.memory.total

@@ -19,10 +19,12 @@ from typing import Any
 import yaml
 
 from data.settings import nearest, read_yaml_mapping
+from trainer.pipeline.every_stage import fill_in_all
 from trainer.pipeline.extends import with_base
+from trainer.pipeline.slices import check_overlaps, fill_in_slices, read_slices
 from trainer.pipeline.values import choose_stages
 
-TOP_LEVEL = ("run_name", "output_dir", "seed", "accelerate_config", "values", "stages")
+TOP_LEVEL = ("run_name", "output_dir", "seed", "accelerate_config", "values", "slices", "stages")
 SETTABLE = ("run_name", "output_dir", "seed", "accelerate_config")
 STAGE_KEYS = ("name", "script", "config", "args", "accelerate_config", "when")
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -81,7 +83,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     if not isinstance(named, dict) or set(named) & set(TOP_LEVEL):
         raise ValueError(f"values must be a mapping with names of its own, got {named!r}")
     settings = [_split_override(override) for override in overrides]
-    for target, value in settings:
+    for target, value in [*changes, *settings]:
         if "." not in target:
             _override_value(values, named, rows, target, value)
     rows, left_out = choose_stages(rows, named)
@@ -89,6 +91,9 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     for target, value in [*present, *settings]:
         if "." in target:
             _override_stage(rows, left_out, target, value)
+    fill_in_all(rows)
+    fill_in_slices(rows, read_slices(values.pop("slices", None) or {}))
+    check_overlaps(rows)
     for key, kind in (("run_name", str), ("output_dir", str), ("seed", int)):
         if key in values and type(values[key]) is not kind:
             raise ValueError(f"{key} must be of type {kind.__name__}, got {values[key]!r}")

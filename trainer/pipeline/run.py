@@ -26,6 +26,7 @@ from trainer.runtime.manifests import (
     read_json,
     write_json,
 )
+from trainer.runtime.progress import StatusLine
 
 TAIL_LINES = 25
 
@@ -153,14 +154,15 @@ def _launch(
     launcher, typed = launcher_words(launch_config)
     words = stage_words(pipeline, stage)
     print(f"  {command_line(words, typed)}", flush=True)
-    status = run_logged(
-        [*launcher, *words],
-        log=_log_path(pipeline, stage),
-        environment=child_environment(num_processes(launch_config)),
-        lock=lock,
-        say=lambda line: print(f"{prefix} {seconds:.0f} s  {line[:120]}", flush=True),
-        on_poll=keep_time,
-    )
+    with StatusLine(prefix, record.seconds) as status_line:
+        status = run_logged(
+            [*launcher, *words],
+            log=_log_path(pipeline, stage),
+            environment=child_environment(num_processes(launch_config)),
+            lock=lock,
+            say=status_line.show,
+            on_poll=keep_time,
+        )
     return status, seconds
 
 

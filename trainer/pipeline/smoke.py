@@ -20,6 +20,7 @@ from data.settings import nearest
 from trainer.pipeline.plan import stage_settings
 from trainer.pipeline.published_sizes import KNOWN_MODELS, config_of
 from trainer.pipeline.recipe import PLACEHOLDER, Pipeline, Stage, load_pipeline
+from trainer.runtime.stage_registry import entry_of_launcher
 
 FROM_SCRATCH = "from_scratch"
 LAUNCH = "recipes/accelerate/cpu.yaml"
@@ -77,26 +78,6 @@ SIZES: dict[str, Any] = {
     "num_generations": 2,
     "max_completion_length": 16,
 }
-# What a stage gets though its recipe does not mention it, as its default is large.
-TRAINING = ("max_steps", "per_device_train_batch_size", "save_steps", "logging_steps")
-ALWAYS: dict[str, tuple[str, ...]] = {
-    "train_sft.py": TRAINING,
-    "train_prm.py": TRAINING,
-    "label_steps.py": ("num_problems", "max_new_tokens"),
-    "run_search.py": ("num_problems", "max_new_tokens", "max_step_tokens", "max_depth"),
-    "expert_iteration_round.py": (*TRAINING, "gate_problems", "max_new_tokens"),
-    "train_ppo.py": (
-        "cycles", "problems_per_cycle", "samples_per_problem", "minibatches", "micro_batch_size",
-        "evaluate_every", "evaluation_problems", "save_every", "max_new_tokens",
-    ),
-    "evaluate_run.py": (
-        "greedy_problems", "search_problems", "best_of_n", "prm_problems", "prm_rollouts",
-        "prm_prefixes", "making_problems", "making_simulations", "max_new_tokens",
-        "max_step_tokens", "max_depth",
-    ),
-}  # fmt: skip
-# What a random model's trees are sifted by, which solve nothing: it lets everything through.
-UNSIFTED = {"min_rate": 0.0, "max_rate": 1.0, "min_gap": 0.0, "min_visits": 1}
 # What a tiny model has where its original has more: a config's fields.
 TWIN_SIZES = {
     "hidden_size": 64,
@@ -145,15 +126,16 @@ def smoke_overrides(recipe: str | Path, overrides: Sequence[str] = ()) -> Smoke:
 
 
 def _sizes(stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
-    keys = dict.fromkeys([*ALWAYS.get(Path(stage.script).name, ()), *settings])
+    entry = entry_of_launcher(stage.script)
+    keys = dict.fromkeys([*(entry.smoke_keys if entry else ()), *settings])
     changes: dict[str, Any] = {}
     for key in keys:
         if key not in SIZES or (key == "rollouts" and isinstance(settings[key], bool)):
             continue
         size, own = SIZES[key], settings.get(key)
         changes[key] = min(own, size) if isinstance(own, int) else size
-    if Path(stage.script).name == "export_trees.py":
-        changes |= UNSIFTED
+    if entry is not None:
+        changes |= entry.smoke_values
     if settings.get("bf16"):
         changes["bf16"] = False
     if isinstance(settings.get("model_config"), dict):
@@ -179,7 +161,8 @@ def _offsets(pipeline: Pipeline, key: str) -> set[int]:
 def _splits(pipeline: Pipeline, stage: Stage) -> dict[str, Any]:
     """As many problems as the stages behind it take; a split that the recipe leaves empty stays
     empty."""
-    if Path(stage.script).name != "make_data.py":
+    entry = entry_of_launcher(stage.script)
+    if entry is None or not entry.makes_problems:
         return {}
     sizes = {
         "train": PROBLEMS * len(_offsets(pipeline, "skip")),

@@ -5,87 +5,116 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rewards.server.client import is_address
+from rewards.verifiers.by_name import check_verifier
 from trainer.ppo.critic_folders import STARTS, is_folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig:
-    """A cycle: `problems_per_cycle` x `samples_per_problem` rollouts, then `epochs` passes over
-    them in `minibatches` optimizer steps each, in micro-batches of `micro_batch_size` rollouts a
-    process. `problems` is a file of problems (those of the export stage by solve rate), else
-    `<data>/<split>.jsonl`; they are taken in a shuffled order, again and again.
+    """How PPO trains. A cycle samples `problems_per_cycle` x `samples_per_problem` rollouts, then
+    makes `epochs` passes over them in `minibatches` optimizer steps each.
 
-    `critic`: what the critic starts from (trainer/ppo/critic_folders.py), or the `critic` folder of
-    an earlier run. KL penalties to the `reference` (null: the starting policy) cost
-    `kl_coefficient` a nat, which moves towards `kl_target` nats a solution (0: fixed).
-    `imitation_coefficient` weighs the mean negative log-likelihood of the verified trajectories in
-    `trajectories` (folders of the search stage): off-policy, so it is a term of its own and never
-    in the clipped ratio.
-
-    Every `evaluate_every` cycles the greedy policy solves `evaluation_problems` validation problems
-    (0: none). Training stops where the reward model's mean score is above, and the accuracy below,
-    that of the best evaluation so far, the latter with a one-sided p under `stop_p_value` (0:
-    never); the policy is then that of the best evaluation.
-
-    `importance_cap`: the most that a token may weigh where another engine sampled it
-    (`trainer.ppo.losses.importance_corrections`).
-
-    `lora_rank` 0: all parameters are trained, in fp32 or from fp32 copies; above, adapters of actor
-    and critic. `bf16`: sampling, scoring and training compute in bfloat16 (a launcher's
-    mixed_precision does the same). `num_checkpoints` are kept.
-
-    `record_rollouts` keeps all rollouts with their rewards in `rollouts.jsonl`; with `replay`, such
-    a file, nothing is sampled and each cycle learns from what it recorded.
+    Training stops where the reward model's mean score is above, and the accuracy below, that of the
+    best evaluation so far, the latter with a one-sided p under `stop_p_value`. The policy is then
+    that of the best evaluation. The imitation loss is off-policy, so it is a term of its own and
+    never in the clipped ratio.
     """
 
     policy: str
+    """Folder or hub id of the policy."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     reward_model: str | None = None
+    """Folder, hub id, http address or YAML description of the reward model; null: none."""
     critic: str = "policy"
+    """What the critic starts from: policy, reward_model, or the critic folder of an earlier run."""
     reference: str | None = None
+    """Model that the KL penalty is measured against; null: the starting policy."""
     problems: str | None = None
+    """File of problems to train on; null: those of the split."""
     split: str = "train"
+    """Split whose problems are used: train, validation or test."""
     skip: int = 0
-    num_problems: int = 0  # 0: all
+    """Problems left out at the start of the split."""
+    num_problems: int = 0
+    """Problems trained on, again and again in shuffled order; 0: all."""
     trajectories: list[str] = field(default_factory=list[str])
+    """Folders of the search stage whose verified solutions the policy also imitates."""
     imitation_coefficient: float = 0.0
+    """Weight of the mean negative log-likelihood of these solutions; 0: none."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     cycles: int = 60
+    """Cycles of sampling and updating."""
     problems_per_cycle: int = 256
+    """Problems per cycle."""
     samples_per_problem: int = 4
+    """Rollouts per problem and cycle."""
     max_new_tokens: int = 64
+    """Limit of one solution, in tokens after the prompt."""
     temperature: float = 1.0
+    """Sampling temperature, above 0."""
     epochs: int = 2
+    """Passes over the rollouts of a cycle."""
     minibatches: int = 4
+    """Optimizer steps per pass."""
     micro_batch_size: int = 256
+    """Rollouts per process in one forward and backward pass."""
     learning_rate: float = 1e-5
+    """Peak learning rate of the policy."""
     critic_learning_rate: float = 1e-5
+    """Peak learning rate of the critic."""
     warmup_cycles: int = 0
-    decay: bool = True  # learning rates fall linearly to 0
+    """First cycles in which only the critic learns."""
+    decay: bool = True
+    """Let learning rates fall linearly to 0."""
     weight_decay: float = 0.0
+    """Weight decay of AdamW."""
     adam_beta2: float = 0.99
+    """Second-moment coefficient beta2 of AdamW, in [0, 1)."""
     max_grad_norm: float = 1.0
+    """Norm that gradients are clipped to."""
     clip: float = 0.2
+    """Clip range of the policy's ratio: [1 - clip, 1 + clip]."""
     value_clip: float = 0.2
+    """Clip range of a value's change against the value when sampled; 0: no clipping."""
     value_coefficient: float = 1.0
+    """Weight of the value loss."""
     importance_cap: float = 2.0
+    """Largest importance weight of a token that another engine sampled."""
     gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation, in [0, 1]."""
     kl_coefficient: float = 0.02
+    """Penalty per nat of KL divergence from the reference."""
     kl_target: float = 0.0
+    """Nats per solution that the penalty is adapted to; 0: the penalty is fixed."""
     evaluate_every: int = 10
+    """Cycles between two greedy evaluations."""
     evaluation_problems: int = 500
+    """Validation problems per evaluation; 0: no evaluation."""
     evaluation_skip: int = 0
+    """Validation problems left out at the start."""
     stop_p_value: float = 0.01
+    """One-sided p below which a fall of accuracy stops training; 0: never."""
     save_every: int = 10
+    """Cycles between two checkpoints."""
     num_checkpoints: int = 2
+    """Checkpoints kept."""
     logged_completions: int = 8
+    """Solutions per cycle that are logged as text."""
     lora_rank: int = 0
+    """Rank of LoRA adapters of policy and critic; 0: all weights are trained."""
     gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass to save memory."""
     bf16: bool = False
+    """Sample, score and train in bfloat16, as the launcher's mixed_precision does."""
     record_rollouts: bool = False
+    """Keep all rollouts with their rewards in rollouts.jsonl."""
     replay: str | None = None
+    """A rollouts.jsonl to learn from in place of sampling; null: sample."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         for name in (
             "cycles", "problems_per_cycle", "samples_per_problem", "max_new_tokens", "epochs",
             "minibatches", "micro_batch_size", "evaluate_every", "save_every", "num_checkpoints",

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data.row_files import read_whole_lines
 from search.labellers.evidence import wilson_interval
+from trainer.runtime.stage_registry import STAGES
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 CYCLE_COLUMNS = ("cycle", "kl", "length", "entropy", "reward", "correct", "score")
@@ -45,6 +46,38 @@ class LearnerCurve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PPORunCurve:
+    """A PPO stage: its settings, and the rows of its cycles and of its evaluations. `problems` is
+    how many problems each evaluation had."""
+
+    stage: str
+    outcome: str
+    shape: str
+    critic: str
+    stopped: str
+    problems: int | None
+    sampled_tokens: int
+    cycles: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingCost:
+    """An evaluated policy, its accuracy with a 95 % interval on n problems, and all that was spent
+    on it and on what it comes from. `after` is the evaluated policy that it goes on from, None for
+    the first."""
+
+    policy: str
+    after: str | None
+    training_flops: float
+    training_seconds: float
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lineage:
     """Complete stage folders by name, in the run's order, and their manifests."""
 
@@ -71,17 +104,19 @@ class Lineage:
         """What the policy generated in this stage to be learnt from: searches and labels whole,
         reinforcement learning without its evaluations. A gate's solutions teach nothing."""
         manifest = self.manifests[name]
-        if manifest["stage"] in ("search", "label"):
+        entry = STAGES.get(manifest["stage"])
+        source = entry.sampled_tokens if entry else "metric"
+        if source == "ledger":
             rows = manifest["usage"]["ledger"]
             return sum(row["generated_tokens"] for row in rows if row["model"] == "policy")
-        if manifest["stage"] == "ppo":
+        if source == "cycles":
             return round(sum(row["tokens"] for row in _rows(self.folders[name] / METRICS)))
         return manifest["metrics"].get("sampled_tokens", 0)
 
 
 def learner_curves(
     lineage: Lineage, greedy: Mapping[str, Mapping[str, Any]], reward_model: str | None
-) -> list[dict[str, Any]]:
+) -> list[LearnerCurve]:
     """A curve for each evaluated policy that no other evaluated one comes from. `greedy` are the
     test accuracies by policy, the first policy first; `reward_model` is a stage's name."""
     known = [name for name in greedy if name in lineage.folders]
@@ -95,7 +130,7 @@ def learner_curves(
             common |= own
     chains = {name: lineage.ancestry(name) for name in known[1:] if name not in common}
     ends = [name for name in chains if not any(name in c for n, c in chains.items() if n != name)]
-    return [asdict(_curve(lineage, greedy, end, chains[end], first, common)) for end in ends]
+    return [_curve(lineage, greedy, end, chains[end], first, common) for end in ends]
 
 
 def _curve(
@@ -150,27 +185,29 @@ def _point(policy: str, sampled_tokens: int, value: float, n: int) -> Point:
     return Point(policy=policy, sampled_tokens=sampled_tokens, value=value, low=low, high=high, n=n)
 
 
-def ppo_runs(lineage: Lineage) -> list[dict[str, Any]]:
-    """Each PPO stage's cycles and evaluations: the reward model's word beside the verifier's."""
-    found: list[dict[str, Any]] = []
+def ppo_runs(lineage: Lineage) -> list[PPORunCurve]:
+    """Each PPO stage's cycles and evaluations: what the reward model says beside what the verifier
+    says."""
+    found: list[PPORunCurve] = []
     for name, manifest in lineage.manifests.items():
-        if manifest["stage"] != "ppo":
+        entry = STAGES.get(manifest["stage"])
+        if entry is None or entry.sampled_tokens != "cycles":
             continue
         cycles = _rows(lineage.folders[name] / METRICS)
         step = -(-len(cycles) // MAX_CYCLES) or 1
         metrics, recipe = manifest["metrics"], manifest["recipe"]
         found.append(
-            {
-                "stage": name,
-                "outcome": recipe["outcome"],
-                "shape": recipe["shape"],
-                "critic": recipe["critic"],
-                "stopped": metrics["stopped"],
-                "problems": metrics.get("held_out_problems"),
-                "sampled_tokens": lineage.sampled_tokens(name),
-                "cycles": [{c: row.get(c) for c in CYCLE_COLUMNS} for row in cycles[::step]],
-                "evaluations": _rows(lineage.folders[name] / EVALUATIONS),
-            }
+            PPORunCurve(
+                stage=name,
+                outcome=recipe["outcome"],
+                shape=recipe["shape"],
+                critic=recipe["critic"],
+                stopped=metrics["stopped"],
+                problems=metrics.get("held_out_problems"),
+                sampled_tokens=lineage.sampled_tokens(name),
+                cycles=[{c: row.get(c) for c in CYCLE_COLUMNS} for row in cycles[::step]],
+                evaluations=_rows(lineage.folders[name] / EVALUATIONS),
+            )
         )
     return found
 
@@ -181,24 +218,23 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def training_curve(
     lineage: Lineage, greedy: Mapping[str, Mapping[str, Any]], seconds: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    """The evaluated policies in the run's order, each with all that was spent on it and on what it
-    comes from; `after` is the evaluated policy that it goes on from, None for the first."""
-    rows: list[dict[str, Any]] = []
+) -> list[TrainingCost]:
+    """The evaluated policies in the run's order. `seconds` are wall times by stage."""
+    costs: list[TrainingCost] = []
     for name in lineage.folders:
         if name not in greedy:
             continue
         own = lineage.ancestry(name)
-        before = [row["policy"] for row in rows if row["policy"] in own]
+        before = [cost.policy for cost in costs if cost.policy in own]
         stages = [stage for stage in lineage.folders if stage in own]
         ledgers = [lineage.manifests[stage]["usage"]["ledger"] for stage in stages]
-        rows.append(
-            {
-                "policy": name,
-                "after": before[-1] if before else None,
-                "training_flops": sum(row["flops"] for ledger in ledgers for row in ledger),
-                "training_seconds": sum(seconds[stage] for stage in stages),
+        costs.append(
+            TrainingCost(
+                policy=name,
+                after=before[-1] if before else None,
+                training_flops=sum(row["flops"] for ledger in ledgers for row in ledger),
+                training_seconds=sum(seconds[stage] for stage in stages),
                 **{key: greedy[name][key] for key in ("value", "low", "high", "n")},
-            }
+            )
         )
-    return rows
+    return costs

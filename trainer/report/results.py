@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,76 @@ from typing import Any
 from rewards.verifiers.by_name import VERIFIERS
 from search.base import solution_text
 from search.trees.files import result_from_json
-from trainer.report.learner_curves import Lineage, learner_curves, ppo_runs, training_curve
+from trainer.report.learner_curves import (
+    LearnerCurve,
+    Lineage,
+    PPORunCurve,
+    TrainingCost,
+    learner_curves,
+    ppo_runs,
+    training_curve,
+)
+from trainer.report.page import SCHEMA_VERSION
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import is_complete, read_json, read_manifest
+from trainer.runtime.stage_registry import STAGES
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """`stages` are the folders of the run's earlier stages, in order; `evaluation` is that of the
-    evaluation. results.json and report.html are also copied beside them, to the run's folder."""
+    """What a report is drawn from. results.json and report.html are also copied to the run's
+    folder.
+    """
 
     stages: list[str]
+    """Folders of the run's earlier stages, in order."""
     evaluation: str
+    """Folder of the evaluation stage."""
     description: str = ""
+    """Text at the report's top."""
     task: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     num_trees: int = 20
+    """Search trees drawn in the report."""
 
 
-def collect(runtime: RuntimeConfig, config: ReportConfig) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class RunResults:
+    """Every number of a run. `stages` holds seconds of wall time by stage; `evaluation` is the
+    content of the evaluation stage's evaluation.json; the rows of `gates` and `ledger` are those of
+    the manifests, each with the name of its stage."""
+
+    run: str
+    seed: int
+    task: Mapping[str, str]
+    stages: Mapping[str, float]
+    evaluation: Mapping[str, Any]
+    prm_evaluations: list[dict[str, Any]]
+    training_curve: list[TrainingCost]
+    learners: list[LearnerCurve]
+    ppo: list[PPORunCurve]
+    gates: list[dict[str, Any]]
+    ledger: list[dict[str, Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of results.json: the evaluation's keys stand beside the others."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "run": self.run,
+            "seed": self.seed,
+            "task": dict(self.task),
+            "stages": dict(self.stages),
+            **self.evaluation,
+            "prm_evaluations": self.prm_evaluations,
+            "training_curve": [asdict(cost) for cost in self.training_curve],
+            "learners": [asdict(curve) for curve in self.learners],
+            "ppo": [asdict(curve) for curve in self.ppo],
+            "gates": self.gates,
+            "ledger": self.ledger,
+        }
+
+
+def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
     """Read the stages' manifests and the evaluation. Everything but times is a function of the
     recipe and the seed."""
     evaluation = json.loads((Path(config.evaluation) / "evaluation.json").read_text())
@@ -43,25 +95,25 @@ def collect(runtime: RuntimeConfig, config: ReportConfig) -> dict[str, Any]:
         ledger += [{"stage": name, **row} for row in manifest["usage"]["ledger"]]
         if "gate" in manifest["metrics"]:
             gates.append({"round": name, **manifest["metrics"]["gate"]})
-    return {
-        "schema_version": 1,
-        "run": runtime.run_group or folder_name(runtime),
-        "seed": runtime.seed,
-        "task": {"name": config.task, "description": config.description},
-        "stages": spent,
-        **evaluation,
-        "prm_evaluations": prm_evaluations(Path(runtime.output_dir).parent),
-        "training_curve": training_curve(lineage, greedy, spent),
-        "learners": learner_curves(lineage, greedy, _reward_model(manifests)),
-        "ppo": ppo_runs(lineage),
-        "gates": gates,
-        "ledger": ledger,
-    }
+    return RunResults(
+        run=runtime.run_group or folder_name(runtime),
+        seed=runtime.seed,
+        task={"name": config.task, "description": config.description},
+        stages=spent,
+        evaluation=evaluation,
+        prm_evaluations=prm_evaluations(Path(runtime.output_dir).parent),
+        training_curve=training_curve(lineage, greedy, spent),
+        learners=learner_curves(lineage, greedy, _reward_model(manifests)),
+        ppo=ppo_runs(lineage),
+        gates=gates,
+        ledger=ledger,
+    )
 
 
 def _reward_model(manifests: Mapping[str, Mapping[str, Any]]) -> str | None:
     """The run's first reward model, which its learners share."""
-    return next((name for name, m in manifests.items() if m["stage"] == "prm"), None)
+    kinds = {kind for kind, entry in STAGES.items() if entry.makes_process_reward_model}
+    return next((name for name, m in manifests.items() if m["stage"] in kinds), None)
 
 
 def prm_evaluations(run: Path) -> list[dict[str, Any]]:

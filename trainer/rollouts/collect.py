@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from data.progress import reported
 from data.types import ModelUsage, Problem, StopReason, Usage
 from rewards.base import Verifier
 from rewards.shaping import SHAPES, step_rewards
@@ -16,17 +17,18 @@ OUTCOMES = ("verifier", "format", "random")
 
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig:
-    """`outcome` is what the last step earns: verifier (1 if correct), or for control runs format
-    (1 if an answer can be read) and random (a fair coin). `truncated_reward` is the outcome of a
-    solution that was cut off, which no verifier is asked about. `shape` names a function of
-    `rewards.shaping.SHAPES`; its rewards are multiplied with `process_weight`, and `step_discount`
-    is the gamma between two steps."""
+    """What a step of a solution earns."""
 
     outcome: str = "verifier"
+    """What the last step earns: verifier (1 if correct); for controls format or random."""
     truncated_reward: float = 0.0
+    """Outcome of a solution that was cut off; no verifier is asked about it."""
     shape: str = "outcome"
+    """How process scores become rewards: a name in SHAPES of rewards/shaping.py."""
     process_weight: float = 1.0
+    """Factor on the process rewards."""
     step_discount: float = 1.0
+    """Discount (gamma) from one step to the next, in [0, 1]."""
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -170,7 +172,8 @@ def collect(
         scores = [result.scores for result in scored]
         usage += Usage(reward=sum((result.usage for result in scored), ModelUsage()))
     rollouts: list[Rollout] = []
-    for (problem, prompt, sample), at, row in zip(flat, ends, scores, strict=True):
+    rows = list(zip(flat, ends, scores, strict=True))
+    for (problem, prompt, sample), at, row in reported(rows, "checked solutions"):
         if len(row) != len(at) and (scorer is not None or rewards.shape != "outcome"):
             raise ValueError(
                 f"problem {problem.id}: {len(row)} process rewards for {len(at)} steps"

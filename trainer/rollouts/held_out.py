@@ -25,14 +25,16 @@ EVALUATIONS = "evaluations.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutConfig:
-    """Every `evaluate_every` steps the greedy policy solves `evaluation_problems` validation
-    problems from `evaluation_skip` on (0 problems: never), in at most `evaluation_tokens` tokens
-    each."""
+    """How often, and on which problems, the greedy policy is measured while it is trained."""
 
     evaluate_every: int = 50
+    """Optimizer steps between two evaluations."""
     evaluation_problems: int = 0
+    """Validation problems per evaluation; 0: no evaluation."""
     evaluation_skip: int = 0
+    """Validation problems left out at the start."""
     evaluation_tokens: int = 64
+    """Limit of one solution in the evaluation, in tokens after the prompt."""
 
     def __post_init__(self) -> None:
         for name, least in (

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from data.types import ModelUsage, Problem, Usage
 from rewards.aggregate import AGGREGATES
+from rewards.verifiers.by_name import check_verifier
 from search.base import ScoreRequest
 from search.engines.transformers_engine import TransformersEngine
 from trainer.rollouts.collect import OUTCOMES, outcome_reward
@@ -21,23 +22,33 @@ from trainer.runtime.row_files import usage_numbers, usage_of
 
 @dataclass(frozen=True, kw_only=True)
 class GroupRLConfig:
-    """`problems` is a file of problems, else `<data>/<split>.jsonl`. A solution earns its
-    `outcome` (trainer/rollouts/collect.py) plus `process_weight` times its process rewards,
-    aggregated by `aggregate`; 0 needs no reward model."""
+    """What GRPO and RLOO train on, and what a solution earns."""
 
     policy: str
+    """Folder or hub id of the policy."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     reward_model: str | None = None
+    """Folder, hub id, http address or YAML description of the reward model; null: none."""
     problems: str | None = None
+    """File of problems to train on; null: those of the split."""
     split: str = "train"
+    """Split whose problems are used: train, validation or test."""
     skip: int = 0
-    num_problems: int = 0  # 0: all
+    """Problems left out at the start of the split."""
+    num_problems: int = 0
+    """Problems trained on; 0: all."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     outcome: str = "verifier"
+    """What a finished solution earns: verifier (1 if correct); for controls format or random."""
     process_weight: float = 0.0
+    """Factor on the aggregated process rewards; 0 needs no reward model."""
     aggregate: str = "min"
+    """How process rewards become one: last, min, product or mean."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         if self.outcome not in OUTCOMES:
             raise ValueError(f"outcome is {self.outcome!r}; allowed: {', '.join(OUTCOMES)}")
         if self.aggregate not in AGGREGATES:

@@ -29,16 +29,18 @@ ENGINES = ("transformers", "vllm_colocate", "vllm_server")
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutEngineConfig:
-    """`rollout_engine`: transformers (our decode loop); vllm_colocate (vLLM beside the trainer on
-    the same GPUs, with `vllm_memory_share` of their memory, a copy for every `vllm_tensor_parallel`
-    processes; `vllm_sleep` frees it while weights are updated); vllm_server (a server at
-    `vllm_server_url` on GPUs of its own, see docs/scaling.md for how it is started)."""
+    """What samples the rollouts. docs/scaling.md shows how a vLLM server is started."""
 
     rollout_engine: str = "transformers"
+    """Engine of the rollouts: transformers, vllm_colocate (same GPUs) or vllm_server."""
     vllm_server_url: str | None = None
+    """Address of the vLLM server, where rollout_engine is vllm_server."""
     vllm_memory_share: float = 0.3
+    """Share of the GPUs' memory for vLLM, where rollout_engine is vllm_colocate."""
     vllm_tensor_parallel: int = 1
+    """Processes that share one copy of the model in vLLM."""
     vllm_sleep: bool = False
+    """Free vLLM's memory while weights are updated."""
 
     def __post_init__(self) -> None:
         engine = self.rollout_engine

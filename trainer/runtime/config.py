@@ -7,16 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
-    """Options every stage has. `run_name` is the stage's and `run_group` the whole run's name in
-    W&B; `wandb: false` records nothing there. After `hang_seconds` without progress all stacks go
-    to the log (0: never)."""
+    """Options that every stage has."""
 
     output_dir: str
+    """Folder that the stage writes."""
     seed: int = 17
+    """Seed of all random numbers, in [0, 2**32)."""
     run_name: str | None = None
+    """Name of the stage's run in W&B; null: W&B's choice."""
     run_group: str | None = None
+    """Name of the group in W&B that joins the stages of one recipe."""
     wandb: bool = True
+    """Record the stage in W&B, where it is set up."""
     hang_seconds: float = 600.0
+    """Seconds without progress after which all stacks go to the log; 0: never."""
 
     def __post_init__(self) -> None:
         if not self.output_dir:

@@ -19,6 +19,7 @@ from trainer.runtime.input_identity import identity_of
 from trainer.runtime.manifests import is_complete, read_json, write_json, write_manifest
 from trainer.runtime.out_of_memory import explaining_out_of_memory
 from trainer.runtime.processes import is_main_process, process_state, set_seed
+from trainer.runtime.progress import showing_batches
 from trainer.runtime.resources import measure
 from trainer.runtime.tracking import Run, start_wandb
 from trainer.runtime.watchdog import WATCHDOG
@@ -47,6 +48,11 @@ class StageRecord:
         """Count training: `tokens` positions forward and backward, 3 forward passes' FLOPs."""
         usage = ModelUsage(prompt_tokens=tokens, positions=tokens, flops=flops)
         self.ledger.append({"model": model, "kind": "training", **asdict(usage)})
+
+
+def numbered_inputs(name: str, paths: Sequence[str]) -> dict[str, str | None]:
+    """Several inputs of one kind: `labels_0`, `labels_1`, ..."""
+    return {f"{name}_{i}": path for i, path in enumerate(paths)}
 
 
 def is_folder(path: str | None) -> bool:
@@ -140,7 +146,11 @@ def run_stage(
             if is_complete(path):
                 run.use_folder(name, path, "stage")
         before = TALLY.snapshot()
-        with WATCHDOG.watching(runtime.hang_seconds), explaining_out_of_memory(configs):
+        with (
+            WATCHDOG.watching(runtime.hang_seconds),
+            showing_batches(stage),
+            explaining_out_of_memory(configs),
+        ):
             yield record
         record.metrics |= _verdicts(before)
         state.wait_for_everyone()

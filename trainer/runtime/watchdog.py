@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from data.progress import listening
+
 STDERR = 2  # the file descriptor: whatever sys.stderr is at the time
 SHARE = 0.1  # of the time, between two settings of the timer
 
@@ -25,12 +27,14 @@ class Watchdog:
 
     @contextmanager
     def watching(self, seconds: float) -> Iterator[None]:
-        """Watch while the block runs; 0 seconds: do not."""
+        """Watch while the block runs; 0 seconds: do not. What engines and reward models report
+        from inside their batches (data/progress.py) counts as progress."""
         self._seconds = seconds
         if seconds:
             self._set()
         try:
-            yield
+            with listening(lambda _: self.progress()):
+                yield
         finally:
             self._seconds = 0.0
             if seconds:

@@ -24,22 +24,30 @@ from trainer.searching.engines import load_engine
 
 @dataclass(frozen=True, kw_only=True)
 class SolveConfig:
-    """A `problem` (its text fills {problem} of `template`), or a `file` of problems in the columns
-    of data/problems.py. `chat` puts the text into the tokenizer's chat template. With a `verifier`
-    the answers of a file's problems are checked. `output` is a file for the results as JSON lines,
-    one as each problem is finished."""
+    """What is solved: one `problem`, or a `file` of problems in the columns of data/problems.py."""
 
     model: str
+    """Folder or hub id of the policy."""
     reward_model: str | None = None
+    """Folder, hub id, http address or YAML description of the reward model; null: none."""
     strategy: str = "mcts"
+    """Search strategy: a key of STRATEGIES in search/strategies/by_name.py."""
     problem: str | None = None
+    """Text of the problem; it fills {problem} of the template."""
     file: str | None = None
+    """File of problems."""
     template: str = "{problem}\n"
+    """Prompt, with {problem} in it."""
     chat: bool = False
+    """Put the text into the tokenizer's chat template."""
     verifier: str | None = None
+    """Verifier that checks the answers of a file's problems; null: none."""
     output: str | None = None
+    """File for the results as JSON lines, one as each problem is finished; null: none."""
     seed: int = 0
+    """Seed of all random numbers."""
     quiet: bool = False
+    """Print the answer alone."""
 
     def __post_init__(self) -> None:
         if (self.problem is None) == (self.file is None):

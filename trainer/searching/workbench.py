@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data.progress import reported
 from data.types import Problem, Usage
 from rewards.verifiers.by_name import VERIFIERS
 from rewards.verifiers.final_answers import FINAL_ANSWERS, whole_text
 from search.base import SearchResult, Strategy
-from search.batcher import Journal, run_searches
+from search.batcher import Journal, SearchProgress, run_searches
 from search.measurements.prefix_success import (
     ProbeConfig,
     RelabelConfig,
@@ -25,11 +25,8 @@ from search.measurements.scored_solutions import GivenConfig, PoolConfig, sample
 from search.settings import SearchSettings
 from search.strategies.by_name import bind
 from search.trees.files import append_trees, read_trees
-from trainer.runtime.watchdog import WATCHDOG
+from trainer.runtime.progress import Progress
 from trainer.searching.engines import load_engine
-
-PROGRESS_SECONDS = 2.0
-
 
 # What is run like a strategy but chooses no answer.
 MEASUREMENTS: dict[type, Callable[..., Any]] = {
@@ -56,6 +53,11 @@ class Ranks:
 
     def shard(self, problems: Sequence[Problem]) -> list[Problem]:
         return list(problems[self.rank :: self.world_size])
+
+    def progress(self, name: str, problems: int) -> Progress:
+        """The display of this process's share, which the first process shows."""
+        share = f", process 1 of {self.world_size}" if self.world_size > 1 else ""
+        return Progress(name + share, problems, shown=self.rank == 0)
 
 
 class Workbench:
@@ -132,19 +134,20 @@ class Workbench:
         done = {result.problem.id for result in read_trees(part)}
         journal = Journal(folder / f"{name}.journal{self.ranks.rank}.jsonl")
         waiting = [p for p in self.ranks.shard(problems) if p.id not in done]
-        results = run_searches(
-            waiting,
-            strategy,
-            engine=self.engine,
-            scorer=self.scorer,
-            verify=self.verifier.verify,
-            settings=settings,
-            final_answer=self.final_answer,
-            max_concurrent=max_concurrent,
-            journal=journal,
-            on_batch=progress_printer(name, len(waiting), self.ranks.rank),
-        )
-        append_trees(part, results, policy_name)
+        with self.ranks.progress(name, len(waiting)) as progress:
+            results = run_searches(
+                waiting,
+                strategy,
+                engine=self.engine,
+                scorer=self.scorer,
+                verify=self.verifier.verify,
+                settings=settings,
+                final_answer=self.final_answer,
+                max_concurrent=max_concurrent,
+                journal=journal,
+                on_progress=showing(progress),
+            )
+            append_trees(part, results, policy_name)
         journal.close()
 
     def _merge(
@@ -159,6 +162,19 @@ class Workbench:
         _remove_parts(folder, name)
 
 
+def open_workbench(*, policy: str, reward_model: str | None, verifier: str, seed: int) -> Workbench:
+    """The workbench of a stage, on the processes that share the stage."""
+    from accelerate import Accelerator
+
+    return Workbench(
+        policy=policy,
+        reward_model=reward_model,
+        verifier=verifier,
+        seed=seed,
+        accelerator=Accelerator(),
+    )
+
+
 def _remove_parts(folder: Path, name: str) -> None:
     """What the ranks wrote on the way to a merged file."""
     for pattern in (f"{name}.rank*.jsonl", f"{name}.journal*.jsonl"):
@@ -166,25 +182,19 @@ def _remove_parts(folder: Path, name: str) -> None:
             path.unlink()
 
 
-def progress_printer(name: str, total: int, rank: int) -> Callable[[int, int], None]:
-    """Tells the watchdog, and on rank 0 prints how far its part of a search is, every few
-    seconds."""
-    last = time.monotonic()
+def showing(progress: Progress) -> Callable[[SearchProgress], None]:
+    """Shows in `progress` how far searches are."""
 
-    def say(finished: int, running: int) -> None:
-        nonlocal last
-        WATCHDOG.progress()
-        if rank == 0 and time.monotonic() - last >= PROGRESS_SECONDS:
-            last = time.monotonic()
-            print(f"{name}: {finished} of {total} problems done, {running} running", flush=True)
+    def show(now: SearchProgress) -> None:
+        progress.update(now.done, finished=now.finished, note=f"{now.running:,} running")
 
-    return say
+    return show
 
 
 def correct_at(workbench: Workbench, results: Sequence[SearchResult], budget: int) -> list[bool]:
     """Whether the answer at `budget` is correct, per problem."""
     correct: list[bool] = []
-    for result in results:
+    for result in reported(results, "checked answers"):
         snapshot = result.at(budget)
         text = snapshot.answer
         correct.append(

@@ -15,38 +15,43 @@ from typing import Any
 from data.problems import read_problems
 from data.types import StepLabels
 from search.base import SearchResult
-from search.measurements.prefix_success import RelabelConfig
+from search.measurements.prefix_success import RelabelConfig, successes_of
 from search.settings import SearchSettings
 from trainer.labels.label_files import read_labels
 from trainer.measures.label_errors import (
     AuditedPrefix,
-    AuditRow,
     audit_rows,
     mean_error_by_rows,
     reference_error,
     undecided_coverage,
 )
+from trainer.measures.results import LabelAudit
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import hash_input, read_manifest
 from trainer.runtime.stage import run_stage
-from trainer.searching.workbench import Workbench
+from trainer.searching.workbench import Workbench, open_workbench
 
 CONCURRENT = 16  # problems at once: each has `rollouts` rows in flight
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig:
-    """`labels` is a folder of the label stage, made with `policy` and `data`; how rollouts are
-    sampled and verified is read from its manifest. `num_prefixes` of its distinct non-terminal
-    prefixes, drawn by the seed, get `rollouts` fresh ones each. `other_policy` allows a policy that
-    did not make the labels: then what is measured is how far they are from its own."""
+    """Which labels are audited. How rollouts are sampled and verified is read from the labels'
+    manifest.
+    """
 
     labels: str
+    """Folder of the label stage."""
     policy: str
+    """Policy that made the labels."""
     data: str
+    """Folder of the data stage that the labels were made with."""
     num_prefixes: int = 1000
+    """Distinct unfinished prefixes, drawn by the seed; at least 2."""
     rollouts: int = 256
+    """Fresh rollouts per prefix."""
     other_policy: bool = False
+    """Allow another policy than the labels'; the audit then measures how far they are apart."""
 
     def __post_init__(self) -> None:
         if self.num_prefixes < 2:
@@ -99,8 +104,6 @@ def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
     Raises ValueError for hard labels, which are no estimates of a success rate, for labels of
     another policy, and where there is nothing to audit.
     """
-    from accelerate import Accelerator
-
     recipe = _label_recipe(config)
     inputs: dict[str, str | None] = {
         "labels": config.labels,
@@ -108,14 +111,12 @@ def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
         "data": config.data,
     }
     with run_stage("audit", runtime, [config], inputs) as record:
-        accelerator = Accelerator()
         folder = Path(runtime.output_dir)
-        workbench = Workbench(
+        workbench = open_workbench(
             policy=config.policy,
             reward_model=None,
             verifier=recipe["verifier"],
             seed=runtime.seed,
-            accelerator=accelerator,
         )
         known = labelled_prefixes(read_labels(Path(config.labels) / "labels.jsonl"))
         if len(known) < 2:
@@ -125,18 +126,19 @@ def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
         results = _references(workbench, chosen, config, recipe, folder)
         record.search(workbench.usage)
         audited = _side_by_side(workbench, chosen, results)
-        if accelerator.is_main_process:
-            content = audit_content(audited, labelled=len(known), config=config)
+        if workbench.accelerator.is_main_process:
+            audit = audit_of(audited, labelled=len(known), config=config)
+            content = asdict(audit)
             (folder / "audit.json").write_text(json.dumps(content, indent=1))
-            (folder / "audit.md").write_text(audit_markdown(content))
+            (folder / "audit.md").write_text(audit_markdown(audit))
             with (folder / "prefixes.jsonl").open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(asdict(prefix)) + "\n" for prefix in audited)
             record.run.log_table("audit", content["groups"])
-            print(audit_markdown(content))
+            print(audit_markdown(audit))
             record.metrics |= {k: v for k, v in content["groups"][0].items() if k != "group"}
             by_rows = content["mean_error_by_rows"]
             record.metrics |= {f"mean_error_by_rows_{key}": by_rows[key] for key in by_rows}
-        accelerator.wait_for_everyone()
+        workbench.accelerator.wait_for_everyone()
 
 
 def _label_recipe(config: AuditConfig) -> dict[str, Any]:
@@ -188,7 +190,9 @@ def _side_by_side(
     workbench: Workbench, chosen: Sequence[LabelledPrefix], results: Sequence[SearchResult]
 ) -> list[AuditedPrefix]:
     references = {
-        (result.problem.id, node.token_ids): node for result in results for node in result.nodes[1:]
+        (result.problem.id, prefix.token_ids): prefix
+        for result in results
+        for prefix in successes_of(result)
     }
     audited: list[AuditedPrefix] = []
     for prefix in chosen:
@@ -202,38 +206,36 @@ def _side_by_side(
                 label=prefix.label,
                 count=prefix.count,
                 standard_error=prefix.standard_error,
-                correct=round(reference.value_sum),
-                rollouts=reference.visit_count,
+                correct=reference.correct,
+                rollouts=reference.rollouts,
             )
         )
     return audited
 
 
-def audit_content(
-    audited: Sequence[AuditedPrefix], *, labelled: int, config: AuditConfig
-) -> dict[str, Any]:
-    return {
-        "labelled_prefixes": labelled,
-        "rollouts": config.rollouts,
-        "reference_rmse": reference_error(audited),
-        "mean_error_by_rows": asdict(mean_error_by_rows(audited)),
-        "groups": [asdict(row) for row in audit_rows(audited)],
-        "undecided": asdict(undecided_coverage(audited)),
-    }
+def audit_of(audited: Sequence[AuditedPrefix], *, labelled: int, config: AuditConfig) -> LabelAudit:
+    return LabelAudit(
+        labelled_prefixes=labelled,
+        rollouts=config.rollouts,
+        reference_rmse=reference_error(audited),
+        mean_error_by_rows=mean_error_by_rows(audited),
+        groups=tuple(audit_rows(audited)),
+        undecided=undecided_coverage(audited),
+    )
 
 
-def audit_markdown(content: Mapping[str, Any]) -> str:
-    by_rows, undecided = content["mean_error_by_rows"], content["undecided"]
+def audit_markdown(audit: LabelAudit) -> str:
+    by_rows, undecided = audit.mean_error_by_rows, audit.undecided
     lines = [
-        f"{content['groups'][0]['prefixes']} of {content['labelled_prefixes']} labelled prefixes, "
-        f"{content['rollouts']} fresh rollouts each; the references' own error (root mean square "
-        f"{content['reference_rmse']:.4f}) is accounted for.",
+        f"{audit.groups[0].prefixes} of {audit.labelled_prefixes} labelled prefixes, "
+        f"{audit.rollouts} fresh rollouts each; the references' own error (root mean square "
+        f"{audit.reference_rmse:.4f}) is accounted for.",
         "",
         "| prefixes | n | mean error | variance (expected) | RMSE (expected, claimed) |"
         " 95 % intervals cover, % (expected, naive) |",
         "|---|---|---|---|---|---|",
     ]
-    for row in (AuditRow(**group) for group in content["groups"]):
+    for row in audit.groups:
         lines.append(
             f"| {row.group} | {row.prefixes} | {row.mean_error:+.4f} "
             f"[{row.mean_error_low:+.4f}, {row.mean_error_high:+.4f}] | "
@@ -246,8 +248,8 @@ def audit_markdown(content: Mapping[str, Any]) -> str:
     lines += [
         "",
         "Mean error over the steps of rows, where a prefix counts as often as it is trained on: "
-        f"{by_rows['value']:+.4f} [{by_rows['low']:+.4f}, {by_rows['high']:+.4f}].",
-        f"Coverage of the {undecided['prefixes']} prefixes whose reference is neither 0 nor 1: "
-        f"{100 * undecided['coverage']:.1f} % (expected {100 * undecided['expected']:.1f} %).",
+        f"{by_rows.value:+.4f} [{by_rows.low:+.4f}, {by_rows.high:+.4f}].",
+        f"Coverage of the {undecided.prefixes} prefixes whose reference is neither 0 nor 1: "
+        f"{100 * undecided.coverage:.1f} % (expected {100 * undecided.expected:.1f} %).",
     ]
     return "\n".join(lines) + "\n"

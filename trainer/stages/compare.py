@@ -15,6 +15,7 @@ from typing import Any
 from data.problems import read_problems
 from data.settings import nearest
 from data.types import Problem
+from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
 from search.strategies.solutions import SolutionsConfig
 from trainer.evaluation.strategies import (
@@ -27,37 +28,52 @@ from trainer.evaluation.strategies import (
     match,
     read_arm,
 )
-from trainer.evaluation.strategy_tables import as_markdown
+from trainer.evaluation.strategy_tables import comparison_markdown
+from trainer.measures.results import EqualFlopsRow, StrategyComparison
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
-from trainer.searching.workbench import Workbench
+from trainer.searching.workbench import open_workbench
 
 REFERENCE = "best_of_n"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """`arms`: name -> settings: `strategy`, `budgets` and any other key of the strategy's config or
-    of `SearchSettings`, whose values in the recipe hold for every arm. `rerun: true` searches anew
-    for every budget, as strategies without nested budgets need it.
-    `reference_budgets` are N of best of N, whose answer is chosen by the recipe's settings: what
-    every arm is compared with at equal FLOPs; `target` is the N that arms are to match within
-    `margin` points (a fraction of 1) and `growing` names the arms whose growth is tested."""
+    """Which strategies are compared.
+
+    An arm is a mapping: `strategy`, `budgets`, and any other key of the strategy's config or of
+    `SearchSettings`, whose values in the recipe hold for every arm. `rerun: true` searches anew for
+    every budget, as strategies without nested budgets need it. Every arm is compared at equal FLOPs
+    with best of N, whose answer is chosen by the recipe's settings.
+    """
 
     policy: str
+    """Folder or hub id of the policy."""
     reward_model: str
+    """Folder, hub id, http address or YAML description of the reward model."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     arms: dict[str, Any]
+    """Strategies to compare: a name for each, and its settings."""
     split: str = "validation"
+    """Split whose problems are used: train, validation or test."""
     skip: int = 0
+    """Problems left out at the start of the split."""
     num_problems: int = 1000
+    """Problems searched."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     reference_budgets: tuple[int, ...] = (4, 16, 64)
+    """Values N of best of N that strategies are compared with."""
     target: int = 64
+    """Value N of best of N that strategies are to match; one of reference_budgets."""
     margin: float = 0.02
+    """Points of accuracy that a match may be below, as a fraction of 1."""
     growing: list[str] = field(default_factory=list[str])
+    """Strategies whose growth with their budget is tested."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         for name in self.growing:
             if name not in self.arms:
                 raise ValueError(
@@ -76,8 +92,6 @@ class CompareConfig:
 
 
 def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchSettings) -> None:
-    from accelerate import Accelerator
-
     arms = [read_arm(name, values, settings) for name, values in config.arms.items()]
     inputs: dict[str, str | None] = {
         "policy": config.policy,
@@ -85,14 +99,12 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         "data": config.data,
     }
     with run_stage("compare", runtime, [config, settings], inputs) as record:
-        accelerator = Accelerator()
         folder = Path(runtime.output_dir)
-        workbench = Workbench(
+        workbench = open_workbench(
             policy=config.policy,
             reward_model=config.reward_model,
             verifier=config.verifier,
             seed=runtime.seed,
-            accelerator=accelerator,
         )
         problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
         problems = problems[config.skip : config.skip + config.num_problems]
@@ -104,10 +116,11 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         )
         measured = {arm.name: bench.run(arm) for arm in arms}
         record.search(workbench.usage)
-        if accelerator.is_main_process:
-            content = _content(config, problems, reference, measured)
+        if workbench.accelerator.is_main_process:
+            comparison = _comparison(config, problems, reference, measured)
+            content = asdict(comparison)
             (folder / "comparison.json").write_text(json.dumps(content, indent=1))
-            text = as_markdown(content)
+            text = comparison_markdown(comparison)
             (folder / "comparison.md").write_text(text)
             print(text)
             record.run.log_table("strategies", content["accuracy"])
@@ -118,29 +131,27 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         record.metrics |= {f"paths_{kind}": n for kind, n in sorted(bench.paths.items())}
 
 
-def _content(
+def _comparison(
     config: CompareConfig,
     problems: Sequence[Problem],
     reference: Measured,
     measured: Mapping[str, Measured],
-) -> dict[str, Any]:
+) -> StrategyComparison:
     rows = [reference.rows[n] for n in config.reference_budgets]
     rows += [row for m in measured.values() for row in m.rows.values()]
-    growth = [growth_of(name, measured[name], problems) for name in config.growing]
-    matches = [
-        match(name, m, reference, config.target, config.margin, problems)
-        for name, m in measured.items()
-    ]
-    return {
-        "split": config.split,
-        "accuracy": [asdict(row) for row in rows],
-        "equal_flops": [
-            {"strategy": name, "budget": budget, **asdict(c)}
+    return StrategyComparison(
+        split=config.split,
+        accuracy=tuple(rows),
+        equal_flops=tuple(
+            EqualFlopsRow(strategy=name, budget=budget, **asdict(c))
             for name, m in measured.items()
             for budget, c in at_equal_flops(m, reference, problems).items()
-        ],
-        "growth": [asdict(g) for g in growth],
-        "matches": [asdict(m) for m in matches],
-        "target": config.target,
-        "margin": config.margin,
-    }
+        ),
+        growth=tuple(growth_of(name, measured[name], problems) for name in config.growing),
+        matches=tuple(
+            match(name, m, reference, config.target, config.margin, problems)
+            for name, m in measured.items()
+        ),
+        target=config.target,
+        margin=config.margin,
+    )

@@ -139,28 +139,39 @@ def _solution_judge(config: CodeConfig) -> Callable[[Problem, str], Verdict] | N
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Sizes of the splits, in problems. A `<split>_file` (JSONL) replaces what `task` would give.
+    """Where problems come from and how many there are.
 
-    Bad rows of a source, a file or a contamination set are named and left out; more than
-    `max_bad_rows` of them fail the stage. Questions of validation and test are looked for in the
-    other splits, and those of `contamination_sets` (sources, see `data.sources`) in all of them:
-    the same words, or a Jaccard similarity of word triples of at least `near_duplicate`. What is
-    found is reported, and left out of train and demonstrations where `drop_contaminated` says so.
+    Questions of validation and test are looked for in the other splits, and those of
+    `contamination_sets` in all of them: the same words, or a Jaccard similarity of word triples of
+    at least `near_duplicate`. What is found is reported.
     """
 
     task: str = "countdown"
+    """Kind of problems: countdown, math, code or reasoning_gym."""
     demonstrations: int = 5000
+    """Problems with a written solution, for supervised training."""
     train: int = 10000
+    """Problems of the split train."""
     validation: int = 6000
+    """Problems of the split validation."""
     test: int = 2000
+    """Problems of the split test."""
     demonstrations_file: str | None = None
+    """JSONL file that replaces the task's demonstrations; null: none."""
     train_file: str | None = None
+    """JSONL file that replaces the task's training problems; null: none."""
     validation_file: str | None = None
+    """JSONL file that replaces the task's validation problems; null: none."""
     test_file: str | None = None
+    """JSONL file that replaces the task's test problems; null: none."""
     max_bad_rows: int = 0
+    """Rows that may be unusable before the stage fails."""
     contamination_sets: tuple[str, ...] = ()
+    """Sources (data/sources.py) of questions that no split should hold."""
     near_duplicate: float = 0.7
+    """Jaccard similarity from which two questions count as the same, in [0, 1]."""
     drop_contaminated: bool = False
+    """Leave such questions out of train and demonstrations."""
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:

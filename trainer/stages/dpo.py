@@ -12,32 +12,34 @@ from pathlib import Path
 from typing import Any
 
 from data.types import TokenRow
-from rewards.verifiers.by_name import VERIFIERS
+from rewards.verifiers.by_name import VERIFIERS, check_verifier
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from trainer.labels.step_preference_files import TokenPair, read_pairs
 from trainer.models.loading import load_policy
 from trainer.rollouts.held_out import HeldOut, HeldOutConfig
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.stage import run_stage
+from trainer.runtime.stage import numbered_inputs, run_stage
 from trainer.training.checkpoints import CheckpointManifest, latest_checkpoint
 from trainer.training.trained import save_trained, training_cost
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceConfig:
-    """`pairs` are folders of the export stage (kind step_preferences, JSON lines or Parquet) or
-    such files; `data`, the data stage's, holds the validation problems."""
+    """What DPO trains on, and where it is measured."""
 
     policy: str
+    """Folder or hub id of the policy."""
     pairs: list[str]
+    """Folders of the export stage with step_preferences, or such files."""
     data: str
+    """Folder of the data stage, whose validation problems measure the policy."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
 
     def __post_init__(self) -> None:
         if not self.pairs:
             raise ValueError("pairs is empty; it must name a folder of the export stage")
-        if self.verifier not in VERIFIERS:
-            raise ValueError(f"verifier is {self.verifier!r}; allowed: {', '.join(VERIFIERS)}")
+        check_verifier(self.verifier)
 
 
 def pair_dataset(pairs: Sequence[TokenPair]) -> Any:
@@ -55,7 +57,7 @@ def run_dpo(
     DPOConfig. A run that was cut off goes on from its last checkpoint. Raises ValueError without a
     pair, and what `read_pairs` does."""
     inputs: dict[str, str | None] = {"policy": config.policy, "data": config.data}
-    inputs |= {f"pairs_{i}": source for i, source in enumerate(config.pairs)}
+    inputs |= numbered_inputs("pairs", config.pairs)
     with run_stage("dpo", runtime, [config, evaluation, arguments], inputs) as record:
         model, tokenizer = load_policy(config.policy)
         engine = TransformersEngine(model, tokenizer, EngineConfig(seed=runtime.seed))

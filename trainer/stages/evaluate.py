@@ -4,20 +4,21 @@ test split. Writes evaluation.json and the trees behind it."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from data.problems import read_problems
 from data.types import Problem, Usage
+from rewards.verifiers.by_name import check_verifier
+from search.base import SearchResult
 from search.measurements.prefix_success import ProbeConfig
 from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.solutions import SolutionsConfig
 from trainer.evaluation.policies import (
-    WEIGHTED,
-    AccuracyRow,
-    Comparison,
+    WEIGHTED_BEST_OF_N,
     accuracy_row,
     best_of_n_rows,
     compare,
@@ -27,46 +28,64 @@ from trainer.evaluation.policies import (
     prm_quality,
     visited_share,
 )
+from trainer.measures.results import (
+    AccuracyRow,
+    Comparison,
+    DataMaking,
+    EvaluationResults,
+    PRMQuality,
+)
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.processes import is_main_process
 from trainer.runtime.stage import run_stage
-from trainer.searching.workbench import Workbench, correct_at, total_usage
+from trainer.searching.workbench import Workbench, correct_at, open_workbench, total_usage
 
-NO_LIMIT = 1_000_000  # solutions: data making is measured at a fixed number of simulations
+ANY_NUMBER_OF_SOLUTIONS = 1_000_000  # data making is measured at a fixed number of simulations
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """`policies` are folders, the first policy first and the final one last; all of them are
-    measured greedily, the first and the last in full. `best_of_n` are values of N, ascending; the
-    tree search has a `MCTSConfig` of its own, whose budgets are simulations, and shares the
-    `SearchSettings` with best of N.
-    The unguided control, which has no reward model to pay for, gets `control_factor` times the
-    search's largest budget, to spend about the same FLOPs. Results over
-    `tree_max_value` are no part of a problem's tree when the share seen of it is worked out.
-
-    The last policy is compared with the first, or where `compare` holds pairs of policies, as
-    "one:other", those are: greedily, problem by problem. With `search_problems` 0 there is no
-    search and nothing that needs a reward model.
+    """What is measured. The tree search has a `MCTSConfig` of its own, whose budgets are
+    simulations, and shares the `SearchSettings` with best of N. The unguided control has no
+    reward model to pay for, so it gets `control_factor` times the search's largest budget, to
+    spend about the same FLOPs.
     """
 
     policies: list[str]
+    """Folders of the policies, from first to last; all are measured greedily."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     reward_model: str | None = None
+    """Folder, hub id, http address or YAML description of the reward model; null: none."""
     compare: list[str] = field(default_factory=list[str])
+    """Pairs of policies to compare greedily, as one:other; empty: the last with the first."""
     split: str = "test"
+    """Split whose problems are used: train, validation or test."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     greedy_problems: int = 2000
+    """Problems that every policy solves greedily."""
     search_problems: int = 500
+    """Problems that are searched; 0: no search, and no reward model is needed."""
     best_of_n: tuple[int, ...] = (2, 8, 32)
+    """Values N of best of N, ascending."""
     control_factor: float = 2.0
+    """Budget of the unguided control, over the search's largest budget."""
     prm_problems: int = 100
+    """Problems on which the reward model is measured; 0: none."""
     prm_rollouts: int = 64
+    """Rollouts per measured prefix, at least 2."""
     prm_prefixes: int = 4
+    """Prefixes measured per problem."""
     tree_max_value: int | None = None
+    """Largest result in a Countdown problem's tree when its seen share is worked out."""
     making_problems: int = 100
+    """Problems on which searches that make training data are measured."""
     making_simulations: int = 16
+    """Simulations of such a search."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         if self.prm_rollouts < 2:
             raise ValueError(
                 f"prm_rollouts is {self.prm_rollouts}; it must be at least 2: one rollout does not "
@@ -83,12 +102,105 @@ class EvaluateConfig:
                 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _PolicyBench:
+    """One policy, loaded, and what it is measured with. `problems` are those of greedy answers,
+    whose first ones are searched."""
+
+    name: str
+    workbench: Workbench
+    config: EvaluateConfig
+    settings: SearchSettings
+    mcts: MCTSConfig
+    problems: list[Problem]
+    folder: Path
+
+    @property
+    def searched(self) -> list[Problem]:
+        return self.problems[: self.config.search_problems]
+
+    def search(self, config: Any, settings: SearchSettings, suffix: str) -> list[SearchResult]:
+        """Search the problems to be searched, into `<policy>_<suffix>.jsonl`."""
+        return self.workbench.search(
+            self.searched,
+            config,
+            settings,
+            folder=self.folder,
+            name=f"{self.name}_{suffix}",
+            policy_name=self.name,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PolicyResults:
+    """What was measured of one policy. `greedy` says which problems its greedy answers solve; the
+    last three fields are of the final policy only."""
+
+    name: str
+    rows: tuple[AccuracyRow, ...]
+    greedy: list[bool]
+    comparisons: Mapping[str, Comparison] = field(default_factory=dict[str, Comparison])
+    prm: PRMQuality | None = None
+    data_making: tuple[DataMaking, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Searches:
+    """Best of N and the tree search of one policy. `rows` are best of N's, `mcts_rows` one per
+    budget of the tree search."""
+
+    solutions: list[SearchResult]
+    trees: list[SearchResult]
+    rows: list[AccuracyRow]
+    mcts_rows: list[AccuracyRow]
+
+
 def run_evaluate(
     runtime: RuntimeConfig, config: EvaluateConfig, settings: SearchSettings, mcts: MCTSConfig
 ) -> None:
     """Raises ValueError for a search that would see the verifier or be its own control."""
-    from accelerate import Accelerator
+    _check(config, settings, mcts)
+    inputs: dict[str, str | None] = {Path(p).name: p for p in config.policies}
+    inputs |= {"reward_model": config.reward_model, "data": config.data}
+    with run_stage("evaluate", runtime, [config, settings, mcts], inputs) as record:
+        folder = Path(runtime.output_dir)
+        problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
+        problems = problems[: config.greedy_problems]
+        measured: dict[str, _PolicyResults] = {}
+        for policy in dict.fromkeys(config.policies):
+            name = Path(policy).name
+            bench = _PolicyBench(
+                name=name,
+                workbench=open_workbench(
+                    policy=policy,
+                    reward_model=config.reward_model,
+                    verifier=config.verifier,
+                    seed=runtime.seed,
+                ),
+                config=config,
+                settings=settings,
+                mcts=mcts,
+                problems=problems,
+                folder=folder,
+            )
+            if policy == config.policies[-1]:
+                measured[name] = _measure_final(bench, runtime.seed)
+            elif policy == config.policies[0]:
+                measured[name] = _measure_first(bench)
+            else:
+                row, greedy = _greedy(bench)
+                measured[name] = _PolicyResults(name=name, rows=(row,), greedy=greedy)
+            record.search(bench.workbench.usage)
+            del bench  # one policy's models are let go before the next one's are loaded
+        results = _results(config, measured, problems)
+        if is_main_process():
+            (folder / "evaluation.json").write_text(json.dumps(asdict(results), indent=1))
+        record.metrics |= {
+            f"{row.policy}_{row.strategy}_{row.budget}": row.value for row in results.accuracy
+        }
 
+
+def _check(config: EvaluateConfig, settings: SearchSettings, mcts: MCTSConfig) -> None:
     if mcts.use_verifier or settings.guidance in ("oracle", "random"):
         raise ValueError(
             "use_verifier must be false and guidance neither oracle nor random: at test time a "
@@ -104,147 +216,120 @@ def run_evaluate(
             f"greedy_problems is {config.greedy_problems}; it must be at least search_problems, "
             f"{config.search_problems}: searches are compared with greedy on the same problems"
         )
-    inputs: dict[str, str | None] = {Path(p).name: p for p in config.policies}
-    inputs |= {"reward_model": config.reward_model, "data": config.data}
-    with run_stage("evaluate", runtime, [config, settings, mcts], inputs) as record:
-        accelerator = Accelerator()
-        folder = Path(runtime.output_dir)
-        problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
-        rows: list[AccuracyRow] = []
-        greedy: dict[str, list[bool]] = {}
-        comparisons: dict[str, Comparison] = {}
-        found: dict[str, Any] = {"prm": None, "data_making": []}
-        for policy in dict.fromkeys(config.policies):
-            name = Path(policy).name
-            workbench = Workbench(
-                policy=policy,
-                reward_model=config.reward_model,
-                verifier=config.verifier,
-                seed=runtime.seed,
-                accelerator=accelerator,
-            )
-            row, greedy[name] = evaluate_greedy(
-                workbench, name, problems[: config.greedy_problems], folder, settings.max_new_tokens
-            )
-            rows.append(row)
-            ends = policy in (config.policies[0], config.policies[-1])
-            if ends:
-                rows.append(
-                    evaluate_sampled(
-                        workbench,
-                        name,
-                        problems[: config.greedy_problems],
-                        folder,
-                        settings.max_new_tokens,
-                    )
-                )
-            if ends and config.search_problems:
-                searched = problems[: config.search_problems]
-                final = policy == config.policies[-1]
-                new_rows, new_comparisons = _search_rows(
-                    workbench,
-                    name,
-                    searched,
-                    config,
-                    settings,
-                    mcts,
-                    folder,
-                    greedy[name],
-                    final=final,
-                )
-                rows += new_rows
-                comparisons |= new_comparisons
-                if final:
-                    sampled = next(r for r in rows if r.policy == name and r.strategy == "sample")
-                    found = _final_only(
-                        workbench,
-                        searched,
-                        config,
-                        settings,
-                        mcts,
-                        folder,
-                        runtime.seed,
-                        sampled.generated_tokens,
-                    )
-            record.search(workbench.usage)
-        first, last = Path(config.policies[0]).name, Path(config.policies[-1]).name
-        measured = problems[: config.greedy_problems]
-        if not config.compare:
-            comparisons["final_vs_sft_greedy"] = compare(
-                greedy[last], greedy[first], "greedy accuracy", measured
-            )
-        for one, _, other in (pair.partition(":") for pair in config.compare):
-            comparisons[f"{one}_vs_{other}"] = compare(
-                greedy[one], greedy[other], "greedy accuracy", measured
-            )
-        if accelerator.is_main_process:
-            content = {
-                "accuracy": [asdict(row) for row in rows],
-                "comparisons": {name: asdict(c) for name, c in sorted(comparisons.items())},
-                **found,
-            }
-            (folder / "evaluation.json").write_text(json.dumps(content, indent=1))
-        record.metrics |= {f"{row.policy}_{row.strategy}_{row.budget}": row.value for row in rows}
 
 
-def _search_rows(
-    workbench: Workbench,
-    name: str,
-    problems: list[Problem],
-    config: EvaluateConfig,
-    settings: SearchSettings,
-    mcts: MCTSConfig,
-    folder: Path,
-    greedy: list[bool],
-    *,
-    final: bool,
-) -> tuple[list[AccuracyRow], dict[str, Comparison]]:
-    """Best-of-N and MCTS, sampled at one temperature and choosing by one rule; for the final
-    policy also the unguided control and the comparisons."""
-    grid = equal_compute_grid(config.best_of_n)
-    solutions = workbench.search(
-        problems,
-        SolutionsConfig(budgets=grid),
-        replace(settings, answer="score"),
-        folder=folder,
-        name=f"{name}_best_of_n",
-        policy_name=name,
+def _results(
+    config: EvaluateConfig, measured: Mapping[str, _PolicyResults], problems: list[Problem]
+) -> EvaluationResults:
+    """What was measured of all policies, and their greedy answers side by side."""
+    first, last = (measured[Path(config.policies[i]).name] for i in (0, -1))
+    comparisons = dict(last.comparisons)
+    pairs = {
+        f"{one}_vs_{other}": (measured[one], measured[other])
+        for one, _, other in (pair.partition(":") for pair in config.compare)
+    }
+    for name, (one, other) in (pairs or {"final_vs_sft_greedy": (last, first)}).items():
+        comparisons[name] = compare(one.greedy, other.greedy, "greedy accuracy", problems)
+    return EvaluationResults(
+        accuracy=tuple(row for policy in measured.values() for row in policy.rows),
+        comparisons=dict(sorted(comparisons.items())),
+        prm=last.prm,
+        data_making=last.data_making,
     )
-    trees = workbench.search(
-        problems,
-        mcts,
-        settings,
-        folder=folder,
-        name=f"{name}_mcts",
-        policy_name=name,
+
+
+def _greedy(bench: _PolicyBench) -> tuple[AccuracyRow, list[bool]]:
+    return evaluate_greedy(
+        bench.workbench, bench.name, bench.problems, bench.folder, bench.settings.max_new_tokens
     )
-    rows = best_of_n_rows(workbench, name, solutions, config.best_of_n)
-    mcts_rows = [accuracy_row(workbench, name, "mcts", trees, b) for b in mcts.budgets]
+
+
+def _sampled(bench: _PolicyBench) -> AccuracyRow:
+    return evaluate_sampled(
+        bench.workbench, bench.name, bench.problems, bench.folder, bench.settings.max_new_tokens
+    )
+
+
+def _measure_first(bench: _PolicyBench) -> _PolicyResults:
+    """Greedy, sampled, and both searches."""
+    row, greedy = _greedy(bench)
+    rows = [row, _sampled(bench)]
+    if bench.config.search_problems:
+        found = _search(bench)
+        rows += found.rows + found.mcts_rows
+    return _PolicyResults(name=bench.name, rows=tuple(rows), greedy=greedy)
+
+
+def _measure_final(bench: _PolicyBench, seed: int) -> _PolicyResults:
+    """As the first policy, and besides: the unguided control, what the searches gain, the reward
+    model's quality, and data making."""
+    row, greedy = _greedy(bench)
+    sampled = _sampled(bench)
+    if not bench.config.search_problems:
+        return _PolicyResults(name=bench.name, rows=(row, sampled), greedy=greedy)
+    found = _search(bench)
+    control_rows, control = _control(bench)
+    return _PolicyResults(
+        name=bench.name,
+        rows=(row, sampled, *found.rows, *found.mcts_rows, *control_rows),
+        greedy=greedy,
+        comparisons=_comparisons(bench, found, control_rows, control, greedy),
+        prm=_prm_quality(bench, seed),
+        data_making=_data_making(bench, sampled.generated_tokens),
+    )
+
+
+def _search(bench: _PolicyBench) -> _Searches:
+    """Best of N and MCTS, sampled at one temperature and choosing by one rule."""
+    config, workbench = bench.config, bench.workbench
+    solutions = bench.search(
+        SolutionsConfig(budgets=equal_compute_grid(config.best_of_n)),
+        replace(bench.settings, answer="score"),
+        "best_of_n",
+    )
+    trees = bench.search(bench.mcts, bench.settings, "mcts")
+    rows = best_of_n_rows(workbench, bench.name, solutions, config.best_of_n)
+    mcts_rows = [
+        accuracy_row(workbench, bench.name, "mcts", trees, budget) for budget in bench.mcts.budgets
+    ]
     seen = visited_share(config.verifier, trees, config.tree_max_value)
     mcts_rows[-1] = replace(mcts_rows[-1], visited_share=seen)
-    if not final:
-        return rows + mcts_rows, {}
-    top = mcts.budgets[-1]
-    more = max(top + 1, round(config.control_factor * top))
-    control_config = replace(mcts, budgets=(*mcts.budgets, more), priors="uniform")
-    control = workbench.search(
-        problems,
-        control_config,
-        replace(settings, guidance="random", likelihood_weight=0.0),
-        folder=folder,
-        name=f"{name}_mcts_control",
-        policy_name=name,
-    )
-    control_rows = [
-        accuracy_row(workbench, name, "mcts_uniform_control", control, b)
-        for b in control_config.budgets
+    return _Searches(solutions=solutions, trees=trees, rows=rows, mcts_rows=mcts_rows)
+
+
+def _control(bench: _PolicyBench) -> tuple[list[AccuracyRow], list[SearchResult]]:
+    """The tree search without guidance, with a larger budget."""
+    top = bench.mcts.budgets[-1]
+    more = max(top + 1, round(bench.config.control_factor * top))
+    mcts = replace(bench.mcts, budgets=(*bench.mcts.budgets, more), priors="uniform")
+    settings = replace(bench.settings, guidance="random", likelihood_weight=0.0)
+    control = bench.search(mcts, settings, "mcts_control")
+    rows = [
+        accuracy_row(bench.workbench, bench.name, "mcts_uniform_control", control, budget)
+        for budget in mcts.budgets
     ]
-    by_mcts = correct_at(workbench, trees, top)
-    n_equal = _equal_flops(
-        mcts_rows[-1], [accuracy_row(workbench, name, WEIGHTED, solutions, n) for n in grid]
-    )
-    control_equal = _equal_flops(mcts_rows[-1], control_rows)
-    comparisons = {
+    return rows, control
+
+
+def _comparisons(
+    bench: _PolicyBench,
+    found: _Searches,
+    control_rows: list[AccuracyRow],
+    control: list[SearchResult],
+    greedy: list[bool],
+) -> dict[str, Comparison]:
+    """The searches against greedy answers, and the tree search against best of N and the control
+    at about equal FLOPs."""
+    workbench, problems, most = bench.workbench, bench.searched, bench.config.best_of_n[-1]
+    top, target = bench.mcts.budgets[-1], found.mcts_rows[-1]
+    by_mcts = correct_at(workbench, found.trees, top)
+    weighted = [
+        accuracy_row(workbench, bench.name, WEIGHTED_BEST_OF_N, found.solutions, n)
+        for n in equal_compute_grid(bench.config.best_of_n)
+    ]
+    n_equal = _equal_flops(target, weighted)
+    control_equal = _equal_flops(target, control_rows)
+    return {
         "mcts_vs_greedy": compare(
             by_mcts,
             greedy[: len(problems)],
@@ -252,28 +337,27 @@ def _search_rows(
             problems,
         ),
         "best_of_n_vs_greedy": compare(
-            correct_at(workbench, solutions, config.best_of_n[-1]),
+            correct_at(workbench, found.solutions, most),
             greedy[: len(problems)],
-            f"accuracy, weighted best of {config.best_of_n[-1]} against greedy",
+            f"accuracy, weighted best of {most} against greedy",
             problems,
         ),
         "mcts_vs_best_of_n": compare(
             by_mcts,
-            correct_at(workbench, solutions, n_equal.budget),
+            correct_at(workbench, found.solutions, n_equal.budget),
             f"accuracy, {top} simulations against weighted best of {n_equal.budget}: the N nearest "
-            f"in FLOPs ({n_equal.flops / mcts_rows[-1].flops:.2f} of the search's)",
+            f"in FLOPs ({n_equal.flops / target.flops:.2f} of the search's)",
             problems,
         ),
         "mcts_vs_uniform_control": compare(
             by_mcts,
             correct_at(workbench, control, control_equal.budget),
             f"accuracy, {top} simulations against {control_equal.budget} unguided ones "
-            f"({control_equal.flops / mcts_rows[-1].flops:.2f} of the search's FLOPs): uniform "
+            f"({control_equal.flops / target.flops:.2f} of the search's FLOPs): uniform "
             "priors, random values, an answer chosen by them",
             problems,
         ),
     }
-    return rows + mcts_rows + control_rows, comparisons
 
 
 def equal_compute_grid(budgets: tuple[int, ...]) -> tuple[int, ...]:
@@ -288,56 +372,40 @@ def _equal_flops(target: AccuracyRow, rows: list[AccuracyRow]) -> AccuracyRow:
     return min(rows, key=lambda row: abs(row.flops - target.flops))
 
 
-def _final_only(
-    workbench: Workbench,
-    problems: list[Problem],
-    config: EvaluateConfig,
-    settings: SearchSettings,
-    mcts: MCTSConfig,
-    folder: Path,
-    seed: int,
-    tokens_per_sample: float,
-) -> dict[str, Any]:
-    probed = workbench.search(
-        problems[: config.prm_problems],
+def _prm_quality(bench: _PolicyBench, seed: int) -> PRMQuality | None:
+    config = bench.config
+    probed = bench.workbench.search(
+        bench.searched[: config.prm_problems],
         ProbeConfig(
             rollouts=config.prm_rollouts,
             prefixes=config.prm_prefixes,
-            max_new_tokens=settings.max_new_tokens,
+            max_new_tokens=bench.settings.max_new_tokens,
         ),
-        settings,
-        folder=folder,
+        bench.settings,
+        folder=bench.folder,
         name="prm_probe",
         policy_name="final",
     )
-    quality = prm_quality(probed, config.prm_rollouts, seed)
-    making = _data_making(workbench, config, settings, mcts, folder, tokens_per_sample)
-    return {"prm": asdict(quality) if quality else None, "data_making": making}
+    return prm_quality(probed, config.prm_rollouts, seed)
 
 
-def _data_making(
-    workbench: Workbench,
-    config: EvaluateConfig,
-    settings: SearchSettings,
-    mcts: MCTSConfig,
-    folder: Path,
-    tokens_per_sample: float,
-) -> list[dict[str, Any]]:
+def _data_making(bench: _PolicyBench, tokens_per_sample: float) -> tuple[DataMaking, ...]:
     """Tree search beside plain sampling as a maker of training data, on the last training problems;
     nothing where `making_problems` is 0."""
+    config, workbench = bench.config, bench.workbench
     if not config.making_problems:
-        return []
+        return ()
     making = read_problems(Path(config.data) / "train.jsonl")[-config.making_problems :]
     trees = workbench.search(
         making,
         replace(
-            mcts,
+            bench.mcts,
             budgets=(config.making_simulations,),
             use_verifier=True,
-            max_solutions=NO_LIMIT,
+            max_solutions=ANY_NUMBER_OF_SOLUTIONS,
         ),
-        replace(settings, temperature=1.0),
-        folder=folder,
+        replace(bench.settings, temperature=1.0),
+        folder=bench.folder,
         name="making_mcts",
         policy_name="final",
     )
@@ -345,15 +413,15 @@ def _data_making(
     plain = workbench.search(
         making,
         SolutionsConfig(budgets=(_samples_for(spent, len(making), tokens_per_sample),)),
-        replace(settings, answer="first", temperature=1.0),
-        folder=folder,
+        replace(bench.settings, answer="first", temperature=1.0),
+        folder=bench.folder,
         name="making_sample",
         policy_name="final",
     )
-    return [
-        asdict(data_making(workbench, "mcts", trees)),
-        asdict(data_making(workbench, "sample", plain)),
-    ]
+    return (
+        data_making(workbench, "mcts", trees),
+        data_making(workbench, "sample", plain),
+    )
 
 
 def _samples_for(spent: Usage, problems: int, tokens_per_sample: float) -> int:

@@ -19,13 +19,13 @@ from data.problems import read_problems
 from data.process_bench import ProcessBenchRow, read_process_bench
 from data.prompts import PROMPTS, render
 from data.types import Problem
+from rewards.verifiers.by_name import check_verifier
 from search.base import SearchResult
 from search.measurements.prefix_success import ProbeConfig
 from search.measurements.scored_solutions import GivenConfig, PoolConfig
 from search.settings import SearchSettings
 from trainer.evaluation.policies import auroc_within_problems, scored_prefixes
 from trainer.evaluation.reward_model_results import (
-    Aim,
     Bench,
     StepSet,
     best_of_n_results,
@@ -41,60 +41,76 @@ from trainer.evaluation.reward_model_samples import (
     solvability,
     step_outcomes,
 )
-from trainer.evaluation.reward_model_tables import as_markdown, flat
+from trainer.evaluation.reward_model_tables import flat, reward_model_markdown
 from trainer.measures.first_errors import JudgedSolution
+from trainer.measures.results import Aim, RewardModelEvaluation
 from trainer.measures.score_quality import ScoredPrefix
-from trainer.measures.statistics import share_estimate
+from trainer.measures.statistics import Estimate, share_estimate
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.stage import run_stage
-from trainer.searching.workbench import Workbench, ends_of, paths_of
+from trainer.runtime.stage import numbered_inputs, run_stage
+from trainer.searching.workbench import Workbench, ends_of, open_workbench, paths_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatePRMConfig:
-    """Measured on the first `num_problems` of `<data>/<split>.jsonl`; fitted on the first
-    `fitting_problems` of `<data>/<fitting_split>.jsonl`.
-
-    - `samples` solutions a problem make the pool that best of N = 1, 2, 4 ... is read from;
-      `likelihood_weight` over 0 adds the choice by last score and likelihood;
-    - `fitting_samples` of them, and as many a fitting problem, give the calibration over all steps;
-    - `rollouts` completions from each of the first `prefixes` distinct non-terminal prefixes of
-      `probe_solutions` further solutions give the success rates;
-    - the first `bench_solutions` distinct solutions a problem of the same samples are asked for
-      their first errors, where the task knows them (`trainer.evaluation.reward_model_samples`);
-    - `process_bench` are sources of ProcessBench rows, asked in the style `process_bench_prompt`
-      (data/prompts.py) with the threshold that is best on the source `process_bench_fitting`.
-    `tree_max_value` bounds results in the exhaustive solver's search, None: not at all. The aim is
-    a calibration error of at most `aim_calibration_error` together with a Brier skill of at least
-    `aim_brier_skill`."""
+    """How a reward model is measured: on the first problems of `split`, with calibration and
+    thresholds fitted on the first problems of `fitting_split`. The aim is a calibration error of at
+    most `aim_calibration_error` together with a Brier skill of at least `aim_brier_skill`.
+    """
 
     policy: str
+    """Folder or hub id of the policy."""
     reward_model: str
+    """Folder, hub id, http address or YAML description of the reward model."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     split: str = "test"
+    """Split that the reward model is measured on."""
     fitting_split: str = "validation"
+    """Split that calibration and thresholds are fitted on; another than split."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     num_problems: int = 500
+    """Problems measured."""
     fitting_problems: int = 500
+    """Problems fitted on."""
     samples: int = 256
+    """Solutions per problem, the pool that best of N = 1, 2, 4, ... is read from."""
     fitting_samples: int = 16
+    """Solutions per problem that give the calibration over all steps."""
     temperature: float = 1.0
+    """Sampling temperature."""
     max_new_tokens: int = 64
+    """Limit of one solution, in tokens after the prompt."""
     likelihood_weight: float = 0.0
+    """Weight of likelihood in a further choice of an answer; 0: no such choice."""
     probe_solutions: int = 4
+    """Further solutions per problem, whose prefixes are probed."""
     prefixes: int = 4
+    """Distinct unfinished prefixes per problem that are probed."""
     rollouts: int = 64
+    """Completions per prefix, which give its success rate; at least 2."""
     bench_solutions: int = 8
+    """Distinct solutions per problem whose first errors are asked for, where known."""
     tree_max_value: int | None = None
+    """Largest result in the exhaustive Countdown solver's search; null: no limit."""
     bins: int = 10
+    """Bins of a reliability table."""
     process_bench: tuple[str, ...] = ()
+    """Sources (data/sources.py) of ProcessBench rows."""
     process_bench_fitting: str | None = None
+    """Source of ProcessBench rows that the threshold is fitted on."""
     process_bench_prompt: str = "question"
+    """Style of ProcessBench's questions; one of the names in data/prompts.py."""
     chat_model: str | None = None
+    """Model whose chat template the prompts get; null: none."""
     aim_calibration_error: float = 0.05
+    """Calibration error that the reward model should not exceed."""
     aim_brier_skill: float = 0.2
+    """Brier skill that the reward model should reach."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         if self.split == self.fitting_split:
             raise ValueError(
                 f"split and fitting_split are both {self.split!r}; what is fitted must be measured "
@@ -133,38 +149,35 @@ class _Samples:
 
 
 def run_evaluate_prm(runtime: RuntimeConfig, config: EvaluatePRMConfig) -> None:
-    from accelerate import Accelerator
-
     inputs: dict[str, str | None] = {
         "policy": config.policy,
         "reward_model": config.reward_model,
         "data": config.data,
     }
-    inputs |= {f"process_bench_{i}": p for i, p in enumerate(config.process_bench)}
+    inputs |= numbered_inputs("process_bench", config.process_bench)
     inputs |= {"process_bench_fitting": config.process_bench_fitting}
     with run_stage("evaluate_prm", runtime, [config], inputs) as record:
-        accelerator = Accelerator()
         folder = Path(runtime.output_dir)
-        workbench = Workbench(
+        workbench = open_workbench(
             policy=config.policy,
             reward_model=config.reward_model,
             verifier=config.verifier,
             seed=runtime.seed,
-            accelerator=accelerator,
         )
         samples = _sample(workbench, config, folder)
         benches = _score_process_bench(workbench, config, folder)
         record.search(workbench.usage)
-        if accelerator.is_main_process:
-            content = _content(config, samples, benches, runtime.seed)
+        if workbench.accelerator.is_main_process:
+            evaluation = _evaluation(config, samples, benches, runtime.seed)
+            content = asdict(evaluation)
             (folder / "prm.json").write_text(json.dumps(content, indent=1))
-            text = as_markdown(content)
+            text = reward_model_markdown(evaluation)
             (folder / "prm.md").write_text(text)
             print(text)
             for name in ("calibration", "first_errors", "best_of_n", "over_optimisation"):
                 record.run.log_table(name, [flat(row) for row in content[name]])
-            record.run.log_table("reliability", reliability_rows(content))
-            record.metrics |= headline(content)
+            record.run.log_table("reliability", reliability_rows(evaluation))
+            record.metrics |= headline(evaluation)
         everything = [*samples.fitting_pool, *samples.pool]
         record.metrics |= {f"ended_{end}": n for end, n in sorted(ends_of(everything).items())}
         record.metrics |= {f"paths_{kind}": n for kind, n in sorted(paths_of(everything).items())}
@@ -239,10 +252,9 @@ def _as_problem(row: ProcessBenchRow, config: EvaluatePRMConfig) -> Problem:
     return Problem(id=row.id, prompt=prompt, answer="")
 
 
-def _content(
+def _evaluation(
     config: EvaluatePRMConfig, samples: _Samples, benches: Sequence[Bench], seed: int
-) -> dict[str, Any]:
-    """Everything that prm.json holds."""
+) -> RewardModelEvaluation:
     aim = Aim(calibration_error=config.aim_calibration_error, brier_skill=config.aim_brier_skill)
     prefixes = scored_prefixes(samples.probe)
     task = TRUTHS.get(config.verifier)
@@ -251,25 +263,30 @@ def _content(
     solved = (
         solvability(samples.probe, prefixes, task, config.tree_max_value, seed) if task else None
     )
-    return {
-        "reward_model": Path(config.reward_model).name,
-        "policy": Path(config.policy).name,
-        "split": config.split,
-        "fitting_split": config.fitting_split,
-        "problems": len(samples.pool),
-        "fitting_problems": len(samples.fitting_pool),
-        "samples": config.samples,
-        "rollouts": config.rollouts,
-        "prefixes": len(prefixes),
-        "success_rate": _mean_success(prefixes),
-        "auroc": asdict(auroc) if auroc else None,
-        "auroc_pairs": pairs,
-        "aim": asdict(aim),
-        "calibration": calibrations(_step_sets(samples), aim, config.bins, seed),
-        "solvability": asdict(solved) if solved else None,
-        "first_errors": [first_errors(bench, seed) for bench in benches],
-        **best_of_n_results(samples.pool, config.samples, config.likelihood_weight),
-    }
+    best = best_of_n_results(samples.pool, config.samples, config.likelihood_weight)
+    return RewardModelEvaluation(
+        reward_model=Path(config.reward_model).name,
+        policy=Path(config.policy).name,
+        split=config.split,
+        fitting_split=config.fitting_split,
+        problems=len(samples.pool),
+        fitting_problems=len(samples.fitting_pool),
+        samples=config.samples,
+        rollouts=config.rollouts,
+        prefixes=len(prefixes),
+        success_rate=_mean_success(prefixes),
+        auroc=auroc,
+        auroc_pairs=pairs,
+        aim=aim,
+        calibration=calibrations(_step_sets(samples), aim, config.bins, seed),
+        solvability=solved,
+        first_errors=tuple(first_errors(bench, seed) for bench in benches),
+        sample_accuracy=best.sample_accuracy,
+        best_of_n=best.rows,
+        over_optimisation=best.over_optimisation,
+        pass_at_n=best.pass_at_n,
+        pools_left_out=best.pools_left_out,
+    )
 
 
 def _step_sets(samples: _Samples) -> dict[str, StepSet]:
@@ -286,11 +303,11 @@ def _step_sets(samples: _Samples) -> dict[str, StepSet]:
     }
 
 
-def _mean_success(prefixes: Sequence[ScoredPrefix]) -> dict[str, Any] | None:
+def _mean_success(prefixes: Sequence[ScoredPrefix]) -> Estimate | None:
     if not prefixes:
         return None
     rates = [p.correct / p.count for p in prefixes]
-    return asdict(share_estimate(rates, [p.group for p in prefixes]))
+    return share_estimate(rates, [p.group for p in prefixes])
 
 
 def _own_benches(config: EvaluatePRMConfig, samples: _Samples) -> list[Bench]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from data.problems import read_demonstrations, read_problems
 from data.types import StepLabels, TokenRow
+from rewards.verifiers.by_name import check_verifier
 from search.trees.training_rows import balance_by_difficulty
 from trainer.evaluation.policies import evaluate_greedy, groups_of
 from trainer.labels.label_files import read_labels
@@ -26,9 +27,9 @@ from trainer.models.loading import load_policy, save_model, whole_models
 from trainer.models.lora import ALL_WEIGHTS, POLICY, LoraSettings, add_adapter
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import MANIFEST, UNHASHED_FILES
-from trainer.runtime.stage import run_stage
+from trainer.runtime.stage import numbered_inputs, run_stage
 from trainer.searching.trajectories import read_trajectories
-from trainer.searching.workbench import Workbench
+from trainer.searching.workbench import open_workbench
 from trainer.training.batch_size import set_accumulation
 from trainer.training.token_rows import demonstration_rows, train_on_rows
 from trainer.training.trained import save_trained, training_cost
@@ -36,22 +37,37 @@ from trainer.training.trained import save_trained, training_cost
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertIterationConfig:
-    """`trees` are folders of the search stage, `labels` of the label stage, whose verified rollouts
-    were paid for already. The gate uses validation problems
-    gate_skip..gate_skip+gate_problems-1, which no other round may use."""
+    """One round of expert iteration. The gate uses validation problems
+    gate_skip..gate_skip+gate_problems-1, which no other round may use.
+    """
 
     policy: str
+    """Folder or hub id of the policy."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     trees: list[str]
+    """Folders of the search stage, whose correct solutions are trained on."""
     labels: list[str] = field(default_factory=list[str])
-    max_per_problem: int = 4  # verified rollouts taken of one problem's labels
+    """Folders of the label stage, whose verified rollouts are trained on too."""
+    max_per_problem: int = 4
+    """Verified rollouts taken from one problem's labels."""
     gate_problems: int = 2000
+    """Validation problems of the gate."""
     gate_skip: int = 0
+    """Validation problems left out at the start, for other rounds."""
     gate_p_value: float = 0.05
+    """One-sided p that the gain must be under for the new policy to be kept."""
     max_new_tokens: int = 64
+    """Limit of one solution at the gate, in tokens after the prompt."""
     verifier: str = "countdown"
-    global_batch_size: int | None = None  # as in SFT
-    longest_first: bool = True  # as in SFT
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
+    global_batch_size: int | None = None
+    """Sequences per update, over all processes; null: gradient_accumulation_steps decides."""
+    longest_first: bool = True
+    """Put the longest rows first, so that memory runs out at the start or never."""
+
+    def __post_init__(self) -> None:
+        check_verifier(self.verifier)
 
 
 def run_expert_iteration(
@@ -61,12 +77,10 @@ def run_expert_iteration(
     lora: LoraSettings = ALL_WEIGHTS,
 ) -> None:
     """Write the next policy: the trained candidate, or the incumbent if the gate refuses it."""
-    from accelerate import Accelerator
-
     set_accumulation(arguments, config.global_batch_size)
     inputs: dict[str, str | None] = {"policy": config.policy, "data": config.data}
-    inputs |= {f"trees_{i}": folder for i, folder in enumerate(config.trees)}
-    inputs |= {f"labels_{i}": folder for i, folder in enumerate(config.labels)}
+    inputs |= numbered_inputs("trees", config.trees)
+    inputs |= numbered_inputs("labels", config.labels)
     check = partial(check_policy, config.policy)
     with run_stage("expert_iteration", runtime, [config, lora, arguments], inputs, check) as record:
         folder = Path(runtime.output_dir)
@@ -87,15 +101,13 @@ def run_expert_iteration(
         )
         save_trained(trainer, tokenizer, candidate)
         record.training("policy", *training_cost(trainer, rows))
-        accelerator = Accelerator()
         outcomes: dict[str, list[bool]] = {}
         for name, path in (("incumbent", config.policy), ("candidate", str(candidate))):
-            workbench = Workbench(
+            workbench = open_workbench(
                 policy=path,
                 reward_model=None,
                 verifier=config.verifier,
                 seed=runtime.seed,
-                accelerator=accelerator,
             )
             _, outcomes[name] = evaluate_greedy(
                 workbench, name, problems, folder / "gate", config.max_new_tokens
@@ -125,14 +137,14 @@ def run_expert_iteration(
             ),
         }
         record.metrics["rows"] = len(rows)
-        if accelerator.is_main_process:
+        if workbench.accelerator.is_main_process:
             if accepted or Path(config.policy).is_dir():
                 _copy_model(candidate if accepted else Path(config.policy), folder)
             else:  # a hub id
                 with whole_models():
                     save_model(*load_policy(config.policy), folder)
             shutil.rmtree(candidate)
-        accelerator.wait_for_everyone()
+        workbench.accelerator.wait_for_everyone()
 
 
 def _copy_model(source: Path, folder: Path) -> None:

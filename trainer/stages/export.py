@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rewards.models.folders import load_tokenizer
-from rewards.verifiers.by_name import VERIFIERS
+from rewards.verifiers.by_name import VERIFIERS, check_verifier
 from search.base import SearchResult
 from search.trees.files import iterate_trees, node_rows
 from search.trees.preference_pairs import PairRules, pairs_of_solutions, pairs_of_steps
@@ -29,22 +29,28 @@ Rows = Iterator[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """`trees` is a folder of the search stage (its trees.jsonl) or a file of trees; `kinds` are
-    among those of `EXPORTS`. Preferences need `min_visits` visits of both steps and values
-    `min_gap` apart, pairs too (search/trees/preference_pairs.py; `per_side` of a place on each
-    side), labels `min_visits`; problems are kept with solve rates in [`min_rate`, `max_rate`].
-    `policy`, for labels and pairs, is the folder of the tokenizer."""
+    """Which rows are made of search trees."""
 
     trees: str
+    """Folder of the search stage, or a file of trees."""
     kinds: tuple[str, ...] = ("best_paths",)
+    """Kinds of rows: keys of EXPORTS in trainer/stages/export.py."""
     format: str = "jsonl"
+    """File format: jsonl or parquet."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     policy: str | None = None
+    """Folder of the tokenizer that made the trees; needed for labels and pairs."""
     min_visits: int = 4
+    """Visits that a step needs to be in a label, preference or pair."""
     min_gap: float = 0.3
+    """Least difference of two values for a preference or pair."""
     per_side: int = 2
+    """Most steps of one place on each side of its pairs."""
     min_rate: float = 0.05
+    """Lowest solve rate of an exported problem, in [0, 1]."""
     max_rate: float = 0.95
+    """Highest solve rate of an exported problem, in [0, 1]."""
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -61,8 +67,7 @@ class ExportConfig:
         for kind in NEED_POLICY:
             if kind in self.kinds and self.policy is None:
                 raise ValueError(f"{kind} need policy, the folder whose tokenizer made the trees")
-        if self.verifier not in VERIFIERS:
-            raise ValueError(f"verifier is {self.verifier!r}; allowed: {', '.join(VERIFIERS)}")
+        check_verifier(self.verifier)
 
     def rules(self) -> PairRules:
         return PairRules(per_side=self.per_side, min_gap=self.min_gap, min_visits=self.min_visits)

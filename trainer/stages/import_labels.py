@@ -25,26 +25,30 @@ ROWS = ("labels", "trl")
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig:
-    """`source` (see `data.sources`) is read in `format`, one of `FORMATS`, or "auto": by the first
-    row's columns. `neutral` and `delimiter` are those of `FormatOptions`.
+    """Which published step labels are read, and how.
 
-    `prompt` is the style (`data.prompts`) in which a question is put, with `chat_model` in that
-    model's chat template; null is "question" for formats that publish bare questions, and "as_is"
-    for stepwise rows. `rows` are "labels", soft labels with null where a step has none, or "trl",
-    which any TRL trainer takes: a label of `threshold` or more is true, and unlabelled steps are
-    joined to the next labelled one. More than `max_bad_rows` rows that cannot be used fail the
-    stage.
+    `rows` trl is what any TRL trainer takes: a label of `threshold` or more is true, and unlabelled
+    steps are joined to the next labelled one.
     """
 
     source: str
+    """Source (data/sources.py) of the rows."""
     format: str = AUTO
+    """Format of the rows: a key of FORMATS, or auto, which looks at the first row's columns."""
     neutral: str = "correct"
+    """How a neutral rating (PRM800K's 0) is read: correct, incorrect or unlabelled."""
     delimiter: str | None = None
+    """Text that ends every step but the last; null: the format's own."""
     prompt: str | None = None
+    """Style of the prompts (data/prompts.py); null: question, or as_is for stepwise rows."""
     chat_model: str | None = None
+    """Model whose chat template the prompts get; null: none."""
     rows: str = "labels"
+    """Rows to write: labels (soft, null where a step has none) or trl."""
     threshold: float = 0.5
+    """Label from which a step of a trl row is true; above 0, up to 1."""
     max_bad_rows: int = 0
+    """Rows that may be unusable before the stage fails."""
 
     def __post_init__(self) -> None:
         if self.format not in (AUTO, *FORMATS):

@@ -8,29 +8,37 @@ from pathlib import Path
 from typing import Any
 
 from data.problems import read_problems
+from rewards.verifiers.by_name import check_verifier
 from search.labellers.by_name import LabelSettings, labeller_entry
 from search.labellers.tree_values import TreeConfig
 from trainer.labels.labelling import label_shard, merge_shards
 from trainer.models.compatibility import check_policy
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
-from trainer.searching.workbench import Workbench
+from trainer.searching.workbench import open_workbench
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelStageConfig:
-    """Label the first `num_problems` of `<data>/<split>.jsonl`, after `skip` ones. `method` is one
-    of `search.labellers.by_name.LABELLERS`; its own keys belong to the recipe too."""
+    """Which problems are labelled, and how. The method's keys belong to the recipe too."""
 
     policy: str
+    """Folder or hub id of the policy."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     method: str = "monte_carlo"
+    """Way of labelling: a key of LABELLERS in search/labellers/by_name.py."""
     split: str = "train"
+    """Split whose problems are used: train, validation or test."""
     skip: int = 0
+    """Problems left out at the start of the split."""
     num_problems: int = 2000
+    """Problems labelled."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         labeller_entry(self.method)
 
 
@@ -42,26 +50,22 @@ def run_label(
 
     Raises ValueError when no problem has a label.
     """
-    from accelerate import Accelerator
-
     inputs: dict[str, str | None] = {"policy": stage.policy, "data": stage.data}
     if isinstance(config, TreeConfig):
         inputs["trees"] = config.trees
     check = partial(check_policy, stage.policy)
     with run_stage("label", runtime, [stage, settings, config], inputs, check) as record:
-        accelerator = Accelerator()
-        workbench = Workbench(
+        workbench = open_workbench(
             policy=stage.policy,
             reward_model=None,
             verifier=stage.verifier,
             seed=runtime.seed,
-            accelerator=accelerator,
         )
         problems = read_problems(Path(stage.data) / f"{stage.split}.jsonl")
         problems = problems[stage.skip : stage.skip + stage.num_problems]
         folder = Path(runtime.output_dir)
         label_shard(workbench, problems, settings, config, folder)
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
+        workbench.accelerator.wait_for_everyone()
+        if workbench.accelerator.is_main_process:
             merge_shards(problems, folder, record)
-        accelerator.wait_for_everyone()
+        workbench.accelerator.wait_for_everyone()

@@ -10,7 +10,7 @@ from trainer.rollouts.collect import RewardConfig
 from trainer.rollouts.vllm import RolloutEngineConfig, check_vllm
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.processes import process_state
-from trainer.runtime.stage import run_stage
+from trainer.runtime.stage import numbered_inputs, run_stage
 
 
 def run_ppo(
@@ -35,7 +35,7 @@ def run_ppo(
         "critic": config.critic if is_folder(config.critic) else None,
         "replay": config.replay,
     }
-    inputs |= {f"trajectories_{i}": folder for i, folder in enumerate(config.trajectories)}
+    inputs |= numbered_inputs("trajectories", config.trajectories)
     processes = process_state().num_processes
     micro_steps = config.micro_steps(processes)
     check_vllm(rollout_engine, processes)

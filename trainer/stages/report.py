@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainer.report.console import print_results
 from trainer.report.page import write_report
-from trainer.report.results import ReportConfig, chosen_trees, collect
+from trainer.report.results import ReportConfig, chosen_trees, collect_results
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.processes import is_main_process
 from trainer.runtime.stage import run_stage
@@ -20,7 +20,7 @@ def run_report(runtime: RuntimeConfig, config: ReportConfig) -> None:
         if not is_main_process():
             return
         folder = Path(runtime.output_dir)
-        results = collect(runtime, config)
+        results = collect_results(runtime, config).as_json()
         (folder / "results.json").write_text(json.dumps(results, indent=1))
         write_report(results, chosen_trees(config, results), folder / "report.html")
         for name in ("accuracy", "training_curve", "gates", "data_making", "ledger"):

@@ -10,27 +10,41 @@ from pathlib import Path
 from typing import Any
 
 from data.problems import read_problems
+from data.progress import reported
+from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
 from search.trees.training_rows import balance_by_difficulty, verified_solutions
 from trainer.models.compatibility import check_models
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
-from trainer.searching.workbench import Workbench, ends_of, paths_of
+from trainer.searching.workbench import ends_of, open_workbench, paths_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class TreesConfig:
-    """Search problems skip..skip+num_problems-1 of `<data>/<split>.jsonl` by `strategy`."""
+    """Which problems are searched, and how. The strategy's keys belong to the recipe too."""
 
     policy: str
+    """Folder or hub id of the policy."""
     data: str
+    """Folder of the data stage, with one JSONL file per split."""
     strategy: str = "mcts"
+    """Search strategy: a key of STRATEGIES in search/strategies/by_name.py."""
     reward_model: str | None = None
+    """Folder, hub id, http address or YAML description of the reward model; null: none."""
     split: str = "train"
+    """Split whose problems are used: train, validation or test."""
     skip: int = 0
+    """Problems left out at the start of the split."""
     num_problems: int = 2000
+    """Problems searched."""
     verifier: str = "countdown"
+    """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     max_per_problem: int = 4
+    """Distinct correct solutions kept per problem."""
+
+    def __post_init__(self) -> None:
+        check_verifier(self.verifier)
 
 
 def run_trees(
@@ -38,18 +52,14 @@ def run_trees(
 ) -> None:
     """Write trees.jsonl and trajectories.jsonl (prompt_ids, completion_ids, problem_id). `config`
     is that of the stage's strategy."""
-    from accelerate import Accelerator
-
     inputs = {"policy": stage.policy, "data": stage.data, "reward_model": stage.reward_model}
     check = partial(check_models, stage.policy, stage.reward_model)
     with run_stage("search", runtime, [stage, settings, config], inputs, check) as record:
-        accelerator = Accelerator()
-        workbench = Workbench(
+        workbench = open_workbench(
             policy=stage.policy,
             reward_model=stage.reward_model,
             verifier=stage.verifier,
             seed=runtime.seed,
-            accelerator=accelerator,
         )
         problems = read_problems(Path(stage.data) / f"{stage.split}.jsonl")
         problems = problems[stage.skip : stage.skip + stage.num_problems]
@@ -62,11 +72,11 @@ def run_trees(
             name="trees",
             policy_name=Path(stage.policy).name,
         )
-        if accelerator.is_main_process:
+        if workbench.accelerator.is_main_process:
             solved = 0
             rows = 0
             with (folder / "trajectories.jsonl").open("w", encoding="utf-8") as file:
-                for result in results:
+                for result in reported(results, "problems whose solutions are checked"):
                     solutions, rate = verified_solutions(result, workbench.verifier.verify)
                     solved += bool(solutions)
                     for ids in balance_by_difficulty(solutions, rate, stage.max_per_problem):
@@ -83,4 +93,4 @@ def run_trees(
             record.metrics |= {f"ended_{end}": n for end, n in sorted(ends_of(results).items())}
             record.metrics |= {f"paths_{kind}": n for kind, n in sorted(paths_of(results).items())}
             record.search(workbench.usage)
-        accelerator.wait_for_everyone()
+        workbench.accelerator.wait_for_everyone()

@@ -26,21 +26,24 @@ from trainer.training.trained import last_loss, save_trained, training_cost
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """Where the policy comes from. `model` is a hub id, a folder, or `from_scratch`; then
-    `model_config` (a transformers config's fields) and `tokenizer` describe it: "numbers" up to
-    `max_number`, "characters", or "bpe" with `vocab_size` tokens, learnt from the demonstrations.
-    `global_batch_size` sequences make an update whatever the number of processes: gradients are
-    accumulated until they are in (null: gradient_accumulation_steps says how often).
-    """
+    """Where the first policy comes from, and what it is trained on."""
 
     model: str
-    data: str  # folder of the data stage, or any with demonstrations.jsonl
+    """Folder or hub id of the model, or from_scratch."""
+    data: str
+    """Folder of the data stage, or any with demonstrations.jsonl."""
     model_config: dict[str, Any] | None = None
+    """Fields of a transformers config, for a model from scratch."""
     tokenizer: str = "numbers"
+    """Tokenizer of a model from scratch: numbers, characters or bpe (learnt from the data)."""
     max_number: int = 100
+    """Largest number with a token of its own, where tokenizer is numbers."""
     vocab_size: int = 2048
+    """Tokens of the vocabulary, where tokenizer is bpe."""
     global_batch_size: int | None = None
-    longest_first: bool = True  # rows, so that memory runs out early or never
+    """Sequences per update, over all processes; null: gradient_accumulation_steps decides."""
+    longest_first: bool = True
+    """Put the longest rows first, so that memory runs out at the start or never."""
 
 
 def run_sft(

@@ -23,23 +23,22 @@ from trainer.reward_models.preferences import (
 )
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.skipped_rows import report_bad_rows
-from trainer.runtime.stage import run_stage
+from trainer.runtime.stage import numbered_inputs, run_stage
 from trainer.training.trained import save_trained, training_cost
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceConfig:
-    """`model` is what the reward model starts from: a language model (its head is then new) or an
-    outcome model. `preferences` are sources (`data.sources`) of rows in TRL's preference format
-    (data/formats/preferences.py), all text or all conversations. `whole_prompt` says that the rows'
-    prompts are as the policy gets them, with its template and the words around the question; else
-    they are questions, and search asks about the question alone. More than `max_bad_rows` rows that
-    cannot be used fail the stage."""
+    """What an outcome reward model starts from, and the preferences that it is trained on."""
 
     model: str
+    """Language model (its head is then new) or outcome model to start from: folder or hub id."""
     preferences: list[str]
+    """Sources (data/sources.py) of rows in TRL's preference format."""
     whole_prompt: bool = False
+    """The rows' prompts are as the policy gets them; false: they are questions alone."""
     max_bad_rows: int = 0
+    """Rows that may be unusable before the stage fails."""
 
     def __post_init__(self) -> None:
         if not self.preferences:
@@ -53,7 +52,7 @@ def run_preferences(runtime: RuntimeConfig, config: PreferenceConfig, arguments:
     RewardConfig; rows of more than its `max_length` tokens, or the model's context, are left out.
     A run that was cut off goes on from its last checkpoint."""
     inputs: dict[str, str | None] = {"model": config.model}
-    inputs |= {f"preferences_{i}": source for i, source in enumerate(config.preferences)}
+    inputs |= numbered_inputs("preferences", config.preferences)
     with run_stage("preferences", runtime, [config, arguments], inputs) as record:
         folder = Path(runtime.output_dir)
         model, tokenizer = open_scorer(config.model, arguments)

@@ -22,37 +22,37 @@ from trainer.reward_models.model_card import model_card
 from trainer.reward_models.step_labels import train_prm
 from trainer.reward_models.step_pairs import train_on_pairs
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.stage import run_stage
+from trainer.runtime.stage import numbered_inputs, run_stage
 from trainer.training.batch_size import set_accumulation
 from trainer.training.trained import last_loss, save_trained, training_cost
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModelConfig:
-    """`model` is the folder the reward model starts from: a policy (its head is then new) or a
-    reward model. It is trained on `targets`:
-
-    - "steps": the labels of all steps (`labels`, folders of the label or the import stage);
-    - "outcome": the last labels of finished solutions alone;
-    - "pairs": preference pairs, those of `pairs` (folders of the export stage, their step_pairs
-      and solution_pairs, or sources of rows, see `data.sources`) and those made of `labels` by the
-      rules `per_side`, `min_gap` and `min_visits` (search/trees/preference_pairs.py).
-
-    `calibration_labels` are folders of held-out labels, on which temperature and bias are fitted
-    (trainer/reward_models/calibration.py). Rows of more than `max_length` tokens (null: the model's
-    context) are left out. `global_batch_size` as in SFT."""
+    """What a reward model starts from, and what it is trained on. Longer rows are left out."""
 
     model: str
+    """Policy (its head is then new) or reward model to start from: a folder."""
     labels: list[str] = field(default_factory=list[str])
+    """Folders of the label or the import stage."""
     targets: str = "steps"
+    """What is trained on: steps (all labels), outcome (last labels alone) or pairs."""
     pairs: list[str] = field(default_factory=list[str])
+    """Folders of the export stage, or sources, with preference pairs; where targets is pairs."""
     per_side: int = 2
+    """Most steps of one place on each side of the pairs made of labels."""
     min_gap: float = 0.3
+    """Least difference of two labels for a pair."""
     min_visits: int = 4
+    """Rollouts that a label needs to be in a pair."""
     calibration_labels: list[str] = field(default_factory=list[str])
+    """Folders of held-out labels, on which temperature and bias are fitted."""
     max_length: int | None = None
+    """Most tokens per row; null: the model's context."""
     global_batch_size: int | None = None
-    longest_first: bool = True  # as in SFT
+    """Sequences per update, over all processes; null: gradient_accumulation_steps decides."""
+    longest_first: bool = True
+    """Put the longest rows first, so that memory runs out at the start or never."""
 
     def __post_init__(self) -> None:
         if self.max_length is not None and self.max_length < 1:
@@ -90,7 +90,7 @@ def run_prm(
     set_accumulation(arguments, config.global_batch_size)
     inputs: dict[str, str | None] = {"model": config.model}
     for name in ("labels", "pairs", "calibration_labels"):
-        inputs |= {f"{name}_{i}": folder for i, folder in enumerate(getattr(config, name))}
+        inputs |= numbered_inputs(name, getattr(config, name))
     check = partial(check_policy, config.model)
     with run_stage("prm", runtime, [config, lora, arguments], inputs, check) as record:
         folder = Path(runtime.output_dir)

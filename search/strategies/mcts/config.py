@@ -12,44 +12,54 @@ SELECTIONS = ("puct", "uct", "gumbel")
 
 @dataclass(frozen=True, kw_only=True)
 class MCTSConfig:
-    """`budgets`: numbers of simulations, ascending, at which an answer is taken (with gumbel one
-    only: its schedule depends on it). The root's expansion is the first simulation; with gumbel and
+    """How a tree is searched. The root's expansion is the first simulation. With gumbel and
     rollouts it is as many as its rollouts make, at most half of all.
-
-    `exploration` is c of PUCT and UCT. gumbel draws `considered` distinct steps at the root (where
-    they are rollouts: that many, some of which may begin alike); `gumbel_scale` 0 takes out its
-    noise, `c_visit` and `c_scale` are those of sigma. With `commit` the answer begins with the
-    root's choice. `distinct` draws proposals until `proposals` of them differ: sampling without
-    replacement, with priors "sequence".
-    `maximum` backs up the largest value instead of the mean. `parallel` simulations of one tree
-    share a batch, kept apart by virtual loss. `widening` w lets a node be expanded again once its
-    visits, counted in expansions, exceed (expansions so far)^(1/w); 0: never.
-    `use_verifier` values terminal nodes by the verifier (making training data only) and ends after
-    `max_solutions` distinct correct ones.
     """
 
     budgets: tuple[int, ...] = (16,)
+    """Simulations after which an answer is taken, ascending; with gumbel one value only."""
     selection: str = "puct"
+    """How a simulation chooses its path: puct, uct or gumbel."""
     exploration: float = 1.0
+    """Exploration constant c of PUCT and UCT."""
     considered: int = 16
+    """Steps that gumbel considers at the root; as rollouts, some may begin alike."""
     gumbel_scale: float = 1.0
+    """Factor on gumbel's noise; 0: no noise."""
     c_visit: float = 50.0
+    """Constant c_visit of gumbel's sigma."""
     c_scale: float = 0.1
+    """Constant c_scale of gumbel's sigma."""
     commit: bool = False
-    proposals: int = 4  # K
+    """The answer begins with the step that was chosen at the root."""
+    proposals: int = 4
+    """Steps sampled when a node is expanded (K)."""
     distinct: bool = False
+    """Sample until that many proposals differ: sampling without replacement."""
     priors: str = "count"
+    """Prior of a step: count (times it was proposed), sequence (its probability) or uniform."""
     rollouts: bool = False
+    """Expand by whole rollouts instead of single steps."""
     leaf_value: str = "children"
+    """Value of a new leaf: children (from its proposals) or own (its own guidance value)."""
     leaf_best_weight: float = 1.0
+    """Weight of the best child, against the prior-weighted mean, in a leaf's value; 0 to 1."""
     leaf_rollouts: int = 0
+    """Rollouts per leaf, whose verdicts or values enter the leaf's value; 0: none."""
     rollout_weight: float = 0.0
+    """Weight of these rollouts in a leaf's value, 0 to 1."""
     maximum: bool = False
+    """Back up the largest value below a node instead of the mean."""
     score_weight: float = 0.0
+    """Visits that a step's score counts as in its value Q, at least 0."""
     widening: float = 0.0
+    """Expand a node again once its visits exceed (its expansions)^(1 / this); 0 to 1, 0: never."""
     parallel: int = 1
+    """Simulations of one tree that share a batch, kept apart by virtual loss."""
     use_verifier: bool = False
+    """Value finished solutions by the verifier; only for making training data."""
     max_solutions: int = 4
+    """Distinct correct solutions after which a search with the verifier ends."""
 
     def __post_init__(self) -> None:
         check_budgets(self.budgets, nested=self.selection != "gumbel")

@@ -224,6 +224,7 @@ async def search_mcts(session: Session, config: MCTSConfig) -> SearchResult:
             if end is None:
                 leaves = search.descent.leaves(min(config.parallel, budget - done))
                 assert leaves, "a tree that is not settled has a leaf to expand"
+                session.share_after_call = (done + len(leaves)) / config.budgets[-1]
                 done += await search.simulate(leaves)
         below = search.descent.root_choice() if config.commit else 0
         snapshots.append(await answers.take(budget, below=below))

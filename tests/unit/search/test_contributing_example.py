@@ -25,7 +25,8 @@ def test_one_file_one_entry_one_line(
     toys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = CONTRIBUTING.read_text(encoding="utf-8")
-    blocks = re.findall(r"  ```(?:python|yaml)\n(.*?)  ```", text, re.DOTALL)
+    section = text.partition("- **A search strategy**")[2].partition("\n- **")[0]
+    blocks = re.findall(r"  ```(?:python|yaml)\n(.*?)  ```", section, re.DOTALL)
     code, entry, line = (textwrap.dedent(block) for block in blocks)
     path = tmp_path / "greedy_steps.py"
     path.write_text(code)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from search.labellers.evidence import Evidence, laplace_error, wilson_interval, within_prediction
+from search.labellers.evidence import Evidence, wilson_interval, within_prediction
+from search.laplace import laplace_error
 
 COUNTS = (1, 2, 3, 4, 6, 8)
 RATES = (np.arange(1000) + 0.5) / 1000

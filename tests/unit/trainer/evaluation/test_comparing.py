@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
+from data.json_records import record_from_json
 from data.types import Problem
 from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.solutions import SolutionsConfig
-from trainer.evaluation.policies import AccuracyRow
 from trainer.evaluation.strategies import (
     Measured,
     at_equal_flops,
@@ -21,8 +23,9 @@ from trainer.evaluation.strategies import (
     match,
     read_arm,
 )
-from trainer.evaluation.strategy_tables import as_markdown
-from trainer.measures.statistics import adjust_holm
+from trainer.evaluation.strategy_tables import comparison_markdown
+from trainer.measures.results import AccuracyRow, EqualFlopsRow, Growth, Match, StrategyComparison
+from trainer.measures.statistics import Estimate, adjust_holm
 from trainer.stages.compare import CompareConfig
 
 
@@ -128,21 +131,28 @@ def test_equal_flops_and_matching() -> None:
 
 
 def test_the_table_shows_every_row() -> None:
-    row = {"strategy": "arm", "budget": 2, "n": 4, "value": 0.5, "low": 0.1, "high": 0.9,
-           "flops": 2e6, "generated_tokens": 7.0}  # fmt: skip
-    difference = {"difference": 0.25, "low": -0.1, "high": 0.6, "metric": "against best of 4"}
-    estimate = {"value": 0.5, "low": 0.25, "high": 0.75}
-    text = as_markdown(
-        {
-            "split": "test",
-            "accuracy": [row],
-            "equal_flops": [{"strategy": "arm", "budget": 2, **difference}],
-            "growth": [{"arm": "arm", "last_minus_first": estimate, "slope": estimate,
-                        "adjacent_drops": [0.5, 1.0]}],
-            "matches": [{"arm": "arm", "budget": None, "flops_ratio": None}],
-            "target": 64, "margin": 0.02,
-        }
+    row = AccuracyRow(
+        policy="p", strategy="arm", budget=2, n=4, value=0.5, low=0.1, high=0.9, format_rate=1.0,
+        truncation_rate=0.0, generated_tokens=7.0, policy_flops=2e6, reward_flops=0.0, flops=2e6,
     )  # fmt: skip
+    difference = EqualFlopsRow(
+        strategy="arm", budget=2, difference=0.25, low=-0.1, high=0.6, n=4,
+        metric="against best of 4",
+    )  # fmt: skip
+    estimate = Estimate(value=0.5, low=0.25, high=0.75, n=4)
+    growth = Growth(
+        arm="arm", budgets=(2, 4, 8), last_minus_first=estimate, slope=estimate,
+        adjacent_drops=(0.5, 1.0),
+    )  # fmt: skip
+    comparison = StrategyComparison(
+        split="test", accuracy=(row,), equal_flops=(difference,), growth=(growth,),
+        matches=(Match(arm="arm", budget=None, flops_ratio=None),), target=64, margin=0.02,
+    )  # fmt: skip
+    assert (
+        record_from_json(StrategyComparison, json.loads(json.dumps(asdict(comparison))))
+        == comparison
+    )
+    text = comparison_markdown(comparison)
     assert (
         "| arm | 2 | 50.0 [10.0, 90.0] | 2 | 7 | +25.0 [-10.0, +60.0] against best of 4 |" in text
     )

@@ -217,9 +217,10 @@ def test_a_recipe_extends_another(project: Path) -> None:
     assert pipeline.stages[2].args == {"text": "y"}
     for wrong, said in (
         ("set:\n  sfd: {text: z}\n", "names the unknown stage 'sfd'; did you mean 'sft'"),
-        ("set: [1]\n", "set must be a mapping of settings by stage"),
+        ("set: [1]\n", "set must be a mapping"),
+        ("values: {a: 1}\n", "values are those of 'recipe.yaml', which is extended"),
         ("stages: []\n", "stages are those of 'recipe.yaml', which is extended"),
-        ("set:\n  sft: 3\n", "set must be a mapping of settings by stage"),
+        ("set:\n  sft: 3\n", "'sft' is unknown; did you mean"),
     ):
         small.write_text(text + wrong)
         with pytest.raises(ValueError, match=said):

@@ -8,8 +8,8 @@ import pytest
 
 from trainer.pipeline.estimates import (
     DEVICES,
-    Known,
     Launch,
+    StageModel,
     duration,
     estimate_stage,
     human,
@@ -18,6 +18,7 @@ from trainer.pipeline.estimates import (
 )
 from trainer.pipeline.plan import print_plan
 from trainer.pipeline.recipe import load_pipeline
+from trainer.runtime.stage_registry import STAGES
 
 # 380 parameters: see test_memory.py.
 SMALL = {
@@ -28,14 +29,14 @@ SMALL = {
     "vocab_size": 10,
     "tie_word_embeddings": True,
 }
-KNOWN = model_of({"model_config": SMALL}, Known())
+MODEL = model_of({"model_config": SMALL}, StageModel())
 TRAINING = {"max_steps": 3, "per_device_train_batch_size": 2, "max_length": 5}
 
 
 def test_a_training_stage() -> None:
     launch = Launch(processes=2)
     settings = {**TRAINING, "gradient_accumulation_steps": 4}
-    estimate = estimate_stage("train_sft.py", settings, KNOWN, launch)
+    estimate = estimate_stage(STAGES["sft"], settings, MODEL, launch)
     assert estimate.lines == (
         "trains all 380 parameters of a model from scratch",
         "a step takes 2 rows x 4 accumulated x 2 processes = 16 rows of at most 5 tokens",
@@ -52,32 +53,32 @@ def test_a_training_stage() -> None:
 
 def test_the_update_can_be_given_whole() -> None:
     settings = {**TRAINING, "global_batch_size": 12}
-    lines = estimate_stage("train_sft.py", settings, KNOWN, Launch(processes=2)).lines
+    lines = estimate_stage(STAGES["sft"], settings, MODEL, Launch(processes=2)).lines
     assert "2 rows x 3 accumulated x 2 processes = 12 rows" in lines[1]
 
 
 def test_what_is_trained_again_or_not_at_all_costs_other_flops() -> None:
     def flops(**more: Any) -> float | None:
-        return estimate_stage("train_prm.py", {**TRAINING, **more}, KNOWN, Launch()).flops
+        return estimate_stage(STAGES["prm"], {**TRAINING, **more}, MODEL, Launch()).flops
 
     tokens = 3 * 2 * 5
     assert flops(gradient_checkpointing=True) == 8 * 380 * tokens
     assert flops(lora_rank=1) == 4 * 380 * tokens
-    prm = estimate_stage("train_prm.py", TRAINING, KNOWN, Launch())
+    prm = estimate_stage(STAGES["prm"], TRAINING, MODEL, Launch())
     assert prm.memory is not None and prm.memory.logits == 0
 
 
 def test_sampling_stages() -> None:
-    label = estimate_stage("label_steps.py", {"num_problems": 10, "solutions": 8}, KNOWN, Launch())
+    label = estimate_stage(STAGES["label"], {"num_problems": 10, "solutions": 8}, MODEL, Launch())
     assert label.tokens == 10 * 8 * 64
     assert label.flops == 2 * 380 * label.tokens
     search = estimate_stage(
-        "run_search.py", {"num_problems": 10, "budgets": [2, 4], "max_new_tokens": 7}, KNOWN,
+        STAGES["search"], {"num_problems": 10, "budgets": [2, 4], "max_new_tokens": 7}, MODEL,
         Launch(),
     )  # fmt: skip
     assert search.lines[0] == "searches 10 problems with 4 simulations, a solution each"
     assert search.tokens == 10 * 4 * 7
-    assert estimate_stage("make_data.py", {}, Known(), Launch()).tokens is None
+    assert estimate_stage(STAGES["data"], {}, StageModel(), Launch()).tokens is None
 
 
 def test_ppo_in_words_and_memory() -> None:
@@ -85,7 +86,7 @@ def test_ppo_in_words_and_memory() -> None:
         "cycles": 5, "problems_per_cycle": 6, "samples_per_problem": 4, "epochs": 2,
         "minibatches": 3, "micro_batch_size": 2, "max_new_tokens": 9,
     }  # fmt: skip
-    estimate = estimate_stage("train_ppo.py", settings, KNOWN, Launch(processes=2))
+    estimate = estimate_stage(STAGES["ppo"], settings, MODEL, Launch(processes=2))
     assert estimate.lines[1] == "a cycle samples 6 problems x 4 = 24 solutions of at most 9 tokens"
     assert estimate.lines[2] == (
         "then 2 epochs x 3 minibatches = 6 updates of 8 solutions, 2 at once on each of 2 "
@@ -95,7 +96,7 @@ def test_ppo_in_words_and_memory() -> None:
     # Actor and critic with gradients and moments; reference and reward model frozen.
     assert estimate.memory.weights == 4 * 4 * 380
     assert estimate.memory.gradients == 2 * 4 * 380
-    lora = estimate_stage("train_ppo.py", {**settings, "lora_rank": 1}, KNOWN, Launch())
+    lora = estimate_stage(STAGES["ppo"], {**settings, "lora_rank": 1}, MODEL, Launch())
     assert lora.memory is not None
     # Without its adapter the actor is the reference: three models, two adapters of 136.
     assert lora.memory.weights == 3 * 4 * 380 + 2 * 4 * 136
@@ -132,6 +133,6 @@ def test_figures_for_people() -> None:
 def test_an_evaluation_without_search_still_solves() -> None:
     settings = {"policies": ["a", "b"], "greedy_problems": 100, "search_problems": 0}
     settings |= {"prm_problems": 0, "max_new_tokens": 5}
-    estimate = estimate_stage("evaluate_run.py", settings, KNOWN, Launch(processes=1))
+    estimate = estimate_stage(STAGES["evaluate"], settings, MODEL, Launch(processes=1))
     assert estimate.tokens == (2 * 100 + 2 * 100) * 5
     assert estimate.seconds

@@ -123,14 +123,15 @@ def test_what_was_sampled_to_be_learnt_from(lineage: Lineage) -> None:
 
 def test_each_learner_has_a_curve(lineage: Lineage) -> None:
     curves = learner_curves(lineage, greedy("sft", "round_1", "round_2", "ppo", "grpo"), "prm")
-    by_name = {curve["name"]: curve for curve in curves}
-    assert {name: curve["sampled_tokens"] for name, curve in by_name.items()} == {
+    by_name = {curve.name: curve for curve in curves}
+    assert {name: curve.sampled_tokens for name, curve in by_name.items()} == {
         "round_2": 160, "ppo": 161, "grpo": 60,
     }  # fmt: skip
 
     def of(name: str, kind: str) -> list[tuple[str, int, float, int]]:
-        rows = by_name[name][kind]
-        return [(p["policy"], p["sampled_tokens"], p["value"], p["n"]) for p in rows]
+        curve = by_name[name]
+        points = curve.test if kind == "test" else curve.validation
+        return [(p.policy, p.sampled_tokens, p.value, p.n) for p in points]
 
     assert of("round_2", "test") == [
         ("sft", 0, 0.3, 200), ("round_1", 100, 0.4, 200), ("round_2", 160, 0.4, 200),
@@ -142,13 +143,13 @@ def test_each_learner_has_a_curve(lineage: Lineage) -> None:
     # The search that chose the problems was paid before the first cycle.
     assert of("ppo", "validation") == [("ppo", 100, 0.3, 50), ("ppo", 161, 0.5, 50)]
     assert of("grpo", "validation") == [("grpo", 40, 0.35, 20)]
-    point = by_name["grpo"]["validation"][0]
-    assert (point["low"], point["high"]) == wilson_interval(0.35, 20)
+    point = by_name["grpo"].validation[0]
+    assert (point.low, point.high) == wilson_interval(0.35, 20)
 
 
 def test_a_reward_model_that_is_not_shared_is_paid_for(lineage: Lineage) -> None:
     [curve] = learner_curves(lineage, greedy("sft", "round_1"), None)
-    assert curve["sampled_tokens"] == 150  # the search's, and the labels' behind its reward model
+    assert curve.sampled_tokens == 150  # the search's, and the labels' behind its reward model
     assert learner_curves(lineage, {}, "prm") == []
     assert learner_curves(lineage, greedy("sft"), "prm") == []
 
@@ -156,21 +157,21 @@ def test_a_reward_model_that_is_not_shared_is_paid_for(lineage: Lineage) -> None
 def test_training_compute_is_that_of_a_policys_own_stages(lineage: Lineage) -> None:
     spent = dict.fromkeys(lineage.folders, 1.0)
     rows = training_curve(lineage, greedy("sft", "round_1", "round_2", "ppo", "grpo"), spent)
-    found = {row["policy"]: (row["after"], row["training_flops"]) for row in rows}
+    found = {row.policy: (row.after, row.training_flops) for row in rows}
     assert found == {
         "sft": (None, 10.0), "round_1": ("sft", 36.0), "round_2": ("round_1", 38.0),
         "ppo": ("sft", 36.0), "grpo": ("sft", 10.0),
     }  # fmt: skip
-    assert [row["training_seconds"] for row in rows] == [2.0, 6.0, 8.0, 7.0, 3.0]
+    assert [row.training_seconds for row in rows] == [2.0, 6.0, 8.0, 7.0, 3.0]
 
 
 def test_ppo_runs_are_shown_cycle_by_cycle(
     lineage: Lineage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [run] = ppo_runs(lineage)
-    assert (run["stage"], run["shape"], run["problems"]) == ("ppo", "potential", 50)
-    assert [row["kl"] for row in run["cycles"]] == [0.0, 0.5]
-    assert "seconds_rollout" not in run["cycles"][0] and run["cycles"][0]["score"] is None
-    assert [row["proxy"] for row in run["evaluations"]] == [0.6, 0.7]
+    assert (run.stage, run.shape, run.problems) == ("ppo", "potential", 50)
+    assert [row["kl"] for row in run.cycles] == [0.0, 0.5]
+    assert "seconds_rollout" not in run.cycles[0] and run.cycles[0]["score"] is None
+    assert [row["proxy"] for row in run.evaluations] == [0.6, 0.7]
     monkeypatch.setattr("trainer.report.learner_curves.MAX_CYCLES", 1)
-    assert [row["cycle"] for row in ppo_runs(lineage)[0]["cycles"]] == [0]
+    assert [row["cycle"] for row in ppo_runs(lineage)[0].cycles] == [0]

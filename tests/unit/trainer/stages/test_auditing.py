@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from data.json_records import record_from_json
 from data.problems import write_problems
 from data.tasks.countdown import make_problem
 from data.types import StepLabels
@@ -23,14 +25,15 @@ from trainer.measures.label_errors import (
     nominal_coverage,
     reference_error,
 )
+from trainer.measures.results import LabelAudit
 from trainer.models.loading import save_model
 from trainer.runtime.command_line import parse_with_labeller
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import read_manifest
 from trainer.stages.audit_labels import (
     AuditConfig,
-    audit_content,
     audit_markdown,
+    audit_of,
     labelled_prefixes,
     run_audit,
 )
@@ -144,7 +147,8 @@ def make_labels(made: Path, name: str, *words: str) -> Path:
         *parse_with_labeller(
             (RuntimeConfig, LabelStageConfig, LabelSettings),
             ["--policy", str(made / "sft"), "--data", str(made / "data"), "--wandb", "false",
-             "--output_dir", str(folder), "--max_new_tokens", "24", *words],
+             "--output_dir", str(folder), "--max_new_tokens", "24", "--verifier",
+             "countdown", *words],
         )
     )  # fmt: skip
     return folder
@@ -220,11 +224,12 @@ def test_an_audit_says_what_it_cannot_judge(made: Path) -> None:
 def test_rows_and_text_of_an_audit() -> None:
     config = AuditConfig(labels="x", policy="p", data="d", rollouts=4)
     prefixes = [audited("p", 1.0, 1, 4), audited("q", 0.5, 2, 1)]
-    content = audit_content(prefixes, labelled=9, config=config)
-    assert [g["group"] for g in content["groups"]] == ["all", "count 1", "count 2", "depth 1"]
+    audit = audit_of(prefixes, labelled=9, config=config)
+    assert [g.group for g in audit.groups] == ["all", "count 1", "count 2", "depth 1"]
     # the first one's reference is 1; 1 of 2 beside 1 of 4: inside, as are 0, 1 of 2 but not 2 of 2
-    assert content["undecided"]["prefixes"] == 1 and content["undecided"]["coverage"] == 1.0
-    assert content["undecided"]["expected"] == pytest.approx(1 - 0.25**2)
-    text = audit_markdown(content)
+    assert audit.undecided.prefixes == 1 and audit.undecided.coverage == 1.0
+    assert audit.undecided.expected == pytest.approx(1 - 0.25**2)
+    text = audit_markdown(audit)
     assert "2 of 9 labelled prefixes, 4 fresh rollouts each" in text
     assert "| all | 2 | +0.1250 " in text
+    assert record_from_json(LabelAudit, json.loads(json.dumps(asdict(audit)))) == audit

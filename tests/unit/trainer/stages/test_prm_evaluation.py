@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from data.json_records import record_from_json
 from data.problems import write_problems
 from data.tasks.countdown import make_problem
 from data.types import Outcome, StopReason, Usage, Verdict
 from search.base import Node, SearchResult
 from trainer.evaluation.reward_model_results import (
-    Aim,
     Bench,
     StepSet,
     aim_of,
@@ -24,15 +24,16 @@ from trainer.evaluation.reward_model_results import (
     first_errors,
 )
 from trainer.evaluation.reward_model_samples import (
+    LAST_WEIGHTED,
     TRUTHS,
-    WEIGHTED,
     candidates,
     judged_solutions,
     solvability,
     step_outcomes,
 )
-from trainer.evaluation.reward_model_tables import as_markdown, flat
+from trainer.evaluation.reward_model_tables import flat, reward_model_markdown
 from trainer.measures.recalibration import Recalibration
+from trainer.measures.results import Aim, RewardModelEvaluation
 from trainer.measures.score_quality import Calibration, ScoredPrefix
 from trainer.measures.statistics import Estimate
 from trainer.models.loading import reward_model_from_policy, save_model
@@ -84,7 +85,7 @@ def test_candidates_of_a_pool_by_hand() -> None:
     assert [c.proxy for c in candidates(POOL, "product")] == pytest.approx([0.4, 0.72, 0.06, 0.21])
     assert [c.proxy for c in candidates(POOL, "mean")] == pytest.approx([0.65, 0.85, 0.25, 0.5])
     # log 0.5 - 0.5 against log 0.9 - 3: the likely one, which is right, outranks the other
-    weighted = candidates(POOL, WEIGHTED, 0.5)
+    weighted = candidates(POOL, LAST_WEIGHTED, 0.5)
     assert weighted[0].rank > weighted[1].rank and weighted[1].proxy == 0.9
 
 
@@ -172,11 +173,9 @@ def test_what_is_fitted_never_sees_what_is_measured() -> None:
         {"some": StepSet(fitting=low, measured=high), "none": StepSet(fitting=low, measured=[])},
         Aim(calibration_error=0.05, brier_skill=0.2), bins=10, seed=0,
     )  # fmt: skip
-    assert [row["form"] for row in rows] == ["none", "temperature", "platt"]
-    assert [row["calibration_error_raw"] for row in rows] == pytest.approx(
-        [0.25, 0.25, 0.5], abs=0.01
-    )
-    platt = Recalibration(form="platt", scale=rows[2]["scale"], shift=rows[2]["shift"])
+    assert [row.form for row in rows] == ["none", "temperature", "platt"]
+    assert [row.calibration_error_raw for row in rows] == pytest.approx([0.25, 0.25, 0.5], abs=0.01)
+    platt = Recalibration(form="platt", scale=rows[2].scale, shift=rows[2].shift)
     assert platt.apply(low)[0].score == pytest.approx(0.25, abs=0.01)
 
 
@@ -186,11 +185,12 @@ def test_a_threshold_needs_both_kinds_on_the_fitting_side() -> None:
     )
     bench = Bench(source="s", truth="t", fitting=judged, measured=judged, left_out=left_out)
     row = first_errors(bench, seed=0)
-    assert (row["solutions"], row["erroneous_solutions"]) == (2, 1)
+    assert (row.solutions, row.erroneous_solutions) == (2, 1)
     # No threshold puts 0.9 below and 0.8 not: no F1. Of thresholds with F1 0, the lowest.
-    assert (row["threshold"], row["f1"]["value"], row["correct"]["value"]) == (0.5, 0.0, 1.0)
+    assert row.f1 is not None and row.correct is not None
+    assert (row.threshold, row.f1.value, row.correct.value) == (0.5, 0.0, 1.0)
     row = first_errors(replace(bench, fitting=judged[:1]), seed=0)
-    assert (row["threshold"], row["f1"], row["fitting_solutions"]) == (None, None, 1)
+    assert (row.threshold, row.f1, row.fitting_solutions) == (None, None, 1)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +270,8 @@ def test_the_whole_stage_on_tiny_models(
     text = (out / "prm.md").read_text()
     assert "| bench.jsonl | as labelled | " in text and str(tmp_path) not in text
     assert all(len(set(map(type, r.values())) & {dict, list}) == 0 for r in map(flat, own))
+    evaluation = record_from_json(RewardModelEvaluation, content)
+    assert json.loads(json.dumps(asdict(evaluation))) == content
     assert prm_evaluations(tmp_path) == [{"stage": "out", **content}]  # what the report draws
     # Cut off before it was done: the same samples, the same numbers.
     for name in ("manifest.json", "prm.md"):
@@ -289,4 +291,4 @@ def test_a_task_without_truths_about_steps_has_none(
     content = run_stage(tmp_path / "out", verifier="math", num_problems=2, fitting_problems=2)
     assert content["solvability"] is None
     assert [row["truth"] for row in content["first_errors"]] == ["as labelled"]
-    assert "solver" not in as_markdown(content)
+    assert "solver" not in reward_model_markdown(record_from_json(RewardModelEvaluation, content))

@@ -1,0 +1,53 @@
+"""Write docs/reference/keys.md, every key of every recipe: make docs"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from rewards.models.opening import CONVENTIONS
+from search.labellers.by_name import LABELLERS
+from search.strategies.by_name import STRATEGIES
+from trainer.runtime.launcher import launch
+from trainer.runtime.reference import keys_page
+from trainer.stages.data import TASKS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "reference" / "keys.md"
+
+
+def launcher_configs() -> dict[str, tuple[type, ...]]:
+    """Every launcher's config classes, by the launcher's path."""
+    found: dict[str, tuple[type, ...]] = {}
+    for path in sorted((ROOT / "scripts").glob("*.py")):
+        if "\nCONFIGS = " not in path.read_text(encoding="utf-8"):
+            continue
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found[f"scripts/{path.name}"] = module.CONFIGS
+    return found
+
+
+def choices() -> dict[str, dict[str, type]]:
+    """The classes of which a recipe's key chooses one by name."""
+    return {
+        "`task` of scripts/make_data.py": {name: task[0] for name, task in TASKS.items()},
+        "`strategy` of a search": {name: s.config for name, s in STRATEGIES.items()},
+        "`method` of scripts/label_steps.py": {name: m.config for name, m in LABELLERS.items()},
+        "`convention` in a reward model's YAML": {n: c.config for n, c in CONVENTIONS.items()},
+    }
+
+
+def reference() -> str:
+    return keys_page(launcher_configs(), choices())
+
+
+def main() -> None:
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(reference(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    launch(main)

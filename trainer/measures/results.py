@@ -1,0 +1,245 @@
+"""What the evaluating stages find out: the content of evaluation.json, comparison.json, prm.json
+and audit.json. A file holds `asdict` of one of these, and is read back into the same type by
+`data.json_records`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trainer.measures.best_of_n import BestOfN, OverOptimisation
+from trainer.measures.label_errors import AuditRow, UndecidedCoverage
+from trainer.measures.score_quality import ReliabilityBin
+from trainer.measures.statistics import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyRow:
+    """Accuracy of one policy under one strategy and budget. Tokens and FLOPs are means per problem;
+    FLOPs include the reward model's. `visited_share` is the share of a problem's whole tree of
+    legal steps that a tree search saw, where the task can count it and at the largest budget."""
+
+    policy: str
+    strategy: str
+    budget: int
+    n: int
+    value: float
+    low: float
+    high: float
+    format_rate: float
+    truncation_rate: float
+    generated_tokens: float
+    policy_flops: float
+    reward_flops: float
+    flops: float
+    visited_share: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The difference between two accuracies on the same problems, with its 95 % interval."""
+
+    difference: float
+    low: float
+    high: float
+    n: int
+    metric: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PRMQuality:
+    """`trainer.measures.score_quality`'s measures; scripts/evaluate_prm.py measures more."""
+
+    auroc: float | None  # None where no two prefixes of one problem differ
+    auroc_low: float | None
+    auroc_high: float | None
+    pairs: int
+    brier_skill: float | None  # None where the success rates do not differ beyond their noise
+    calibration_error: float
+    prefixes: int
+    rollouts_per_prefix: int
+    reliability: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataMaking:
+    """How much training data a method makes per million tokens."""
+
+    method: str
+    problems: int
+    solved: int
+    distinct_solutions: int
+    tokens: int
+    solved_per_million_tokens: float
+    distinct_per_million_tokens: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationResults:
+    """The content of evaluation.json. `comparisons` are sorted by name. Without a search `prm` is
+    None and `data_making` is empty."""
+
+    accuracy: tuple[AccuracyRow, ...]
+    comparisons: Mapping[str, Comparison]
+    prm: PRMQuality | None
+    data_making: tuple[DataMaking, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EqualFlopsRow:
+    """A strategy at one budget, minus best of N at about the same FLOPs."""
+
+    strategy: str
+    budget: int
+    difference: float
+    low: float
+    high: float
+    n: int
+    metric: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """`last_minus_first` and `slope` (accuracy per doubling of the budget) as fractions;
+    `adjacent_drops`: Holm-adjusted one-sided p-values (`paired_p_value`) that a budget is worse
+    than the one before."""
+
+    arm: str
+    budgets: tuple[int, ...]
+    last_minus_first: Estimate
+    slope: Estimate
+    adjacent_drops: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """The smallest budget at which an arm is no worse than the target by more than the margin
+    (lower end of the paired 95 % interval), and its FLOPs over the target's; None: at no budget."""
+
+    arm: str
+    budget: int | None
+    flops_ratio: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyComparison:
+    """The content of comparison.json."""
+
+    split: str
+    accuracy: tuple[AccuracyRow, ...]
+    equal_flops: tuple[EqualFlopsRow, ...]
+    growth: tuple[Growth, ...]
+    matches: tuple[Match, ...]
+    target: int
+    margin: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aim:
+    """The largest calibration error and the least Brier skill."""
+
+    calibration_error: float
+    brier_skill: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRow:
+    """The calibration of steps of one kind, after one form of recalibration
+    (`trainer.measures.recalibration`). `aim` is "met", "missed" or "undecided"."""
+
+    steps: str
+    form: str
+    scale: float
+    shift: float
+    temperature: float | None
+    fitted_on: int
+    measured_on: int
+    brier_skill: Estimate | None
+    brier_skill_outcomes: Estimate | None
+    calibration_error: Estimate
+    calibration_error_raw: float
+    bins: tuple[ReliabilityBin, ...]
+    aim: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solvability:
+    """Scores beside what the exhaustive solver says of prefixes, apart from any policy: can the
+    target still be reached? The score is meant to be the policy's success rate, so only its order
+    is compared (`auroc` within problems). `solved_out_of_reach` counts prefixes that some rollout
+    solved all the same: results over the largest value allowed."""
+
+    prefixes: int
+    in_reach: int
+    auroc: Estimate | None
+    pairs: int
+    score_in_reach: Estimate | None
+    score_out_of_reach: Estimate | None
+    success_in_reach: Estimate | None
+    solved_out_of_reach: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstErrorRow:
+    """`trainer.measures.first_errors.FirstErrors` of one source of solutions. There is no threshold
+    where the fitting side does not hold both kinds of solutions."""
+
+    source: str
+    truth: str
+    solutions: int
+    erroneous_solutions: int
+    fitting_solutions: int
+    left_out: Mapping[str, int]
+    threshold: float | None
+    erroneous: Estimate | None
+    correct: Estimate | None
+    f1: Estimate | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassAtN:
+    """The share of problems that at least one of n samples solves."""
+
+    n: int
+    solved: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModelEvaluation:
+    """The content of prm.json. `pools_left_out` counts problems whose prompt the policy cannot
+    take."""
+
+    reward_model: str
+    policy: str
+    split: str
+    fitting_split: str
+    problems: int
+    fitting_problems: int
+    samples: int
+    rollouts: int
+    prefixes: int
+    success_rate: Estimate | None
+    auroc: Estimate | None
+    auroc_pairs: int
+    aim: Aim
+    calibration: tuple[CalibrationRow, ...]
+    solvability: Solvability | None
+    first_errors: tuple[FirstErrorRow, ...]
+    sample_accuracy: Estimate
+    best_of_n: tuple[BestOfN, ...]
+    over_optimisation: tuple[OverOptimisation, ...]
+    pass_at_n: tuple[PassAtN, ...]
+    pools_left_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelAudit:
+    """The content of audit.json: labels beside `rollouts` fresh rollouts of each prefix. The first
+    of `groups` holds all prefixes."""
+
+    labelled_prefixes: int
+    rollouts: int
+    reference_rmse: float
+    mean_error_by_rows: Estimate
+    groups: tuple[AuditRow, ...]
+    undecided: UndecidedCoverage

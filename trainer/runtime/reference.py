@@ -1,0 +1,68 @@
+"""The page of all recipe keys, made from the config classes and their lines of documentation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, get_args, get_type_hints
+
+from data.settings import field_docs
+
+PACKAGES = ("data", "rewards", "search", "trainer")
+INTRODUCTION = """# Every key of every recipe
+Made by `make docs` from the config classes; a test holds it to the code. A key may stand in the
+launcher's YAML file or on its command line, as `--key value`. Keys without a default must be given.
+"""
+
+
+def keys_page(
+    launchers: Mapping[str, tuple[type, ...]], choices: Mapping[str, Mapping[str, type]]
+) -> str:
+    """`launchers` maps a launcher to its config classes; `choices` maps what a recipe's key
+    chooses by name to the class that each name has."""
+    kinds: dict[str, type] = {}
+    lines = [INTRODUCTION, "## Launchers", "| launcher | keys |", "|---|---|"]
+    for name, configs in launchers.items():
+        lines.append(f"| {name} | {', '.join(_link(kind, kinds) for kind in configs)} |")
+    for title, named in choices.items():
+        lines += ["", f"## {title}", "| name | keys |", "|---|---|"]
+        lines += [f"| {name} | {_link(kind, kinds)} |" for name, kind in named.items()]
+    for title, kind in sorted(kinds.items()):
+        lines += ["", f"## {title}", _first_sentences(kind), ""]
+        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+        docs, hints = field_docs(kind), get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            cells = (field.name, _type(hints[field.name]), _default(field), docs[field.name])
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def is_ours(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] in PACKAGES
+
+
+def _link(kind: type, kinds: dict[str, type]) -> str:
+    """A link to the class's section, which is remembered in `kinds`; a library's class by name."""
+    if not is_ours(kind):
+        return f"`{kind.__name__}` ({kind.__module__.partition('.')[0]})"
+    title = f"{kind.__name__} ({kind.__module__})"
+    kinds[title] = kind
+    anchor = title.lower().replace(" ", "-").translate({ord(c): None for c in "().`"})
+    return f"[{kind.__name__}](#{anchor})"
+
+
+def _first_sentences(kind: type) -> str:
+    return " ".join((kind.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+def _type(hint: Any) -> str:
+    text = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+    return f"`{text.replace('typing.', '')}`"
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return f"`{field.default!r}`"
+    if field.default_factory is not dataclasses.MISSING:
+        return f"`{field.default_factory()!r}`"
+    return "required"

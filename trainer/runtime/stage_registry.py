@@ -1,0 +1,233 @@
+"""Every stage by its name: the one place where recipes and reports learn what a stage is.
+
+The entries are plain values, so that a recipe starts without importing a stage. A stage's code is
+in `trainer/stages/`; CONTRIBUTING.md shows how to add one. A launcher that is not here runs in a
+recipe too: a dry run then estimates nothing for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, Literal
+
+# Where a stage says how many tokens the policy sampled to be learnt from: in the manifest's metric
+# `sampled_tokens` (0 if there is none), in the manifest's ledger, or in the column `tokens` of
+# metrics.jsonl, which has a row per cycle.
+SampledTokens = Literal["metric", "ledger", "cycles"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageEntry:
+    """What a recipe and a report must know of a stage."""
+
+    launcher: str  # a file name in scripts/
+    configs: tuple[str, ...]  # config classes as "module:name", in the launcher's order
+    reads: tuple[str, ...] = ()  # config keys that name folders or files
+    writes: tuple[str, ...]  # what the stage's folder holds, beside its manifest
+    estimate: str | None = None  # a name in ESTIMATES of trainer/pipeline/estimates.py
+    # Keys that a smoke run sets although the recipe does not mention them, as their default is
+    # large. Their values are in SIZES of trainer/pipeline/smoke.py.
+    smoke_keys: tuple[str, ...] = ()
+    smoke_values: Mapping[str, Any] = field(default_factory=dict[str, Any])  # always set
+    makes_problems: bool = False  # its recipe says how many problems each split has
+    makes_process_reward_model: bool = False  # the first of a run is shared by its learners
+    sampled_tokens: SampledTokens = "metric"  # from where the report's learner curves take them
+
+    def config_defaults(self) -> dict[str, Any]:
+        """The plain default values of all config keys; the first class that has a key decides."""
+        defaults: dict[str, Any] = {}
+        for name in reversed(self.configs):
+            fields = dataclasses.fields(resolve_name(name))
+            defaults |= {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+        return defaults
+
+
+TRAINING = ("max_steps", "per_device_train_batch_size", "save_steps", "logging_steps")
+RUNTIME = "trainer.runtime.config:RuntimeConfig"
+LORA = "trainer.models.lora:LoraSettings"
+HELD_OUT = "trainer.rollouts.held_out:HeldOutConfig"
+GROUP_RL = "trainer.rollouts.solution_reward:GroupRLConfig"
+SEARCH = "search.settings:SearchSettings"
+
+STAGES: dict[str, StageEntry] = {
+    "data": StageEntry(
+        launcher="make_data.py",  # and the config of the recipe's task
+        configs=(RUNTIME, "trainer.stages.data:DataConfig"),
+        writes=("demonstrations.jsonl", "train.jsonl", "validation.jsonl", "test.jsonl"),
+        makes_problems=True,
+    ),
+    "sft": StageEntry(
+        launcher="train_sft.py",
+        configs=(RUNTIME, "trainer.stages.sft:PolicyConfig", "trl:SFTConfig", LORA),
+        reads=("data", "model"),
+        writes=("policy",),
+        estimate="policy_training",
+        smoke_keys=TRAINING,
+    ),
+    "label": StageEntry(
+        launcher="label_steps.py",  # and the config of the recipe's method
+        configs=(
+            RUNTIME,
+            "trainer.stages.label:LabelStageConfig",
+            "search.labellers.by_name:LabelSettings",
+        ),
+        reads=("policy", "data"),
+        writes=("labels.jsonl", "costs.jsonl"),
+        estimate="labelling",
+        smoke_keys=("num_problems", "max_new_tokens"),
+        sampled_tokens="ledger",
+    ),
+    "import": StageEntry(
+        launcher="import_labels.py",
+        configs=(RUNTIME, "trainer.stages.import_labels:ImportConfig"),
+        reads=("source",),
+        writes=("labels.jsonl",),
+    ),
+    "audit": StageEntry(
+        launcher="audit_labels.py",
+        configs=(RUNTIME, "trainer.stages.audit_labels:AuditConfig"),
+        reads=("labels", "policy", "data"),
+        writes=("audit.json", "audit.md", "prefixes.jsonl", "references.jsonl"),
+    ),
+    "prm": StageEntry(
+        launcher="train_prm.py",
+        configs=(
+            RUNTIME,
+            "trainer.stages.train_prm:RewardModelConfig",
+            "transformers:TrainingArguments",
+            LORA,
+        ),
+        reads=("model", "labels", "pairs", "calibration_labels"),
+        writes=("reward model",),
+        estimate="reward_model_training",
+        smoke_keys=TRAINING,
+        makes_process_reward_model=True,
+    ),
+    "preferences": StageEntry(
+        launcher="train_reward_model.py",
+        configs=(
+            RUNTIME,
+            "trainer.stages.train_outcome_model:PreferenceConfig",
+            "trl:RewardConfig",
+        ),
+        reads=("model", "preferences"),
+        writes=("reward model",),
+    ),
+    "search": StageEntry(
+        launcher="run_search.py",  # and the config of the recipe's strategy
+        configs=(RUNTIME, "trainer.stages.search:TreesConfig", SEARCH),
+        reads=("policy", "data", "reward_model"),
+        writes=("trees.jsonl", "trajectories.jsonl"),
+        estimate="search",
+        smoke_keys=("num_problems", "max_new_tokens", "max_step_tokens", "max_depth"),
+        sampled_tokens="ledger",
+    ),
+    "export": StageEntry(
+        launcher="export_trees.py",
+        configs=(RUNTIME, "trainer.stages.export:ExportConfig"),
+        reads=("trees",),
+        writes=("<kind>.jsonl or <kind>.parquet",),
+        # A random model's trees solve nothing; these limits let everything through.
+        smoke_values={"min_rate": 0.0, "max_rate": 1.0, "min_gap": 0.0, "min_visits": 1},
+    ),
+    "expert_iteration": StageEntry(
+        launcher="expert_iteration_round.py",
+        configs=(
+            RUNTIME,
+            "trainer.stages.expert_iteration:ExpertIterationConfig",
+            "trl:SFTConfig",
+            LORA,
+        ),
+        reads=("policy", "data", "trees", "labels"),
+        writes=("policy",),
+        estimate="policy_training",
+        smoke_keys=(*TRAINING, "gate_problems", "max_new_tokens"),
+    ),
+    "ppo": StageEntry(
+        launcher="train_ppo.py",
+        configs=(
+            RUNTIME,
+            "trainer.ppo.config:PPOConfig",
+            "trainer.rollouts.collect:RewardConfig",
+            "trainer.rollouts.vllm:RolloutEngineConfig",
+        ),
+        reads=(
+            "policy", "data", "reward_model", "problems", "reference", "critic", "trajectories",
+            "replay",
+        ),
+        writes=("policy", "critic", "metrics.jsonl", "completions.jsonl", "evaluations.jsonl"),
+        estimate="ppo",
+        smoke_keys=(
+            "cycles", "problems_per_cycle", "samples_per_problem", "minibatches",
+            "micro_batch_size", "evaluate_every", "evaluation_problems", "save_every",
+            "max_new_tokens",
+        ),
+        sampled_tokens="cycles",
+    ),
+    "grpo": StageEntry(
+        launcher="train_grpo.py",
+        configs=(RUNTIME, GROUP_RL, HELD_OUT, "trl:GRPOConfig"),
+        reads=("policy", "data", "reward_model", "problems"),
+        writes=("policy", "evaluations.jsonl"),
+        estimate="group_rl",
+    ),
+    "rloo": StageEntry(
+        launcher="train_rloo.py",
+        configs=(RUNTIME, GROUP_RL, HELD_OUT, "trl:RLOOConfig"),
+        reads=("policy", "data", "reward_model", "problems"),
+        writes=("policy", "evaluations.jsonl"),
+        estimate="group_rl",
+    ),
+    "dpo": StageEntry(
+        launcher="train_dpo.py",
+        configs=(RUNTIME, "trainer.stages.dpo:PreferenceConfig", HELD_OUT, "trl:DPOConfig"),
+        reads=("policy", "data", "pairs"),
+        writes=("policy", "evaluations.jsonl"),
+        estimate="policy_training",
+    ),
+    "evaluate": StageEntry(
+        launcher="evaluate_run.py",
+        configs=(
+            RUNTIME,
+            "trainer.stages.evaluate:EvaluateConfig",
+            SEARCH,
+            "search.strategies.mcts.config:MCTSConfig",
+        ),
+        reads=("policies", "reward_model", "data"),
+        writes=("evaluation.json", "<policy>_mcts.jsonl"),
+        estimate="evaluation",
+        smoke_keys=(
+            "greedy_problems", "search_problems", "best_of_n", "prm_problems", "prm_rollouts",
+            "prm_prefixes", "making_problems", "making_simulations", "max_new_tokens",
+            "max_step_tokens", "max_depth",
+        ),
+    ),
+    "evaluate_prm": StageEntry(
+        launcher="evaluate_prm.py",
+        configs=(RUNTIME, "trainer.stages.evaluate_prm:EvaluatePRMConfig"),
+        reads=("policy", "reward_model", "data", "process_bench", "process_bench_fitting"),
+        writes=("prm.json",),
+    ),
+    "compare": StageEntry(
+        launcher="compare_searches.py",
+        configs=(RUNTIME, "trainer.stages.compare:CompareConfig", SEARCH),
+        reads=("policy", "reward_model", "data"),
+        writes=("comparison.json",),
+    ),
+    "report": StageEntry(
+        launcher="write_results.py",
+        configs=(RUNTIME, "trainer.report.results:ReportConfig"),
+        reads=("stages", "evaluation"),
+        writes=("results.json", "report.html"),
+    ),
+}  # fmt: skip
+
+
+def entry_of_launcher(script: str) -> StageEntry | None:
+    """The entry of the stage that `script` (a path or file name) launches; None if it has none."""
+    name = Path(script).name
+    return next((entry for entry in STAGES.values() if entry.launcher == name), None)
