@@ -17,7 +17,12 @@ FOLDERS = (*PACKAGES, "docs", "recipes", "scripts", "tests")
 # Launchers that run no stage.
 NO_STAGE = ("merge_adapter", "run_recipe", "serve_prm", "solve")
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-TO_WRITE = {"search/greedy_steps.py"}  # an example of a file that a reader would add
+# The files of CONTRIBUTING's examples, which a reader would add.
+TO_WRITE = {
+    "search/strategies/greedy_steps.py",
+    "trainer/stages/short_solutions.py",
+    "scripts/keep_short_solutions.py",
+}
 
 
 def test_no_script_hides_a_module() -> None:
