@@ -23,7 +23,7 @@ demo: setup
 
 # The unit suite first, then the slow end-to-end runs.
 test: setup
-	$(BIN)/python -m pytest -q -n 2 -m "not slow" tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" tests/unit
 	$(BIN)/python -m pytest -q tests/integration
 
 lint: setup

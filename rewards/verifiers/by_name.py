@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from data.settings import nearest
 from rewards.base import Verifier
 from rewards.verifiers.countdown import CountdownVerifier
 from rewards.verifiers.math_answers import MathVerifier
@@ -21,3 +22,12 @@ VERIFIERS: dict[str, Callable[[], Verifier]] = {
     # Runs what a model wrote as this user. For machines that are thrown away after each run.
     "code_without_isolation": lambda: CodeVerifier(isolation="none"),
 }
+
+
+def check_verifier(name: str) -> None:
+    """Raises ValueError, with the most similar name, where no verifier has this one."""
+    if name not in VERIFIERS:
+        raise ValueError(
+            f"verifier is {name!r}; did you mean {nearest(name, VERIFIERS)!r}? allowed: "
+            f"{', '.join(VERIFIERS)}"
+        )

@@ -11,11 +11,10 @@ pytestmark = pytest.mark.slow
 RULES = Path(__file__).resolve().parents[1] / "unit/rewards/verifiers/test_math_rewritings.py"
 
 
+@pytest.mark.usefixtures("published_data")
 def test_no_near_miss_of_any_answer_is_correct() -> None:
     spec = importlib.util.spec_from_file_location("rewritings", RULES)
     assert spec is not None and spec.loader is not None
     rewritings = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rewritings)
-    if not rewritings.SHARED.is_dir():
-        pytest.skip(f"no published data in {rewritings.SHARED}")
     rewritings.assert_near_misses_are_wrong(rewritings.gsm8k() + rewritings.math500())

@@ -20,15 +20,12 @@ BAD_ROWS = (
 
 
 @pytest.fixture(scope="module")
-def files(checkout: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def files(published_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The published training rows with four bad ones among them, and the test rows."""
-    shared = checkout.root.parent / "shared" / "data"
-    if not shared.is_dir():
-        pytest.skip(f"no published data in {shared}")
     train = tmp_path_factory.mktemp("rows") / "train.jsonl"
-    rows = (shared / "gsm8k_train.jsonl").read_bytes().splitlines()
+    rows = (published_data / "gsm8k_train.jsonl").read_bytes().splitlines()
     train.write_bytes(b"\n".join([*rows[:100], *BAD_ROWS, *rows[100:]]) + b"\n")
-    return train, shared / "gsm8k_test.jsonl"
+    return train, published_data / "gsm8k_test.jsonl"
 
 
 def sources(files: tuple[Path, Path]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -19,6 +20,9 @@ DEMO = yaml.safe_load((RECIPES / "demo.yaml").read_text())  # whose stages the s
 STAGES: list[str] = [
     row["name"] for row in DEMO["stages"] if row.get("when", {}).get("learner") != "ppo"
 ]
+# Stages of the second round are of the kinds of the first.
+ALL_KILLS = bool(os.environ.get("THINKTREE_ALL_KILLS"))
+KILLED = [name for name in STAGES if ALL_KILLS or not name.endswith("_2")]
 TIMES = ("seconds", "training_seconds")
 
 
@@ -132,11 +136,11 @@ def kill_in(checkout: Any, stage: str, folder: Path) -> bool:
     return not (folder / stage / "manifest.json").exists()
 
 
-def test_kills_in_every_stage_change_nothing(
+def test_kills_in_every_kind_of_stage_change_nothing(
     smoke_run: Path, checkout: Any, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    killed = {stage: kill_in(checkout, stage, folder) for stage in STAGES}
+    killed = {stage: kill_in(checkout, stage, folder) for stage in KILLED}
     checkout.run(checkout.recipe(folder))
     late = [stage for stage, early in killed.items() if not early]
     assert len(late) <= 2, f"these stages were over before the kill: {late}"
@@ -146,9 +150,9 @@ def test_kills_in_every_stage_change_nothing(
     assert [name for name in ours if ours[name] != theirs[name]] == []
     attempts = {
         stage: json.loads((folder / "stages" / f"{stage}.json").read_text())["attempts"]
-        for stage in STAGES
+        for stage in KILLED
     }
-    assert all(attempts[stage] == 2 for stage in STAGES if stage not in late), attempts
+    assert all(attempts[stage] == 2 for stage in KILLED if stage not in late), attempts
 
 
 @pytest.mark.parametrize("stage", ["search_1", "label_1"])

@@ -26,7 +26,6 @@ from rewards.verifiers.programs import CodeVerifier
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
-HUMANEVAL = ROOT.parent / "shared" / "data" / "HumanEval.jsonl.gz"
 ORDINARY = 0x70000000 + 4242  # nobody's
 # Mutants whose outputs differ but lie within the tolerance of the problem's own tests.
 KNOWN_SURVIVORS: set[str] = set()
@@ -42,10 +41,9 @@ def isolation() -> None:
 
 
 @pytest.fixture(scope="module")
-def humaneval() -> list[Demonstration]:
-    if not HUMANEVAL.is_file():
-        pytest.skip(f"no published data in {HUMANEVAL.parent}")
-    rows, bad = take_in(str(HUMANEVAL), lambda row, n: humaneval_row(row, str(n), CodeConfig()))
+def humaneval(published_data: Path) -> list[Demonstration]:
+    file = str(published_data / "HumanEval.jsonl.gz")
+    rows, bad = take_in(file, lambda row, n: humaneval_row(row, str(n), CodeConfig()))
     assert len(rows) == 164 and bad == []
     return rows
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rewards.server.client import is_address
+from rewards.verifiers.by_name import check_verifier
 from trainer.ppo.critic_folders import STARTS, is_folder
 
 
@@ -113,6 +114,7 @@ class PPOConfig:
     """A rollouts.jsonl to learn from in place of sampling; null: sample."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         for name in (
             "cycles", "problems_per_cycle", "samples_per_problem", "max_new_tokens", "epochs",
             "minibatches", "micro_batch_size", "evaluate_every", "save_every", "num_checkpoints",

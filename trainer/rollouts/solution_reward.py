@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from data.types import ModelUsage, Problem, Usage
 from rewards.aggregate import AGGREGATES
+from rewards.verifiers.by_name import check_verifier
 from search.base import ScoreRequest
 from search.engines.transformers_engine import TransformersEngine
 from trainer.rollouts.collect import OUTCOMES, outcome_reward
@@ -47,6 +48,7 @@ class GroupRLConfig:
     """How process rewards become one: last, min, product or mean."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         if self.outcome not in OUTCOMES:
             raise ValueError(f"outcome is {self.outcome!r}; allowed: {', '.join(OUTCOMES)}")
         if self.aggregate not in AGGREGATES:

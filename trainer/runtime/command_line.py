@@ -22,6 +22,7 @@ from search.labellers.by_name import labeller_entry
 from search.strategies.by_name import entry
 from trainer.runtime.launcher import TRACEBACK
 from trainer.runtime.processes import cpu_processes, process_backend
+from trainer.runtime.solution_defaults import solution_defaults
 
 
 def parse_recipe(
@@ -47,6 +48,7 @@ def parse_recipe(
         words = [*words, "--use_cpu", "true"]
     if "ddp_backend" in hints and "--ddp_backend" not in words and process_backend():
         words = [*words, "--ddp_backend", process_backend() or ""]
+    words = [*words, *words_of_the_data(words, hints)]
     return tuple(parser.parse_args_and_config(words))
 
 
@@ -63,6 +65,27 @@ def peek(name: str, argv: Sequence[str], default: Any) -> Any:
         values = read_yaml_mapping(Path(words[words.index("--config") + 1]))
         return values.get(name, default)
     return default
+
+
+def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
+    """The verifier and the limits in tokens that a recipe leaves out, as its problems need them.
+
+    Raises ValueError where they are left out and the folder of problems does not say them.
+    """
+    data = peek("data", words, None) if "data" in hints else peek("trees", words, None)
+    if not isinstance(data, str) or not Path(data).exists() or {"--help", "-h"} & set(words):
+        return []
+    known = solution_defaults(Path(data))
+    found: list[str] = []
+    for key in ("verifier", "max_new_tokens", "evaluation_tokens"):
+        given = (peek(name, words, None) for name in (key, key.replace("_", "-")))
+        if key not in hints or any(value is not None for value in given):
+            continue
+        if key in known:
+            found += [f"--{key}", known[key]]
+        elif key != "evaluation_tokens":
+            raise ValueError(f"{key} is not given, and {data!r} does not say it: set {key}")
+    return found
 
 
 def as_mapping(*configs: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from data.problems import read_problems
 from data.settings import nearest
 from data.types import Problem
+from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
 from search.strategies.solutions import SolutionsConfig
 from trainer.evaluation.strategies import (
@@ -72,6 +73,7 @@ class CompareConfig:
     """Strategies whose growth with their budget is tested."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         for name in self.growing:
             if name not in self.arms:
                 raise ValueError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.types import TokenRow
-from rewards.verifiers.by_name import VERIFIERS
+from rewards.verifiers.by_name import VERIFIERS, check_verifier
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from trainer.labels.step_preference_files import TokenPair, read_step_preferences
 from trainer.models.loading import load_policy
@@ -39,8 +39,7 @@ class StepPreferenceConfig:
     def __post_init__(self) -> None:
         if not self.pairs:
             raise ValueError("pairs is empty; it must name a folder of the export stage")
-        if self.verifier not in VERIFIERS:
-            raise ValueError(f"verifier is {self.verifier!r}; allowed: {', '.join(VERIFIERS)}")
+        check_verifier(self.verifier)
 
 
 def step_preference_dataset(pairs: Sequence[TokenPair]) -> Any:

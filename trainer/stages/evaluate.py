@@ -11,6 +11,7 @@ from typing import Any
 
 from data.problems import read_problems
 from data.types import Problem, Usage
+from rewards.verifiers.by_name import check_verifier
 from search.base import SearchResult
 from search.measurements.prefix_success import ProbeConfig
 from search.settings import SearchSettings
@@ -84,6 +85,7 @@ class EvaluateConfig:
     """Simulations of such a search."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         if self.prm_rollouts < 2:
             raise ValueError(
                 f"prm_rollouts is {self.prm_rollouts}; it must be at least 2: one rollout does not "

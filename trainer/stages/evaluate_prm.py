@@ -19,6 +19,7 @@ from data.problems import read_problems
 from data.process_bench import ProcessBenchRow, read_process_bench
 from data.prompts import PROMPTS, render
 from data.types import Problem
+from rewards.verifiers.by_name import check_verifier
 from search.base import SearchResult
 from search.measurements.prefix_success import ProbeConfig
 from search.measurements.scored_solutions import GivenConfig, PoolConfig
@@ -109,6 +110,7 @@ class EvaluatePRMConfig:
     """Brier skill that the reward model should reach."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         if self.split == self.fitting_split:
             raise ValueError(
                 f"split and fitting_split are both {self.split!r}; what is fitted must be measured "

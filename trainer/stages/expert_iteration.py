@@ -17,6 +17,7 @@ from typing import Any
 
 from data.problems import read_demonstrations, read_problems
 from data.types import StepLabels, TokenRow
+from rewards.verifiers.by_name import check_verifier
 from search.trees.training_rows import balance_by_difficulty
 from trainer.evaluation.policies import evaluate_greedy, groups_of
 from trainer.labels.label_files import read_labels
@@ -64,6 +65,9 @@ class ExpertIterationConfig:
     """Sequences per update, over all processes; null: gradient_accumulation_steps decides."""
     longest_first: bool = True
     """Put the longest rows first, so that memory runs out at the start or never."""
+
+    def __post_init__(self) -> None:
+        check_verifier(self.verifier)
 
 
 def run_expert_iteration(

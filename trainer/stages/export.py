@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rewards.models.folders import load_tokenizer
-from rewards.verifiers.by_name import VERIFIERS
+from rewards.verifiers.by_name import VERIFIERS, check_verifier
 from search.base import SearchResult
 from search.trees.files import iterate_trees, node_rows
 from search.trees.preference_pairs import PairRules, pairs_of_solutions, pairs_of_steps
@@ -67,8 +67,7 @@ class ExportConfig:
         for kind in NEED_POLICY:
             if kind in self.kinds and self.policy is None:
                 raise ValueError(f"{kind} need policy, the folder whose tokenizer made the trees")
-        if self.verifier not in VERIFIERS:
-            raise ValueError(f"verifier is {self.verifier!r}; allowed: {', '.join(VERIFIERS)}")
+        check_verifier(self.verifier)
 
     def rules(self) -> PairRules:
         return PairRules(per_side=self.per_side, min_gap=self.min_gap, min_visits=self.min_visits)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.problems import read_problems
+from rewards.verifiers.by_name import check_verifier
 from search.labellers.by_name import LabelSettings, labeller_entry
 from search.labellers.tree_values import TreeConfig
 from trainer.labels.labelling import label_shard, merge_shards
@@ -37,6 +38,7 @@ class LabelStageConfig:
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
 
     def __post_init__(self) -> None:
+        check_verifier(self.verifier)
         labeller_entry(self.method)
 
 

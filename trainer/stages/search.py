@@ -11,6 +11,7 @@ from typing import Any
 
 from data.problems import read_problems
 from data.progress import reported
+from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
 from search.trees.training_rows import balance_by_difficulty, verified_solutions
 from trainer.models.compatibility import check_models
@@ -41,6 +42,9 @@ class TreesConfig:
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     max_per_problem: int = 4
     """Distinct correct solutions kept per problem."""
+
+    def __post_init__(self) -> None:
+        check_verifier(self.verifier)
 
 
 def run_trees(

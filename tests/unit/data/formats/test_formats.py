@@ -22,7 +22,7 @@ from data.sources import Row
 from data.types import LabelledSolution, SteppedSolution
 
 SHARED = Path(__file__).resolve().parents[4].parent / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no published data in {SHARED}")
+needs_data = pytest.mark.usefixtures("published_data")
 DEFAULT = FormatOptions()
 
 

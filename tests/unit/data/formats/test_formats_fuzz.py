@@ -22,7 +22,6 @@ from data.formats.stepwise import labels_columns, labels_row, trl_columns, trl_r
 from data.sources import Row
 from data.types import LabelledSolution, SteppedSolution
 
-SHARED = Path(__file__).resolve().parents[4].parent / "shared" / "data"
 FILES = {
     "prm800k": "prm800k_sample", "math_shepherd": "math_shepherd_sample",
     "omegaprm": "math_aps_tree_sample",
@@ -118,20 +117,22 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [at, *(place for key, item in inner for place in places(item, (*at, key)))]
 
 
-def real_row(name: str, data: st.DataObject) -> Any:
+@pytest.fixture
+def rows(name: str, request: pytest.FixtureRequest) -> list[Any]:
+    """Published rows of the format called `name`, or one by hand where none are published."""
     if name not in FILES:
-        return copy.deepcopy(STEPWISE)
-    path = SHARED / f"{FILES[name]}.jsonl"
-    if not path.is_file():
-        pytest.skip(f"no published data in {SHARED}")
-    return json.loads(data.draw(st.sampled_from(path.read_text("utf-8").splitlines())))
+        return [STEPWISE]
+    path = request.getfixturevalue("published_data") / f"{FILES[name]}.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(data=st.data(), chosen=options)
 @quick
-def test_mutated_real_rows(name: str, data: st.DataObject, chosen: FormatOptions) -> None:
-    columns = real_row(name, data)
+def test_mutated_real_rows(
+    name: str, rows: list[Any], data: st.DataObject, chosen: FormatOptions
+) -> None:
+    columns = copy.deepcopy(data.draw(st.sampled_from(rows)))
     check(name, columns, chosen)
     for _ in range(data.draw(st.integers(1, 3))):
         where = places(columns)[1:]

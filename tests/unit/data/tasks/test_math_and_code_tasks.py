@@ -20,7 +20,7 @@ from data.tokenizers import build_tokenizer
 from data.types import Demonstration
 
 SHARED = Path(__file__).resolve().parents[4].parent / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no published data in {SHARED}")
+needs_data = pytest.mark.usefixtures("published_data")
 GSM8K = {
     "question": "Tom has 2 bags of 3 apples. How many apples?",
     "answer": "He has 2*3=<<2*3=6>>6 apples.\nSo 6.\n#### 6",

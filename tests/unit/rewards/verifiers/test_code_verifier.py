@@ -369,7 +369,21 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@given(JSON | st.binary().map(lambda b: b.decode("latin1")))
+# Values as they are coded, in the one way that `dumps` writes them.
+CODED = st.recursive(
+    st.just(["none"])
+    | st.booleans().map(lambda value: ["bool", value])
+    | st.integers().map(lambda value: ["int", format(value, "x")])
+    | st.text().map(lambda value: ["str", value])
+    | st.binary().map(lambda value: ["bytes", value.hex()]),
+    lambda inner: st.tuples(
+        st.sampled_from(["list", "tuple", "deque"]), st.lists(inner, max_size=4)
+    ).map(list),
+    max_leaves=10,
+)
+
+
+@given(JSON | CODED | st.binary().map(lambda b: b.decode("latin1")))
 @settings(max_examples=500, deadline=None)
 def test_any_text_is_a_plain_value_or_refused(content: object) -> None:
     text = content if isinstance(content, str) else json.dumps(content)
@@ -377,10 +391,55 @@ def test_any_text_is_a_plain_value_or_refused(content: object) -> None:
         value = loads(text)
     except NotPlain:
         return
-    dumps(value)
+    written = dumps(value)
+    assert dumps(loads(written)) == written or has_a_set(written)
+    assert json.loads(text)[0] == json.loads(written)[0]  # the type that the text names
+
+
+def has_a_set(text: str) -> bool:
+    """Whether a set is in it, whose items come in any order."""
+    return '"set"' in text or '"frozenset"' in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '["int", 3]', '["int", "g"]', '["int"]', '["int", "3", "4"]', '["bool", 1]', '["str", 1]',
+        '["none", 1]',
+        '["float", "x"]', '["list", {}]', '["list", [1]]', '["dict", [["int", "1"]]]',
+        '["set", [["list", []]]]', '["complex", "0x1p+0"]', '["handle", "1"]',
+        '["builtins.eval", ["str", "1"]]',
+        '["fractions.Fraction", ["list", [["int", "1"], ["int", "0"]]]]', '{"int": "1"}',
+        '[]', '3', '',
+    ],
+)  # fmt: skip
+def test_text_that_is_nearly_a_plain_value_is_refused(text: str) -> None:
+    with pytest.raises(NotPlain):
+        loads(text)
+
+
+@given(CODED)
+@settings(max_examples=200, deadline=None)
+def test_what_is_read_is_written_as_it_was(coded: list[Any]) -> None:
+    text = json.dumps(coded)
+    assert dumps(loads(text)) == text
 
 
 @given(st.text(max_size=80), st.sampled_from([TESTS, ASSERTS]))
 @settings(max_examples=200, deadline=None)
 def test_any_solution_is_some_program(solution: str, tests: CodeTests) -> None:
-    program_of(solution, tests).encode()
+    """The prefix, and then nothing that the solution does not hold, apart from indents and the
+    ends of lines."""
+    program = program_of(solution, tests)
+    written = program.encode().decode()
+    heads = [head for head in (ended(tests.prefix), tests.prefix) if written.startswith(head)]
+    assert heads
+    assert any("".join(written[len(head) :].split()) in "".join(held(solution).split())
+               for head in heads)  # fmt: skip
+    if tests.prefix and "```" not in solution and "~~~" not in solution and "\n" not in solution:
+        assert written == tests.prefix + held(solution)
+
+
+def held(solution: str) -> str:
+    """The solution as a file can hold it: without lone surrogates."""
+    return solution.encode("utf-8", "replace").decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, Literal
 
 import pytest
 
+from trainer.ppo.config import PPOConfig
+from trainer.rollouts.solution_reward import GroupRLConfig
 from trainer.runtime.command_line import as_mapping, parse_recipe
 from trainer.runtime.config import RuntimeConfig
 
@@ -141,3 +144,45 @@ def test_shared_fields_reach_every_type_and_the_first_default_holds(tmp_path: Pa
     with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
         path = write(tmp_path, "output_dir: o\nlearning_rte: 1e-4\n")
         parse_recipe((RuntimeConfig, SFTConfig), ["--config", path])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    data: str
+    verifier: str = "countdown"
+    max_new_tokens: int = 64
+
+
+def _data_folder(folder: Path, task: str) -> str:
+    (folder / "manifest.json").write_text(json.dumps({"recipe": {"task": task}}))
+    return str(folder)
+
+
+def test_the_data_folder_gives_verifier_and_limit(tmp_path: Path) -> None:
+    data = _data_folder(tmp_path, "countdown")
+    (judged,) = parse_recipe((Judged,), ["--data", data])
+    assert (judged.verifier, judged.max_new_tokens) == ("countdown", 64)
+
+
+def test_the_recipe_comes_before_the_data_folder(tmp_path: Path) -> None:
+    data = _data_folder(tmp_path, "math")
+    (judged,) = parse_recipe((Judged,), ["--data", data, "--max_new_tokens", "9"])
+    assert (judged.verifier, judged.max_new_tokens) == ("math", 9)
+
+
+def test_a_limit_that_nothing_says_is_an_error(tmp_path: Path) -> None:
+    data = _data_folder(tmp_path, "math")
+    with pytest.raises(ValueError, match=r"max_new_tokens is not given, and .* set max_new_tokens"):
+        parse_recipe((Judged,), ["--data", data])
+
+
+def test_a_folder_without_a_manifest_is_never_countdown_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="verifier is not given"):
+        parse_recipe((Judged,), ["--data", str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["train_ppo", "train_grpo"])
+def test_a_wrong_verifier_is_answered_before_a_model_is_loaded(name: str) -> None:
+    kinds = {"train_ppo": PPOConfig, "train_grpo": GroupRLConfig}
+    with pytest.raises(ValueError, match="verifier is 'maths'; did you mean 'math'"):
+        parse_recipe((kinds[name],), ["--policy", "p", "--data", "d", "--verifier", "maths"])

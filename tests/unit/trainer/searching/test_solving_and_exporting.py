@@ -12,6 +12,7 @@ import torch
 from datasets import load_dataset
 
 from data.tasks.countdown import make_problem
+from data.types import Outcome, Problem, Verdict
 from rewards.verifiers.by_name import VERIFIERS
 from search.batcher import run_searches
 from search.settings import SearchSettings
@@ -67,7 +68,18 @@ def test_thinking_about_one_problem(
     assert solve(config, SETTINGS, arm)[0].answer == thought.answer
 
 
-def test_a_file_of_problems_is_checked_and_written(folder: str, tmp_path: Path) -> None:
+class OneAnswerIsRight:
+    """A verifier for which every solution of the problem with the answer 8 is correct."""
+
+    def verify(self, problem: Problem, solution: str) -> Verdict:
+        right = problem.answer == "8"
+        return Verdict(outcome=Outcome.CORRECT if right else Outcome.WRONG)
+
+
+def test_a_file_of_problems_is_checked_and_written(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(VERIFIERS, "countdown", OneAnswerIsRight)
     path = tmp_path / "problems.jsonl"
     rows = [{"prompt": "3 4 7 -> 11\n", "answer": "11"}, {"prompt": "1 2 5 -> 8\n", "answer": "8"}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -76,10 +88,15 @@ def test_a_file_of_problems_is_checked_and_written(folder: str, tmp_path: Path) 
         model=folder, strategy="solutions", file=str(path), verifier="countdown", output=str(out),
         quiet=True,
     )  # fmt: skip
-    thoughts = solve(config, SETTINGS, SolutionsConfig(budgets=(3,)))
-    assert [t.verdict for t in thoughts] == [t.verdict for t in thoughts if t.verdict is not None]
-    written = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["problem"] for row in written] == [row["prompt"] for row in rows]
+    thoughts = solve(config, SETTINGS, SolutionsConfig(budgets=(64,)))
+    assert [thought.finished for thought in thoughts] == [True, True]
+    assert [thought.verdict for thought in thoughts] == ["wrong", "correct"]
+    written = {row["problem"]: row for row in map(json.loads, out.read_text().splitlines())}
+    assert {prompt: row["verdict"] for prompt, row in written.items()} == {
+        rows[0]["prompt"]: "wrong",
+        rows[1]["prompt"]: "correct",
+    }
+    assert [written[row["prompt"]]["answer"] for row in rows] == [t.answer for t in thoughts]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ accelerate_config: recipes/accelerate/cpu.yaml
 stages:
   - name: data
     script: scripts/make_data.py
-    config: recipes/countdown/data.yaml
+    config: recipes/countdown/stages/data.yaml
     args: {demonstrations: 12, train: 2, validation: 2, test: 2, wandb: false}
 """
 

@@ -24,7 +24,7 @@ from trainer.stages.train_prm import RewardModelConfig, run_prm
 from ...conftest import TINY
 
 SHARED = Path(__file__).resolve().parents[4].parent / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no published data in {SHARED}")
+needs_data = pytest.mark.usefixtures("published_data")
 ROW = {"prompt": "1+1?", "completions": ["Add.", "It is 3."], "labels": [True, False]}
 
 

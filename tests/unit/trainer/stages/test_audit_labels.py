@@ -147,7 +147,8 @@ def make_labels(made: Path, name: str, *words: str) -> Path:
         *parse_with_labeller(
             (RuntimeConfig, LabelStageConfig, LabelSettings),
             ["--policy", str(made / "sft"), "--data", str(made / "data"), "--wandb", "false",
-             "--output_dir", str(folder), "--max_new_tokens", "24", *words],
+             "--output_dir", str(folder), "--max_new_tokens", "24", "--verifier",
+             "countdown", *words],
         )
     )  # fmt: skip
     return folder
