@@ -59,7 +59,7 @@ def check(metrics: list[dict[str, Any]], out: Path) -> None:
     assert metrics[-1]["kl"] > 0.5  # nats a solution: the policy has moved,
     for row in metrics:  # and vLLM with it
         assert 0 < row["engine_gap"] < 0.02
-        assert not any("nats a token" in warning for warning in row["warnings"])
+        assert not any("nats per token" in warning for warning in row["warnings"])
         assert row["correction_mean"] == pytest.approx(1.0, abs=0.02)
     for rollouts in read_rollouts(out / "rollouts.jsonl").values():
         assert len(rollouts) == 64

@@ -24,7 +24,7 @@ from trainer.ppo.config import PPOConfig
 from trainer.ppo.critic_folders import build_critic
 from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
 from trainer.ppo.loop import PPORun, problem_order
-from trainer.ppo.metrics import CycleMetrics, EngineGapMetrics
+from trainer.ppo.metrics import CycleMetrics, CycleRecord, EngineGapMetrics
 from trainer.ppo.update import Learner
 from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect_rollouts
 
@@ -67,9 +67,9 @@ def test_a_run_that_was_cut_off_ends_the_same(ppo: Any, monkeypatch: pytest.Monk
     whole = ppo.run("whole", config, rewards)
     report = PPORun._report
 
-    def dies(self: PPORun, metrics: dict[str, Any], *rest: Any) -> None:
-        report(self, metrics, *rest)
-        if metrics["cycle"] == 3:
+    def dies(self: PPORun, record: CycleRecord, *rest: Any) -> None:
+        report(self, record, *rest)
+        if record.cycle == 3:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(PPORun, "_report", dies)

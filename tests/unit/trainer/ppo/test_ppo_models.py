@@ -20,6 +20,7 @@ from trainer.models.loading import build_policy, load_policy, save_model
 from trainer.models.sharding import open_accelerator
 from trainer.ppo.critic_folders import build_critic
 from trainer.ppo.loop import PPORun
+from trainer.ppo.metrics import CycleRecord
 from trainer.ppo.models import build_models
 from trainer.ppo.update import Learner
 from trainer.rollouts.files import ROLLOUTS
@@ -110,9 +111,9 @@ def test_an_adapter_run_that_was_cut_off_ends_the_same(
     whole = ppo.run("whole", config)
     report = PPORun._report
 
-    def dies(self: PPORun, metrics: dict[str, Any], *rest: Any) -> None:
-        report(self, metrics, *rest)
-        if metrics["cycle"] == 2:
+    def dies(self: PPORun, record: CycleRecord, *rest: Any) -> None:
+        report(self, record, *rest)
+        if record.cycle == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(PPORun, "_report", dies)

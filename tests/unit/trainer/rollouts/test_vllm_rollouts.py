@@ -98,7 +98,7 @@ def test_what_another_engine_sampled_weighs_its_ratio_up_to_the_cap(
         # The gradient is the policy loss's alone, in proportion to what tokens weigh.
         assert row["grad_norm"] == pytest.approx(ratio * own["grad_norm"], rel=1e-3)
         assert row["value_loss"] == pytest.approx(own["value_loss"], rel=1e-5)
-    assert "nats a token from the trainer's" in found[math.log(0.1)]["warnings"][0]
+    assert "nats per token from the trainer's" in found[math.log(0.1)]["warnings"][0]
 
 
 def test_a_row_with_too_few_log_probabilities_is_refused(
