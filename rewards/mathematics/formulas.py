@@ -1,0 +1,547 @@
+"""LaTeX formulas as sympy's expressions, read strictly: what has two readings, or none, is refused.
+
+Nothing is evaluated as a program and no words are left out. The rules:
+- Factors side by side are a product: 2(3), (2)(3), 2[3], 3\\binom{4}{2}, 2\\sqrt{2}, 2^{3}(4). A
+  mixed number is a whole number right before a proper fraction of two integers: 5\\frac{1}{2} is
+  11/2, and 5\\frac{10}{2} is 25.
+- Refused: two numbers side by side; an exponent of several digits without braces (2^10); a slash
+  whose divisor goes on (1/2x); a function without brackets before a slash (\\sin x/2); powers of
+  powers; a letter before a number (x2); words, and names of functions without a backslash.
+- Without brackets a function takes the numbers, letters and powers that follow: \\sin 2x^2.
+- f, g and h before brackets are functions; all other letters are factors. e is Euler's number; log
+  without a base has the base 10; odd roots of negative numbers are negative.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+sympy: Any = importlib.import_module("sympy")
+
+TOKEN = re.compile(
+    r"\s+|(?P<number>\d+)|(?P<command>\\[A-Za-z]+)|(?P<row>\\\\)|(?P<letter>[A-Za-z])"
+    r"|(?P<sign>[-+*/^_(){}\[\]|!&,<>=])"
+)
+MAX_DEPTH = 60
+# Letters in a row are a product, but not where they spell one of these.
+NAMES_IN_LETTERS = re.compile(
+    r"sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|inf|theta|alpha|beta|gamma|frac|mod|times|deg|abs"
+    r"|max|min|gcd|lcm|cdot|text|root|or|and|not|none"
+)
+GREEK = frozenset((
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon"
+    " phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega Pi ell hbar"
+).split())  # fmt: skip
+SAME_LETTER = {"varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "varrho": "rho"}
+APPLIED = frozenset("fgh")
+CLOSING = {"(": ")", "[": "]", "{": "}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
+TIMES = ("*", "\\cdot", "\\times", "\\ast")
+OVER = ("/", "\\div")
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    **{name: getattr(sympy, name) for name in ("sin", "cos", "tan", "cot", "sec", "csc", "exp")},
+    **{name: getattr(sympy, name) for name in ("sinh", "cosh", "tanh", "coth")},
+    "ln": sympy.log,
+    **{f"arc{name}": getattr(sympy, f"a{name}") for name in ("sin", "cos", "tan", "cot")},
+}
+OF_SEVERAL: dict[str, Callable[..., Any]] = {
+    "max": sympy.Max,
+    "min": sympy.Min,
+    "gcd": lambda *values: sympy.igcd(*values),
+    "lcm": lambda *values: sympy.ilcm(*values),
+}
+INVERSE = {"sin": sympy.asin, "cos": sympy.acos, "tan": sympy.atan, "cot": sympy.acot}
+RELATIONS = {
+    "=": "=", "<": "<", ">": ">", "\\lt": "<", "\\gt": ">", "\\le": "<=", "\\ge": ">=",
+    "\\leq": "<=", "\\geq": ">=", "\\ne": "!=", "\\neq": "!=",
+}  # fmt: skip
+MATRICES = ("matrix", "pmatrix", "bmatrix", "smallmatrix")
+
+
+class NotRead(ValueError):
+    """A formula that is not understood; the message is the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formula:
+    """`names` are the letters that the text holds, also where they cancel."""
+
+    value: Any
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relation:
+    """One sign of relation and the values beside it; `sign` is =, !=, <, <=, > or >=."""
+
+    left: Any
+    sign: str
+    right: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relations:
+    """a < b < c is two relations, which both hold."""
+
+    parts: tuple[Relation, ...]
+    names: frozenset[str]
+
+
+def read_formula(tex: str) -> Formula:
+    """Raises `NotRead`."""
+    reader = _Reader.of(tex)
+    value = reader.sum()
+    reader.expect_end()
+    if getattr(value, "is_Matrix", False):
+        parts = list(value)
+    else:
+        parts = [value]
+    for part in parts:
+        if part.has(sympy.nan, sympy.zoo):
+            raise NotRead("is undefined")
+        if part.has(sympy.oo, -sympy.oo) and part not in (sympy.oo, -sympy.oo):
+            raise NotRead("calculates with infinity")
+    return Formula(value=value, names=frozenset(reader.names))
+
+
+def read_relations(tex: str) -> Relations:
+    """A chain of relations. Raises `NotRead`."""
+    reader = _Reader.of(tex)
+    sides, signs = [reader.sum()], list[str]()
+    while reader.next in RELATIONS:
+        signs.append(RELATIONS[reader.take()])
+        sides.append(reader.sum())
+    reader.expect_end()
+    if not signs:
+        raise NotRead("is no relation")
+    if any(getattr(side, "is_Matrix", False) for side in sides):
+        raise NotRead("relates matrices")
+    parts = tuple(
+        Relation(left=left, sign=sign, right=right)
+        for left, sign, right in zip(sides, signs, sides[1:], strict=False)
+        if not (sign in ("<", "<=") and (left == -sympy.oo or right == sympy.oo))
+    )
+    for part in parts:
+        if any(side.has(sympy.nan, sympy.zoo, sympy.oo) for side in (part.left, part.right)):
+            raise NotRead("relates what is undefined")
+    if not parts:
+        raise NotRead("says nothing")
+    return Relations(parts=parts, names=frozenset(reader.names))
+
+
+def _tokens(tex: str) -> list[str]:
+    letters = re.sub(r"\\(?:begin|end) ?\{[a-z]+\}|\\[A-Za-z]+", " ", tex)
+    for run in re.findall(r"[A-Za-z]{2,}", letters):
+        named = NAMES_IN_LETTERS.search(run)
+        if named is not None:
+            raise NotRead(f"has the name {named[0]!r} among its letters")
+    found: list[str] = []
+    at = 0
+    while at < len(tex):
+        match = TOKEN.match(tex, at)
+        if match is None:
+            raise NotRead(f"has {tex[at]!r} in a formula")
+        if match.lastgroup is not None:
+            found.append(match[0])
+        at = match.end()
+    return found
+
+
+@dataclass(kw_only=True)
+class _Reader:
+    tokens: list[str]
+    at: int = 0
+    depth: int = 0
+    bars: bool = False
+    """Whether a bar would close."""
+    open_function: bool = False
+    """Whether the last factor is a function without brackets, whose end is not marked."""
+    names: set[str] = field(default_factory=set[str])
+
+    @staticmethod
+    def of(tex: str) -> _Reader:
+        return _Reader(tokens=[*_tokens(tex), ""])
+
+    @property
+    def next(self) -> str:
+        return self.tokens[self.at]
+
+    def take(self) -> str:
+        self.at += 1
+        return self.tokens[self.at - 1]
+
+    def expect(self, token: str) -> None:
+        if self.next != token:
+            raise NotRead(f"has {self.next or 'its end'!r} where {token!r} must stand")
+        self.at += 1
+
+    def expect_end(self) -> None:
+        if self.next:
+            raise NotRead(f"has {self.next!r} in a place where it is not read")
+
+    def sum(self) -> Any:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise NotRead("is nested too deeply")
+        value = self.signed_product()
+        while self.next in ("+", "-"):
+            negative = self.take() == "-"
+            value = value - self.product() if negative else value + self.product()
+        self.depth -= 1
+        return value
+
+    def signed_product(self) -> Any:
+        if self.next in ("+", "-"):
+            return -self.product() if self.take() == "-" else self.product()
+        return self.product()
+
+    def product(self) -> Any:
+        value = self.run()
+        while self.next in TIMES or self.next in OVER:
+            if self.take() in TIMES:
+                negative = self.next == "-" and bool(self.take())
+                value = value * self.run() * (-1 if negative else 1)
+                continue
+            if self.open_function:
+                raise NotRead("has a function without brackets before a slash")
+            value = _divided(value, self.factor())
+            if self.starts_factor():
+                raise NotRead("has a slash whose divisor may go on")
+        return value
+
+    def run(self) -> Any:
+        """Factors side by side."""
+        self.open_function = False
+        bare = self.next == "{"
+        mixed = self.mixed_number()
+        value = self.factor() if mixed is None else mixed
+        while self.starts_factor():
+            before = self.tokens[self.at - 1]
+            apart = before in (")", "]", "}", "!", "|", "\\rfloor", "\\rceil") and not bare
+            if self.next.isdigit() and not apart:
+                raise NotRead(f"has {self.next!r} right behind {before!r}")
+            if self.next == "{" and (bare or before.isdigit()):
+                raise NotRead("has braces that hide where a number ends")
+            bare = self.next == "{"
+            value = value * self.factor()
+        return value
+
+    def mixed_number(self) -> Any | None:
+        """A whole number right before a proper fraction of two integers."""
+        words = self.tokens[self.at : self.at + 9]
+        if len(words) < 9 or not words[0].isdigit() or words[1] != "\\frac":
+            return None
+        braces = words[2], words[4], words[5], words[7]
+        if braces != ("{", "}", "{", "}") or not (words[3] + words[6]).isdigit():
+            return None
+        over, under = int(words[3]), int(words[6])
+        if not 0 < over < under:
+            return None
+        if words[8] in ("^", "!"):
+            raise NotRead("has a power of what may be a mixed number")
+        self.at += 8
+        return int(words[0]) + sympy.Rational(over, under)
+
+    def starts_factor(self) -> bool:
+        token = self.next
+        if token in CLOSING:
+            return True
+        if token == "|":
+            return not self.bars
+        if token.startswith("\\"):
+            return token[1:] in _COMMANDS or token[1:] in GREEK or token[1:] in SAME_LETTER
+        return token.isalnum()
+
+    def factor(self) -> Any:
+        start = self.next
+        value = self.base()
+        # f^{-1}(x), and f(x)^2, which is read as a power of the value
+        if start in APPLIED and self.next == "^" and not value.args:
+            value = self.power(value)
+            if self.next == "(":
+                raise NotRead("has a power of a function's name")
+            return value
+        for _ in range(2):
+            if self.next == "!":
+                self.take()
+                value = sympy.factorial(value)
+                if self.next == "!":
+                    raise NotRead("has a factorial of a factorial without brackets")
+            elif self.next == "^":
+                value = self.power(value)
+        if self.next == "^":
+            raise NotRead("has a power of a power without brackets")
+        return value
+
+    def base(self) -> Any:
+        token = self.take()
+        if token.isdigit():
+            return sympy.Integer(token)
+        if token.isalpha():
+            return self.letter(token)
+        if token in CLOSING:
+            return self.group(token)
+        if token == "|":
+            return self.magnitude()
+        if token.startswith("\\"):
+            name = SAME_LETTER.get(token[1:], token[1:])
+            if name in GREEK:
+                return self.letter(name)
+            if name in _COMMANDS:
+                return _COMMANDS[name](self, name)
+        raise NotRead(f"has {token or 'its end'!r} where a value must stand")
+
+    def letter(self, name: str) -> Any:
+        if name == "e" and self.next != "_":
+            return sympy.E
+        if self.next == "_":
+            self.take()
+            name = f"{name}_{self.subscript()}"
+        self.names.add(name)
+        if name in APPLIED and self.next == "(":
+            self.take()
+            return sympy.Function(name)(*self.arguments(")"))
+        return sympy.Symbol(name)
+
+    def subscript(self) -> str:
+        token = self.take()
+        if token != "{":
+            if token.isdigit() and len(token) > 1:
+                raise NotRead("has an index of several digits without braces")
+            if not token.isalnum() and token[1:] not in GREEK:
+                raise NotRead(f"has the index {token!r}")
+            return token
+        parts: list[str] = []
+        while self.next != "}":
+            part = self.take()
+            if not (part.isalnum() or part in ("+", "-", ",") or part[1:] in GREEK):
+                raise NotRead(f"has {part or 'its end'!r} in an index")
+            parts.append(part)
+        self.take()
+        return "".join(parts)
+
+    def group(self, opening: str) -> Any:
+        (value,) = self.arguments(CLOSING[opening], most=1)
+        if opening == "\\lfloor":
+            return sympy.floor(value)
+        return sympy.ceiling(value) if opening == "\\lceil" else value
+
+    def arguments(self, closing: str, most: int = 8) -> list[Any]:
+        """Values with commas between them, up to the closing bracket."""
+        outside, self.bars = self.bars, False
+        values = [self.sum()]
+        while self.next == "," and len(values) < most:
+            self.take()
+            values.append(self.sum())
+        self.expect(closing)
+        self.bars, self.open_function = outside, False
+        return values
+
+    def braced(self) -> Any:
+        self.expect("{")
+        return self.group("{")
+
+    def magnitude(self) -> Any:
+        outside, self.bars = self.bars, True
+        value = self.sum()
+        self.expect("|")
+        self.bars, self.open_function = outside, False
+        if getattr(value, "is_Matrix", False):
+            raise NotRead("has bars around a matrix")
+        return sympy.Abs(value)
+
+    def power(self, base: Any) -> Any:
+        self.expect("^")
+        if self.next in ("T", "\\top", "\\intercal"):
+            return self.transposed(base)
+        exponent = self.exponent()
+        if getattr(base, "is_Matrix", False) and not (
+            exponent.is_Integer and abs(exponent) <= 64 and base.is_square
+        ):
+            raise NotRead("has a power of a matrix that is not read")
+        return _to_the_power(base, exponent)
+
+    def transposed(self, base: Any) -> Any:
+        if not getattr(base, "is_Matrix", False):
+            raise NotRead("has '^T' in a formula, which is not read")
+        self.take()
+        return base.T
+
+    def exponent(self) -> Any:
+        token = self.next
+        if token == "{":
+            if self.tokens[self.at + 1 : self.at + 3] in (["T", "}"], ["\\top", "}"]):
+                raise NotRead("has '^T' in a formula, which is not read")
+            return self.braced()
+        if token == "-":
+            self.take()
+            return -self.exponent()
+        if token.isdigit() and len(token) > 1:
+            raise NotRead(f"has the exponent {token} without braces")
+        if token == "(":
+            self.take()
+            return self.group("(")
+        if token.isalnum() or token[1:] in GREEK or token in ("\\frac", "\\pi", "\\sqrt"):
+            return self.base()
+        raise NotRead(f"has the exponent {token!r}")
+
+    def function_argument(self) -> Any:
+        """Numbers, letters and powers side by side, a fraction, a root, or what brackets hold."""
+        if self.next in ("(", "["):
+            value = self.group(self.take())
+            if self.next in ("^", "!"):
+                raise NotRead("has a power of a function's brackets")
+            return value
+        simple = self.next.isalnum() or self.next[1:] in GREEK or self.next == "\\pi"
+        if not simple and self.next not in ("\\frac", "\\sqrt", "{", "|"):
+            raise NotRead(f"has a function of {self.next or 'nothing'!r}")
+        if self.next.isdigit() and self.tokens[self.at + 1] == "\\frac":
+            raise NotRead("has a function whose argument may go on")
+        value = self.factor()
+        while simple and (
+            self.next.isalpha() or self.next[1:] in GREEK or self.next == "\\pi"
+        ):
+            value = value * self.factor()
+        if self.starts_factor() and self.next[1:] not in (*FUNCTIONS, "log"):
+            raise NotRead("has a function whose argument may go on")
+        self.open_function = True
+        return value
+
+    def function(self, name: str) -> Any:
+        call = FUNCTIONS[name]
+        exponent = None
+        if self.next == "^":
+            self.take()
+            exponent = self.exponent()
+        value = self.function_argument()
+        if exponent is None:
+            return call(value)
+        if exponent == -1 and name in INVERSE:
+            return INVERSE[name](value)
+        if not (exponent.is_Integer and exponent > 0):
+            raise NotRead("has a power of a function's name")
+        return call(value) ** exponent
+
+    def logarithm(self, name: str) -> Any:
+        del name
+        base: Any = sympy.Integer(10)
+        if self.next == "_":
+            self.take()
+            base = self.exponent()
+        exponent = None
+        if self.next == "^":
+            self.take()
+            exponent = self.exponent()
+        value = sympy.log(self.function_argument(), base)
+        return value if exponent is None else value**exponent
+
+    def of_several(self, name: str) -> Any:
+        self.expect("(")
+        values = self.arguments(")")
+        if name in ("gcd", "lcm") and not all(value.is_Integer for value in values):
+            raise NotRead(f"has {name} of what is no integer")
+        return sympy.sympify(OF_SEVERAL[name](*values))
+
+    def fraction(self, name: str) -> Any:
+        del name
+        over = self.braced()
+        return _divided(over, self.braced())
+
+    def root(self, name: str) -> Any:
+        del name
+        index: Any = sympy.Integer(2)
+        if self.next == "[":
+            self.take()
+            index = self.group("[")
+        return _to_the_power(self.braced(), 1 / index)
+
+    def choose(self, name: str) -> Any:
+        del name
+        over = self.braced()
+        return sympy.binomial(over, self.braced())
+
+    def constant(self, name: str) -> Any:
+        return sympy.pi if name == "pi" else sympy.oo
+
+    def accented(self, name: str) -> Any:
+        """\\vec{v}, \\overline{AB}: letters of their own."""
+        self.expect("{")
+        letters: list[str] = []
+        while self.next.isalpha() or self.next[1:] in GREEK:
+            letters.append(self.take())
+        self.expect("}")
+        symbol = f"{name}({''.join(letters)})"
+        if not letters:
+            raise NotRead(f"has \\{name} of no letters")
+        self.names.add(symbol)
+        return sympy.Symbol(symbol)
+
+    def matrix(self, name: str) -> Any:
+        del name
+        kind = self.environment()
+        if kind not in MATRICES:
+            raise NotRead(f"has the environment {kind!r}")
+        outside, self.bars = self.bars, False
+        rows = [[self.sum()]]
+        while self.next != "\\end":
+            token = self.take()
+            if token == "&":
+                rows[-1].append(self.sum())
+            elif token == "\\\\":
+                if self.next != "\\end":
+                    rows.append([self.sum()])
+            else:
+                raise NotRead(f"has {token or 'its end'!r} in a matrix")
+        self.take()
+        if self.environment() != kind or len({len(row) for row in rows}) != 1:
+            raise NotRead("has a matrix that is not read")
+        self.bars = outside
+        return sympy.Matrix(rows)
+
+    def environment(self) -> str:
+        self.expect("{")
+        letters: list[str] = []
+        while self.next.isalpha():
+            letters.append(self.take())
+        self.expect("}")
+        return "".join(letters)
+
+
+_COMMANDS: dict[str, Callable[[_Reader, str], Any]] = {
+    **dict.fromkeys(FUNCTIONS, _Reader.function),
+    **dict.fromkeys(OF_SEVERAL, _Reader.of_several),
+    "log": _Reader.logarithm,
+    "frac": _Reader.fraction,
+    "sqrt": _Reader.root,
+    "binom": _Reader.choose,
+    "pi": _Reader.constant,
+    "infty": _Reader.constant,
+    "begin": _Reader.matrix,
+    **dict.fromkeys(
+        ("overline", "vec", "hat", "bar", "tilde", "mathbb", "mathcal", "overrightarrow"),
+        _Reader.accented,
+    ),
+    **{opening[1:]: lambda reader, name: reader.group(f"\\{name}") for opening in CLOSING
+       if opening.startswith("\\")},
+}  # fmt: skip
+
+
+def _divided(over: Any, under: Any) -> Any:
+    if getattr(under, "is_Matrix", False):
+        raise NotRead("divides by a matrix")
+    if under == 0:
+        raise NotRead("divides by zero")
+    return over / under
+
+
+def _to_the_power(base: Any, exponent: Any) -> Any:
+    """Real roots: the third root of -8 is -2."""
+    odd = exponent.is_Rational and exponent.q > 1 and exponent.q % 2 == 1
+    if not odd or base.is_nonnegative or base.has(sympy.I):
+        return base**exponent
+    if base.is_negative:
+        return (-1) ** int(exponent.p) * (-base) ** exponent
+    return sympy.sign(base) ** int(exponent.p) * sympy.Abs(base) ** exponent
