@@ -1,4 +1,4 @@
-"""`\\boxed{...}` in a text: finding the last one, its braces matched, in linear time."""
+"""`\\boxed{...}` in a text: the ones that are its answer, braces matched, in linear time."""
 
 from __future__ import annotations
 
@@ -7,29 +7,60 @@ import re
 BOX_STARTS = ("\\boxed", "\\fbox")
 MAX_BOX_CHARACTERS = 4000
 MAX_JOINED_BOXES = 16
-JOINER = re.compile(r"(?:[\s$,;]|\\[()\[\]]|\band\b|\bor\b|\\text\s?\{\s*(?:and|or)\s*\})*")
+MAX_JOINER_CHARACTERS = 200
 WORD = re.compile(r"[^\s$]{1,50}")
+UPRIGHT = re.compile(r"\\(?:text[a-z]*|mbox|mathrm|mathbf)\s?\{([^{}]*)\}")
+# Between two answers these add the second one to the first, or offer it in its place.
+JOINING = frozenset((
+    "or", "and", "else", "also", "either", "alternatively", "as", "well", "respectively",
+    "plus", "another", "other", "one", "possible", "possibly", "maybe", "perhaps", "otherwise",
+    "case", "option", "answer", "answers", "solution", "solutions", "root", "value", "is",
+    "are", "the", "could", "can", "be", "may", "might", "it", "another", "with", "too", "both",
+))  # fmt: skip
+OFFERING = frozenset(("or", "alternatively", "maybe", "perhaps", "possibly", "otherwise", "either"))
+MAX_OFFER_CHARACTERS = 80
+REFERS_BACK = re.compile(r"(?:see |as |same as )?(?:above|before|earlier)")
 
 
 class BadBox(ValueError):
     """A box that is cut off or too long; the message says which."""
 
 
-def last_boxes(text: str) -> str | None:
-    """What the last box holds; None where there is no box. Boxes with nothing but "," ";" "and"
-    "or" and dollar signs between them are joined by commas. Raises BadBox."""
+def last_boxes(text: str) -> tuple[str, ...]:
+    """What the last box holds, and the boxes before it that are joined to it (`joins`), in their
+    order; empty where there is no box. A last box that says "above" is none. Raises BadBox."""
     contents: list[str] = []
     end, following = len(text), -1
-    while len(contents) < MAX_JOINED_BOXES:
+    for _ in range(MAX_JOINED_BOXES):
         start, name = max((text.rfind(name, 0, end), name) for name in BOX_STARTS)
         if start < 0:
             break
         content, after = box_at(text, start + len(name))
-        if contents and (after > following or not JOINER.fullmatch(text[after:following])):
+        if contents and (after > following or not joins(text[after:following])):
             break
-        contents.append(content)
-        end = following = start
-    return ", ".join(reversed(contents)) if contents else None
+        if contents or not REFERS_BACK.fullmatch(UPRIGHT.sub(r"\1", content).strip(" .").lower()):
+            contents.append(content)
+            following = start
+        end = start
+    return tuple(reversed(contents))
+
+
+def joins(between: str) -> bool:
+    """Whether the text between two answers makes them one list: it has no words but "or", "and",
+    "another answer is" and their kind, or offers the second answer in the same sentence."""
+    if len(between) > MAX_JOINER_CHARACTERS:
+        return False
+    plain = UPRIGHT.sub(r" \1 ", between)
+    plain = re.sub(r"\\(?:lor|vee|land|wedge)(?![A-Za-z])", " or ", plain)
+    plain = re.sub(r"\\[A-Za-z]+\*?|\\.", " ", plain).lower()
+    words = [word for word in re.findall(r"[^\W\d_]+", plain) if len(word) > 1]
+    if all(word in JOINING for word in words):
+        return True
+    if len(between) > MAX_OFFER_CHARACTERS:
+        return False
+    *before, last = re.split(r"[.?!]\s", plain)
+    found = re.findall(r"[^\W\d_]+", last)
+    return any(word in OFFERING for word in (found[:1] if before else found))
 
 
 def box_at(text: str, position: int) -> tuple[str, int]:

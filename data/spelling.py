@@ -20,7 +20,8 @@ THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
 def rational(text: str) -> Fraction | None:
-    """The exact value of an integer, decimal, fraction or mixed number; None for all else."""
+    """The exact value of an integer, decimal, fraction or mixed number (a whole number before a
+    proper fraction); None for all else."""
     match = RATIONAL.fullmatch(text.replace("{,}", ""))
     if match is None:
         return None
@@ -32,15 +33,18 @@ def rational(text: str) -> Fraction | None:
         if slash == 0:
             return None
         if match["mixed"] is not None:
+            if int(match["top"]) >= slash:
+                return None
             return sign * (int(match["mixed"]) + Fraction(int(match["top"]), slash))
         if number is None:
             return None
         return sign * Fraction(number) / int(match["slash"])
     if over is None:
         return None if number is None else sign * Fraction(number)
-    if int(match["under"]) == 0 or (number is not None and int(over) < 0):
+    under = int(match["under"])
+    if under == 0 or (number is not None and not 0 < int(over) < under):
         return None
-    return sign * (Fraction(number or 0) + Fraction(int(over), int(match["under"])))
+    return sign * (Fraction(number or 0) + Fraction(int(over), under))
 
 
 def same_spelling(first: str, second: str) -> bool:

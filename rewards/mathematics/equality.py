@@ -180,10 +180,7 @@ def _same_set(ours: Any, theirs: Any) -> bool:
     known = (sympy.Interval, sympy.FiniteSet, sympy.Union, sympy.EmptySet, sympy.Reals.__class__)
     if not all(isinstance(side, known) for side in (ours, theirs)):
         raise NotRead("has solutions that are not found")
-    for side, other in ((ours, theirs), (theirs, ours)):
-        if (side - other) is not sympy.S.EmptySet:
-            return False
-    return True
+    return all(side - other is sympy.S.EmptySet for side, other in ((ours, theirs), (theirs, ours)))
 
 
 def set_of_pieces(pieces: Sequence[Sequence[Any]]) -> Any:

@@ -33,9 +33,11 @@ NAMES_IN_LETTERS = re.compile(
     r"|max|min|gcd|lcm|cdot|text|root|or|and|not|none"
 )
 GREEK = frozenset((
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon"
-    " phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega Pi ell hbar"
-).split())  # fmt: skip
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa",
+    "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
+    "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Upsilon", "Phi", "Psi", "Omega", "Pi",
+    "ell", "hbar",
+))  # fmt: skip
 SAME_LETTER = {"varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "varrho": "rho"}
 APPLIED = frozenset("fgh")
 CLOSING = {"(": ")", "[": "]", "{": "}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
@@ -95,10 +97,7 @@ def read_formula(tex: str) -> Formula:
     reader = _Reader.of(tex)
     value = reader.sum()
     reader.expect_end()
-    if getattr(value, "is_Matrix", False):
-        parts = list(value)
-    else:
-        parts = [value]
+    parts = list(value) if getattr(value, "is_Matrix", False) else [value]
     for part in parts:
         if part.has(sympy.nan, sympy.zoo):
             raise NotRead("is undefined")
@@ -111,7 +110,7 @@ def read_relations(tex: str) -> Relations:
     """A chain of relations. Raises `NotRead`."""
     reader = _Reader.of(tex)
     sides, signs = [reader.sum()], list[str]()
-    while reader.next in RELATIONS:
+    while reader.peek() in RELATIONS:
         signs.append(RELATIONS[reader.take()])
         sides.append(reader.sum())
     reader.expect_end()
@@ -165,8 +164,7 @@ class _Reader:
     def of(tex: str) -> _Reader:
         return _Reader(tokens=[*_tokens(tex), ""])
 
-    @property
-    def next(self) -> str:
+    def peek(self) -> str:
         return self.tokens[self.at]
 
     def take(self) -> str:
@@ -174,35 +172,35 @@ class _Reader:
         return self.tokens[self.at - 1]
 
     def expect(self, token: str) -> None:
-        if self.next != token:
-            raise NotRead(f"has {self.next or 'its end'!r} where {token!r} must stand")
+        if self.peek() != token:
+            raise NotRead(f"has {self.peek() or 'its end'!r} where {token!r} must stand")
         self.at += 1
 
     def expect_end(self) -> None:
-        if self.next:
-            raise NotRead(f"has {self.next!r} in a place where it is not read")
+        if self.peek():
+            raise NotRead(f"has {self.peek()!r} in a place where it is not read")
 
     def sum(self) -> Any:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise NotRead("is nested too deeply")
         value = self.signed_product()
-        while self.next in ("+", "-"):
+        while self.peek() in ("+", "-"):
             negative = self.take() == "-"
             value = value - self.product() if negative else value + self.product()
         self.depth -= 1
         return value
 
     def signed_product(self) -> Any:
-        if self.next in ("+", "-"):
+        if self.peek() in ("+", "-"):
             return -self.product() if self.take() == "-" else self.product()
         return self.product()
 
     def product(self) -> Any:
         value = self.run()
-        while self.next in TIMES or self.next in OVER:
+        while self.peek() in TIMES or self.peek() in OVER:
             if self.take() in TIMES:
-                negative = self.next == "-" and bool(self.take())
+                negative = self.peek() == "-" and bool(self.take())
                 value = value * self.run() * (-1 if negative else 1)
                 continue
             if self.open_function:
@@ -215,17 +213,17 @@ class _Reader:
     def run(self) -> Any:
         """Factors side by side."""
         self.open_function = False
-        bare = self.next == "{"
+        bare = self.peek() == "{"
         mixed = self.mixed_number()
         value = self.factor() if mixed is None else mixed
         while self.starts_factor():
             before = self.tokens[self.at - 1]
             apart = before in (")", "]", "}", "!", "|", "\\rfloor", "\\rceil") and not bare
-            if self.next.isdigit() and not apart:
-                raise NotRead(f"has {self.next!r} right behind {before!r}")
-            if self.next == "{" and (bare or before.isdigit()):
+            if self.peek().isdigit() and not apart:
+                raise NotRead(f"has {self.peek()!r} right behind {before!r}")
+            if self.peek() == "{" and (bare or before.isdigit()):
                 raise NotRead("has braces that hide where a number ends")
-            bare = self.next == "{"
+            bare = self.peek() == "{"
             value = value * self.factor()
         return value
 
@@ -246,7 +244,7 @@ class _Reader:
         return int(words[0]) + sympy.Rational(over, under)
 
     def starts_factor(self) -> bool:
-        token = self.next
+        token = self.peek()
         if token in CLOSING:
             return True
         if token == "|":
@@ -256,23 +254,23 @@ class _Reader:
         return token.isalnum()
 
     def factor(self) -> Any:
-        start = self.next
+        start = self.peek()
         value = self.base()
         # f^{-1}(x), and f(x)^2, which is read as a power of the value
-        if start in APPLIED and self.next == "^" and not value.args:
+        if start in APPLIED and self.peek() == "^" and not value.args:
             value = self.power(value)
-            if self.next == "(":
+            if self.peek() == "(":
                 raise NotRead("has a power of a function's name")
             return value
         for _ in range(2):
-            if self.next == "!":
+            if self.peek() == "!":
                 self.take()
                 value = sympy.factorial(value)
-                if self.next == "!":
+                if self.peek() == "!":
                     raise NotRead("has a factorial of a factorial without brackets")
-            elif self.next == "^":
+            elif self.peek() == "^":
                 value = self.power(value)
-        if self.next == "^":
+        if self.peek() == "^":
             raise NotRead("has a power of a power without brackets")
         return value
 
@@ -295,13 +293,13 @@ class _Reader:
         raise NotRead(f"has {token or 'its end'!r} where a value must stand")
 
     def letter(self, name: str) -> Any:
-        if name == "e" and self.next != "_":
+        if name == "e" and self.peek() != "_":
             return sympy.E
-        if self.next == "_":
+        if self.peek() == "_":
             self.take()
             name = f"{name}_{self.subscript()}"
         self.names.add(name)
-        if name in APPLIED and self.next == "(":
+        if name in APPLIED and self.peek() == "(":
             self.take()
             return sympy.Function(name)(*self.arguments(")"))
         return sympy.Symbol(name)
@@ -315,7 +313,7 @@ class _Reader:
                 raise NotRead(f"has the index {token!r}")
             return token
         parts: list[str] = []
-        while self.next != "}":
+        while self.peek() != "}":
             part = self.take()
             if not (part.isalnum() or part in ("+", "-", ",") or part[1:] in GREEK):
                 raise NotRead(f"has {part or 'its end'!r} in an index")
@@ -333,7 +331,7 @@ class _Reader:
         """Values with commas between them, up to the closing bracket."""
         outside, self.bars = self.bars, False
         values = [self.sum()]
-        while self.next == "," and len(values) < most:
+        while self.peek() == "," and len(values) < most:
             self.take()
             values.append(self.sum())
         self.expect(closing)
@@ -341,6 +339,10 @@ class _Reader:
         return values
 
     def braced(self) -> Any:
+        """What braces hold, or a single digit, letter or constant in their place."""
+        token = self.peek()
+        if token != "{" and ((len(token) == 1 and token.isalnum()) or token[1:] in ("pi", *GREEK)):
+            return self.base()
         self.expect("{")
         return self.group("{")
 
@@ -355,7 +357,7 @@ class _Reader:
 
     def power(self, base: Any) -> Any:
         self.expect("^")
-        if self.next in ("T", "\\top", "\\intercal"):
+        if self.peek() in ("T", "\\top", "\\intercal"):
             return self.transposed(base)
         exponent = self.exponent()
         if getattr(base, "is_Matrix", False) and not (
@@ -371,14 +373,14 @@ class _Reader:
         return base.T
 
     def exponent(self) -> Any:
-        token = self.next
+        token = self.peek()
         if token == "{":
             if self.tokens[self.at + 1 : self.at + 3] in (["T", "}"], ["\\top", "}"]):
                 raise NotRead("has '^T' in a formula, which is not read")
             return self.braced()
         if token == "-":
             self.take()
-            return -self.exponent()
+            return sympy.Integer(-1) * self.exponent()
         if token.isdigit() and len(token) > 1:
             raise NotRead(f"has the exponent {token} without braces")
         if token == "(":
@@ -390,30 +392,30 @@ class _Reader:
 
     def function_argument(self) -> Any:
         """Numbers, letters and powers side by side, a fraction, a root, or what brackets hold."""
-        if self.next in ("(", "["):
+        if self.peek() in ("(", "["):
             value = self.group(self.take())
-            if self.next in ("^", "!"):
+            if self.peek() in ("^", "!"):
                 raise NotRead("has a power of a function's brackets")
             return value
-        simple = self.next.isalnum() or self.next[1:] in GREEK or self.next == "\\pi"
-        if not simple and self.next not in ("\\frac", "\\sqrt", "{", "|"):
-            raise NotRead(f"has a function of {self.next or 'nothing'!r}")
-        if self.next.isdigit() and self.tokens[self.at + 1] == "\\frac":
+        simple = self.peek().isalnum() or self.peek()[1:] in GREEK or self.peek() == "\\pi"
+        if not simple and self.peek() not in ("\\frac", "\\sqrt", "{", "|"):
+            raise NotRead(f"has a function of {self.peek() or 'nothing'!r}")
+        if self.peek().isdigit() and self.tokens[self.at + 1] == "\\frac":
             raise NotRead("has a function whose argument may go on")
         value = self.factor()
         while simple and (
-            self.next.isalpha() or self.next[1:] in GREEK or self.next == "\\pi"
+            self.peek().isalpha() or self.peek()[1:] in GREEK or self.peek() == "\\pi"
         ):
             value = value * self.factor()
-        if self.starts_factor() and self.next[1:] not in (*FUNCTIONS, "log"):
+        if self.starts_factor() and self.peek()[1:] not in (*FUNCTIONS, "log"):
             raise NotRead("has a function whose argument may go on")
         self.open_function = True
         return value
 
     def function(self, name: str) -> Any:
         call = FUNCTIONS[name]
-        exponent = None
-        if self.next == "^":
+        exponent: Any = None
+        if self.peek() == "^":
             self.take()
             exponent = self.exponent()
         value = self.function_argument()
@@ -428,11 +430,11 @@ class _Reader:
     def logarithm(self, name: str) -> Any:
         del name
         base: Any = sympy.Integer(10)
-        if self.next == "_":
+        if self.peek() == "_":
             self.take()
             base = self.exponent()
-        exponent = None
-        if self.next == "^":
+        exponent: Any = None
+        if self.peek() == "^":
             self.take()
             exponent = self.exponent()
         value = sympy.log(self.function_argument(), base)
@@ -453,7 +455,7 @@ class _Reader:
     def root(self, name: str) -> Any:
         del name
         index: Any = sympy.Integer(2)
-        if self.next == "[":
+        if self.peek() == "[":
             self.take()
             index = self.group("[")
         return _to_the_power(self.braced(), 1 / index)
@@ -470,7 +472,7 @@ class _Reader:
         """\\vec{v}, \\overline{AB}: letters of their own."""
         self.expect("{")
         letters: list[str] = []
-        while self.next.isalpha() or self.next[1:] in GREEK:
+        while self.peek().isalpha() or self.peek()[1:] in GREEK:
             letters.append(self.take())
         self.expect("}")
         symbol = f"{name}({''.join(letters)})"
@@ -486,12 +488,12 @@ class _Reader:
             raise NotRead(f"has the environment {kind!r}")
         outside, self.bars = self.bars, False
         rows = [[self.sum()]]
-        while self.next != "\\end":
+        while self.peek() != "\\end":
             token = self.take()
             if token == "&":
                 rows[-1].append(self.sum())
             elif token == "\\\\":
-                if self.next != "\\end":
+                if self.peek() != "\\end":
                     rows.append([self.sum()])
             else:
                 raise NotRead(f"has {token or 'its end'!r} in a matrix")
@@ -504,7 +506,7 @@ class _Reader:
     def environment(self) -> str:
         self.expect("{")
         letters: list[str] = []
-        while self.next.isalpha():
+        while self.peek().isalpha():
             letters.append(self.take())
         self.expect("}")
         return "".join(letters)

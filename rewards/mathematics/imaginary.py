@@ -1,9 +1,9 @@
 """When the letter i is the imaginary unit, and when it is a variable like any other.
 
-The letter i is the imaginary unit where no other variable stands beside it in either answer (3 + 4i,
-i^2, e^{i\\pi}), where it is in the exponent of e (e^{i\\theta}), and where the question speaks of
-complex or imaginary numbers. Anywhere else it is a variable: the interest rate in P(1+i)^n, a unit
-vector in 3i + 2j. An index bound by a sum is nobody's imaginary unit, and I is a variable.
+The letter i is the imaginary unit where no other variable stands beside it in either answer
+(3 + 4i, i^2, e^{i\\pi}), where it is in the exponent of e (e^{i\\theta}), and where the question
+speaks of complex or imaginary numbers. Anywhere else it is a variable: the interest rate in
+P(1+i)^n, a unit vector in 3i + 2j. I is a variable.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from rewards.mathematics.equality import same_relations, same_value, solves_to
 from rewards.mathematics.formulas import Formula, NotRead, Relations, read_formula, read_relations
@@ -38,8 +38,11 @@ def formula(tex: str) -> Formula:
 def _side(name: str, side: Any, *, relation: bool) -> Formula | Relations | Pieces:
     try:
         if isinstance(side, list):
-            return [[part if part in "()[]{}" else formula(part).value for part in piece]
-                    for piece in side]
+            pieces = cast("list[list[str]]", side)
+            return [
+                [part if part in "()[]{}" else formula(part).value for part in piece]
+                for piece in pieces
+            ]
         return read_relations(side) if relation else formula(side)
     except NotRead as error:
         raise _Unparsed(name, str(error)) from error

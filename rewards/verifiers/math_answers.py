@@ -34,7 +34,7 @@ import re
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -44,8 +44,13 @@ from rewards.mathematics.answers import MAX_ANSWER_CHARACTERS, Unreadable, final
 from rewards.mathematics.clock import clock_time, is_clock_time
 from rewards.mathematics.imaginary import speaks_of_complex
 from rewards.mathematics.relations import (
+    NotAnInterval,
     as_relations,
     both_equations,
+    called_values,
+    in_one_letter,
+    left_out_points,
+    pieces_of,
     set_and_inequality,
     signs_of_relation,
     with_name,
@@ -59,22 +64,26 @@ from rewards.mathematics.structure import (
     like_its_unit,
     rational,
     read_answer,
+    read_part,
+    with_degrees,
 )
-from rewards.mathematics.units import asks_for_percent, unit_fault, unknown_unit
+from rewards.mathematics.units import (
+    DEGREE,
+    asks_for_degrees,
+    asks_for_percent,
+    unit_fault,
+    unknown_unit,
+)
 from rewards.verifiers.tally import TALLY
 from rewards.verifiers.worker_pool import WorkerDied, WorkerPool, WorkerTimeout
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE_SIZE = 1 << 14
 DEGREES = re.compile(r"(?<![\w.^_])(\d+\.?\d*) ?\^ ?\\circ ?")
-# What algebra's parser leaves out, or takes for something else: a transpose, also where T is a
-# variable; a derivative's order; what may stand under a slash, or beside it (1/2x).
-MISREAD = re.compile(
-    r"\\(?:[bp]?mod|circ|lor|land|vee|wedge)(?![A-Za-z])|%|\b0[xXbBoO][0-9A-Fa-f]"
-    r"|\^ ?\{? ?(?:T(?![A-Za-z])|\\(?:top|intercal)(?![A-Za-z]))|\^ ?\{ ?\( ?\d+ ?\) ?\}"
-    r"|/ ?(?!d[a-z])(?:\d+|[A-Za-z]) ?"
-    r"(?:[A-Za-z({]|\\(?:sqrt|frac|pi|sin|cos|tan|log|ln|theta)(?![A-Za-z]))"
-)
+CHOICE = re.compile(r"\\text ?\{ ?\(?([A-Z])[).:] ?\.? ?\} ?(.+)")
+# Beside anything else these are not compared: what else they could be is not known.
+UNORDERED = {Kind.EQUATION, Kind.EXCEPT, Kind.RATIO}
+Side = str | list[list[str]]
 
 
 class _OutOfTime(Exception):
@@ -200,42 +209,83 @@ class _Comparison:
         return Verdict(outcome=Outcome.CORRECT)
 
     def match(self, gold: Answer, answer: Answer) -> None:
+        sides = self._as_values(gold, answer)
+        if sides is not None:
+            self.match(*sides)
+            return
+        answer = in_one_letter(gold, answer)
         if gold.name and answer.name and gold.name != answer.name:
             raise _Wrong(f"gives {answer.name}, not {gold.name}")
-        relations = as_relations(gold, answer)
+        relations = left_out_points(gold, answer) or as_relations(gold, answer)
         if relations is not None:
             self._lists(*relations)
-            return
-        chain = answer.kind is Kind.SCALAR and answer.items  # x = 10/2 = 5
-        alternatives = answer.kind is Kind.LIST and answer.brackets != SET
-        if chain or (alternatives and gold.kind is not Kind.LIST):
+        elif (
+            (answer.kind is Kind.SCALAR and answer.items)  # x = 10/2 = 5
+            or (answer.kind is Kind.LIST and answer.brackets != SET and gold.kind is not Kind.LIST)
+        ):
             for value in answer.items:
                 self.match(gold, value)
-            return
-        if gold.kind is answer.kind:
-            {
-                Kind.SCALAR: self._scalars,
-                Kind.WORDS: self._texts,
-                Kind.BASED: self._texts,
-                Kind.LIST: self._lists,
-                Kind.UNION: self._lists,
-                Kind.TUPLE: self._in_order,
-                Kind.MATRIX: self._in_order,
-                Kind.EQUATION: self._equations,
-            }[gold.kind](gold, answer)
-        elif set_and_inequality(gold, answer) or both_equations(gold, answer):
+        elif gold.kind is answer.kind:
+            self._alike(gold, answer)
+        else:
+            self._unlike(gold, answer)
+
+    def _unlike(self, gold: Answer, answer: Answer) -> None:
+        if set_and_inequality(gold, answer) or both_equations(gold, answer):
             self._equations(gold, answer)
-        elif Kind.EQUATION in (gold.kind, answer.kind) and gold.kind is not Kind.EQUATION:
+        elif {gold.kind, answer.kind} & UNORDERED and gold.kind is not Kind.EQUATION:
             raise Unreadable(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
         elif {gold.kind, answer.kind} == {Kind.MATRIX, Kind.SCALAR} and (
             "matrix}" in gold.text and "matrix}" in answer.text
         ):  # -2 times a matrix
-            if not self._by_algebra(gold.text, answer.text, relation=False):
+            if not self._by_algebra(gold.text, answer.text):
                 raise _Wrong("is another matrix")
+        elif _is_column(gold, answer):
+            self._in_order(gold, replace(answer, brackets=gold.brackets))
         elif {gold.kind, answer.kind} == {Kind.WORDS, Kind.SCALAR}:
             self._words_and_scalar(gold, answer)
         else:
             raise _Wrong(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
+
+    def _alike(self, gold: Answer, answer: Answer) -> None:
+        {
+            Kind.SCALAR: self._scalars,
+            Kind.WORDS: self._texts,
+            Kind.BASED: self._texts,
+            Kind.LIST: self._lists,
+            Kind.UNION: self._lists,
+            Kind.EXCEPT: self._lists,
+            Kind.RATIO: self._ratios,
+            Kind.TUPLE: self._in_order,
+            Kind.MATRIX: self._in_order,
+            Kind.EQUATION: self._equations,
+        }[gold.kind](gold, answer)
+
+    def _as_values(self, gold: Answer, answer: Answer) -> tuple[Answer, Answer] | None:
+        """Both without the letter of a choice, "(A) 5", or what a value is called by; None where
+        nothing is to be left out."""
+        ours, theirs = (CHOICE.fullmatch(side.text) for side in (gold, answer))
+        for choice, side in ((ours, answer), (theirs, gold)):
+            if choice is not None and re.fullmatch(r"\(?[A-Za-z]\)?", side.text):
+                letter = Answer(kind=Kind.WORDS, text=choice[1].casefold())
+                other = Answer(kind=Kind.WORDS, text=side.text.strip("()").casefold())
+                return (letter, other) if choice is ours else (other, letter)
+        if ours is not None or theirs is not None:
+            return (
+                read_part(ours[2]) if ours else gold,
+                read_part(theirs[2]) if theirs else answer,
+            )
+        return called_values(gold, answer, self.question)
+
+    def _ratios(self, gold: Answer, answer: Answer) -> None:
+        """2:3:4 is 4:6:8."""
+        if len(gold.items) != len(answer.items):
+            raise _Wrong("is a ratio of another number of values")
+        first, other = gold.items[0].text, answer.items[0].text
+        for ours, theirs in zip(gold.items[1:], answer.items[1:], strict=True):
+            sides = f"({first}) \\cdot ({theirs.text})", f"({other}) \\cdot ({ours.text})"
+            if not self._by_algebra(*sides):
+                raise _Wrong(f"is {answer.text[:80]!r}, not {gold.text[:80]!r}")
 
     def _texts(self, gold: Answer, answer: Answer) -> None:
         if gold.text != answer.text:
@@ -287,6 +337,9 @@ class _Comparison:
 
     def _scalars(self, gold: Answer, answer: Answer) -> None:
         gold, answer = like_its_unit(gold, answer.unit), like_its_unit(answer, gold.unit)
+        units = {gold.unit, answer.unit}
+        if units == {"radian", DEGREE} or (gold.unit == "" and asks_for_degrees(self.question)):
+            gold, answer = with_degrees(gold), with_degrees(answer)
         if gold.unit != answer.unit:
             for side in (gold, answer):
                 word = unknown_unit(side.unit, self.question)
@@ -304,6 +357,10 @@ class _Comparison:
             return
         if not any(self._equal(ours, theirs) for ours, theirs in readings):
             raise _Wrong(f"is {_written(answer)!r}, not {_written(gold)!r}")
+        count = rational(gold.text)
+        whole = count is not None and count > 1 and count.denominator == 1
+        if whole and is_percent(answer) and not gold.unit and len(readings) == 1:
+            raise Unreadable("is a percentage, but the gold answer is a whole number")
 
     def _percent_readings(self, gold: Answer, answer: Answer) -> list[tuple[str, str]]:
         """The pairs of texts one of which must be equal."""
@@ -322,51 +379,83 @@ class _Comparison:
             return exact[0] == exact[1]
         if gold.replace(" ", "") == answer.replace(" ", ""):
             return True
-        return self._by_algebra(gold, answer, relation=False)
+        if "\\emptyset" in (gold.strip(), answer.strip()):
+            return False
+        return self._by_algebra(gold, answer)
 
     def _equations(self, gold: Answer, answer: Answer) -> None:
-        if set_and_inequality(gold, answer):
-            ours, theirs = gold.text, answer.text
-        else:
-            ours, theirs = with_name(gold), with_name(answer)
+        ours, theirs = (
+            side.text if set_and_inequality(gold, answer) else with_name(side)
+            for side in (gold, answer)
+        )
         if ours.replace(" ", "") == theirs.replace(" ", ""):
             return
-        if not self._by_algebra(ours, theirs, relation=True):
+        if gold.kind is Kind.EQUATION is answer.kind and signs_of_relation(
+            gold.text
+        ) != signs_of_relation(answer.text):
+            raise Unreadable("has another sign of relation than the gold answer")
+        if set_and_inequality(gold, answer):
+            sides = [
+                side.text if side.kind is Kind.EQUATION else self._pieces(side)
+                for side in (gold, answer)
+            ]
+        else:
+            sides = [ours, theirs]
+        if not self._ask(sides, relation=True):
             raise _Wrong(f"is {theirs[:80]!r}, not {ours[:80]!r}")
 
-    def _by_algebra(self, gold: str, answer: str, *, relation: bool) -> bool:
-        request = {
-            side: exact_decimals(DEGREES.sub(r"(\\frac{\1 \\pi}{180})", text))
-            for side, text in (("gold", gold), ("answer", answer))
-        }
-        for side, text in request.items():
-            # The parser would leave words out, and what follows them.
-            if "$" in text or "\\text" in text or not text.strip():
-                whose = "gold" if side == "gold" else "final"
-                raise Unreadable(f"the {whose} answer {text[:80]!r} is no formula")
-            misread = MISREAD.search(text)
-            if misread is not None:
-                raise Unreadable(f"has {misread[0]!r} in a formula, which is not read")
-        if any("'" in text or "\\prime" in text for text in request.values()):
-            raise Unreadable("has primes in a formula, which are not read")
-        if signs_of_relation(gold) != signs_of_relation(answer) and relation:
-            raise Unreadable("has another sign of relation than the gold answer")
+    def _pieces(self, side: Answer) -> list[list[str]]:
+        try:
+            return pieces_of(side, self.question)
+        except NotAnInterval as error:
+            raise _Wrong("is an inequality beside a point, or a point beside one") from error
+
+    def _by_algebra(self, gold: str, answer: str) -> bool:
         if _differ_in_case(gold, answer):
             return False
+        return self._ask([gold, answer], relation=False)
+
+    def _ask(self, sides: Sequence[Side], *, relation: bool) -> bool:
+        """The worker's word on gold's and the answer's sides."""
+        request: dict[str, object] = {
+            whose: _prepared(side) for whose, side in zip(("gold", "answer"), sides, strict=True)
+        }
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise _OutOfTime
+        request |= {"relation": relation, "complex": speaks_of_complex(self.question)}
         try:
-            kind = {"relation": relation, "complex": speaks_of_complex(self.question)}
-            reply = self.ask({**request, **kind}, left)
+            reply = self.ask(request, left)
         except WorkerTimeout as error:
             raise _OutOfTime from error
         if "equal" in reply:
             return reply["equal"] is True
         if "unparsed" in reply:
-            whose = "the gold answer" if reply["unparsed"] == "gold" else "the final answer"
-            raise Unreadable(f"{whose} {request[str(reply['unparsed'])][:80]!r} does not parse")
+            gold = reply["unparsed"] == "gold"
+            side = str(sides[0 if gold else 1])[:80]
+            whose = "the gold answer" if gold else "the final answer"
+            raise Unreadable(f"{whose} {side!r} {reply['reason']}")
         raise Unreadable(f"{reply.get('failed')}")
+
+
+def _prepared(side: Side) -> object:
+    """Decimals and degrees as what they are in formulas."""
+    if not isinstance(side, str):
+        return [
+            [_prepared(part) if len(part) > 1 or part.isalnum() else part for part in piece]
+            for piece in side
+        ]
+    if side.count(":") == 1:
+        side = "\\frac{{{}}}{{{}}}".format(*side.split(":"))
+    return exact_decimals(DEGREES.sub(r"(\\frac{\1 \\pi}{180})", side))
+
+
+def _is_column(gold: Answer, answer: Answer) -> bool:
+    """Whether one is a column of a matrix and the other one the same vector's coordinates."""
+    sides = {side.kind: side for side in (gold, answer)}
+    if sides.keys() != {Kind.MATRIX, Kind.TUPLE} or sides[Kind.TUPLE].brackets != "()":
+        return False
+    return sides[Kind.MATRIX].brackets == f"{len(sides[Kind.TUPLE].items)}x1"
 
 
 def _differ_in_case(gold: str, answer: str) -> bool:
