@@ -19,6 +19,13 @@ JOINING = frozenset((
 ))  # fmt: skip
 OFFERING = frozenset(("or", "alternatively", "maybe", "perhaps", "possibly", "otherwise", "either"))
 MAX_OFFER_CHARACTERS = 80
+# The second answer comes out of the first one, or in its place.
+PROGRESS = frozenset((
+    "then", "so", "no", "not", "thus", "hence", "therefore", "now", "wait", "actually", "finally",
+    "next", "which", "gives", "becomes", "first", "since", "because", "correction", "final",
+    "finally", "step", "check", "sorry", "instead",
+))  # fmt: skip
+MAX_SHORT_CHARACTERS = 24
 REFERS_BACK = re.compile(r"(?:see |as |same as )?(?:above|before|earlier)")
 
 
@@ -47,7 +54,8 @@ def last_boxes(text: str) -> tuple[str, ...]:
 
 def joins(between: str) -> bool:
     """Whether the text between two answers makes them one list: it has no words but "or", "and",
-    "another answer is" and their kind, or offers the second answer in the same sentence."""
+    "another answer is" and their kind, or one or two that tell of no progress ("then", "no"), or
+    offers the second answer in the same sentence."""
     if len(between) > MAX_JOINER_CHARACTERS:
         return False
     plain = UPRIGHT.sub(r" \1 ", between)
@@ -56,6 +64,8 @@ def joins(between: str) -> bool:
     words = [word for word in re.findall(r"[^\W\d_]+", plain) if len(word) > 1]
     if all(word in JOINING for word in words):
         return True
+    if len(words) <= 2 and len(between) <= MAX_SHORT_CHARACTERS and not PROGRESS & set(words):
+        return True  # "vs", or "or" in another language
     if len(between) > MAX_OFFER_CHARACTERS:
         return False
     *before, last = re.split(r"[.?!]\s", plain)

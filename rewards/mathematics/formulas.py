@@ -187,7 +187,8 @@ class _Reader:
         value = self.signed_product()
         while self.peek() in ("+", "-"):
             negative = self.take() == "-"
-            value = value - self.product() if negative else value + self.product()
+            following = self.signed_product()
+            value = value - following if negative else value + following
         self.depth -= 1
         return value
 
@@ -421,9 +422,9 @@ class _Reader:
         value = self.function_argument()
         if exponent is None:
             return call(value)
-        if exponent == -1 and name in INVERSE:
+        if name in INVERSE and exponent == sympy.Integer(-1):
             return INVERSE[name](value)
-        if not (exponent.is_Integer and exponent > 0):
+        if not (exponent.is_Integer and exponent.is_positive):
             raise NotRead("has a power of a function's name")
         return call(value) ** exponent
 

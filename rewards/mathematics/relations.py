@@ -23,7 +23,7 @@ NOT_EQUAL = re.compile(r"\\ne(?![A-Za-z])")
 NUMBER_NAMES = ("\\infty", "\\frac", "\\sqrt", "\\pi", "\\cdot", "\\times", "e")
 # What is called by its letters: |AB|, m\\angle A, f(1), P(A), (x, y), [ABC], a + b, xy.
 CALL = re.compile(
-    r"\|[A-Za-z]+\||(?:m ?)?\\(?:measured)?angle ?\{?[A-Z]{1,3}\}?"
+    r"\|[A-Z]{1,3}\||(?:m ?)?\\(?:measured)?angle ?\{?[A-Z]{1,3}\}?"
     r"|\( ?[A-Za-z](?: ?, ?[A-Za-z])+ ?\)|(?:[A-Za-z]{1,2}|\\[A-Za-z]+) ?\([^()=<>]*\)"
     r"|\\(?:overline|vec|overrightarrow|hat|bar) ?\{[A-Z]+\}"
     r"|\[[A-Z]+\]|\|\\(?:vec|overline|overrightarrow) ?\{[A-Za-z]+\}\|"

@@ -180,7 +180,8 @@ def _leaf(text: str) -> Answer:
         return Answer(kind=Kind.WORDS, text=words)
     text = with_plain_letters(in_digits(text))
     number, unit = split_unit(text)
-    if re.search(r"\d \d", number) and rational(number) is None:
+    apart = re.sub(r"\\log ?_ ?\d(?= )", r"\\log", number)
+    if re.search(r"\d \d", apart) and rational(number) is None:
         raise Unreadable("has two numbers side by side in its final answer")
     return Answer(kind=Kind.SCALAR, text=number.strip(), unit=unit)
 

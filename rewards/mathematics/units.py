@@ -102,6 +102,7 @@ CURRENCY_END = re.compile(r"(?P<body>-?[\d.]+) ?\\?(?P<symbol>[$\u20ac\u00a3\u00
 
 def split_unit(text: str) -> tuple[str, str]:
     """(number, unit), both as text; the unit is '' where there is none. A clean answer goes in."""
+    text = re.sub(r"(?<=\d) ?([ap])\. ?m\.?$", r" \1m", text)
     match = CURRENCY_START.fullmatch(text)
     if match is not None:
         body, more = split_unit(match["body"])

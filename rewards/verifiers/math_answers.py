@@ -215,10 +215,15 @@ class _Comparison:
             return
         answer = in_one_letter(gold, answer)
         if gold.name and answer.name and gold.name != answer.name:
-            raise _Wrong(f"gives {answer.name}, not {gold.name}")
+            if not gold.kind is answer.kind is Kind.SCALAR:
+                raise _Wrong(f"gives {answer.name}, not {gold.name}")
+            self._equations(gold, answer)  # xy = 1 and y = 1/x
+            return
         relations = left_out_points(gold, answer) or as_relations(gold, answer)
         if relations is not None:
             self._lists(*relations)
+        elif _names_coordinates(gold, answer):
+            self._in_order(gold, replace(answer, brackets=gold.brackets))
         elif (
             (answer.kind is Kind.SCALAR and answer.items)  # x = 10/2 = 5
             or (answer.kind is Kind.LIST and answer.brackets != SET and gold.kind is not Kind.LIST)
@@ -448,6 +453,19 @@ def _prepared(side: Side) -> object:
     if side.count(":") == 1:
         side = "\\frac{{{}}}{{{}}}".format(*side.split(":"))
     return exact_decimals(DEGREES.sub(r"(\\frac{\1 \\pi}{180})", side))
+
+
+def _names_coordinates(gold: Answer, answer: Answer) -> bool:
+    """Whether the answer is x = 3, y = 4 beside the point (3, 4)."""
+    names = [item.name for item in answer.items]
+    return (
+        gold.kind is Kind.TUPLE
+        and gold.brackets == "()"
+        and answer.kind is Kind.LIST
+        and answer.brackets != SET
+        and "" not in names
+        and names == sorted(set(names))
+    )
 
 
 def _is_column(gold: Answer, answer: Answer) -> bool:
