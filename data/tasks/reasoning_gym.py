@@ -50,7 +50,7 @@ class ReasoningGymConfig:
 @dataclass(frozen=True, kw_only=True)
 class GymPuzzle:
     """What `Problem.answer` holds, as JSON: puzzle `index` of a data set of `size` puzzles made
-    with `seed`, and its expected answer as text."""
+    with `seed`, and its expected answer as text, "" where the library knows none."""
 
     dataset: str
     options: dict[str, Any]
@@ -82,7 +82,8 @@ class GymPuzzle:
 @dataclass(frozen=True, kw_only=True)
 class ReasoningGymTask:
     """Implements `data.tasks.base.Task`. The library has no worked solutions: a demonstration is
-    the answer's line alone."""
+    the answer alone, behind its mark. Of kinds whose puzzles have several answers the library knows
+    none, so they have no demonstrations."""
 
     config: ReasoningGymConfig
     name: str = "reasoning_gym"
@@ -101,6 +102,8 @@ class ReasoningGymTask:
         for name, size in sizes.items():
             parts[name] = found[at : at + size]
             at += size
+        for d in parts["demonstrations"]:
+            self.demonstrate(d.problem, random.Random())
         return Splits(
             demonstrations=tuple(parts["demonstrations"]),
             train=tuple(d.problem for d in parts["train"]),
@@ -109,7 +112,14 @@ class ReasoningGymTask:
         )
 
     def demonstrate(self, problem: Problem, rng: random.Random) -> str:
-        return f"#### {GymPuzzle.from_answer(problem.answer).expected}"
+        """Raises ValueError for a puzzle without an expected answer."""
+        expected = GymPuzzle.from_answer(problem.answer).expected
+        if not expected:
+            raise ValueError(
+                f"dataset {self.config.dataset!r} has no answers to show, so it has no "
+                "demonstrations; ask for 0"
+            )
+        return f"#### {expected}"
 
     def _distinct(self, seed: int, wanted: int) -> list[Demonstration]:
         """The first `wanted` distinct puzzles of a data set twice as large. Raises ValueError for a
@@ -146,7 +156,7 @@ class ReasoningGymTask:
             seed=seed,
             size=size,
             index=index,
-            expected=str(entry["answer"]),
+            expected="" if entry["answer"] is None else str(entry["answer"]),
         )
         problem = Problem(
             id=f"{self.config.dataset}-{seed}-{index}",
