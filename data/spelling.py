@@ -14,6 +14,12 @@ LEFT_OUT = re.compile(
     r"\\(?:left|right|displaystyle)(?![A-Za-z])|\\[,;:! ]|\\?[$%]|\^ ?\{? ?\\circ ?\}?|~|\s"
 )
 UPRIGHT = re.compile(r"\\(?:text|mbox|mathrm|textbf|textit|textrm|mathbf)\s?\{([^{}]*)\}")
+# x^{2} is x^2, \\sqrt{3} is \\sqrt3.
+SINGLE = re.compile(r"([\^_]|\\sqrt)\{(\d|[A-Za-z](?![A-Za-z])|\\[A-Za-z]+)\}")
+SAME_COMMANDS = {
+    "le": "leq|leqslant", "ge": "geq|geqslant", "ne": "neq", "emptyset": "varnothing",
+    "cdot": "times|ast", "{": "lbrace", "}": "rbrace", "dots": "ldots|cdots",
+}  # fmt: skip
 NAME = re.compile(r"[A-Za-z](?:=|\\in(?![A-Za-z]))")
 SHORT_FRACTION = re.compile(r"\\frac(?:(\d)(\d)|(\d)\{([^{}]+)\}|\{([^{}]+)\}(\d))")
 THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
@@ -49,8 +55,9 @@ def rational(text: str) -> Fraction | None:
 
 def same_spelling(first: str, second: str) -> bool:
     """Whether two final answers are one: the same number, or the same text but for spaces, sizes,
-    fonts, delimiters, signs of units and a name before it ("x = 5"). Words after a number count for
-    nothing where the other side has none. False says only that they are not seen to be one."""
+    fonts, delimiters, braces around a single sign, names of a command, signs of units and a name
+    before it ("x = 5"). Words after a number count for nothing where the other side has none. False
+    says only that they are not seen to be one."""
     ours, theirs = _spellings(first), _spellings(second)
     if ours & theirs:
         return True
@@ -63,11 +70,14 @@ def same_spelling(first: str, second: str) -> bool:
 
 def _spellings(text: str) -> set[str]:
     """With its words and, where something is left, without them."""
-    text = re.sub(r"\\[dt]frac(?![A-Za-z])", r"\\frac", text.strip().rstrip("."))
+    text = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", text.strip().rstrip("."))
+    for name, others in SAME_COMMANDS.items():
+        text = re.sub(rf"\\(?:{others})(?![A-Za-z])", rf"\\{name} ", text)
     found: set[str] = set()
     for replacement in (r"\1", ""):
         plain = LEFT_OUT.sub("", UPRIGHT.sub(replacement, text)).replace("{,}", ",")
         plain = SHORT_FRACTION.sub(_with_braces, plain).rstrip(".")
+        plain = SINGLE.sub(r"\1\2", plain)
         if THOUSANDS.fullmatch(plain):
             plain = plain.replace(",", "")
         if re.fullmatch(r"\([A-Za-z]\)", plain):

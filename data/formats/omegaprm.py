@@ -19,6 +19,7 @@ from collections.abc import Mapping
 
 from data.formats.base import (
     FormatOptions,
+    as_answer,
     as_label,
     as_list,
     as_mapping,
@@ -37,8 +38,7 @@ _Path = tuple[tuple[str, ...], tuple[float | None, ...]]  # texts and labels abo
 def omegaprm_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
     """A solution a leaf, in the tree's order; none without a label. Raises ValueError."""
     question = as_text(row.columns.get("question"), "question")
-    answer = row.columns.get("final_answer")
-    answer = "" if answer is None else as_text(answer, "final_answer", blank=True)
+    answer = as_answer(row.columns.get("final_answer"), "final_answer")
     root = as_mapping(row.columns.get("reasoning_steps"), "reasoning_steps")
     text = as_text(root.get("text"), "text of the root")
     if text.strip() != question.strip():

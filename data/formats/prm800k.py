@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from data.formats.base import (
     NEUTRAL,
     FormatOptions,
+    as_answer,
     as_list,
     as_mapping,
     as_text,
@@ -61,8 +62,7 @@ def prm800k_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
     """The walk, then the completions off it in order; none without a label. Raises ValueError."""
     question = as_mapping(row.columns.get("question"), "question")
     problem = as_text(question.get("problem"), "question.problem")
-    answer = question.get("ground_truth_answer")
-    answer = "" if answer is None else as_text(answer, "question.ground_truth_answer", blank=True)
+    answer = as_answer(question.get("ground_truth_answer"), "question.ground_truth_answer")
     label = as_mapping(row.columns.get("label"), "label")
     reason = label.get("finish_reason")
     if not isinstance(reason, str) or reason not in FINISH_REASONS:

@@ -112,7 +112,7 @@ def math_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
     """Raises ValueError, the reason alone, for a row without problem, solution or answer, and for
     one whose solution boxes another answer than `answer` holds."""
     question, solution = row.text("problem", "question"), row.text("solution")
-    answer = row.text("answer") if row.columns.get("answer") is not None else None
+    answer = row.answer()
     boxed = last_boxes(solution)
     shown = ", ".join(boxed)
     if answer and boxed and not _holds(boxed, answer):

@@ -3,12 +3,12 @@ line, in the order of a cycle's problems and of their samples, whichever process
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data.json_rows import numbered_rows
 from trainer.rollouts.collect import Rollout
 
 ROLLOUTS = "rollouts.jsonl"
@@ -30,19 +30,17 @@ def rollout_rows(
 def read_rollouts(path: str | Path) -> dict[int, list[Rollout]]:
     """By cycle. Raises ValueError naming file and line for what is no rollout."""
     found: dict[int, list[Rollout]] = {}
-    with Path(path).open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line)
-                cycle = int(row.pop("cycle"))
-                values: dict[str, Any] = {
-                    k: tuple(v) if isinstance(v, list) else v for k, v in row.items()
-                }
-                rollout = Rollout(**values)
-                _check(rollout)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path}, line {number}: no rollout: {error}") from None
-            found.setdefault(cycle, []).append(rollout)
+    for number, row in numbered_rows(Path(path)):
+        try:
+            cycle = int(row.pop("cycle"))
+            values: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in row.items()
+            }
+            rollout = Rollout(**values)
+            _check(rollout)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}, line {number}: no rollout: {error}") from None
+        found.setdefault(cycle, []).append(rollout)
     return found
 
 
