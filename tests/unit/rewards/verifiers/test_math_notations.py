@@ -19,6 +19,7 @@ def boxed(gold: str, answer: str, question: str = "") -> Verdict:
     return judge(gold, f"So $\\boxed{{{answer}}}$.", question)
 
 
+ROWS = "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}"
 EQUAL = [
     ("25\\pi", "25\\pi\\text{ cm}^2"),
     ("25\\pi", "25\\pi \\text{ square centimeters}"),
@@ -42,7 +43,7 @@ EQUAL = [
         "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}",
         "\\left(\\begin{matrix}1&2\\\\3&4\\end{matrix}\\right)",
     ),
-    ("\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}", "\\begin{bmatrix}1&2\\\\3&4\\\\\\end{bmatrix}"),
+    (ROWS, "\\begin{bmatrix}1&2\\\\3&4\\\\\\end{bmatrix}"),
     ("(-\\infty,1)\\cup(1,\\infty)", "\\mathbb{R}\\setminus\\{1\\}"),
     ("(-\\infty,1)\\cup(1,\\infty)", "\\mathbb{R}\\backslash\\{1\\}"),
     ("(-\\infty,1)\\cup(1,\\infty)", "\\mathbb{R}-\\{1\\}"),
