@@ -84,6 +84,12 @@ BARE_ROOT = re.compile(r"\\sqrt\s*(\d(?!\d)|[A-Za-z](?![A-Za-z]))")
 # Names that are written without a backslash.
 PLAIN_PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
 PLAIN_ROOT = re.compile(r"(?<![A-Za-z\\])sqrt ?(?:(\d+(?:\.\d+)?)|\(([^()]*)\)|\{([^{}]*)\})")
+PLAIN_FUNCTION = re.compile(
+    r"(?<![A-Za-z\\])(arcsin|arccos|arctan|sin|cos|tan|cot|log|ln|exp)"
+    r"(?= ?[\d({\\]| [a-z](?![a-z]))"
+)
+# Dollar signs around a part of the answer, which are no currency's.
+INNER_DOLLARS = re.compile(r"(?<!\\)\$([^$\s](?:[^$]*[^$\s\\])?)\$(?!\d)")
 PLAIN_INFINITY = re.compile(r"(?<![A-Za-z\\])(?:infinity|infty|inf|oo)(?![A-Za-z])")
 OPERATORS = frozenset(
     ("arcsin", "arccos", "arctan", "sin", "cos", "tan", "ln", "log", "exp", "gcd")
@@ -214,7 +220,8 @@ def clean(answer: str) -> str:
     text = "".join(_sign(character) for character in text)
     text = re.sub(r",\s*\\!\s*(?=\d{3})", ",", text)
     text = re.sub(r"(?<=\d)\\!(?=\d)", " ", text)
-    text = text.replace("\\!", "").replace("\\%", "%").replace("{,}", ",").replace("\\\n", " ")
+    text = text.replace("\\!", "").replace("\\%", "%").replace("\\\n", " ")
+    text = re.sub(r"(?<=\d) ?\{ ?, ?\} ?(?=\d{3})", ",", text).replace("{,}", ",")
     text = text.replace("\\lbrace", "\\{").replace("\\rbrace", "\\}")
     text = re.sub(r"(?<=\d)\\,(?=\s*\d{3})\s*", ",", text)
     text = _without_fonts(text)
@@ -223,6 +230,7 @@ def clean(answer: str) -> str:
     text = _one_name_each(text)
     text = re.sub(r"\s+", " ", text).strip()
     text = without_delimiters(text)
+    text = INNER_DOLLARS.sub(r"\1", text)
     if ELLIPSIS.search(text):
         raise Unreadable("has a final answer that goes on (...)")
     text = _join_thousands(text)
@@ -263,7 +271,7 @@ def _one_name_each(text: str) -> str:
     text = re.sub(r"\\operatorname\*? ?\{ ?([A-Za-z]+) ?\}", _operator, text)
     if "\\text" in text:
         return text
-    text = PLAIN_PI.sub(r"\\pi ", text)
+    text = PLAIN_FUNCTION.sub(r"\\\1 ", PLAIN_PI.sub(r"\\pi ", text))
     text = PLAIN_INFINITY.sub(r"\\infty ", text)
     return PLAIN_ROOT.sub(_root, text)
 

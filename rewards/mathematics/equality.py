@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rewards.mathematics.formulas import NotRead, Relation, Relations
@@ -21,6 +22,7 @@ function: Any = importlib.import_module("sympy.core.function")
 DIGITS, MOST_DIGITS = 20, 1000
 POINTS = 12
 FEWEST_POINTS = 4
+Pieces = Sequence[Sequence[Any]]
 FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
 
 
@@ -197,9 +199,41 @@ def set_of_pieces(pieces: Sequence[Sequence[Any]]) -> Any:
     return found
 
 
-def solves_to(relations: Relations, pieces: Sequence[Sequence[Any]]) -> bool:
-    """Whether the relations, of one letter, have these solutions. Raises `NotRead`."""
-    if len(relations.names) != 1:
-        raise NotRead("relates several letters")
-    (name,) = relations.names
-    return _same_set(set_of_pieces(pieces), _solutions(relations.parts, name))
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """Relations of which any, or all, hold."""
+
+    any_of: bool
+    relations: tuple[Relations, ...]
+
+
+def same_solutions(gold: Relations | Pieces | Joined, answer: Relations | Pieces | Joined) -> bool:
+    """Of relations in one letter, and sets. Raises `NotRead`."""
+    sides = (gold, answer)
+    names = {name for side in sides for name in _names(side)}
+    if len(names) != 1:
+        raise NotRead("relates several letters, or none")
+    (name,) = names
+    return _same_set(*(_set_of(side, name) for side in sides))
+
+
+def _names(side: Relations | Pieces | Joined) -> frozenset[str]:
+    if isinstance(side, Relations):
+        return side.names
+    if isinstance(side, Joined):
+        return frozenset(name for part in side.relations for name in part.names)
+    return frozenset()
+
+
+def _set_of(side: Relations | Pieces | Joined, name: str) -> Any:
+    if isinstance(side, Relations):
+        return _solutions(side.parts, name)
+    if not isinstance(side, Joined):
+        return set_of_pieces(side)
+    found: Any = sympy.S.EmptySet if side.any_of else sympy.S.Reals
+    for part in side.relations:
+        if not part.names:
+            raise NotRead("relates numbers alone")
+        solved = _solutions(part.parts, name)
+        found = found.union(solved) if side.any_of else found.intersect(solved)
+    return found

@@ -29,6 +29,7 @@ CALL = re.compile(
     r"|\[[A-Z]+\]|\|\\(?:vec|overline|overrightarrow) ?\{[A-Za-z]+\}\|"
     r"|[A-Za-z](?: ?(?:[-+*/]|\\cdot)? ?[A-Za-z])+"
 )
+JOINED = {"or": "any", "and": "all"}
 CALL_MARKS = re.compile(r"\\(?:overline|left|right|text)(?![A-Za-z])|[|{} ]|^m(?=\\angle)")
 SPEAKS_OF_INTERVALS = re.compile(
     r"interval|inequalit|domain|\brange\b|solution set|<|>|\\[lg]e(?![A-Za-z])|\\[lg]eq|\\[lg]t\b"
@@ -148,10 +149,11 @@ def _gaps(union: Answer) -> tuple[bool, str, tuple[Answer, ...]] | None:
     )
 
 
-def pieces_of(answer: Answer, question: str) -> list[list[str]]:
-    """An interval or a union as what the worker reads (`rewards.mathematics.worker`). A pair in
-    round brackets is an interval only where an end is infinite or the question speaks of intervals
-    and of no point. Raises `NotAnInterval` where it is a pair, `Unreadable` where it may be one."""
+def pieces_of(answer: Answer, question: str, *, is_gold: bool) -> list[list[str]]:
+    """An interval or a union as what the worker reads (`rewards.mathematics.worker`). A gold answer
+    in round brackets is an interval only where an end is infinite or the question speaks of
+    intervals and of no point; an answer is one where the question speaks of no point. Raises
+    `NotAnInterval` where it is a pair, `Unreadable` where it may be one."""
     parts = answer.items if answer.kind is Kind.UNION else (answer,)
     found: list[list[str]] = []
     for part in parts:
@@ -160,7 +162,7 @@ def pieces_of(answer: Answer, question: str) -> list[list[str]]:
             found.append(["{", *texts])
         elif part.kind is Kind.TUPLE and len(texts) == 2:
             if answer.kind is Kind.TUPLE and part.brackets == "()":
-                _check_interval(texts, question)
+                _check_interval(texts, question, is_gold=is_gold)
             found.append([part.brackets[0], *texts, part.brackets[1]])
         elif part.kind is Kind.TUPLE:
             raise NotAnInterval
@@ -173,13 +175,15 @@ class NotAnInterval(Exception):
     """A point, or a list of more than two values."""
 
 
-def _check_interval(ends: list[str], question: str) -> None:
+def _check_interval(ends: list[str], question: str, *, is_gold: bool) -> None:
     intervals = SPEAKS_OF_INTERVALS.search(question) is not None
     pairs = SPEAKS_OF_PAIRS.search(question) is not None
     if any("\\infty" in end for end in ends) or (intervals and not pairs):
         return
     if pairs and not intervals:
         raise NotAnInterval
+    if not is_gold and not pairs:
+        return
     raise Unreadable("is an inequality beside what may be a pair or an interval")
 
 
@@ -200,8 +204,7 @@ def in_one_letter(gold: Answer, answer: Answer) -> Answer:
 def as_relations(gold: Answer, answer: Answer) -> tuple[Answer, Answer] | None:
     """Both, to be compared part by part, where one is a union of intervals and the other one the
     inequalities that describe it: (-\\infty, 1) \\cup (2, \\infty) and x < 1 or x > 2. Raises
-    `Unreadable` for an interval beside inequalities joined by anything else than "or", or of
-    several variables."""
+    `Unreadable` for an interval beside inequalities of several variables."""
     sides = (_as_two(gold), _as_two(answer))
     listed = next((side for side in sides if side.kind is Kind.LIST), None)
     if listed is None or not any(side.kind in (Kind.UNION, Kind.TUPLE) for side in sides):
@@ -211,13 +214,33 @@ def as_relations(gold: Answer, answer: Answer) -> tuple[Answer, Answer] | None:
     if not any(item.kind is Kind.EQUATION for item in listed.items):
         return None
     variables = {item.name or _variable(item.text) for item in listed.items}
-    if listed.brackets != "or" or len(variables) != 1:
-        raise Unreadable("joins relations in a way that is not read as a union of intervals")
+    if len(variables) != 1:
+        raise Unreadable("joins relations of several letters")
+    if listed.brackets != "or":
+        return None
     first, second = (
         replace(side, items=tuple(_as_interval(without_braces(item)) for item in side.items))
         for side in sides
     )
     return (first, second) if any(side.kind is Kind.UNION for side in sides) else None
+
+
+def joined_relations(gold: Answer, answer: Answer) -> bool:
+    """Whether one side is relations joined by "or" or "and", and the other one a relation, an
+    interval or a union: x < -2 or x > 2 beside |x| > 2."""
+    joined = [
+        side.kind is Kind.LIST
+        and side.brackets in JOINED
+        and all(item.kind is Kind.EQUATION or item.name for item in side.items)
+        for side in (gold, answer)
+    ]
+    others = {Kind.EQUATION, Kind.TUPLE, Kind.UNION}
+    return joined.count(True) == 1 and (answer if joined[0] else gold).kind in others
+
+
+def as_joined(answer: Answer) -> dict[str, list[str]]:
+    """What the worker reads (`rewards.mathematics.worker`)."""
+    return {JOINED[answer.brackets]: [with_name(item) for item in answer.items]}
 
 
 def _as_interval(part: Answer) -> Answer:

@@ -240,6 +240,9 @@ def _equation(text: str, depth: int) -> Answer:
             continue
         values = tuple(without_braces(_read(part, depth - 1)) for part in parts[1:])
         name = parts[0].replace(" ", "")
+        if separator == "\\in" and values[0].kind is Kind.TUPLE:
+            # A union of one interval: a pair has no members.
+            return Answer(kind=Kind.UNION, text=values[0].text, items=values, name=name)
         if len(values) == 1:
             return replace(values[0], name=name)
         if all(value.kind is Kind.SCALAR for value in values):

@@ -177,7 +177,7 @@ def _plain_unit(text: str, match: re.Match[str]) -> bool:
     that is known, or, after a space, one that can be spoken."""
     words = [word.lower() for word in re.split(r"[ /.-]+", match["plain"]) if word]
     known = {name for names in FAMILIES.values() for name in names} | {"per", "square", "cubic"}
-    known |= {"am", "pm"}
+    known |= {"am", "pm", PERCENT}
     spaced = text[match.start("plain") - 1] == " "
     return bool(words) and all(
         (len(word) > 1 and SPELLINGS.get(word, _singular(word)) in known)

@@ -3,7 +3,8 @@
 One JSON line in, `{"gold": side, "answer": side, "relation": bool, "complex": bool}`, one out:
 `{"equal": bool}`, `{"unparsed": "gold" or "answer", "reason": text}` or `{"failed": reason}`. A
 side is a formula's TeX; a relation's TeX where `relation` is true, or a list of the pieces of a
-set: `["(", left, right, "]"]`, `["{", value, ...]`. Text is read by `rewards.mathematics.formulas`
+set: `["(", left, right, "]"]`, `["{", value, ...]`, or relations joined by "or" or "and":
+`{"any" or "all": [TeX, ...]}`. Text is read by `rewards.mathematics.formulas`
 alone, never by what goes through Python's `eval`. Limits and deadlines are the caller's; the
 process only sees to it that it cannot outlive its caller for long.
 """
@@ -18,7 +19,7 @@ import sys
 from functools import lru_cache
 from typing import Any, cast
 
-from rewards.mathematics.equality import same_relations, same_value, solves_to
+from rewards.mathematics.equality import Joined, same_relations, same_solutions, same_value
 from rewards.mathematics.formulas import Formula, NotRead, Relations, read_formula, read_relations
 from rewards.mathematics.imaginary import with_imaginary_unit
 
@@ -35,8 +36,11 @@ def formula(tex: str) -> Formula:
     return read_formula(tex)
 
 
-def _side(name: str, side: Any, *, relation: bool) -> Formula | Relations | Pieces:
+def _side(name: str, side: Any, *, relation: bool) -> Formula | Relations | Pieces | Joined:
     try:
+        if isinstance(side, dict):
+            ((word, parts),) = cast("dict[str, list[str]]", side).items()
+            return Joined(any_of=word == "any", relations=tuple(map(read_relations, parts)))
         if isinstance(side, list):
             pieces = cast("list[list[str]]", side)
             return [
@@ -58,10 +62,8 @@ def compare(gold: Any, answer: Any, *, relation: bool, complex_question: bool = 
         )
     if isinstance(ours, Relations) and isinstance(theirs, Relations):
         return same_relations(ours, theirs)
-    if isinstance(ours, Relations) and isinstance(theirs, list):
-        return solves_to(ours, theirs)
-    assert isinstance(ours, list) and isinstance(theirs, Relations)
-    return solves_to(theirs, ours)
+    assert not isinstance(ours, Formula) and not isinstance(theirs, Formula)
+    return same_solutions(ours, theirs)
 
 
 def answer_line(line: str) -> dict[str, Any]:

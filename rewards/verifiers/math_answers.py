@@ -45,10 +45,12 @@ from rewards.mathematics.clock import clock_time, is_clock_time
 from rewards.mathematics.imaginary import speaks_of_complex
 from rewards.mathematics.relations import (
     NotAnInterval,
+    as_joined,
     as_relations,
     both_equations,
     called_values,
     in_one_letter,
+    joined_relations,
     left_out_points,
     pieces_of,
     set_and_inequality,
@@ -81,9 +83,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE_SIZE = 1 << 14
 DEGREES = re.compile(r"(?<![\w.^_])(\d+\.?\d*) ?\^ ?\\circ ?")
 CHOICE = re.compile(r"\\text ?\{ ?\(?([A-Z])[).:] ?\.? ?\} ?(.+)")
+FUNCTION_NAME = re.compile(r"\b(?:a?(?:sin|cos|tan)|log|ln|sqrt|exp|pi)(?=h?[a-z]?\b)|theta|alpha")
 # Beside anything else these are not compared: what else they could be is not known.
 UNORDERED = {Kind.EQUATION, Kind.EXCEPT, Kind.RATIO}
-Side = str | list[list[str]]
+Side = str | list[list[str]] | dict[str, list[str]]
 
 
 class _OutOfTime(Exception):
@@ -222,6 +225,10 @@ class _Comparison:
         relations = left_out_points(gold, answer) or as_relations(gold, answer)
         if relations is not None:
             self._lists(*relations)
+        elif joined_relations(gold, answer):
+            sides = [self._relation(side, side is gold) for side in (gold, answer)]
+            if not self._ask(sides, relation=True):
+                raise _Wrong(f"is {answer.text[:80]!r}, not {gold.text[:80]!r}")
         elif _names_coordinates(gold, answer):
             self._in_order(gold, replace(answer, brackets=gold.brackets))
         elif (
@@ -236,7 +243,9 @@ class _Comparison:
             self._unlike(gold, answer)
 
     def _unlike(self, gold: Answer, answer: Answer) -> None:
-        if set_and_inequality(gold, answer) or both_equations(gold, answer):
+        if {gold.kind, answer.kind} == {Kind.TUPLE, Kind.UNION}:
+            self._interval(gold, answer)
+        elif set_and_inequality(gold, answer) or both_equations(gold, answer):
             self._equations(gold, answer)
         elif {gold.kind, answer.kind} & UNORDERED and gold.kind is not Kind.EQUATION:
             raise Unreadable(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
@@ -251,6 +260,16 @@ class _Comparison:
             self._words_and_scalar(gold, answer)
         else:
             raise _Wrong(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
+
+    def _interval(self, gold: Answer, answer: Answer) -> None:
+        """An interval beside a union of one, which x \\in (1, 2) is."""
+        parts = [side.items if side.kind is Kind.UNION else (side,) for side in (gold, answer)]
+        if any(len(part) != 1 or part[0].kind is not Kind.TUPLE for part in parts):
+            raise _Wrong(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
+        for side in (gold, answer):
+            if side.kind is Kind.TUPLE:
+                self._pieces(side, side is gold)
+        self._in_order(parts[0][0], parts[1][0])
 
     def _alike(self, gold: Answer, answer: Answer) -> None:
         {
@@ -298,6 +317,10 @@ class _Comparison:
 
     def _words_and_scalar(self, gold: Answer, answer: Answer) -> None:
         """A letter can be a choice or a variable: (C) and C. Otherwise words are no number."""
+        if any(
+            side.kind is Kind.WORDS and FUNCTION_NAME.search(side.text) for side in (gold, answer)
+        ):
+            raise Unreadable("has the name of a function among its letters")
         if gold.text.strip("() ").casefold() != answer.text.strip("() ").casefold() or gold.unit:
             raise _Wrong(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
 
@@ -400,18 +423,20 @@ class _Comparison:
         ) != signs_of_relation(answer.text):
             raise Unreadable("has another sign of relation than the gold answer")
         if set_and_inequality(gold, answer):
-            sides = [
-                side.text if side.kind is Kind.EQUATION else self._pieces(side)
-                for side in (gold, answer)
-            ]
+            sides = [self._relation(side, side is gold) for side in (gold, answer)]
         else:
             sides = [ours, theirs]
         if not self._ask(sides, relation=True):
             raise _Wrong(f"is {theirs[:80]!r}, not {ours[:80]!r}")
 
-    def _pieces(self, side: Answer) -> list[list[str]]:
+    def _relation(self, side: Answer, is_gold: bool) -> Side:
+        if side.kind is Kind.EQUATION:
+            return side.text
+        return as_joined(side) if side.kind is Kind.LIST else self._pieces(side, is_gold)
+
+    def _pieces(self, side: Answer, is_gold: bool) -> list[list[str]]:
         try:
-            return pieces_of(side, self.question)
+            return pieces_of(side, self.question, is_gold=is_gold)
         except NotAnInterval as error:
             raise _Wrong("is an inequality beside a point, or a point beside one") from error
 
@@ -445,6 +470,8 @@ class _Comparison:
 
 def _prepared(side: Side) -> object:
     """Decimals and degrees as what they are in formulas."""
+    if isinstance(side, dict):
+        return {word: [_prepared(part) for part in parts] for word, parts in side.items()}
     if not isinstance(side, str):
         return [
             [_prepared(part) if len(part) > 1 or part.isalnum() else part for part in piece]

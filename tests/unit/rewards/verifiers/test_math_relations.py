@@ -101,7 +101,7 @@ POINTS = (
     "What point is it?", "Find the coordinates of the midpoint.", "Find the ordered pair $(x, y)$."
 )  # fmt: skip
 INTERVALS = ("Solve the inequality.", "Give it in interval notation.", "What is the domain of $f$?")
-INEQUALITIES = ("3 < x < 4", "3<y<4", "\\{x : 3<x<4\\}", "4 > x > 3")
+INEQUALITIES = ("x \\in (3, 4)", "3 < x < 4", "3<y<4", "\\{x : 3<x<4\\}", "4 > x > 3")
 
 
 @pytest.mark.parametrize("answer", INEQUALITIES)
