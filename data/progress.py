@@ -13,7 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Batch:
+class BatchProgress:
     """`done` of the batch's `total` pieces of work are finished. `unit` is their name, in the
     plural; a total of 0 is not known. `tokens` have been generated or read so far, `new_tokens`
     since the last report."""
@@ -33,13 +33,13 @@ class Batch:
 
 def reported(items: Sequence[T], unit: str) -> Iterator[T]:
     """The items as they are, as a batch: each counts as done when the next one is asked for."""
-    batch = Batch(unit, len(items))
+    batch = BatchProgress(unit, len(items))
     for item in items:
         yield item
         batch.add(1)
 
 
-Listener = Callable[[Batch], None]
+Listener = Callable[[BatchProgress], None]
 _LISTENERS: list[Listener] = []
 
 

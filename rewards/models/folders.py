@@ -15,7 +15,7 @@ from transformers import (
 CONVENTION = "thinktree_convention"  # how a reward model is asked, as its config.json says
 TARGETS = "thinktree_targets"  # what ours was trained on, see TARGETS_OF
 WHOLE_PROMPT = "thinktree_whole_prompt"  # asked about the policy's prompt, not the bare question
-OURS = "thinktree"
+THINKTREE = "thinktree"
 
 
 def load_tokenizer(name_or_path: str) -> Any:

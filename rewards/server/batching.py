@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from rewards.server.scoring import Answer, Question, ServedModel, size_of
+from rewards.server.scoring import Question, Reply, ServedModel, size_of
 
 
 class QueueFull(Exception):
@@ -49,7 +49,7 @@ class _Waiting:
     question: Question
     size: int
     since: float
-    answer: asyncio.Future[Answer]
+    answer: asyncio.Future[Reply]
 
 
 class MicroBatcher:
@@ -69,7 +69,7 @@ class MicroBatcher:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def submit(self, questions: Sequence[Question]) -> list[asyncio.Future[Answer]]:
+    def submit(self, questions: Sequence[Question]) -> list[asyncio.Future[Reply]]:
         """A future answer to each question; one that is cancelled before its batch is begun costs
         nothing. Raises QueueFull where not all of them have room."""
         if len(self._waiting) + len(questions) > self.config.max_waiting:

@@ -23,7 +23,7 @@ class TokenSequence:
 
 
 Question = SteppedSolution | TokenSequence
-Answer = Scored | Refused
+Reply = Scored | Refused
 Score = Callable[[Sequence[Any]], tuple[list[list[float]], list[ModelUsage]]]
 
 
@@ -42,10 +42,10 @@ class ServedModel:
     token_model: RewardModel | None = None
     text_model: TextRewardModel | None = None
 
-    def answers(self, questions: Sequence[Question]) -> list[Answer]:
+    def answers(self, questions: Sequence[Question]) -> list[Reply]:
         """One answer a question, in input order. Never raises: what cannot be scored is refused
         with its reason, and the rest is scored."""
-        found: dict[int, Answer] = {}
+        found: dict[int, Reply] = {}
         for i, question in enumerate(questions):
             refused = self._unfit(question)
             if refused is not None:
@@ -96,7 +96,7 @@ class ServedModel:
         )
 
 
-def _attempt(score: Score, questions: Sequence[Question]) -> list[Answer]:
+def _attempt(score: Score, questions: Sequence[Question]) -> list[Reply]:
     try:
         scores, usage = score(questions)
     except SolutionTooLong as error:

@@ -21,13 +21,13 @@ from search.base import Session
 from search.labellers.evidence import Evidence
 from search.labellers.solutions import (
     Labelled,
-    Rollout,
     Steps,
+    VerifiedRollout,
     distinct,
     evidence_of,
     finished_labels,
-    flat,
     free_solutions,
+    joined,
     labelled_row,
     roll_out,
 )
@@ -76,7 +76,7 @@ class State:
 
     steps: Steps
     evidence: Evidence
-    waiting: list[Rollout] = field(default_factory=list[Rollout])
+    waiting: list[VerifiedRollout] = field(default_factory=list[VerifiedRollout])
     selections: int = 0
 
 
@@ -85,7 +85,7 @@ async def label_binary_search(session: Session, config: BinarySearchConfig) -> L
     states = {(): _state((), solutions)}
     if not states[()].evidence.correct and not config.search_unsolved:
         states[()].waiting.clear()
-    searched: dict[Steps, Rollout] = {}
+    searched: dict[Steps, VerifiedRollout] = {}
     cut = len(solutions) < config.solutions
     while len(searched) < config.searches:
         chosen = select(states.values(), config)
@@ -108,20 +108,22 @@ async def label_binary_search(session: Session, config: BinarySearchConfig) -> L
     return finished_labels(session, rows, cut=cut)
 
 
-def rollout_value(state: State, rollout: Rollout, config: BinarySearchConfig) -> float:
+def rollout_value(state: State, rollout: VerifiedRollout, config: BinarySearchConfig) -> float:
     """Q(s, r) = alpha^(1 - MC(s)) beta^(len(r) / L), len(r) being the tokens sampled after the
     state: wrong where it should be right, and short, is what is worth searching."""
     mean = state.evidence.correct / state.evidence.count
-    length = len(flat(rollout.steps[len(state.steps) :]))
+    length = len(joined(rollout.steps[len(state.steps) :]))
     return config.alpha ** (1 - mean) * config.beta ** (length / config.length_scale)
 
 
-def select(states: Iterable[State], config: BinarySearchConfig) -> tuple[State, Rollout] | None:
+def select(
+    states: Iterable[State], config: BinarySearchConfig
+) -> tuple[State, VerifiedRollout] | None:
     """The waiting rollout with the largest Q(s, r) + U(s), U(s) = c sqrt(sum N) / (1 + N(s)); of
     equals the earliest. None where nothing waits."""
     states = list(states)
     scale = config.exploration * math.sqrt(sum(state.selections for state in states))
-    best: tuple[float, State, Rollout] | None = None
+    best: tuple[float, State, VerifiedRollout] | None = None
     for state in states:
         for rollout in state.waiting:
             value = rollout_value(state, rollout, config) + scale / (1 + state.selections)
@@ -130,7 +132,7 @@ def select(states: Iterable[State], config: BinarySearchConfig) -> tuple[State, 
     return None if best is None else best[1:]
 
 
-def _state(steps: Steps, rollouts: list[Rollout]) -> State:
+def _state(steps: Steps, rollouts: list[VerifiedRollout]) -> State:
     """A state that cannot be completed correctly has no rollout worth searching; the problem
     itself is another matter."""
     evidence = evidence_of(rollouts)
@@ -143,7 +145,7 @@ def _state(steps: Steps, rollouts: list[Rollout]) -> State:
 
 
 async def _search(
-    session: Session, states: dict[Steps, State], state: State, rollout: Rollout, n: int
+    session: Session, states: dict[Steps, State], state: State, rollout: VerifiedRollout, n: int
 ) -> bool:
     """Halve the wrong rollout between the state it was made from, which can be completed correctly,
     and its end, which is wrong. False where the budget was spent before the first error was

@@ -13,8 +13,8 @@ from search.base import Session
 from search.labellers.evidence import Evidence
 from search.labellers.solutions import (
     Labelled,
-    Rollout,
     Steps,
+    VerifiedRollout,
     distinct,
     evidence_of,
     finished_labels,
@@ -68,7 +68,7 @@ async def label_monte_carlo(session: Session, config: MonteCarloConfig) -> Label
     in a trie: the label of a prefix is the share of correct ones among the completions that were
     sampled from that prefix or from above it. Completions sampled from further down do not count:
     they were not drawn from the prefix's own distribution."""
-    rollouts, cut = await collect_rollouts(session, config)
+    rollouts, cut = await pooled_solutions(session, config)
     problem = session.problem
     if config.own_rollout == "leave_out":
         totals = pool(rollouts)
@@ -86,9 +86,9 @@ async def label_monte_carlo(session: Session, config: MonteCarloConfig) -> Label
     return finished_labels(session, rows, cut=cut)
 
 
-async def collect_rollouts(
+async def pooled_solutions(
     session: Session, config: MonteCarloConfig
-) -> tuple[list[Rollout], bool]:
+) -> tuple[list[VerifiedRollout], bool]:
     """All rollouts, and whether the budget cut them short."""
     wanted = config.solutions + config.prefixes * config.rollouts_per_step
     session.share_after_call = config.solutions / wanted
@@ -103,7 +103,7 @@ async def collect_rollouts(
     return rollouts, cut
 
 
-def pool(rollouts: Sequence[Rollout]) -> dict[Steps, Evidence]:
+def pool(rollouts: Sequence[VerifiedRollout]) -> dict[Steps, Evidence]:
     """Of each prefix, those among `rollouts` that were sampled from it or from above it."""
     totals: dict[Steps, Evidence] = {}
     for rollout in rollouts:
@@ -116,7 +116,7 @@ def pool(rollouts: Sequence[Rollout]) -> dict[Steps, Evidence]:
     return totals
 
 
-def _without(totals: dict[Steps, Evidence], own: Rollout) -> dict[Steps, Evidence]:
+def _without(totals: dict[Steps, Evidence], own: VerifiedRollout) -> dict[Steps, Evidence]:
     """`totals` on the rollout's path, that rollout left out."""
     left: dict[Steps, Evidence] = {}
     for depth in range(1, len(own.steps)):
@@ -133,7 +133,7 @@ def step_labels(
     problem_id: str,
     prompt: str,
     prompt_ids: tuple[int, ...],
-    rollouts: Sequence[Rollout],
+    rollouts: Sequence[VerifiedRollout],
     decode: Callable[[Sequence[int]], str],
 ) -> list[StepLabels]:
     """One row a distinct solution; see `label_monte_carlo` for the estimate. The standard errors
@@ -204,7 +204,7 @@ async def label_every_step(session: Session, config: EveryStepConfig) -> Labelle
 
 
 async def _to_first_error(
-    session: Session, solution: Rollout, known: dict[Steps, Evidence], n: int
+    session: Session, solution: VerifiedRollout, known: dict[Steps, Evidence], n: int
 ) -> bool:
     """Add what rollouts say of the solution's prefixes up to the first without a correct one.
     False where the budget was spent before."""

@@ -18,7 +18,7 @@ Steps = tuple[tuple[int, ...], ...]  # token ids of each step
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rollout:
+class VerifiedRollout:
     """A whole solution as steps of token ids. `origin`: how many leading steps were given to it
     rather than sampled; `correct`: the verifier's word."""
 
@@ -43,11 +43,11 @@ def cut_steps(session: Session, token_ids: tuple[int, ...]) -> Steps:
     return tuple(token_ids[a : b + 1] for a, b in zip(starts, ends, strict=True))
 
 
-def flat(steps: Steps) -> tuple[int, ...]:
+def joined(steps: Steps) -> tuple[int, ...]:
     return tuple(token for step in steps for token in step)
 
 
-def evidence_of(rollouts: Sequence[Rollout]) -> Evidence:
+def evidence_of(rollouts: Sequence[VerifiedRollout]) -> Evidence:
     return Evidence(correct=sum(r.correct for r in rollouts), count=len(rollouts))
 
 
@@ -57,7 +57,7 @@ def finished_labels(session: Session, rows: Sequence[StepLabels], *, cut: bool) 
     return Labelled(rows=tuple(rows), usage=session.usage, end=end)
 
 
-async def free_solutions(session: Session, n: int) -> list[Rollout]:
+async def free_solutions(session: Session, n: int) -> list[VerifiedRollout]:
     """`n` solutions of the problem, or as many as a budget is sure to pay for, but at least one.
 
     How many is settled before they are sampled. Were they sampled until the budget is spent, long
@@ -70,7 +70,7 @@ async def free_solutions(session: Session, n: int) -> list[Rollout]:
     return await _roll_out(session, [(0, ())], n)
 
 
-async def roll_out(session: Session, node: int, prefix: Steps, n: int) -> list[Rollout]:
+async def roll_out(session: Session, node: int, prefix: Steps, n: int) -> list[VerifiedRollout]:
     """`n` rollouts from `prefix`. Requests of one problem need distinct nodes, all above 0: the
     noise of a sample is keyed by them."""
     return await _roll_out(session, [(node, prefix)], n)
@@ -78,13 +78,13 @@ async def roll_out(session: Session, node: int, prefix: Steps, n: int) -> list[R
 
 async def roll_out_each(
     session: Session, prefixes: Sequence[Steps], n: int
-) -> dict[Steps, list[Rollout]]:
+) -> dict[Steps, list[VerifiedRollout]]:
     """`n` rollouts from each prefix, nodes 1, 2, ...: all at once, or where there is a budget one
     prefix at a time until it is spent, so that no more than one prefix's are in flight over it."""
     if not session.settings.max_generated_tokens:
         rollouts = await _roll_out(session, list(enumerate(prefixes, start=1)), n)
         return {p: rollouts[i * n : (i + 1) * n] for i, p in enumerate(prefixes)}
-    found: dict[Steps, list[Rollout]] = {}
+    found: dict[Steps, list[VerifiedRollout]] = {}
     for node, prefix in enumerate(prefixes, start=1):
         if session.exhausted():
             break
@@ -94,7 +94,7 @@ async def roll_out_each(
 
 async def _roll_out(
     session: Session, prefixes: Sequence[tuple[int, Steps]], n: int
-) -> list[Rollout]:
+) -> list[VerifiedRollout]:
     if not prefixes:
         return []
     settings = session.settings
@@ -102,38 +102,38 @@ async def _roll_out(
         [
             SampleRequest(
                 node=node,
-                prefix=session.prompt_ids + flat(prefix),
+                prefix=session.prompt_ids + joined(prefix),
                 n=n,
                 stop_at_step=False,
-                max_new_tokens=settings.max_new_tokens - len(flat(prefix)),
+                max_new_tokens=settings.max_new_tokens - len(joined(prefix)),
                 temperature=settings.temperature,
             )
             for node, prefix in prefixes
         ]
     )
     return [
-        _rollout(session, flat(prefix) + sample.token_ids, len(prefix))
+        _rollout(session, joined(prefix) + sample.token_ids, len(prefix))
         for (_, prefix), result in zip(prefixes, results, strict=True)
         for sample in result.samples
     ]
 
 
-def _rollout(session: Session, token_ids: tuple[int, ...], origin: int) -> Rollout:
+def _rollout(session: Session, token_ids: tuple[int, ...], origin: int) -> VerifiedRollout:
     """A truncated solution is not correct, whatever its text says so far."""
     finished = token_ids[-1] == session.engine.end_token_id
     correct = finished and session.verify(session.engine.decode(token_ids)).correct
-    return Rollout(steps=cut_steps(session, token_ids), origin=origin, correct=correct)
+    return VerifiedRollout(steps=cut_steps(session, token_ids), origin=origin, correct=correct)
 
 
-def distinct(rollouts: Sequence[Rollout]) -> list[Rollout]:
+def distinct(rollouts: Sequence[VerifiedRollout]) -> list[VerifiedRollout]:
     """The first of each solution, in order."""
-    first: dict[Steps, Rollout] = {}
+    first: dict[Steps, VerifiedRollout] = {}
     for rollout in rollouts:
         first.setdefault(rollout.steps, rollout)
     return list(first.values())
 
 
-def prefixes_of(solutions: Sequence[Rollout]) -> list[Steps]:
+def prefixes_of(solutions: Sequence[VerifiedRollout]) -> list[Steps]:
     """Distinct non-terminal prefixes, in order of appearance."""
     found: dict[Steps, None] = {}
     for solution in solutions:
@@ -143,7 +143,7 @@ def prefixes_of(solutions: Sequence[Rollout]) -> list[Steps]:
 
 
 def labelled_row(
-    session: Session, solution: Rollout, known: Mapping[Steps, Evidence], *, hard: bool
+    session: Session, solution: VerifiedRollout, known: Mapping[Steps, Evidence], *, hard: bool
 ) -> StepLabels:
     """A row of a whole solution. Its last label is the verifier's word, which is no estimate:
     count 1, standard error 0.
@@ -177,7 +177,7 @@ def labelled_row(
         prompt=session.problem.prompt,
         prompt_ids=session.prompt_ids,
         completions=tuple("".join(map(session.engine.decode, group)) for group in groups),
-        completion_ids=tuple(flat(tuple(group)) for group in groups),
+        completion_ids=tuple(joined(tuple(group)) for group in groups),
         labels=(*labels, float(solution.correct)),
         counts=(*counts, 1),
         standard_errors=(*errors, 0.0),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from rewards.server.client import is_address
 from rewards.verifiers.by_name import check_verifier
-from trainer.ppo.critic_folders import STARTS, is_folder
+from trainer.ppo.critic_folders import STARTS, is_critic_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ class PPOConfig:
             raise ValueError("imitation_coefficient is above 0, but no trajectories are given")
 
     def _check_critic(self) -> None:
-        if self.critic not in STARTS and not is_folder(self.critic):
+        if self.critic not in STARTS and not is_critic_folder(self.critic):
             raise ValueError(
                 f"critic is {self.critic!r}; allowed: {', '.join(STARTS)}, or the path of a "
                 "critic's folder (with a /)"
