@@ -38,7 +38,7 @@ class SearchSettings:
     """
 
     guidance: str = "prm"
-    """What gives paths their values: prm, outcome, likelihood, ... (the full list is above)."""
+    """What gives paths their values: prm, outcome, likelihood, ... (see search/settings.py)."""
     aggregate: str = "last"
     """How the scores of a path's steps become one value: last, min, product or mean."""
     heuristic: str = ""

@@ -186,7 +186,7 @@ def test_priors_by_hand() -> None:
         ({"temperature": math.nan}, "temperature is nan; it must not be negative"),
         ({"max_flops": -1.0}, "max_flops is -1.0"),
         ({"stop_score": 1.5}, "stop_score is 1.5"),
-        ({"stop_score": 0.5, "guidance": "self_consistency"}, "stop_score needs a value of each"),
+        ({"stop_score": 0.5, "guidance": "self_consistency"}, "stop_score needs a guidance whose"),
     ],
 )
 def test_bad_settings_are_named(fields: dict[str, Any], said: str) -> None:
