@@ -316,7 +316,7 @@ def test_bad_rows_name_file_and_line_and_the_rest_is_counted(tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"rows\.jsonl\.gz is cut off"):
         read_labelled(str(path), "trl")
     path.write_bytes(good)
-    with pytest.raises(ValueError, match=r"rows\.jsonl\.gz is cut off or no gzip file"):
+    with pytest.raises(ValueError, match=r"rows\.jsonl\.gz is cut off or is not a gzip file"):
         read_labelled(str(path), "trl")
 
 

@@ -116,7 +116,7 @@ def test_mbpp_as_it_is_published(tmp_path: Path) -> None:
     assert tests.tests.count("assert") == 3 and "10**30" not in tests.tests
     row, bad = read_source(str(sanitized))
     assert isinstance(row, Row) and isinstance(bad, BadRow)
-    assert str(bad) == f"{sanitized}, row 2: is a JSON int; it must be an object"
+    assert str(bad) == f"{sanitized}, row 2: the row is a JSON int; it must be an object"
     tests = CodeTests.from_answer(mbpp_row(row, "b", config).problem.answer)
     assert (tests.names, tests.setup) == (("half",), "import math")
 
