@@ -58,8 +58,8 @@ def test_plans_by_hand() -> None:
 @pytest.mark.parametrize(
     ("tests", "reason"),
     [
-        ("assert f(", "are no Python"),
-        ("\0", "are no Python"),
+        ("assert f(", "are not valid Python"),
+        ("\0", "are not valid Python"),
         ("x = 1", "never call the program"),
         ("import numpy as np\nf(1)", "import numpy"),
         ("from torch import nn\nf(1)", "import torch"),
@@ -136,7 +136,7 @@ def test_a_row_whose_own_solution_fails_is_bad(tmp_path: Path) -> None:
     config = CodeConfig(row_format="mbpp", train_rows=str(source))
     splits = CodeTask(config=config, judge=judge).make_splits(1, train=1, **sizes)
     assert [str(bad) for bad in splits.bad_rows] == [
-        f"{source}, line 2: its own solution does not pass its tests: a test fails"
+        f"{source}, line 2: the row's solution does not pass the row's tests: a test fails"
     ]
     assert len(asked) == 2
     unchecked = CodeConfig(row_format="mbpp", train_rows=str(source), check_solutions=False)

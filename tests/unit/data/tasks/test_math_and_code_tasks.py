@@ -239,7 +239,7 @@ def test_mbpp_by_hand(tmp_path: Path) -> None:
     for change, reason in (
         ({"test_list": []}, "must be a list of asserts"),
         ({"test_list": ["assert other(1)"]}, "calls no function that code defines"),
-        ({"code": "def f(:"}, "is no Python"),
+        ({"code": "def f(:"}, "is not valid Python"),
         ({"test_setup_code": 3}, "test_setup_code is 3"),
         ({"test_imports": "import math"}, "test_imports is 'import math'"),
     ):
