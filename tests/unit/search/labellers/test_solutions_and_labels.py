@@ -113,7 +113,7 @@ def test_likelihood_in_the_choice_by_hand() -> None:
 
 
 def test_search_without_a_reward_model_says_so(toys: Any) -> None:
-    with pytest.raises(ValueError, match="no reward model was given"):
+    with pytest.raises(ValueError, match="there is no reward model"):
         solve(toys, SolutionsConfig(budgets=(2,)))
 
 
