@@ -122,7 +122,7 @@ class Scorer(Protocol):
 class SearchEnd(StrEnum):
     """Why a search ended."""
 
-    COMPLETE = "complete"  # the search used its whole budget
+    COMPLETE = "complete"  # the search finished all of its work
     SETTLED = "settled"  # the rest of the budget could not change the answer
     SOLVED = "solved"  # the search has the required number of correct solutions
     CONFIDENT = "confident"  # the value of a finished solution reached `SearchSettings.stop_score`

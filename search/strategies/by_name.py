@@ -35,7 +35,7 @@ STRATEGIES: dict[str, StrategyEntry] = {
         config=BeamConfig, search=search_beam, granularity="step", budget="beams"
     ),
     "dvts": StrategyEntry(
-        config=DVTSConfig, search=search_dvts, granularity="step", budget="samples a round"
+        config=DVTSConfig, search=search_dvts, granularity="step", budget="samples per round"
     ),
     "mcts": StrategyEntry(
         config=MCTSConfig, search=search_mcts, granularity="step", budget="simulations"
