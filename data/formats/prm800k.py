@@ -12,7 +12,7 @@ The reader follows these rules:
 - The walk is one solution. Every completion that is not on the walk is the end of another solution:
   the steps of the walk before it, and then the completion. These earlier steps have no label there,
   because they have their labels in the walk. So each rating is read once.
-- The rating 1 is the label 1, and -1 is the label 0. The option `neutral` decides about the rating
+- The rating 1 is the label 1, and -1 is the label 0. The option `neutral_rating` decides about the rating
   0. (The paper counts it as correct when it scores solutions. TRL's conversion counts it as
   incorrect.) A human completion is correct, as the description of the data set says, unless it has
   a rating. A rating of null, or one that the labeller flagged as unsure, is no label.
@@ -73,7 +73,7 @@ def prm800k_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
             f"label.finish_reason is {shown(reason)}; allowed: {', '.join(FINISH_REASONS)}"
         )
     steps = [
-        _step(as_mapping(step, f"step {number}"), f"step {number}", NEUTRAL[options.neutral])
+        _step(as_mapping(step, f"step {number}"), f"step {number}", NEUTRAL[options.neutral_rating])
         for number, step in enumerate(as_list(label.get("steps"), "label.steps"), start=1)
     ]
     _check_walk(steps, question.get("pre_generated_steps"))

@@ -55,9 +55,9 @@ class BinarySearchConfig:
     """Length scale L in Q(s, r), in tokens, above 0."""
     exploration: float = 0.125
     """Exploration constant c_puct in U(s), at least 0."""
-    hard: bool = False
+    hard_labels: bool = False
     """true: a step's label is 1 if any of its rollouts is correct, else 0. false: the share."""
-    unsolved: bool = False
+    search_unsolved: bool = False
     """true: also search when no solution of a problem is correct; the paper skips such problems."""
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class State:
 async def label_binary_search(session: Session, config: BinarySearchConfig) -> Labelled:
     solutions = await free_solutions(session, config.solutions)
     states = {(): _state((), solutions)}
-    if not states[()].evidence.correct and not config.unsolved:
+    if not states[()].evidence.correct and not config.search_unsolved:
         states[()].waiting.clear()
     searched: dict[Steps, Rollout] = {}
     cut = len(solutions) < config.solutions
@@ -109,7 +109,7 @@ async def label_binary_search(session: Session, config: BinarySearchConfig) -> L
             break
     known = {steps: state.evidence for steps, state in states.items()}
     rows = [
-        labelled_row(session, solution, known, hard=config.hard)
+        labelled_row(session, solution, known, hard=config.hard_labels)
         for solution in distinct([*solutions, *searched.values()])
     ]
     return finished_labels(session, rows, cut=cut)

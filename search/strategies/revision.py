@@ -44,7 +44,7 @@ class RevisionConfig:
     """Number of attempts N; one number only, as another N needs another search."""
     chains: int = 1
     """Chains of attempts in parallel, a divisor of N; N: plain sampling, 1: all in sequence."""
-    seen: int = 1
+    seen_attempts: int = 1
     """Attempts that a revision sees, the last ones of its chain."""
     revision_prompt: str = "{attempts}{prompt}"
     """Text before a revision; {prompt} and {attempts} are replaced."""
@@ -65,7 +65,7 @@ class RevisionConfig:
             raise ValueError(
                 f"chains is {self.chains}; budgets, {self.budgets}, must be a multiple of it"
             )
-        for name in ("seen", "critique_tokens"):
+        for name in ("seen_attempts", "critique_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name, fields in (
@@ -181,10 +181,10 @@ async def _criticise(
 def _prefix(
     session: Session, config: RevisionConfig, nodes: Sequence[Node], chain: _Chain
 ) -> tuple[int, ...]:
-    """The prefix of the chain's next attempt. It shows as many of the last `seen` attempts as leave
-    room for the new attempt in the context. It is the prompt alone for a first attempt, and when
-    no earlier attempt fits."""
-    for seen in range(min(config.seen, len(chain.attempts)), 0, -1):
+    """The prefix of the chain's next attempt. It shows the last `seen_attempts` attempts, or as
+    many as leave room for the new attempt in the context. It is the prompt alone for a first
+    attempt, and when no earlier attempt fits."""
+    for seen in range(min(config.seen_attempts, len(chain.attempts)), 0, -1):
         attempts: tuple[int, ...] = ()
         for id, critique in zip(chain.attempts[-seen:], chain.critiques[-seen:], strict=True):
             attempt = without_end(session, nodes[id].token_ids)

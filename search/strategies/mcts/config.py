@@ -24,23 +24,23 @@ class MCTSConfig:
     """How a simulation chooses its path: puct, uct or gumbel."""
     exploration: float = 1.0
     """Exploration constant c of PUCT and UCT, at least 0."""
-    considered: int = 16
-    """Steps that gumbel considers at the root; with `rollouts`, the number of rollouts there."""
+    considered_actions: int = 16
+    """Steps that gumbel considers at the root; with expand_by_rollouts, rollouts there."""
     gumbel_scale: float = 1.0
     """Factor of gumbel's noise, at least 0; 0: no noise."""
     c_visit: float = 50.0
     """Constant c_visit of gumbel's function sigma, at least 0."""
     c_scale: float = 0.1
     """Constant c_scale of gumbel's function sigma, at least 0."""
-    commit: bool = False
+    answer_from_root_choice: bool = False
     """true: the answer begins with the best step at the root. false: with any step."""
     proposals: int = 4
-    """Proposals sampled when a node is expanded (K): steps, or whole rollouts with `rollouts`."""
-    distinct: bool = False
+    """Proposals sampled when a node is expanded (K): steps, or rollouts (expand_by_rollouts)."""
+    distinct_proposals: bool = False
     """Sample until `proposals` different steps are there: sampling without replacement."""
     priors: str = "count"
     """Prior of a step: count (share of the proposals), sequence (its probability) or uniform."""
-    rollouts: bool = False
+    expand_by_rollouts: bool = False
     """Expand a node by whole rollouts instead of single steps."""
     leaf_value: str = "children"
     """Value of a new leaf: children (from its proposals) or own (the leaf's guidance value)."""
@@ -50,13 +50,13 @@ class MCTSConfig:
     """Rollouts per leaf whose values enter the value of the leaf; 0: none."""
     rollout_weight: float = 0.0
     """Weight of the leaf's rollouts in the value of the leaf, 0 to 1."""
-    maximum: bool = False
+    max_backup: bool = False
     """Back up the largest value below a node instead of the mean."""
     score_weight: float = 0.0
     """Number of visits that the score of a step counts as in its value Q, at least 0."""
     widening: float = 0.0
     """w: expand a node again when its visits exceed (its expansions)^(1 / w); 0 to 1, 0: never."""
-    parallel: int = 1
+    parallel_simulations: int = 1
     """Simulations of one tree in one batch; virtual loss makes them take different paths."""
     use_verifier: bool = False
     """The verifier gives finished solutions their values; only to make training data."""
@@ -72,7 +72,7 @@ class MCTSConfig:
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
-        for name in ("proposals", "parallel", "considered", "max_solutions"):
+        for name in ("proposals", "parallel_simulations", "considered_actions", "max_solutions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("leaf_best_weight", "widening", "rollout_weight"):
@@ -81,9 +81,9 @@ class MCTSConfig:
         for name in ("exploration", "score_weight", "gumbel_scale", "c_visit", "c_scale"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        if self.rollouts and self.leaf_rollouts:
+        if self.expand_by_rollouts and self.leaf_rollouts:
             raise ValueError(
-                f"leaf_rollouts is {self.leaf_rollouts}; it must be 0 when rollouts is true"
+                f"leaf_rollouts is {self.leaf_rollouts}; it must be 0 when expand_by_rollouts is true"
             )
         if (self.rollout_weight > 0) != (self.leaf_rollouts > 0):
             raise ValueError(
@@ -93,4 +93,4 @@ class MCTSConfig:
 
     @property
     def visits_per_expansion(self) -> int:
-        return self.proposals if self.rollouts else 1
+        return self.proposals if self.expand_by_rollouts else 1

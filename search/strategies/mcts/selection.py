@@ -14,9 +14,9 @@ from search.base import Node
 
 
 def q_value(
-    child: Node, *, score_weight: float = 0.0, maximum: bool = False, first_play: float = 0.0
+    child: Node, *, score_weight: float = 0.0, max_backup: bool = False, first_play: float = 0.0
 ) -> float:
-    """The child's value Q: the mean (or the `maximum`) of the values backed up through the child.
+    """The child's value Q: the mean (with `max_backup` the largest) of its backed up values.
 
     In the mean, the child's score counts as `score_weight` visits with that value. Before the first
     visit, Q is the score, or `first_play` if there is no score. A virtual loss counts as a visit
@@ -25,7 +25,7 @@ def q_value(
     visits = child.visit_count + child.virtual_loss
     if not visits:
         return first_play if child.score is None else child.score
-    if maximum and child.visit_count:
+    if max_backup and child.visit_count:
         return child.value_max
     weight = 0.0 if child.score is None else score_weight
     return (child.value_sum + weight * (child.score or 0.0)) / (visits + weight)
