@@ -12,8 +12,8 @@ The reader follows these rules:
 - The walk is one solution. Every completion that is not on the walk is the end of another solution:
   the steps of the walk before it, and then the completion. These earlier steps have no label there,
   because they have their labels in the walk. So each rating is read once.
-- The rating 1 is the label 1, and -1 is the label 0. The option `neutral_rating` decides about the rating
-  0. (The paper counts it as correct when it scores solutions. TRL's conversion counts it as
+- The rating 1 is the label 1, and -1 is the label 0. The option `neutral_rating` decides about the
+  rating 0. (The paper counts it as correct when it scores solutions. TRL's conversion counts it as
   incorrect.) A human completion is correct, as the description of the data set says, unless it has
   a rating. A rating of null, or one that the labeller flagged as unsure, is no label.
 - When the walk ends without a choice (`finish_reason` "found_error" or "give_up"), its last step is

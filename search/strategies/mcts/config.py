@@ -83,7 +83,7 @@ class MCTSConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         if self.expand_by_rollouts and self.leaf_rollouts:
             raise ValueError(
-                f"leaf_rollouts is {self.leaf_rollouts}; it must be 0 when expand_by_rollouts is true"
+                f"leaf_rollouts is {self.leaf_rollouts}; it must be 0 with expand_by_rollouts"
             )
         if (self.rollout_weight > 0) != (self.leaf_rollouts > 0):
             raise ValueError(
