@@ -127,7 +127,7 @@ def test_grpo_and_dpo_refuse_problems_of_their_evaluations(folder: Path, tiny_po
         "use_cpu": True, "disable_tqdm": True,
     }  # fmt: skip
     policy, data = str(folder / "policy"), str(folder / "data")
-    evaluation = HeldOutConfig(evaluation_problems=4, evaluation_slice="one", evaluation_tokens=4)
+    evaluation = HeldOutConfig(evaluation_problems=4, evaluation_slice="one", max_new_tokens=4)
     runtime = RuntimeConfig(output_dir=str(folder / "grpo"), wandb=False)
     config = GroupRLConfig(policy=policy, data=data, slice="one", verifier="finishes")
     with pytest.raises(ValueError, match=f"4 {SHARED}"):
