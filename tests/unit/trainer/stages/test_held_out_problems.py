@@ -146,7 +146,7 @@ def test_grpo_and_dpo_refuse_problems_of_their_evaluations(folder: Path, tiny_po
     pairs.write_text(json.dumps(pair) + "\n")
     runtime = RuntimeConfig(output_dir=str(folder / "dpo"), wandb=False)
     preference = StepPreferenceConfig(
-        policy=policy, pairs=[str(pairs)], data=data, verifier="finishes"
+        policy=policy, step_preferences=[str(pairs)], data=data, verifier="finishes"
     )
     with pytest.raises(ValueError, match=f"1 {SHARED}"):
         run_dpo(runtime, preference, evaluation, DPOConfig(output_dir=runtime.output_dir, **common))
