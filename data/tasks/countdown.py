@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from data.progress import Batch, reported
 from data.tasks.base import Splits
 from data.types import Demonstration, Problem
 
@@ -277,13 +278,8 @@ def make_splits(
     as few targets from each as the sizes allow (one, where there are multisets enough). Raises
     ValueError when a size is negative or the ranges hold too few problems.
     """
-    sizes = {
-        "demonstrations": demonstrations,
-        "train": train,
-        "validation": validation,
-        "test": test,
-    }
-    for name, size in sizes.items():
+    sizes = {"demonstrations": demonstrations, "train": train, "validation": validation}
+    for name, size in {**sizes, "test": test}.items():
         if size < 0:
             raise ValueError(f"{name} is {size}; allowed: 0 or more")
     sides = _deal(config, seed, [test, validation, demonstrations + train])
@@ -296,7 +292,7 @@ def make_splits(
             Demonstration(
                 problem=problem, solution=demonstrate(problem, rng, max_value=config.max_value)
             )
-            for problem in training_side[:demonstrations]
+            for problem in reported(training_side[:demonstrations], "demonstrations")
         ),
         train=tuple(training_side[demonstrations:]),
         validation=tuple(validation_side),
@@ -329,6 +325,7 @@ def _deal_at_most(
     """Fill one side after the other; the last ones stay short when the multisets run out."""
     sides: list[list[Problem]] = [[] for _ in sizes]
     multisets = iter(targets)
+    batch = Batch("problems", sum(sizes))
     for side, size in zip(sides, sizes, strict=True):
         while len(side) < size:
             drawn = next(multisets, None)
@@ -337,6 +334,7 @@ def _deal_at_most(
             numbers, shuffled = drawn
             chosen = shuffled[: min(per_multiset, size - len(side))]
             side += [make_problem(numbers, target) for target in chosen]
+            batch.add(len(chosen))
     return sides
 
 
@@ -363,7 +361,10 @@ class _ShuffledTargets:
 
     def count(self) -> int:
         """All problems in the multisets that may be looked at; works every one of them out."""
-        return sum(len(targets) for _, targets in self)
+        batch = Batch("multisets of numbers", self.limit)
+        for _ in self:
+            batch.add(1)
+        return sum(len(targets) for _, targets in self._known)
 
     def _draw(self, position: int) -> tuple[tuple[int, ...], list[int]]:
         if self._order is not None:
