@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-# Class of the config -> old key -> new key. An old key, such as `rollouts`, may still be a valid key
-# of another class.
+# Class of the config -> old key -> new key. An old key, such as `rollouts`, may still be a valid
+# key of another class.
 RENAMED_KEYS: dict[str, dict[str, str]] = {
     "MCTSConfig": {
         "rollouts": "expand_by_rollouts",
