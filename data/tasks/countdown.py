@@ -67,6 +67,7 @@ class CountdownConfig:
 
     @property
     def num_multisets(self) -> int:
+        """The number of multisets of numbers that the config allows."""
         span = self.max_number - self.min_number + 1
         return math.comb(span + self.num_numbers - 1, self.num_numbers)
 
