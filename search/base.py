@@ -145,8 +145,8 @@ class Session(Protocol):
     The session adds up the cost of the search:
     - `usage` is the total cost.
     - `node_usage` is the cost per node that made the requests.
-    - `beside` is the cost of answers alone, that is, of greedy completions of open paths. They are
-      no part of the search and count towards no limit. `usage` includes them.
+    - `beside` is the cost of greedy completions of open paths, which are needed only to give an
+      answer. They are not part of the search and count towards no limit. `usage` includes them.
 
     `best_score` is the largest guidance value of a finished solution so far. `share_after_call` is
     the share of the search, in [0, 1], that is done when the next call returns. A strategy that
