@@ -1,4 +1,4 @@
-"""`\\boxed{...}` in a text: the ones that are its answer, braces matched, in linear time."""
+"""Read the boxes `\\boxed{...}` that hold a text's answer: braces matched, in linear time."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def joins(between: str) -> bool:
 
 
 def box_at(text: str, position: int) -> tuple[str, int]:
-    """The braces' content from `position` on, and where it ends. `\\boxed 5` holds one word."""
+    """The content of the box whose name ends at `position`, and the position after the box. The
+    content of `\\boxed 5`, without braces, is one word. Raises BadBox."""
     while position < len(text) and text[position] in " \t":
         position += 1
     if position >= len(text):

@@ -44,14 +44,14 @@ def parse_row(line: bytes) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"is no JSON: {error}") from None
+        raise ValueError(f"is not JSON: {error}") from None
     return checked_row(parsed, escaped=ESCAPED_SURROGATE.search(text) is not None)
 
 
 def checked_row(parsed: Any, *, escaped: bool = True) -> dict[str, Any]:
     """As `parse_row`, of a value; `escaped` says that half a character may be in it."""
     if not isinstance(parsed, dict):
-        raise ValueError(f"is a JSON {type(parsed).__name__}; it must be an object")
+        raise ValueError(f"the row is a JSON {type(parsed).__name__}; it must be an object")
     columns = cast("dict[str, Any]", parsed)
     if escaped:
         for name, value in columns.items():

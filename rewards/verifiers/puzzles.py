@@ -18,15 +18,14 @@ import re
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
+from data.settings import ROOT
 from data.tasks.reasoning_gym import GymPuzzle
 from data.types import Outcome, Problem, Verdict
 from rewards.mathematics.answers import Unreadable, final_answer, tagged_answer
 from rewards.verifiers.tally import TALLY
 from rewards.verifiers.worker_pool import WorkerDied, WorkerPool, WorkerTimeout
 
-ROOT = Path(__file__).resolve().parents[2]
 MAX_TAIL_CHARACTERS = 20_000  # of a solution, where its answer is looked for
 MARK = re.compile(r"(?:\A|\n)####")
 WRAPPINGS = (

@@ -33,10 +33,11 @@ from data.types import Problem
 from rewards.verifiers.by_name import VERIFIERS
 from trainer.models.loading import build_policy, load_policy, reward_model_from_policy, save_model
 from trainer.ppo.config import PPOConfig
-from trainer.ppo.loop import METRICS, PPORun
+from trainer.ppo.loop import PPORun
 from trainer.rollouts.collect import RewardConfig
 from trainer.rollouts.solution_reward import GroupRLConfig, SolutionReward
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.row_files import METRICS
 from trainer.runtime.tracking import Run
 from trainer.searching.engines import open_engine
 from trainer.stages.group_rl import training_passes
@@ -206,8 +207,9 @@ def _folders(root: Path, load: Load) -> list[Problem]:
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     save_model(reward_model_from_policy(str(root / "policy")), tokenizer, root / "prm")
     problems = [make_problem((1, 2, 3, 4 + i), 100 + i) for i in range(load.problems)]
-    for split in ("train", "validation"):
-        write_problems(root / f"{split}.jsonl", problems)
+    write_problems(root / "train.jsonl", problems)
+    held_out = [make_problem((1, 2, 2, 4 + i), 100 + i) for i in range(load.problems)]
+    write_problems(root / "validation.jsonl", held_out)
     return problems
 
 

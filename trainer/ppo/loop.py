@@ -19,30 +19,36 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from data.flops import flop_model
-from data.problems import read_problems
+from data.held_out import check_problems_held_out, check_rows_held_out
 from data.types import Problem, Usage
 from rewards.verifiers.by_name import VERIFIERS
 from trainer.models.loading import whole_models
 from trainer.models.sharding import generating
 from trainer.ppo.advantages import KLController
-from trainer.ppo.batch import Batch, make_batch
+from trainer.ppo.batch import PPOBatch, make_batch
 from trainer.ppo.config import PPOConfig
 from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
 from trainer.ppo.metrics import CycleRecord, Stopwatch, completion_rows, cycle_metrics
 from trainer.ppo.models import build_models
-from trainer.ppo.progress import Progress, load_checkpoint, save_checkpoint
+from trainer.ppo.progress import PPOProgress, load_checkpoint, save_checkpoint
 from trainer.ppo.update import Learner
 from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect_rollouts
 from trainer.rollouts.files import ROLLOUTS, read_rollouts, rollout_rows, share_of
 from trainer.rollouts.vllm import RolloutEngineConfig, open_vllm
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.row_files import append_rows, keep_before, usage_numbers, usage_of
+from trainer.runtime.row_files import (
+    EVALUATIONS,
+    METRICS,
+    append_rows,
+    keep_before,
+    usage_numbers,
+    usage_of,
+)
 from trainer.runtime.tracking import Run
 from trainer.searching.engines import open_engine
 from trainer.searching.trajectories import read_trajectories
 
-METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
-EVALUATIONS, BEST = "evaluations.jsonl", "best"
+COMPLETIONS, BEST = "completions.jsonl", "best"
 SERVED = "served"  # weights on their way to a vLLM server
 SAMPLE_WITH_TRANSFORMERS = RolloutEngineConfig()
 
@@ -99,14 +105,14 @@ class PPORun:
             seed=runtime.seed,
         )
         self.verifier = VERIFIERS[config.verifier]()
-        self.progress = Progress(
+        self.progress = PPOProgress(
             kl=KLController(coefficient=config.kl_coefficient, target=config.kl_target)
         )
         accelerator.register_for_checkpointing(self.progress)
-        self.problems = _problems(config)
+        self.problems = config.chosen_problems()
         self.recorded = read_rollouts(config.replay) if config.replay else None
-        validation = read_problems(Path(config.data) / "validation.jsonl")
-        self.held_out = validation[config.evaluation_skip :][: config.evaluation_problems]
+        self.held_out = config.held_out_problems()
+        check_problems_held_out(self.held_out, self.problems)
         if self.vllm is not None and len(self.held_out) % accelerator.num_processes:
             raise ValueError(
                 f"there are {len(self.held_out)} validation problems to evaluate on: with vLLM "
@@ -117,6 +123,9 @@ class PPORun:
             for folder in config.trajectories
             for row in read_trajectories(Path(folder) / "trajectories.jsonl")
         ]
+        check_rows_held_out(
+            self.held_out, [row.prompt_ids for row in self.imitation], self.engine.encode
+        )
         if config.imitation_coefficient > 0 and not self.imitation and accelerator.is_main_process:
             print(
                 f"warning: no verified trajectory in {', '.join(config.trajectories)}: nothing is "
@@ -244,7 +253,7 @@ class PPORun:
 
     # -- what is measured
 
-    def _account(self, usage: Usage, batch: Batch) -> None:
+    def _account(self, usage: Usage, batch: PPOBatch) -> None:
         """Sampling and scoring, and training: each epoch forward and backward (3 forwards), and
         one forward more of actor and critic for old log-probabilities, and of the reference."""
         lengths = batch.attention_mask.sum(1).tolist()
@@ -259,7 +268,7 @@ class PPORun:
         self.progress.trained_tokens += round(tokens)
         self.progress.trained_flops += flops
 
-    def _report(self, record: CycleRecord, rollouts: Sequence[Rollout], batch: Batch) -> None:
+    def _report(self, record: CycleRecord, rollouts: Sequence[Rollout], batch: PPOBatch) -> None:
         if not self.accelerator.is_main_process:
             return
         for warning in record.warnings:
@@ -339,9 +348,3 @@ class PPORun:
             for path in (*self.folder.glob("checkpoint-*"), *self.folder.glob(SERVED)):
                 shutil.rmtree(path)
         self.accelerator.wait_for_everyone()
-
-
-def _problems(config: PPOConfig) -> list[Problem]:
-    path = Path(config.problems or Path(config.data) / f"{config.split}.jsonl")
-    problems = read_problems(path)[config.skip :]
-    return problems[: config.num_problems] if config.num_problems else problems

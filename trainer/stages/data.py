@@ -6,13 +6,15 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data.contamination import Overlap, cross_overlaps
+from data.held_out import problem_key
 from data.problems import read_demonstrations, read_problems, write_demonstrations, write_problems
 from data.settings import nearest, read_yaml_mapping
+from data.slices import read_slices, write_slices
 from data.sources import BadRow, Row, take_in
 from data.tasks.base import Task
 from data.tasks.code import CodeConfig, CodeTask
@@ -32,7 +34,7 @@ TRAINING_SIDE = ("train", "demonstrations")
 EXAMPLES_PRINTED = 5
 
 
-def question_of(problem: Problem) -> str:
+def bare_question(problem: Problem) -> str:
     """The question without the words that every prompt has around it, where the group is it."""
     asked = group_of(problem.group)
     return asked if asked and asked in group_of(problem.prompt) else problem.prompt
@@ -56,8 +58,8 @@ def check_contamination(
         if _any(folder, "demonstrations")
         else []
     )
-    sets = {name: {p.id: question_of(p) for p in split} for name, split in problems.items()}
-    sets["demonstrations"] = {d.problem.id: question_of(d.problem) for d in demonstrations}
+    sets = {name: {p.id: bare_question(p) for p in split} for name, split in problems.items()}
+    sets["demonstrations"] = {d.problem.id: bare_question(d.problem) for d in demonstrations}
     found = cross_overlaps({**sets, **test_sets}, ["test", "validation", *test_sets], threshold)
     # A test set of the list may be the one that the test split comes from.
     reported = [o for o in found if not (o.second in test_sets and o.first in test_sets)]
@@ -114,7 +116,7 @@ def read_questions(source: str) -> tuple[dict[str, str], list[BadRow]]:
     return dict(questions), bad
 
 
-SPLITS = ("demonstrations", "train", "validation", "test")
+WRITTEN_SPLITS = ("demonstrations", "train", "validation", "test")
 TaskConfig = CountdownConfig | MathConfig | CodeConfig | ReasoningGymConfig
 # A task's config and how the task is made of it. One's own task is a file like data/tasks/math.py
 # and a line here.
@@ -156,6 +158,8 @@ class DataConfig:
     """Problems of the split validation."""
     test: int = 2000
     """Problems of the split test."""
+    slices: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Named slices of train, validation and test: sizes by name, per split (data/slices.py)."""
     demonstrations_file: str | None = None
     """JSONL file that replaces the task's demonstrations; null: none."""
     train_file: str | None = None
@@ -181,6 +185,7 @@ class DataConfig:
             )
         if self.max_bad_rows < 0:
             raise ValueError(f"max_bad_rows is {self.max_bad_rows}; allowed: 0 or more")
+        read_slices(self.slices)
 
 
 def task_config_type(argv: Sequence[str]) -> type:
@@ -200,7 +205,7 @@ def task_config_type(argv: Sequence[str]) -> type:
 def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> None:
     """Write `<split>.jsonl` for the four splits. Raises ValueError for too many bad rows and when a
     group (Countdown: a multiset; else a question) of validation or test is in another split."""
-    files = {name: getattr(config, f"{name}_file") for name in SPLITS}
+    files = {name: getattr(config, f"{name}_file") for name in WRITTEN_SPLITS}
     with run_stage("data", runtime, [config, task], {}) as record:
         if not is_main_process():
             return
@@ -237,9 +242,11 @@ def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> No
                 record=record,
             )
         check_disjoint(folder)
-        for name in SPLITS:
+        for name in WRITTEN_SPLITS:
             path = folder / f"{name}.jsonl"
             record.metrics[name] = sum(1 for _ in path.open(encoding="utf-8"))
+        if config.slices:
+            write_slices(folder, read_slices(config.slices), record.metrics)
 
 
 def _take_in(split: str, source: Path, target: Path) -> list[BadRow]:
@@ -258,19 +265,13 @@ def _take_in(split: str, source: Path, target: Path) -> list[BadRow]:
     return bad_rows
 
 
-def _key(problem: Problem) -> str:
-    """What problems of two splits must not share: their group, or their prompt whatever its case
-    and spaces."""
-    return problem.group or group_of(problem.prompt)
-
-
 def check_disjoint(folder: Path) -> None:
     demonstrations = read_split_demonstrations(folder)
     groups = {
-        name: {_key(p) for p in read_split(folder, name)}
+        name: {problem_key(p) for p in read_split(folder, name)}
         for name in ("train", "validation", "test")
     }
-    groups["training side"] = groups.pop("train") | {_key(d.problem) for d in demonstrations}
+    groups["training side"] = groups.pop("train") | {problem_key(d.problem) for d in demonstrations}
     names = list(groups)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:

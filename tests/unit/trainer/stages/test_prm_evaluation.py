@@ -31,7 +31,7 @@ from trainer.evaluation.reward_model_samples import (
     solvability,
     step_outcomes,
 )
-from trainer.evaluation.reward_model_tables import flat, reward_model_markdown
+from trainer.evaluation.reward_model_tables import flat_row, reward_model_markdown
 from trainer.measures.recalibration import Recalibration
 from trainer.measures.results import Aim, RewardModelEvaluation
 from trainer.measures.score_quality import Calibration, ScoredPrefix
@@ -269,14 +269,14 @@ def test_the_whole_stage_on_tiny_models(
     assert spent["reward"]["flops"] > 0
     text = (out / "prm.md").read_text()
     assert "| bench.jsonl | as labelled | " in text and str(tmp_path) not in text
-    assert all(len(set(map(type, r.values())) & {dict, list}) == 0 for r in map(flat, own))
+    assert all(len(set(map(type, r.values())) & {dict, list}) == 0 for r in map(flat_row, own))
     evaluation = record_from_json(RewardModelEvaluation, content)
     assert json.loads(json.dumps(asdict(evaluation))) == content
-    assert prm_evaluations(tmp_path) == [{"stage": "out", **content}]  # what the report draws
+    assert prm_evaluations(tmp_path) == {"out": evaluation}  # what the report draws
     # Cut off before it was done: the same samples, the same numbers.
     for name in ("manifest.json", "prm.md"):
         (out / name).unlink()
-    assert prm_evaluations(tmp_path) == []
+    assert prm_evaluations(tmp_path) == {}
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.jsonl")}
     assert run_stage(out) == content
     assert {path.name: path.stat().st_mtime_ns for path in out.glob("*.jsonl")} == before
