@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.mathematics.formulas import NotRead, Relation, Relations
+from rewards.mathematics.formula_tokens import NotRead
+from rewards.mathematics.formulas import Relation, Relations
 
 sympy: Any = importlib.import_module("sympy")
 function: Any = importlib.import_module("sympy.core.function")

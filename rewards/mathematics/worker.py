@@ -20,7 +20,8 @@ from functools import lru_cache
 from typing import Any, cast
 
 from rewards.mathematics.equality import Joined, same_relations, same_solutions, same_value
-from rewards.mathematics.formulas import Formula, NotRead, Relations, read_formula, read_relations
+from rewards.mathematics.formula_tokens import NotRead
+from rewards.mathematics.formulas import Formula, Relations, read_formula, read_relations
 from rewards.mathematics.imaginary import with_imaginary_unit
 
 MEMORY_BYTES = 3 << 30

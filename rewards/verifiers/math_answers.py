@@ -1,28 +1,43 @@
-"""Mathematical answers against a gold answer: structure here, algebra by math-verify.
+"""Mathematical answers against a gold answer: the structure is judged here, the algebra by sympy.
 
-What is decided, beyond which text is the answer (`rewards.mathematics.answers`):
+What is decided, beyond which text is the answer (`rewards.mathematics.answers`) and how a formula
+is read (`rewards.mathematics.formulas`: factors side by side are a product, and what has two
+readings, such as 2^10 or 1/2x, is unverifiable):
 - Numbers are exact: 0.75 is 3/4, 0.333 is not 1/3, 3.14 is not pi. Trailing zeros, a leading plus,
-  thousands separators and mixed numbers are spellings.
-- Lists and sets are equal in any order, with every element found once; alternatives ("3 or 4") are
-  such a list, so they are right only where the gold answer lists the same, or where all of them
-  are the gold answer ("15 39/40 or 639/40").
+  thousands separators, mixed numbers and "5 million" are spellings. A comma is no decimal point.
+- Lists and sets are equal in any order, with every element found once. Alternatives ("3 or 4", or
+  several boxes, whatever joins them) are such a list. They are right where the gold answer lists
+  the same, or where all of them are the gold answer ("15 39/40 or 639/40").
 - Tuples and intervals keep order and brackets: (1, 2) is not [1, 2], nor the list 1, 2. A union's
   parts may stand in any order. Matrices with round and square brackets are the same, bars are not.
-- "x = 5" is 5, and y = 5 is not x = 5; "x = 10/2 = 5" needs all its values right. Any other
-  equation is compared as an equation, and is no answer where the gold answer is none.
+  A column and a tuple of the same values are the same vector.
+- A pair is no interval. The gold answer (3, 4) is 3 < x < 4, or x \\in (3, 4), where the question
+  speaks of intervals, inequalities or a domain and of no point; it is wrong where the question
+  speaks of a point; where it speaks of neither or both, nobody knows: unverifiable.
+- "x = 5" is 5, and y = 5 is not x = 5; "x = 10/2 = 5" needs all its values right. So are |AB| = 1,
+  f(1) = 2, (x, y) = (3, 2), a + b = 7 and what stands in the question before "=" (2x = 10), but not
+  2x = 5. Any other equation is compared as an equation, and is no answer where the gold one is
+  none.
+- Relations are equal where their solutions are (x^2 < 4 and -2 < x < 2). A letter that cancels is
+  not forgotten: x > x is not y > y. What says nothing about a letter, or has no solution, is
+  unverifiable unless the texts are the same (1 = 2 and 3 = 4). {x : x > 1} is x > 1.
 - Percent: 50% is 1/2. The sign may also be left out, or put, where the gold answer has it or the
-  question speaks of percent. Other units: `rewards.mathematics.units.unit_fault`.
+  question speaks of percent. A whole number above 1 is answered by no percentage (5000% and 50:
+  unverifiable). Other units: `rewards.mathematics.units.unit_fault`. Radians are turned into
+  degrees, and nothing else is converted.
 - A word after a number is dropped only where it is a known unit, or stands in the question.
 - Letters of formulas keep their case; `rewards.mathematics.imaginary` says when i is imaginary. A
-  degree sign inside a formula is pi/180. Primes, "mod" and other signs that the parser leaves
-  out: unverifiable, unless the texts are the same.
-- Relations joined by "or" are not those joined by "and", and are the union of intervals that they
-  describe; an approximation is no equation. Where one
-  side names its values (x = 1, y = 2), they are not compared in another order without names.
-- "No solution" is the empty set, "all real numbers" an interval, x \\ne 1 the union beside it. What
-  goes on (0.333...) is read as nothing but itself; a time of day is no ratio.
+  degree sign inside a formula is pi/180, and behind a letter nothing that is read. Primes, "mod"
+  and words in formulas: unverifiable, unless the texts are the same.
+- Relations joined by "or" are not those joined by "and"; an approximation is no equation. Where one
+  side names its values (x = 1, y = 2), they are not compared in another order without names, but
+  are the point (1, 2).
+- "No (real) solution" is the empty set, "all real numbers" an interval, "infinitely many" infinity,
+  x \\ne 1 all numbers but 1. What goes on (0.333...) is read as nothing but itself; a time of day
+  is no ratio; 2:3:4 is 4:6:8.
+- The letter of a choice is enough: "(A) 5" is A, and 5.
 - Words are compared as words, without case. "52_8" is compared digit by digit.
-- A gold answer that algebra cannot parse: the same text is correct, all else unverifiable.
+- A gold answer that is not understood: the same text is correct, all else unverifiable.
 - Characters that are invisible, digits that are not ASCII: unverifiable.
 - Nothing in time, or not enough memory: unverifiable, counted apart (`rewards.verifiers.tally`).
 """
@@ -30,70 +45,21 @@ What is decided, beyond which text is the answer (`rewards.mathematics.answers`)
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from data.settings import ROOT
-from data.types import Outcome, Problem, Verdict
-from rewards.mathematics.answers import MAX_ANSWER_CHARACTERS, Unreadable, final_answer
-from rewards.mathematics.clock import clock_time, is_clock_time
-from rewards.mathematics.imaginary import speaks_of_complex
-from rewards.mathematics.relations import (
-    NotAnInterval,
-    as_joined,
-    as_relations,
-    both_equations,
-    called_values,
-    in_one_letter,
-    joined_relations,
-    left_out_points,
-    pieces_of,
-    set_and_inequality,
-    signs_of_relation,
-    with_name,
-)
-from rewards.mathematics.structure import (
-    SET,
-    Answer,
-    Kind,
-    exact_decimals,
-    is_percent,
-    like_its_unit,
-    rational,
-    read_answer,
-    read_part,
-    with_degrees,
-)
-from rewards.mathematics.units import (
-    DEGREE,
-    asks_for_degrees,
-    asks_for_percent,
-    unit_fault,
-    unknown_unit,
-)
+from data.types import Problem, Verdict
+from rewards.mathematics.answers import Unreadable, final_answer
+from rewards.mathematics.comparison import Comparison, OutOfTime, unverifiable
 from rewards.verifiers.tally import TALLY
 from rewards.verifiers.worker_pool import WorkerDied, WorkerPool, WorkerTimeout
 
 CACHE_SIZE = 1 << 14
-DEGREES = re.compile(r"(?<![\w.^_])(\d+\.?\d*) ?\^ ?\\circ ?")
-CHOICE = re.compile(r"\\text ?\{ ?\(?([A-Z])[).:] ?\.? ?\} ?(.+)")
-FUNCTION_NAME = re.compile(r"\b(?:a?(?:sin|cos|tan)|log|ln|sqrt|exp|pi)(?=h?[a-z]?\b)|theta|alpha")
-# Beside anything else these are not compared: what else they could be is not known.
-UNORDERED = {Kind.EQUATION, Kind.EXCEPT, Kind.RATIO}
-Side = str | list[list[str]] | dict[str, list[str]]
-
-
-class _OutOfTime(Exception):
-    pass
-
-
-class _Wrong(Exception):
-    """The reason why the answer is not the gold answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +84,7 @@ class MathVerifier:
         try:
             answer = final_answer(solution)
         except Unreadable as error:
-            return TALLY.count("math", _unverifiable(str(error)))
+            return TALLY.count("math", unverifiable(str(error)))
         key = (problem.prompt, problem.answer, answer)
         known = self._known.get(key)
         if known is None:
@@ -126,22 +92,29 @@ class MathVerifier:
                 known = self._judge(problem, answer)
             except WorkerDied:  # which may be no fault of the answer's, so it is not kept
                 reason = "the process that was to compare it died, twice"
-                return TALLY.count("math", _unverifiable(reason))
+                return TALLY.count("math", unverifiable(reason))
             self._known.put(key, known)
         verdict, timed_out = known
         return TALLY.count("math", verdict, timed_out=timed_out)
 
+    def _ask(self, request: Mapping[str, object], seconds: float) -> dict[str, object]:
+        pool = _pool(self.workers or os.cpu_count() or 1, self.seconds)
+        try:
+            return pool.ask(request, seconds)
+        except WorkerTimeout as error:
+            raise OutOfTime from error
+
     def _judge(self, problem: Problem, answer: str) -> tuple[Verdict, bool]:
-        comparison = _Comparison(
+        comparison = Comparison(
             question=problem.prompt,
-            ask=_pool(self.workers or os.cpu_count() or 1, self.seconds).ask,
+            ask=self._ask,
             deadline=time.monotonic() + self.seconds,
         )
         try:
             return comparison.verdict(problem.answer, answer), False
-        except _OutOfTime:
+        except OutOfTime:
             reason = f"could not be compared with the gold answer in {self.seconds:g} s"
-            return _unverifiable(reason), True
+            return unverifiable(reason), True
 
 
 class _Cache:
@@ -169,363 +142,3 @@ def _pool(size: int, seconds: float) -> WorkerPool:
     environment |= {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-P", "-m", "rewards.mathematics.worker", str(2 * seconds + 10)]
     return WorkerPool(words, environment, size)
-
-
-def _unverifiable(reason: str) -> Verdict:
-    return Verdict(outcome=Outcome.UNVERIFIABLE, reason=reason)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Comparison:
-    """One gold answer and one answer. Every method that takes two `Answer`s takes gold first, and
-    raises `_Wrong` where they differ and `Unreadable` where nothing can be said."""
-
-    question: str
-    ask: Callable[..., dict[str, object]]
-    deadline: float  # of time.monotonic
-
-    def verdict(self, gold_text: str, answer_text: str) -> Verdict:
-        gold_text = gold_text.strip()
-        if len(gold_text) > MAX_ANSWER_CHARACTERS:
-            return _unverifiable(
-                f"the gold answer has more than {MAX_ANSWER_CHARACTERS} characters"
-            )
-        try:
-            answer = read_answer(answer_text)
-        except Unreadable as error:
-            if gold_text.strip() == answer_text.strip():
-                return Verdict(outcome=Outcome.CORRECT)
-            return _unverifiable(str(error))
-        try:
-            gold = read_answer(gold_text)
-        except Unreadable as error:
-            if gold_text.strip() == answer_text.strip():
-                return Verdict(outcome=Outcome.CORRECT)
-            return _unverifiable(f"the gold answer {error}")
-        try:
-            self.match(gold, answer)
-        except _Wrong as error:
-            return Verdict(outcome=Outcome.WRONG, reason=str(error))
-        except Unreadable as error:
-            return _unverifiable(str(error))
-        return Verdict(outcome=Outcome.CORRECT)
-
-    def match(self, gold: Answer, answer: Answer) -> None:
-        sides = self._as_values(gold, answer)
-        if sides is not None:
-            self.match(*sides)
-            return
-        answer = in_one_letter(gold, answer)
-        if gold.name and answer.name and gold.name != answer.name:
-            if not gold.kind is answer.kind is Kind.SCALAR:
-                raise _Wrong(f"gives {answer.name}, not {gold.name}")
-            self._equations(gold, answer)  # xy = 1 and y = 1/x
-            return
-        relations = left_out_points(gold, answer) or as_relations(gold, answer)
-        if relations is not None:
-            self._lists(*relations)
-        elif joined_relations(gold, answer):
-            sides = [self._relation(side, side is gold) for side in (gold, answer)]
-            if not self._ask(sides, relation=True):
-                raise _Wrong(f"is {answer.text[:80]!r}, not {gold.text[:80]!r}")
-        elif _names_coordinates(gold, answer):
-            self._in_order(gold, replace(answer, brackets=gold.brackets))
-        elif (
-            (answer.kind is Kind.SCALAR and answer.items)  # x = 10/2 = 5
-            or (answer.kind is Kind.LIST and answer.brackets != SET and gold.kind is not Kind.LIST)
-        ):
-            for value in answer.items:
-                self.match(gold, value)
-        elif gold.kind is answer.kind:
-            self._alike(gold, answer)
-        else:
-            self._unlike(gold, answer)
-
-    def _unlike(self, gold: Answer, answer: Answer) -> None:
-        if {gold.kind, answer.kind} == {Kind.TUPLE, Kind.UNION}:
-            self._interval(gold, answer)
-        elif set_and_inequality(gold, answer) or both_equations(gold, answer):
-            self._equations(gold, answer)
-        elif {gold.kind, answer.kind} & UNORDERED and gold.kind is not Kind.EQUATION:
-            raise Unreadable(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
-        elif {gold.kind, answer.kind} == {Kind.MATRIX, Kind.SCALAR} and (
-            "matrix}" in gold.text and "matrix}" in answer.text
-        ):  # -2 times a matrix
-            if not self._by_algebra(gold.text, answer.text):
-                raise _Wrong("is another matrix")
-        elif _is_column(gold, answer):
-            self._in_order(gold, replace(answer, brackets=gold.brackets))
-        elif {gold.kind, answer.kind} == {Kind.WORDS, Kind.SCALAR}:
-            self._words_and_scalar(gold, answer)
-        else:
-            raise _Wrong(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
-
-    def _interval(self, gold: Answer, answer: Answer) -> None:
-        """An interval beside a union of one, which x \\in (1, 2) is."""
-        parts = [side.items if side.kind is Kind.UNION else (side,) for side in (gold, answer)]
-        if any(len(part) != 1 or part[0].kind is not Kind.TUPLE for part in parts):
-            raise _Wrong(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
-        for side in (gold, answer):
-            if side.kind is Kind.TUPLE:
-                self._pieces(side, side is gold)
-        self._in_order(parts[0][0], parts[1][0])
-
-    def _alike(self, gold: Answer, answer: Answer) -> None:
-        {
-            Kind.SCALAR: self._scalars,
-            Kind.WORDS: self._texts,
-            Kind.BASED: self._texts,
-            Kind.LIST: self._lists,
-            Kind.UNION: self._lists,
-            Kind.EXCEPT: self._lists,
-            Kind.RATIO: self._ratios,
-            Kind.TUPLE: self._in_order,
-            Kind.MATRIX: self._in_order,
-            Kind.EQUATION: self._equations,
-        }[gold.kind](gold, answer)
-
-    def _as_values(self, gold: Answer, answer: Answer) -> tuple[Answer, Answer] | None:
-        """Both without the letter of a choice, "(A) 5", or what a value is called by; None where
-        nothing is to be left out."""
-        ours, theirs = (CHOICE.fullmatch(side.text) for side in (gold, answer))
-        for choice, side in ((ours, answer), (theirs, gold)):
-            if choice is not None and re.fullmatch(r"\(?[A-Za-z]\)?", side.text):
-                letter = Answer(kind=Kind.WORDS, text=choice[1].casefold())
-                other = Answer(kind=Kind.WORDS, text=side.text.strip("()").casefold())
-                return (letter, other) if choice is ours else (other, letter)
-        if ours is not None or theirs is not None:
-            return (
-                read_part(ours[2]) if ours else gold,
-                read_part(theirs[2]) if theirs else answer,
-            )
-        return called_values(gold, answer, self.question)
-
-    def _ratios(self, gold: Answer, answer: Answer) -> None:
-        """2:3:4 is 4:6:8."""
-        if len(gold.items) != len(answer.items):
-            raise _Wrong("is a ratio of another number of values")
-        first, other = gold.items[0].text, answer.items[0].text
-        for ours, theirs in zip(gold.items[1:], answer.items[1:], strict=True):
-            sides = f"({first}) \\cdot ({theirs.text})", f"({other}) \\cdot ({ours.text})"
-            if not self._by_algebra(*sides):
-                raise _Wrong(f"is {answer.text[:80]!r}, not {gold.text[:80]!r}")
-
-    def _texts(self, gold: Answer, answer: Answer) -> None:
-        if gold.text != answer.text:
-            raise _Wrong(f"is {answer.text[:80]!r}, not {gold.text[:80]!r}")
-
-    def _words_and_scalar(self, gold: Answer, answer: Answer) -> None:
-        """A letter can be a choice or a variable: (C) and C. Otherwise words are no number."""
-        if any(
-            side.kind is Kind.WORDS and FUNCTION_NAME.search(side.text) for side in (gold, answer)
-        ):
-            raise Unreadable("has the name of a function among its letters")
-        if gold.text.strip("() ").casefold() != answer.text.strip("() ").casefold() or gold.unit:
-            raise _Wrong(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
-
-    def _in_order(self, gold: Answer, answer: Answer) -> None:
-        if gold.brackets != answer.brackets or len(gold.items) != len(answer.items):
-            raise _Wrong(f"is {answer.text[:80]!r}: other brackets, or another number of elements")
-        for ours, theirs in zip(gold.items, answer.items, strict=True):
-            self.match(ours, theirs)
-
-    def _lists(self, gold: Answer, answer: Answer) -> None:
-        """Equality is transitive, so taking the first element that matches loses nothing."""
-        if len(gold.items) != len(answer.items):
-            raise _Wrong(f"has {len(answer.items)} elements, not {len(gold.items)}")
-        if gold.text.replace(" ", "") == answer.text.replace(" ", ""):
-            return
-        self._connectives(gold, answer)
-        if _ordered_by_names(gold, answer):
-            try:
-                self._in_order(gold, replace(answer, brackets=gold.brackets))
-            except _Wrong as error:
-                raise Unreadable("lists values without the names they have elsewhere") from error
-            return
-        left = list(answer.items)
-        for ours in gold.items:
-            for theirs in left:
-                try:
-                    self.match(ours, theirs)
-                except _Wrong:
-                    continue
-                left.remove(theirs)
-                break
-            else:
-                raise _Wrong(f"lacks {ours.text[:80]!r}")
-
-    def _connectives(self, gold: Answer, answer: Answer) -> None:
-        """How relations are joined. Where "and" and "or" both occur, nothing is said."""
-        joined = {side.brackets for side in (gold, answer)} - {"", SET}
-        if joined == {"and", "or"}:
-            raise _Wrong("joins relations by another word")
-        if len(joined) > 1 or "and or" in joined:
-            raise Unreadable("joins relations in another way than the gold answer")
-
-    def _scalars(self, gold: Answer, answer: Answer) -> None:
-        gold, answer = like_its_unit(gold, answer.unit), like_its_unit(answer, gold.unit)
-        units = {gold.unit, answer.unit}
-        if units == {"radian", DEGREE} or (gold.unit == "" and asks_for_degrees(self.question)):
-            gold, answer = with_degrees(gold), with_degrees(answer)
-        if gold.unit != answer.unit:
-            for side in (gold, answer):
-                word = unknown_unit(side.unit, self.question)
-                if word:
-                    raise Unreadable(f"has {word!r} after a number: no unit that is known")
-        if is_percent(gold) or is_percent(answer):
-            readings = self._percent_readings(gold, answer)
-        else:
-            fault = unit_fault(gold.unit, answer.unit, self.question)
-            if fault is not None:
-                raise _Wrong(fault)
-            readings = [(gold.text, answer.text)]
-        if is_clock_time(gold, answer, self.question):
-            self._texts(clock_time(gold), clock_time(answer))
-            return
-        if not any(self._equal(ours, theirs) for ours, theirs in readings):
-            raise _Wrong(f"is {_written(answer)!r}, not {_written(gold)!r}")
-        count = rational(gold.text)
-        whole = count is not None and count > 1 and count.denominator == 1
-        if whole and is_percent(answer) and not gold.unit and len(readings) == 1:
-            raise Unreadable("is a percentage, but the gold answer is a whole number")
-
-    def _percent_readings(self, gold: Answer, answer: Answer) -> list[tuple[str, str]]:
-        """The pairs of texts one of which must be equal."""
-        if is_percent(gold) and is_percent(answer):
-            return [(gold.text, answer.text)]
-        if (gold.unit and not is_percent(gold)) or (answer.unit and not is_percent(answer)):
-            raise _Wrong(f"the unit is {answer.unit or 'none'}, not {gold.unit or 'none'}")
-        if is_percent(gold):
-            return [(gold.text, answer.text), (_hundredth(gold.text), answer.text)]
-        bare = [(gold.text, answer.text)] if asks_for_percent(self.question) else []
-        return [*bare, (gold.text, _hundredth(answer.text))]
-
-    def _equal(self, gold: str, answer: str) -> bool:
-        exact = rational(exact_decimals(gold)), rational(exact_decimals(answer))
-        if exact[0] is not None and exact[1] is not None:
-            return exact[0] == exact[1]
-        if gold.replace(" ", "") == answer.replace(" ", ""):
-            return True
-        if "\\emptyset" in (gold.strip(), answer.strip()):
-            return False
-        return self._by_algebra(gold, answer)
-
-    def _equations(self, gold: Answer, answer: Answer) -> None:
-        ours, theirs = (
-            side.text if set_and_inequality(gold, answer) else with_name(side)
-            for side in (gold, answer)
-        )
-        if ours.replace(" ", "") == theirs.replace(" ", ""):
-            return
-        if gold.kind is Kind.EQUATION is answer.kind and signs_of_relation(
-            gold.text
-        ) != signs_of_relation(answer.text):
-            raise Unreadable("has another sign of relation than the gold answer")
-        if set_and_inequality(gold, answer):
-            sides = [self._relation(side, side is gold) for side in (gold, answer)]
-        else:
-            sides = [ours, theirs]
-        if not self._ask(sides, relation=True):
-            raise _Wrong(f"is {theirs[:80]!r}, not {ours[:80]!r}")
-
-    def _relation(self, side: Answer, is_gold: bool) -> Side:
-        if side.kind is Kind.EQUATION:
-            return side.text
-        return as_joined(side) if side.kind is Kind.LIST else self._pieces(side, is_gold)
-
-    def _pieces(self, side: Answer, is_gold: bool) -> list[list[str]]:
-        try:
-            return pieces_of(side, self.question, is_gold=is_gold)
-        except NotAnInterval as error:
-            raise _Wrong("is an inequality beside a point, or a point beside one") from error
-
-    def _by_algebra(self, gold: str, answer: str) -> bool:
-        if _differ_in_case(gold, answer):
-            return False
-        return self._ask([gold, answer], relation=False)
-
-    def _ask(self, sides: Sequence[Side], *, relation: bool) -> bool:
-        """The worker's word on gold's and the answer's sides."""
-        request: dict[str, object] = {
-            whose: _prepared(side) for whose, side in zip(("gold", "answer"), sides, strict=True)
-        }
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise _OutOfTime
-        request |= {"relation": relation, "complex": speaks_of_complex(self.question)}
-        try:
-            reply = self.ask(request, left)
-        except WorkerTimeout as error:
-            raise _OutOfTime from error
-        if "equal" in reply:
-            return reply["equal"] is True
-        if "unparsed" in reply:
-            gold = reply["unparsed"] == "gold"
-            side = str(sides[0 if gold else 1])[:80]
-            whose = "the gold answer" if gold else "the final answer"
-            raise Unreadable(f"{whose} {side!r} {reply['reason']}")
-        raise Unreadable(f"{reply.get('failed')}")
-
-
-def _prepared(side: Side) -> object:
-    """Decimals and degrees as what they are in formulas."""
-    if isinstance(side, dict):
-        return {word: [_prepared(part) for part in parts] for word, parts in side.items()}
-    if not isinstance(side, str):
-        return [
-            [_prepared(part) if len(part) > 1 or part.isalnum() else part for part in piece]
-            for piece in side
-        ]
-    if side.count(":") == 1:
-        side = "\\frac{{{}}}{{{}}}".format(*side.split(":"))
-    return exact_decimals(DEGREES.sub(r"(\\frac{\1 \\pi}{180})", side))
-
-
-def _names_coordinates(gold: Answer, answer: Answer) -> bool:
-    """Whether the answer is x = 3, y = 4 beside the point (3, 4)."""
-    names = [item.name for item in answer.items]
-    return (
-        gold.kind is Kind.TUPLE
-        and gold.brackets == "()"
-        and answer.kind is Kind.LIST
-        and answer.brackets != SET
-        and "" not in names
-        and names == sorted(set(names))
-    )
-
-
-def _is_column(gold: Answer, answer: Answer) -> bool:
-    """Whether one is a column of a matrix and the other one the same vector's coordinates."""
-    sides = {side.kind: side for side in (gold, answer)}
-    if sides.keys() != {Kind.MATRIX, Kind.TUPLE} or sides[Kind.TUPLE].brackets != "()":
-        return False
-    return sides[Kind.MATRIX].brackets == f"{len(sides[Kind.TUPLE].items)}x1"
-
-
-def _differ_in_case(gold: str, answer: str) -> bool:
-    """Whether the variables, or the whole texts, are the same but for their case: what compares
-    names is not everywhere careful about it."""
-    if gold.casefold() == answer.casefold() and sorted(gold) != sorted(answer):
-        return True
-    ours, theirs = (
-        set(re.findall(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])", re.sub(r"\\[A-Za-z]+", " ", text)))
-        for text in (gold, answer)
-    )
-    return ours != theirs and {c.lower() for c in ours} == {c.lower() for c in theirs}
-
-
-def _hundredth(text: str) -> str:
-    exact = rational(exact_decimals(text))
-    if exact is None:
-        return f"\\frac{{{text}}}{{100}}"
-    return f"\\frac{{{exact.numerator}}}{{{100 * exact.denominator}}}"
-
-
-def _written(answer: Answer) -> str:
-    return f"{answer.text[:80]} {answer.unit}".strip()
-
-
-def _ordered_by_names(gold: Answer, answer: Answer) -> bool:
-    """x = 1, y = 2 and 1, 2: one side names its values, and only their order names the other's."""
-    names = [{item.name for item in side.items if item.name} for side in (gold, answer)]
-    return any(len(ours) > 1 for ours in names) and not all(names)
