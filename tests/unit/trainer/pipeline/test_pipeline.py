@@ -19,7 +19,7 @@ from trainer.pipeline.fingerprints import source_hash
 from trainer.pipeline.launch import ROOT, child_environment, exclusive
 from trainer.pipeline.plan import print_plan
 from trainer.pipeline.recipe import load_pipeline, stage_words
-from trainer.pipeline.run import stage_record, run_pipeline, selected_stages, stage_state
+from trainer.pipeline.run import run_pipeline, selected_stages, stage_record, stage_state
 from trainer.runtime.manifests import read_manifest
 
 SCRIPT = '''
