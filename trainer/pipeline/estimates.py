@@ -180,7 +180,7 @@ def _ppo(
     values = entry.config_defaults() | dict(settings)
     rollouts = values["problems_per_cycle"] * values["samples_per_problem"]
     minibatches, epochs = values["minibatches"], values["epochs"]
-    micro, generated = values["micro_batch_size"], values["max_new_tokens"]
+    micro, generated = values["micro_batch_size"], values.get("max_new_tokens", 64)
     length = _prompt(model) + generated
     cycles = values["cycles"]
     rows = min(micro, max(1, rollouts // minibatches // launch.processes))

@@ -48,7 +48,7 @@ class PPOConfig:
     """Folders of the search stage whose verified solutions the policy also imitates."""
     imitation_coefficient: float = 0.0
     """Weight of the mean negative log-likelihood of these solutions; 0: none."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     cycles: int = 60
     """Cycles of sampling and updating."""
@@ -56,7 +56,7 @@ class PPOConfig:
     """Problems per cycle."""
     samples_per_problem: int = 4
     """Rollouts per problem and cycle."""
-    max_new_tokens: int = 64
+    max_new_tokens: int
     """Limit of one solution, in tokens after the prompt."""
     temperature: float = 1.0
     """Sampling temperature, above 0."""

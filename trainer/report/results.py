@@ -41,7 +41,7 @@ class ReportConfig:
     """Folder of the evaluation stage."""
     description: str = ""
     """Text at the report's top."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     num_trees: int = 20
     """Search trees drawn in the report."""

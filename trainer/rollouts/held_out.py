@@ -35,7 +35,7 @@ class HeldOutConfig:
     """Validation problems left out at the start."""
     evaluation_slice: str | None = None
     """Named slice of validation that evaluations use, in place of evaluation_skip; null: none."""
-    max_new_tokens: int = 64
+    max_new_tokens: int
     """Limit of one solution, in tokens after the prompt; GRPO and RLOO sample with it too."""
 
     def __post_init__(self) -> None:

@@ -42,7 +42,7 @@ class GroupRLConfig:
     """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 0
     """Problems trained on; 0: all."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     outcome: str = "verifier"
     """What a finished solution earns: verifier (1 if correct); for controls format or random."""

@@ -71,25 +71,40 @@ def peek(name: str, argv: Sequence[str], default: Any) -> Any:
     return default
 
 
-def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
-    """The verifier and the limits in tokens that a recipe leaves out, as its problems need them.
+# Keys that name a folder which says how its problems' solutions are judged, or how long they are.
+SAYING_KEYS = ("data", "trees", "evaluation", "model")
 
-    Raises ValueError where they are left out and the folder of problems does not say them.
+
+def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
+    """The verifier and the limit in tokens that a recipe leaves out, as its problems need them.
+
+    Raises ValueError where they are left out and the folder of problems is not there or does not
+    say them.
     """
-    data = peek("data", words, None) if "data" in hints else peek("trees", words, None)
-    if not isinstance(data, str) or not Path(data).exists() or {"--help", "-h"} & set(words):
+    if {"--help", "-h"} & set(words):
         return []
-    known = solution_defaults(Path(data))
+    source = next((key for key in SAYING_KEYS if key in hints), None)
+    # What `solve` is asked has no verifier, unless the user names one.
+    keys = ("max_new_tokens",) if source == "model" else ("verifier", "max_new_tokens")
+    missing = [key for key in keys if _is_missing(key, words, hints)]
+    folder = peek(source, words, None) if source else None
+    if not missing or not isinstance(folder, str):
+        return []
+    if source != "model" and not Path(folder).exists():
+        raise ValueError(f"{source} is {folder!r}: there is no such file or folder")
+    known = solution_defaults(Path(folder))
     found: list[str] = []
-    for key in ("verifier", "max_new_tokens"):
-        given = (peek(name, words, None) for name in (key, key.replace("_", "-")))
-        if key not in hints or any(value is not None for value in given):
-            continue
+    for key in missing:
         if key in known:
             found += [f"--{key}", known[key]]
         else:
-            raise ValueError(f"{key} is not given, and {data!r} does not say it: set {key}")
+            raise ValueError(f"{key} is not given, and {folder!r} does not say it: set {key}")
     return found
+
+
+def _is_missing(key: str, words: Sequence[str], hints: Mapping[str, Any]) -> bool:
+    given = (peek(name, words, None) for name in (key, key.replace("_", "-")))
+    return key in hints and all(value is None for value in given)
 
 
 def as_mapping(*configs: Any) -> dict[str, Any]:

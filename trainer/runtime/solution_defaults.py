@@ -15,11 +15,16 @@ DEFAULTS_OF_TASK: dict[str, dict[str, str]] = {
     "reasoning_gym": {"verifier": "reasoning_gym"},
 }
 
+KEYS = ("verifier", "max_new_tokens")
+
 
 def solution_defaults(folder: Path) -> dict[str, str]:
-    """Recipe keys and their values, from the folder's manifest: by the task of the data stage, or
-    the verifier of a stage that searched. Empty where the folder has none, as one's own files."""
-    recipe = (read_json(folder / MANIFEST) or {}).get("recipe", {})
+    """Recipe keys and their values, from the folder's manifest: by the task of a data stage, else
+    what the stage's own recipe says, else what the folder of its problems says. Empty where the
+    folder has no manifest, as one's own files."""
+    manifest = read_json(folder / MANIFEST) or {}
+    recipe, inputs = manifest.get("recipe", {}), manifest.get("inputs", {})
     if "task" in recipe:
         return DEFAULTS_OF_TASK.get(recipe["task"], {})
-    return {"verifier": recipe["verifier"]} if "verifier" in recipe else {}
+    known = solution_defaults(folder / inputs["data"]["source"]) if "data" in inputs else {}
+    return known | {key: str(recipe[key]) for key in KEYS if recipe.get(key) is not None}

@@ -63,7 +63,7 @@ class CompareConfig:
     """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 1000
     """Problems searched."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     reference_budgets: tuple[int, ...] = (4, 16, 64)
     """Values N of best of N that strategies are compared with."""

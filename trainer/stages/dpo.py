@@ -34,7 +34,7 @@ class StepPreferenceConfig:
     """Folders of the export stage with step_preferences, or such files."""
     data: str
     """Folder of the data stage, whose validation problems measure the policy."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
 
     def __post_init__(self) -> None:

@@ -61,7 +61,7 @@ class EvaluateConfig:
     """Pairs of policies to compare greedily, as one:other; empty: the last with the first."""
     split: str = "test"
     """Split whose problems are used: train, validation or test."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     greedy_problems: int = 2000
     """Problems that every policy solves greedily."""

@@ -68,7 +68,7 @@ class EvaluatePRMConfig:
     """Split that the reward model is measured on."""
     fitting_split: str = "validation"
     """Split that calibration and thresholds are fitted on; another than split."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     num_problems: int = 500
     """Problems measured."""
@@ -80,7 +80,7 @@ class EvaluatePRMConfig:
     """Solutions per problem that give the calibration over all steps."""
     temperature: float = 1.0
     """Sampling temperature."""
-    max_new_tokens: int = 64
+    max_new_tokens: int
     """Limit of one solution, in tokens after the prompt."""
     likelihood_weight: float = 0.0
     """Weight of likelihood in a further choice of an answer; 0: no such choice."""

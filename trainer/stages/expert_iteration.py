@@ -62,9 +62,9 @@ class ExpertIterationConfig:
     """Named slice of validation that the gate uses, in place of gate_skip; null: none."""
     gate_p_value: float = 0.05
     """One-sided p that the gain must be under for the new policy to be kept."""
-    max_new_tokens: int = 64
+    max_new_tokens: int
     """Limit of one solution at the gate, in tokens after the prompt."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     global_batch_size: int | None = None
     """Sequences per update, over all processes; null: gradient_accumulation_steps decides."""

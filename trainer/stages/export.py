@@ -37,7 +37,7 @@ class ExportConfig:
     """Kinds of rows: keys of EXPORTS in trainer/stages/export.py."""
     format: str = "jsonl"
     """File format: jsonl or parquet."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     policy: str | None = None
     """Folder of the tokenizer that made the trees; needed for labels and pairs."""

@@ -37,7 +37,7 @@ class LabelStageConfig:
     """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 2000
     """Problems labelled."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
 
     def __post_init__(self) -> None:

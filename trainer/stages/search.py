@@ -41,7 +41,7 @@ class TreesConfig:
     """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 2000
     """Problems searched."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     max_per_problem: int = 4
     """Distinct correct solutions kept per problem."""

@@ -337,11 +337,20 @@ def test_dead_signals_are_said_in_words() -> None:
 )
 def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PPOConfig(policy="a", data="b", **changes)
+        PPOConfig(
+            **{"policy": "a", "data": "b", "verifier": "countdown", "max_new_tokens": 64} | changes
+        )
 
 
 def test_rollouts_must_be_dealt_evenly() -> None:
-    config = PPOConfig(policy="a", data="b", problems_per_cycle=6, samples_per_problem=2)
+    config = PPOConfig(
+        policy="a",
+        data="b",
+        verifier="countdown",
+        max_new_tokens=64,
+        problems_per_cycle=6,
+        samples_per_problem=2,
+    )
     assert replace(config, minibatches=3, micro_batch_size=3).micro_steps(2) == 1
     assert replace(config, minibatches=1, micro_batch_size=5).micro_steps(2) == 2
     with pytest.raises(ValueError, match="problems_per_cycle is 6"):

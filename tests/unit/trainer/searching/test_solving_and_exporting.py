@@ -147,7 +147,7 @@ def test_every_export_is_a_data_set(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     config = ExportConfig(
-        trees=str(trees.parent), kinds=tuple(EXPORTS), policy=folder, min_visits=1, min_gap=0.0,
+        trees=str(trees.parent), verifier="countdown", kinds=tuple(EXPORTS), policy=folder, min_visits=1, min_gap=0.0,
         min_rate=0.0, max_rate=1.0, format=format,
     )  # fmt: skip
     run_export(RuntimeConfig(output_dir=str(tmp_path / "out")), config)
@@ -173,10 +173,10 @@ def test_a_tree_of_another_version_names_file_and_line(trees: Path, tmp_path: Pa
     first, second = trees.read_text().splitlines()
     bad = tmp_path / "trees.jsonl"
     bad.write_text(first + "\n" + second.replace('"version":2', '"version":1') + "\n")
-    config = ExportConfig(trees=str(bad), kinds=("nodes",))
+    config = ExportConfig(trees=str(bad), verifier="countdown", kinds=("nodes",))
     with pytest.raises(ValueError, match=r"trees\.jsonl, line 2: the row is not a thinktree-tree"):
         run_export(RuntimeConfig(output_dir=str(tmp_path / "out")), config)
     with pytest.raises(ValueError, match="kinds holds 'best'; allowed: best_paths"):
-        ExportConfig(trees="x", kinds=("best",))
+        ExportConfig(trees="x", verifier="countdown", kinds=("best",))
     with pytest.raises(ValueError, match="step_labels need policy"):
-        ExportConfig(trees="x", kinds=("step_labels",))
+        ExportConfig(trees="x", verifier="countdown", kinds=("step_labels",))

@@ -86,6 +86,7 @@ def run(folders: Path, name: str, **changes: Any) -> Path:
         policy=str(folders / "policy"),
         step_preferences=[str(folders / "export")],
         data=str(folders / "data"),
+        verifier="countdown",
     )
     evaluation = HeldOutConfig(evaluate_every=1, evaluation_problems=1, max_new_tokens=6)
     runtime = RuntimeConfig(output_dir=str(out), wandb=False)
@@ -224,7 +225,7 @@ def test_what_cannot_be_learnt_from_is_refused(folders: Path, tiny_policy: Any) 
     with pytest.raises(ValueError, match=r"no step_preferences\.jsonl or \.parquet is there"):
         read_step_preferences(str(folders / "data"), engine, None)
     with pytest.raises(ValueError, match="pairs is empty"):
-        StepPreferenceConfig(policy="p", data="d", step_preferences=[])
+        StepPreferenceConfig(policy="p", data="d", step_preferences=[], verifier="countdown")
     (folders / "export" / "step_preferences.jsonl").write_text("")
     with pytest.raises(ValueError, match="hold no row: lower min_gap or min_visits"):
         run(folders, "none")

@@ -205,7 +205,16 @@ def test_a_threshold_needs_both_kinds_on_the_fitting_side() -> None:
 )
 def test_wrong_settings_are_named(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        EvaluatePRMConfig(policy="p", reward_model="r", data="d", **fields)
+        EvaluatePRMConfig(
+            **{
+                "policy": "p",
+                "reward_model": "r",
+                "data": "d",
+                "verifier": "countdown",
+                "max_new_tokens": 64,
+            }
+            | fields
+        )
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +244,7 @@ def run_stage(models: Path) -> Callable[..., dict[str, Any]]:
     def run(out: Path, **fields: Any) -> dict[str, Any]:
         config = EvaluatePRMConfig(
             policy=str(models / "policy"), reward_model=str(models / "prm"),
-            data=str(models / "data"), samples=8, fitting_samples=4, rollouts=4, max_new_tokens=12,
+            data=str(models / "data"), verifier="countdown", samples=8, fitting_samples=4, rollouts=4, max_new_tokens=12,
             bins=3, likelihood_weight=0.5, process_bench=(str(models / "bench.jsonl"),),
             process_bench_fitting=str(models / "fitting.jsonl"), process_bench_prompt="as_is",
             **fields,
