@@ -86,6 +86,7 @@ class PPOSide:
 
         config = PPOConfig(
             policy=str(root / "policy"), data=str(root), reward_model=str(root / "prm"),
+            verifier="countdown",
             critic="reward_backbone", cycles=cycles, problems_per_cycle=load.problems,
             samples_per_problem=load.samples, max_new_tokens=load.tokens, epochs=load.epochs,
             minibatches=load.minibatches, micro_batch_size=load.solutions // load.minibatches,
@@ -173,7 +174,10 @@ def run(root: Path, load: Load, rounds: int) -> Alternates:
     engine, scorer = open_engine(
         model, tokenizer, str(root / "prm"), seed=SEED, device=torch.device("cpu")
     )
-    config = GroupRLConfig(policy="", data="", reward_model=str(root / "prm"), process_weight=1.0)
+    config = GroupRLConfig(
+        policy="", data="", reward_model=str(root / "prm"), process_weight=1.0,
+        verifier="countdown",
+    )  # fmt: skip
     reward = SolutionReward(
         engine=engine, scorer=scorer, config=config, problems={p.id: p for p in problems},
         verifier=VERIFIERS["countdown"](),

@@ -117,9 +117,7 @@ def prm(here: Path, model: str, data: str, **more: Any) -> None:
 
 def search(here: Path, model: str, data: str, **more: Any) -> None:
     runtime = RuntimeConfig(output_dir=str(here / "out"), wandb=False)
-    config = TreesConfig(
-        policy=model, data=data, strategy="solutions", verifier="countdown", **more
-    )
+    config = TreesConfig(policy=model, data=data, strategy="solutions", verifier="math", **more)
     run_trees(runtime, config, SearchSettings(), SolutionsConfig(budgets=(1,)))
 
 

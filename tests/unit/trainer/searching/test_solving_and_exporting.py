@@ -129,7 +129,9 @@ def test_missing_models_and_truths_are_named(folder: str) -> None:
 
 def test_a_recipe_with_a_strategy_takes_its_keys(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text("strategy: beam\nmodel: m\nproblem: x\nexpansions: 7\nmax_depth: 3\n")
+    path.write_text(
+        "strategy: beam\nmodel: m\nproblem: x\nmax_new_tokens: 9\nexpansions: 7\nmax_depth: 3\n"
+    )
     words = ["--config", str(path), "--budgets", "2"]
     config, settings, beam = parse_with_strategy((SolveConfig, SearchSettings), words)
     assert (config.strategy, settings.max_depth, beam.expansions, beam.budgets) == (
@@ -147,7 +149,8 @@ def test_every_export_is_a_data_set(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     config = ExportConfig(
-        trees=str(trees.parent), verifier="countdown", kinds=tuple(EXPORTS), policy=folder, min_visits=1, min_gap=0.0,
+        trees=str(trees.parent), verifier="countdown", kinds=tuple(EXPORTS), policy=folder,
+        min_visits=1, min_gap=0.0,
         min_rate=0.0, max_rate=1.0, format=format,
     )  # fmt: skip
     run_export(RuntimeConfig(output_dir=str(tmp_path / "out")), config)

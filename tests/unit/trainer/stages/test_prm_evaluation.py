@@ -244,8 +244,9 @@ def run_stage(models: Path) -> Callable[..., dict[str, Any]]:
     def run(out: Path, **fields: Any) -> dict[str, Any]:
         config = EvaluatePRMConfig(
             policy=str(models / "policy"), reward_model=str(models / "prm"),
-            data=str(models / "data"), verifier="countdown", samples=8, fitting_samples=4, rollouts=4, max_new_tokens=12,
-            bins=3, likelihood_weight=0.5, process_bench=(str(models / "bench.jsonl"),),
+            data=str(models / "data"), samples=8, fitting_samples=4, rollouts=4, max_new_tokens=12,
+            verifier=fields.pop("verifier", "countdown"), bins=3, likelihood_weight=0.5,
+            process_bench=(str(models / "bench.jsonl"),),
             process_bench_fitting=str(models / "fitting.jsonl"), process_bench_prompt="as_is",
             **fields,
         )  # fmt: skip
