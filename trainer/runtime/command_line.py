@@ -107,7 +107,7 @@ def _is_missing(key: str, words: Sequence[str], hints: Mapping[str, Any]) -> boo
     return key in hints and all(value is None for value in given)
 
 
-def as_mapping(*configs: Any) -> dict[str, Any]:
+def recipe_mapping(*configs: Any) -> dict[str, Any]:
     """The resolved recipe, ready for JSON; where names repeat, the first config's value holds."""
     merged: dict[str, Any] = {}
     for config in reversed(configs):
