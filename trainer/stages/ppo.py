@@ -19,10 +19,10 @@ def run_ppo(
     rewards: RewardConfig,
     rollout_engine: RolloutEngineConfig = SAMPLE_WITH_TRANSFORMERS,
 ) -> None:
-    """Write the policy that PPO makes of `config.policy`, and the critic it made on the way.
+    """Train `config.policy` with PPO, and write the new policy and its critic.
 
-    Raises ValueError for a shape that needs a reward model where none is given, for rollouts that
-    cannot be dealt evenly to the processes, and what `check_vllm` raises.
+    Raises ValueError if the shape needs a reward model and none is given, and if the rollouts
+    cannot be divided evenly among the processes. Also raises the errors of `check_vllm`.
     """
     if rewards.shape != "outcome" and config.reward_model is None:
         raise ValueError(f"shape is {rewards.shape!r}, but no reward_model is given")

@@ -178,5 +178,5 @@ def test_a_tree_of_another_version_names_file_and_line(trees: Path, tmp_path: Pa
         run_export(RuntimeConfig(output_dir=str(tmp_path / "out")), config)
     with pytest.raises(ValueError, match="kinds holds 'best'; allowed: best_paths"):
         ExportConfig(trees="x", kinds=("best",))
-    with pytest.raises(ValueError, match="step_labels need policy"):
+    with pytest.raises(ValueError, match="step_labels', which needs policy"):
         ExportConfig(trees="x", kinds=("step_labels",))

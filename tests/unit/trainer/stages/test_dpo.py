@@ -224,5 +224,5 @@ def test_what_cannot_be_learnt_from_is_refused(folders: Path, tiny_policy: Any) 
     with pytest.raises(ValueError, match="pairs is empty"):
         StepPreferenceConfig(policy="p", data="d", pairs=[])
     (folders / "export" / "step_preferences.jsonl").write_text("")
-    with pytest.raises(ValueError, match="hold no row: lower min_gap or min_visits"):
+    with pytest.raises(ValueError, match="holds no row: lower min_gap or min_visits"):
         run(folders, "none")
