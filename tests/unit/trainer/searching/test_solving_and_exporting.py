@@ -106,7 +106,7 @@ def test_a_file_of_problems_is_checked_and_written(
         ({"problem": "x", "file": "y"}, "give either problem"),
         ({"problem": "x", "template": "y"}, "must hold {problem}"),
         ({"problem": "x", "verifier": "maths"}, "verifier is 'maths'; allowed: countdown"),
-        ({"problem": "x", "verifier": "countdown"}, "needs the answers of a file"),
+        ({"problem": "x", "verifier": "countdown"}, "verifier needs file"),
     ],
 )
 def test_wrong_requests_are_named(fields: dict[str, str], said: str) -> None:
