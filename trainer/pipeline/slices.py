@@ -1,4 +1,4 @@
-"""Named slices of a split's problems, in the place of offsets that one works out by hand:
+"""Named slices of a split's problems replace offsets that the user would compute by hand:
 
     slices:
       train: {label_1: 2000, search_1: 1200}
@@ -7,10 +7,10 @@
       - {name: search_1, args: {slice: search_1, ...}, ...}
       - {name: round_1, args: {gate_slice: gate_1, ...}, ...}
 
-The slices of a split follow one another from its first problem, each with so many problems. A stage
-with `slice: search_1` gets the `skip`, `num_problems` and `split` of that slice; `gate_slice` gives
-`gate_skip` and `gate_problems`, `evaluation_slice` gives `evaluation_skip` and
-`evaluation_problems`. A key that a stage sets itself stays as it is.
+The slices of a split follow one another, beginning at its first problem. The number is a slice's
+number of problems. A stage with `slice: search_1` gets the `skip`, `num_problems` and `split` of
+that slice. `gate_slice` sets `gate_skip` and `gate_problems`, and `evaluation_slice` sets
+`evaluation_skip` and `evaluation_problems`. A key that the stage sets is not changed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from data.settings import nearest, read_yaml_mapping
 from trainer.runtime.stage_registry import entry_of_launcher
 
 SPLITS = ("train", "validation", "test")
-LEARNT_FROM = {"policy", "labels.jsonl", "trees.jsonl"}  # what a stage makes of its problems
+LEARNT_FROM = {"policy", "labels.jsonl", "trees.jsonl"}  # outputs that depend on the problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """Problems start..end-1 of a split of the folder `data`, as the stage `stage` uses them."""
+    """The stage `stage` uses problems start..end-1 of a split of the folder `data`."""
 
     stage: str
     data: str
@@ -50,14 +50,15 @@ class Use:
 
 
 def read_slices(value: Any) -> dict[str, Slice]:
-    """The slices by name. Raises ValueError for another form, a size that is no whole number of at
-    least 0, an unknown split and a name that is used twice."""
+    """The slices by name. Raises ValueError for another form, a size that is not an integer of at
+    least 0, an unknown split, and a name that is used twice."""
     if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
-        raise ValueError(f"slices must be a mapping of sizes by name, per split, got {value!r}")
+        raise ValueError(f"slices must map each split to a mapping of sizes by name, got {value!r}")
     slices: dict[str, Slice] = {}
     for split, sizes in value.items():
         if split not in SPLITS:
-            raise ValueError(f"slices of {split!r}; did you mean {nearest(str(split), SPLITS)!r}?")
+            hint = nearest(str(split), SPLITS)
+            raise ValueError(f"slices names the unknown split {split!r}; did you mean {hint!r}?")
         start = 0
         for name, size in sizes.items():
             if type(size) is not int or size < 0:
@@ -70,10 +71,10 @@ def read_slices(value: Any) -> dict[str, Slice]:
 
 
 def fill_in_slices(rows: Sequence[dict[str, Any]], slices: Mapping[str, Slice]) -> None:
-    """Replace the names of slices in the arguments of `rows` by what they stand for.
+    """Replace the names of slices in the arguments of `rows` by the keys of these slices.
 
     Raises ValueError for an unknown slice, for a split that is too small for a slice, and for a
-    gate or an evaluation on validation problems that are elsewhere."""
+    gate or an evaluation whose slice is not part of validation."""
     sizes = {f"{{{row['name']}}}": _settings(row) for row in rows if _makes_problems(row)}
     for row in rows:
         args = row["args"]
@@ -105,8 +106,8 @@ def fill_in_slices(rows: Sequence[dict[str, Any]], slices: Mapping[str, Slice]) 
 
 
 def check_overlaps(rows: Sequence[dict[str, Any]]) -> None:
-    """Raises ValueError where a gate or an evaluation during training uses problems that a stage
-    learns from, and where two gates use the same problems."""
+    """Raises ValueError if a gate or an evaluation during training uses problems that a stage
+    learns from, and if two gates use the same problems."""
     learnt = [use for row in rows if (use := _learnt(row))]
     gates = [use for row in rows if (use := _held_out(row, "gate_"))]
     evaluations = [use for row in rows if (use := _held_out(row, "evaluation_"))]
@@ -122,7 +123,7 @@ def check_overlaps(rows: Sequence[dict[str, Any]]) -> None:
             if gate.overlaps(other):
                 raise ValueError(
                     f"the gates of stages {gate.stage!r} and {other.stage!r} use the same problems "
-                    "of validation; give each a slice of its own (gate_slice)"
+                    "of validation; give each a different slice (gate_slice)"
                 )
 
 
@@ -131,11 +132,11 @@ def _learnt(row: dict[str, Any]) -> Use | None:
     if entry is None or not LEARNT_FROM.intersection(entry.writes):
         return None
     settings = entry.config_defaults() | _settings(row)
-    # Without `split` a stage reads no split; `problems` names a file in its place.
+    # A stage without `split` reads no split. `problems` names a file instead of a split.
     if "split" not in settings or settings.get("problems"):
         return None
     start, size = settings["skip"], settings["num_problems"]
-    end = start + size if size else 10**12  # PPO, GRPO and RLOO: 0 stands for all
+    end = start + size if size else 10**12  # for PPO, GRPO and RLOO, 0 means all problems
     return _use(row, settings, settings["split"], start, end)
 
 

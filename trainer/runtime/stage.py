@@ -98,8 +98,8 @@ def check_begun(
 
 def _verdicts(before: Mapping[str, int]) -> dict[str, int]:
     """The number of each verifier's verdicts during a stage, summed over all ranks. The keys are
-    "verdicts/<verifier>/<outcome>" for the verifiers that were used; time-outs are an outcome.
-    Every rank must call this function."""
+    "verdicts/<verifier>/<outcome>" for the verifiers that were used. Time-outs are counted
+    separately. Every rank must call this function."""
     from accelerate.utils import gather_object
 
     total: Counter[str] = Counter()

@@ -29,7 +29,7 @@ def test_slices_follow_one_another_in_their_split() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ([1], "must be a mapping of sizes by name"),
+        ([1], "must map each split to a mapping of sizes by name"),
         ({"trian": {"a": 1}}, "did you mean 'train'"),
         ({"train": {"a": -1}}, "slice 'a' has size -1; allowed: 0 or more"),
         ({"train": {"a": 1}, "test": {"a": 1}}, "two slices have the name 'a'"),
