@@ -197,7 +197,7 @@ def test_text_and_conversations_do_not_mix(policy: Path, tmp_path: Path) -> None
         read_preferences([path], tokenizer)
     tokenizer.chat_template = None
     _, [bad] = read_preferences([path], tokenizer)
-    assert "no chat template; chat_template_path" in bad.reason
+    assert "no chat template; set chat_template_path" in bad.reason
 
 
 def test_a_run_cut_off_ends_as_one_that_was_not(
