@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from data.process_bench import ProcessBenchRow
 from data.tasks.countdown_replay import first_false_step, first_hopeless_step, in_reach
-from data.types import Problem, StopReason
+from data.types import Problem
 from rewards.aggregate import AGGREGATES
 from search.base import Node, SearchResult, answer_value, path_to, solution_logprob, solution_text
 from search.measurements.prefix_success import successes_of
@@ -58,9 +58,8 @@ def step_scores(result: SearchResult, end: Node) -> tuple[float, ...]:
 
 
 def is_correct(end: Node) -> bool:
-    """A solution that was cut off is not correct, whatever its text says so far."""
-    finished = end.terminal is StopReason.END_OF_SOLUTION
-    return finished and end.verdict is not None and end.verdict.correct
+    """A pool has verdicts of finished solutions alone."""
+    return end.verdict is not None and end.verdict.correct
 
 
 def lines_of(result: SearchResult, end: Node) -> list[str]:
@@ -79,10 +78,9 @@ def candidates(
         value = proxy
         if aggregate == LAST_WEIGHTED:
             value = answer_value(proxy, solution_logprob(result.nodes, end.id), likelihood_weight)
-        finished = end.terminal is StopReason.END_OF_SOLUTION
         found.append(
             Candidate(
-                rank=(float(finished), value),
+                rank=(float(end.finished), value),
                 proxy=proxy,
                 correct=is_correct(end),
                 count=end.proposals,
@@ -128,7 +126,7 @@ def judged_solutions(
         solvable = task.in_reach(result.problem, [], max_value)
         for end in ends_of_paths(result)[:per_problem]:
             correct = is_correct(end)
-            if end.terminal is not StopReason.END_OF_SOLUTION:
+            if not end.finished:
                 left_out["cut off"] += 1
                 continue
             if not solvable:

@@ -149,7 +149,7 @@ def collect_rollouts(
             problem,
             prompt,
             completion.token_ids,
-            finished=completion.stop_reason is StopReason.END_OF_SOLUTION,
+            finished=completion.stop_reason.finished,
         )
         for problem, prompt, group in zip(request.problems, prompts, groups, strict=True)
         for completion in group
@@ -188,10 +188,10 @@ def _rollout(
     problem, config, steps = solution.problem, request.rewards, len(solution.step_ends)
     if len(scores) != steps and (judges.scorer is not None or config.shape != "outcome"):
         raise ValueError(f"problem {problem.id}: {len(scores)} process rewards for {steps} steps")
-    outcome, correct = config.truncated_reward, False
-    if solution.finished:
-        coin = f"{judges.engine.seed} {problem.id} {request.cycle} {solution.token_ids}"
-        outcome, correct = judges.outcome(config.outcome, solution, coin)
+    coin = f"{judges.engine.seed} {problem.id} {request.cycle} {solution.token_ids}"
+    outcome, correct = judges.outcome(
+        config.outcome, solution, coin, truncated_reward=config.truncated_reward
+    )
     return Rollout(
         problem_id=problem.id,
         prompt_ids=solution.prompt_ids,

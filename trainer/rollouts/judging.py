@@ -6,9 +6,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from data.types import Problem
-from rewards.base import Verifier
+from rewards.base import Verifier, verdict_of
 from search.base import Engine, Scorer, ScoreRequest, ScoreResult
 
 OUTCOMES = ("verifier", "format", "random")
@@ -71,15 +72,23 @@ class Judges:
             ]
         )
 
-    def outcome(self, kind: str, solution: SampledSolution, coin: str) -> tuple[float, bool]:
-        """What a finished solution earns by its outcome (`kind` is one of `OUTCOMES`; `coin` is the
-        key of the random one), and whether it is correct. Raises ValueError naming the problem
-        where the verifier fails."""
+    def outcome(
+        self, kind: str, solution: SampledSolution, coin: str, *, truncated_reward: float = 0.0
+    ) -> tuple[float, bool]:
+        """What a solution earns by its outcome (`kind` is one of `OUTCOMES`; `coin` is the key of
+        the random one), and whether it is correct. Raises ValueError naming the problem where the
+        verifier fails."""
         problem = solution.problem
         try:
-            verdict = self.verifier.verify(problem, self.engine.decode(solution.token_ids))
+            verdict = verdict_of(
+                partial(self.verifier.verify, problem),
+                self.engine.decode(solution.token_ids),
+                finished=solution.finished,
+            )
         except Exception as error:
             raise ValueError(f"problem {problem.id}: the verifier failed: {error!r}") from error
+        if not solution.finished:
+            return truncated_reward, False
         if kind == "random":
             return float(random.Random(coin).random() < 0.5), verdict.correct
         return float(verdict.well_formed if kind == "format" else verdict.correct), verdict.correct

@@ -101,8 +101,6 @@ class SolutionReward:
         )
 
     def _outcome(self, solution: SampledSolution) -> float:
-        if not solution.finished:
-            return 0.0  # no verifier is asked
         coin = f"{self.engine.seed} {solution.problem.id} {solution.token_ids}"
         return self.judges.outcome(self.config.outcome, solution, coin)[0]
 
