@@ -20,6 +20,11 @@ class StopReason(StrEnum):
     DEPTH = "depth"  # the limit on the number of steps
     BAD_SCORE = "bad_score"  # an open path whose guidance gave no number in [0, 1]
 
+    @property
+    def finished(self) -> bool:
+        """The solution is whole; after every other reason it was cut off, or is still open."""
+        return self is StopReason.END_OF_SOLUTION
+
 
 class Outcome(StrEnum):
     """What a verifier says of a solution."""

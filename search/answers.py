@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from data.types import StopReason, Usage
+from data.types import Usage
 from search.base import (
     Node,
     Session,
@@ -40,7 +40,7 @@ def choose(
     """One of `candidates` (ids of path ends, in the order they were sampled; not empty). Finished
     solutions come before all others, and scored ones before those without a score. `final_answer`
     maps a solution to what it votes for; only the oracle needs to know what is `correct`."""
-    finished = [id for id in candidates if nodes[id].terminal is StopReason.END_OF_SOLUTION]
+    finished = [id for id in candidates if nodes[id].finished]
     if answer == "first":
         return candidates[0]
     candidates = finished or candidates
@@ -67,7 +67,7 @@ def choose_for(session: Session, nodes: Sequence[Node], candidates: Sequence[int
     """`choose` as the session's settings have it. Scores that are vote shares are those among the
     candidates."""
     if session.settings.guidance == "self_consistency":
-        finished = [id for id in candidates if nodes[id].terminal is StopReason.END_OF_SOLUTION]
+        finished = [id for id in candidates if nodes[id].finished]
         for id, share in vote_shares(session, nodes, finished).items():
             nodes[id].score = share
     return choose(
@@ -104,11 +104,7 @@ class Answers:
         that; a path that was completed before is not completed again.
         """
         session, nodes = self.session, self.nodes
-        inside = [
-            node.id
-            for node in nodes
-            if node.terminal is StopReason.END_OF_SOLUTION and _is_below(nodes, node.id, below)
-        ]
+        inside = [node.id for node in nodes if node.finished and _is_below(nodes, node.id, below)]
         spent = session.usage - session.beside
         if inside:
             chosen = choose_for(session, nodes, inside)
@@ -147,7 +143,7 @@ class Answers:
         cost = Usage(policy=completed.usage)
         session.beside += cost
         sample = completed.samples[0]
-        finished = sample.stop_reason is StopReason.END_OF_SOLUTION
+        finished = sample.stop_reason.finished
         return session.engine.decode(path + sample.token_ids), finished, cost
 
 

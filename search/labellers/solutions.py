@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from data.types import StepLabels, Usage
+from data.types import Sample, StepLabels, Usage
+from rewards.base import verdict_of
 from search.base import SampleRequest, SearchEnd, Session
 from search.labellers.evidence import Evidence
 
@@ -112,17 +113,17 @@ async def _roll_out(
         ]
     )
     return [
-        _rollout(session, flat(prefix) + sample.token_ids, len(prefix))
+        _rollout(session, prefix, sample)
         for (_, prefix), result in zip(prefixes, results, strict=True)
         for sample in result.samples
     ]
 
 
-def _rollout(session: Session, token_ids: tuple[int, ...], origin: int) -> Rollout:
-    """A truncated solution is not correct, whatever its text says so far."""
-    finished = token_ids[-1] == session.engine.end_token_id
-    correct = finished and session.verify(session.engine.decode(token_ids)).correct
-    return Rollout(steps=cut_steps(session, token_ids), origin=origin, correct=correct)
+def _rollout(session: Session, prefix: Steps, sample: Sample) -> Rollout:
+    token_ids = flat(prefix) + sample.token_ids
+    text = session.engine.decode(token_ids)
+    verdict = verdict_of(session.verify, text, finished=sample.stop_reason.finished)
+    return Rollout(steps=cut_steps(session, token_ids), origin=len(prefix), correct=verdict.correct)
 
 
 def distinct(rollouts: Sequence[Rollout]) -> list[Rollout]:

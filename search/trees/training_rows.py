@@ -190,13 +190,13 @@ def by_solve_rate(
 
 
 def finished_solutions(result: SearchResult) -> list[Node]:
-    return [node for node in result.nodes if node.terminal is StopReason.END_OF_SOLUTION]
+    return [node for node in result.nodes if node.finished]
 
 
 def visits_of(node: Node) -> int:
     """A search walks into the end of a solution once, when it values it, and never again: where no
     visit is recorded, its score is one."""
-    ended = node.terminal is StopReason.END_OF_SOLUTION and node.score is not None
+    ended = node.finished and node.score is not None
     return node.visit_count or int(ended)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.progress import reported
 from data.tasks.countdown_tree import share_seen
-from data.types import Problem, StopReason, Usage, Verdict
+from data.types import Problem, Usage, Verdict
 from search.answers import choose
 from search.base import Node, SearchResult, solution_text
 from search.measurements.prefix_success import successes_of
@@ -192,7 +192,7 @@ def best_of_n_rows(
                 )
                 chosen[strategy].append((result.nodes[id], verdict[id]))
         for strategy, answers in chosen.items():
-            cut = [node.terminal is not StopReason.END_OF_SOLUTION for node, _ in answers]
+            cut = [not node.finished for node, _ in answers]
             correct = [v.correct and not c for (_, v), c in zip(answers, cut, strict=True)]
             estimate = accuracy(correct, groups_of(r.problem for r in results))
             reward_flops = weighted.reward_flops if strategy == "best_of_n" else 0.0

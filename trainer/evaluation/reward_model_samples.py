@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from data.process_bench import ProcessBenchRow
 from data.tasks.countdown_replay import first_false_step, first_hopeless_step, in_reach
-from data.types import Problem, StopReason
+from data.types import Problem
 from rewards.aggregate import AGGREGATES
 from search.base import Node, SearchResult, answer_value, path_to, solution_logprob, solution_text
 from search.measurements.prefix_success import successes_of
@@ -59,9 +59,8 @@ def step_scores(result: SearchResult, end: Node) -> tuple[float, ...]:
 
 
 def is_correct(end: Node) -> bool:
-    """Whether the solution is correct. A truncated solution is never correct, whatever its text."""
-    finished = end.terminal is StopReason.END_OF_SOLUTION
-    return finished and end.verdict is not None and end.verdict.correct
+    """Whether the solution is correct. In a pool only finished solutions have verdicts."""
+    return end.verdict is not None and end.verdict.correct
 
 
 def lines_of(result: SearchResult, end: Node) -> list[str]:
@@ -80,10 +79,9 @@ def candidates(
         value = proxy
         if aggregate == LAST_WEIGHTED:
             value = answer_value(proxy, solution_logprob(result.nodes, end.id), likelihood_weight)
-        finished = end.terminal is StopReason.END_OF_SOLUTION
         found.append(
             Candidate(
-                rank=(float(finished), value),
+                rank=(float(end.finished), value),
                 proxy=proxy,
                 correct=is_correct(end),
                 count=end.proposals,
@@ -130,7 +128,7 @@ def judged_solutions(
         solvable = task.in_reach(result.problem, [], max_value)
         for end in ends_of_paths(result)[:per_problem]:
             correct = is_correct(end)
-            if end.terminal is not StopReason.END_OF_SOLUTION:
+            if not end.finished:
                 left_out["cut off"] += 1
                 continue
             if not solvable:

@@ -11,35 +11,30 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
 
 from data.flops import flop_model
-from data.problems import read_problems
 from data.types import Problem, Usage
-from rewards.verifiers.by_name import VERIFIERS
-from trainer.models.loading import whole_models
-from trainer.models.sharding import generating
 from trainer.ppo.advantages import KLController
 from trainer.ppo.batch import Batch, make_batch
 from trainer.ppo.config import PPOConfig
 from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
+from trainer.ppo.inputs import read_inputs
 from trainer.ppo.metrics import CycleRecord, Stopwatch, completion_rows, cycle_metrics
 from trainer.ppo.models import build_models
 from trainer.ppo.progress import Progress, load_checkpoint, save_checkpoint
+from trainer.ppo.sampling import open_sampling
 from trainer.ppo.update import Learner
-from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect_rollouts
-from trainer.rollouts.files import ROLLOUTS, read_rollouts, rollout_rows, share_of
-from trainer.rollouts.vllm import RolloutEngineConfig, open_vllm
+from trainer.rollouts.collect import RewardConfig, Rollout, RolloutRequest, SamplingConfig
+from trainer.rollouts.files import ROLLOUTS, rollout_rows, share_of
+from trainer.rollouts.vllm import RolloutEngineConfig
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.row_files import append_rows, keep_before, usage_numbers, usage_of
 from trainer.runtime.tracking import Run
-from trainer.searching.engines import open_engine
-from trainer.searching.trajectories import read_trajectories
 
 METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
 EVALUATIONS, BEST = "evaluations.jsonl", "best"
@@ -76,18 +71,15 @@ class PPORun:
     ) -> None:
         self.config, self.rewards, self.accelerator, self.log = config, rewards, accelerator, log
         self.seed, self.folder = runtime.seed, Path(runtime.output_dir)
+        self.inputs = read_inputs(config)
+        self._check_inputs(rollout_engine)
         self.models = build_models(config, accelerator)
-        policy, tokenizer = self.models.actor_critic.policy, self.models.tokenizer
-        with whole_models():
-            self.engine, self.scorer = open_engine(
-                policy,
-                tokenizer,
-                config.reward_model,
-                seed=runtime.seed,
-                device=accelerator.device,
-            )
-        self.vllm = open_vllm(
-            rollout_engine, policy, tokenizer, self.engine, accelerator, self.folder / SERVED
+        self.sampling = open_sampling(
+            config,
+            rollout_engine,
+            self.models,
+            seed=runtime.seed,
+            served=self.folder / SERVED,
         )
         self.learner = Learner(
             accelerator=accelerator,
@@ -95,32 +87,28 @@ class PPORun:
             optimizer=self.models.optimizer,
             reference=self.models.reference_logprobs,
             config=config,
-            pad_token_id=tokenizer.pad_token_id,
+            pad_token_id=self.models.tokenizer.pad_token_id,
             seed=runtime.seed,
         )
-        self.verifier = VERIFIERS[config.verifier]()
         self.progress = Progress(
             kl=KLController(coefficient=config.kl_coefficient, target=config.kl_target)
         )
         accelerator.register_for_checkpointing(self.progress)
-        self.problems = _problems(config)
-        self.recorded = read_rollouts(config.replay) if config.replay else None
-        validation = read_problems(Path(config.data) / "validation.jsonl")
-        self.held_out = validation[config.evaluation_skip :][: config.evaluation_problems]
-        if self.vllm is not None and len(self.held_out) % accelerator.num_processes:
+
+    def _check_inputs(self, rollout_engine: RolloutEngineConfig) -> None:
+        """Raises ValueError for held-out problems that vLLM cannot sample in even shares; warns
+        where there is nothing to imitate."""
+        held_out, processes = len(self.inputs.held_out), self.accelerator.num_processes
+        if rollout_engine.rollout_engine != "transformers" and held_out % processes:
             raise ValueError(
-                f"there are {len(self.held_out)} validation problems to evaluate on: with vLLM "
-                f"they must be a multiple of the {accelerator.num_processes} processes"
+                f"there are {held_out} validation problems to evaluate on: with vLLM they must be "
+                f"a multiple of the {processes} processes"
             )
-        self.imitation = [
-            row
-            for folder in config.trajectories
-            for row in read_trajectories(Path(folder) / "trajectories.jsonl")
-        ]
-        if config.imitation_coefficient > 0 and not self.imitation and accelerator.is_main_process:
+        wanted = self.config.imitation_coefficient > 0
+        if wanted and not self.inputs.imitation and self.accelerator.is_main_process:
             print(
-                f"warning: no verified trajectory in {', '.join(config.trajectories)}: nothing is "
-                "imitated, imitation_coefficient has no effect",
+                f"warning: no verified trajectory in {', '.join(self.config.trajectories)}: "
+                "nothing is imitated, imitation_coefficient has no effect",
                 flush=True,
             )
 
@@ -156,7 +144,7 @@ class PPORun:
             batch = self.learner.estimate(batch, self.progress.kl.coefficient)
         rate = self._set_learning_rates(number)
         with clock("update"):
-            sums = self.learner.learn(batch, orders, number, self.imitation)
+            sums = self.learner.learn(batch, orders, number, self.inputs.imitation)
         metrics = cycle_metrics(self.learner, rollouts, batch, sums, entropy)
         record = CycleRecord(
             cycle=number,
@@ -177,9 +165,9 @@ class PPORun:
     def _rollouts(self, cycle: int) -> tuple[list[Rollout], Usage]:
         """This process's share of a cycle's rollouts: sampled, or those of the replayed file."""
         config = self.config
-        if self.recorded is not None:
+        if self.inputs.recorded is not None:
             own = share_of(
-                self.recorded,
+                self.inputs.recorded,
                 cycle,
                 problems=config.problems_per_cycle,
                 samples=config.samples_per_problem,
@@ -187,45 +175,15 @@ class PPORun:
                 processes=self.accelerator.num_processes,
             )
             return own, Usage()
-        return self._collect(
-            problem_order(self.problems, cycle, config.problems_per_cycle, self.seed),
-            SamplingConfig(
-                samples_per_problem=config.samples_per_problem,
-                max_new_tokens=config.max_new_tokens,
-                temperature=config.temperature,
-            ),
-            self.rewards,
+        problems = problem_order(self.inputs.problems, cycle, config.problems_per_cycle, self.seed)
+        sampling = SamplingConfig(
+            samples_per_problem=config.samples_per_problem,
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
         )
-
-    def _collect(
-        self, problems: Sequence[Problem], sampling: SamplingConfig, rewards: RewardConfig
-    ) -> tuple[list[Rollout], Usage]:
-        """Rollouts of this process's share of the problems."""
-        share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        self.models.actor_critic.eval()
-        with self._sampling():
-            return collect_rollouts(
-                self.engine,
-                self.scorer,
-                self.verifier,
-                problems[share],
-                sampling,
-                rewards,
-                self.progress.cycle,
-                self.vllm,
-            )
-
-    @contextmanager
-    def _sampling(self) -> Iterator[None]:
-        """A context in which the engine that samples has the policy's present weights."""
-        if self.vllm is not None:
-            self.vllm.sync(self.progress.cycle)
-            with self.accelerator.autocast():
-                yield
-            return
-        models = self.models
-        with generating(models.prepared, models.actor_critic.policy, self.accelerator):
-            yield
+        return self.sampling.collect(
+            RolloutRequest(problems=problems, sampling=sampling, rewards=self.rewards, cycle=cycle)
+        )
 
     def _record(self, cycle: int, rollouts: Sequence[Rollout]) -> None:
         parts = gather_object([list(rollouts)])
@@ -282,14 +240,19 @@ class PPORun:
 
     def _evaluate(self) -> None:
         """Greedy on the held-out problems; keep the policy where it is the best so far."""
-        if not self.held_out:
+        if not self.inputs.held_out:
             return
-        greedy, usage = self._collect(
-            self.held_out,
-            SamplingConfig(
-                samples_per_problem=1, max_new_tokens=self.config.max_new_tokens, temperature=0.0
-            ),
-            RewardConfig(),
+        greedy, usage = self.sampling.collect(
+            RolloutRequest(
+                problems=self.inputs.held_out,
+                sampling=SamplingConfig(
+                    samples_per_problem=1,
+                    max_new_tokens=self.config.max_new_tokens,
+                    temperature=0.0,
+                ),
+                rewards=RewardConfig(),
+                cycle=self.progress.cycle,
+            )
         )
         found: list[Any] = gather_object(
             [(r.problem_id, r.correct, r.scores[-1] if r.scores else None) for r in greedy]
@@ -299,7 +262,7 @@ class PPORun:
         scores = [score for _, _, score in found if score is not None]
         evaluation = Evaluation(
             cycle=self.progress.cycle,
-            correct=tuple(correct[problem.id] for problem in self.held_out),
+            correct=tuple(correct[problem.id] for problem in self.inputs.held_out),
             proxy=sum(scores) / len(scores) if scores else None,
         )
         earlier = [e.accuracy for e in self.progress.evaluations]
@@ -339,9 +302,3 @@ class PPORun:
             for path in (*self.folder.glob("checkpoint-*"), *self.folder.glob(SERVED)):
                 shutil.rmtree(path)
         self.accelerator.wait_for_everyone()
-
-
-def _problems(config: PPOConfig) -> list[Problem]:
-    path = Path(config.problems or Path(config.data) / f"{config.split}.jsonl")
-    problems = read_problems(path)[config.skip :]
-    return problems[: config.num_problems] if config.num_problems else problems

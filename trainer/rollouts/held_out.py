@@ -17,7 +17,13 @@ from data.problems import read_problems
 from data.types import Problem, Usage, usage_from_json
 from rewards.base import Verifier
 from search.base import Engine
-from trainer.rollouts.collect import RewardConfig, SamplingConfig, collect_rollouts
+from trainer.rollouts.collect import (
+    RewardConfig,
+    RolloutRequest,
+    SamplingConfig,
+    collect_rollouts,
+)
+from trainer.rollouts.judging import Judges
 from trainer.runtime.row_files import append_rows, keep_before, usage_numbers, usage_of
 
 EVALUATIONS = "evaluations.jsonl"
@@ -71,7 +77,7 @@ class HeldOut(TrainerCallback):
         folder: Path,
         sampled: Callable[[], int],
     ) -> None:
-        self.config, self.engine, self.verifier = config, engine, verifier
+        self.config, self.judges = config, Judges(engine=engine, verifier=verifier)
         self.problems = config.problems(data)
         self.path, self.sampled = folder / EVALUATIONS, sampled
         self.last = -1
@@ -110,17 +116,17 @@ class HeldOut(TrainerCallback):
         was_training = model.training
         model.eval()
         rollouts, usage = collect_rollouts(
-            self.engine,
-            None,
-            self.verifier,
-            self.problems[processes.process_index :: processes.num_processes],
-            SamplingConfig(
-                samples_per_problem=1,
-                max_new_tokens=self.config.evaluation_tokens,
-                temperature=0.0,
+            self.judges,
+            RolloutRequest(
+                problems=self.problems[processes.process_index :: processes.num_processes],
+                sampling=SamplingConfig(
+                    samples_per_problem=1,
+                    max_new_tokens=self.config.evaluation_tokens,
+                    temperature=0.0,
+                ),
+                rewards=RewardConfig(),
+                cycle=state.global_step,
             ),
-            RewardConfig(),
-            state.global_step,
         )
         model.train(was_training)
         correct = sum(r.correct for r in rollouts)

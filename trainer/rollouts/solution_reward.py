@@ -13,9 +13,8 @@ from transformers import TrainerCallback
 from data.types import ModelUsage, Problem, Usage
 from rewards.aggregate import AGGREGATES
 from rewards.verifiers.by_name import check_verifier
-from search.base import ScoreRequest
 from search.engines.transformers_engine import TransformersEngine
-from trainer.rollouts.collect import OUTCOMES, outcome_reward
+from trainer.rollouts.judging import OUTCOMES, Judges, SampledSolution
 from trainer.runtime.manifests import write_json
 from trainer.runtime.row_files import usage_numbers, usage_of
 
@@ -64,10 +63,9 @@ class SolutionReward:
     was sampled, for what training costs."""
 
     engine: TransformersEngine  # for its tokenizer, its steps and its counting alone
-    scorer: Any
+    judges: Judges
     config: GroupRLConfig
     problems: dict[str, Problem]
-    verifier: Any
     usage: Usage = field(default_factory=Usage)
     positions: int = 0
     flops: float = 0.0
@@ -76,33 +74,19 @@ class SolutionReward:
     def __call__(
         self, *, completion_ids: Sequence[Sequence[int]], problem_id: Sequence[str], **_: Any
     ) -> list[float]:
-        rewards = [
-            self._outcome(self.problems[id], tuple(ids))
+        solutions = [
+            self._solution(self.problems[id], tuple(ids))
             for id, ids in zip(problem_id, completion_ids, strict=True)
         ]
-        prompts = [self.engine.encode(self.problems[id].prompt) for id in problem_id]
-        for prompt, ids in zip(prompts, completion_ids, strict=True):
-            self.usage += Usage(policy=self.engine.sample_usage(len(prompt), [len(ids)]))
-            self.positions += len(prompt) + len(ids)
-            self.flops += self.engine.flops.forward(0, len(prompt) + len(ids))
+        rewards = [self._outcome(solution) for solution in solutions]
+        for solution in solutions:
+            prompt, sampled = len(solution.prompt_ids), len(solution.token_ids)
+            self.usage += Usage(policy=self.engine.sample_usage(prompt, [sampled]))
+            self.positions += prompt + sampled
+            self.flops += self.engine.flops.forward(0, prompt + sampled)
         if self.config.process_weight:
             aggregate = AGGREGATES[self.config.aggregate]
-            scored = self.scorer.score_batch(
-                [
-                    (
-                        id,
-                        ScoreRequest(
-                            node=0,
-                            sequence=prompt + tuple(ids),
-                            prompt_length=len(prompt),
-                            step_ends=tuple(
-                                len(prompt) + end for end in self.engine.step_ends(ids)
-                            ),
-                        ),
-                    )
-                    for id, prompt, ids in zip(problem_id, prompts, completion_ids, strict=True)
-                ]
-            )
+            scored = self.judges.score(solutions, node=0)
             self.usage += Usage(reward=sum((s.usage for s in scored), ModelUsage()))
             rewards = [
                 reward + self.config.process_weight * aggregate(s.scores)
@@ -110,12 +94,15 @@ class SolutionReward:
             ]
         return rewards
 
-    def _outcome(self, problem: Problem, ids: tuple[int, ...]) -> float:
-        if not ids or ids[-1] != self.engine.end_token_id:
-            return 0.0  # truncated: no verifier is asked
-        text = self.engine.decode(ids)
-        coin = f"{self.engine.seed} {problem.id} {ids}"
-        return outcome_reward(self.config.outcome, self.verifier, problem, text, coin)[0]
+    def _solution(self, problem: Problem, ids: tuple[int, ...]) -> SampledSolution:
+        finished = bool(ids) and ids[-1] == self.engine.end_token_id
+        return self.judges.solution(
+            problem, self.engine.encode(problem.prompt), ids, finished=finished
+        )
+
+    def _outcome(self, solution: SampledSolution) -> float:
+        coin = f"{self.engine.seed} {solution.problem.id} {solution.token_ids}"
+        return self.judges.outcome(self.config.outcome, solution, coin)[0]
 
 
 class KeepsCounts(TrainerCallback):

@@ -9,18 +9,13 @@ randomness is its own: two runs of one seed are not the same.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-from torch import Tensor
-
 from data.types import ModelUsage, Problem, StopReason
 from search.base import Engine
-from trainer.models.lora import plain, plain_weights
-from trainer.models.sharding import whole
 from trainer.rollouts.collect import Completion, SamplingConfig
 from trainer.runtime.watchdog import WATCHDOG
 
@@ -168,73 +163,13 @@ def open_vllm(
     Every process must call it."""
     if config.rollout_engine == "transformers":
         return None
-    from trl.generation.vllm_client import VLLMClient
-    from trl.generation.vllm_generation import VLLMGeneration
+    from trainer.rollouts.vllm_weights import PolicyGeneration
 
-    by_folder = accelerator.device.type == "cpu"
-
-    class FolderClient(VLLMClient):
-        """Brings a server new weights by a folder that both see."""
-
-        def update_named_params(
-            self, metadata: Sequence[Any], named_params: Iterable[tuple[str, Tensor]]
-        ) -> None:
-            weights = {name: value.detach().cpu().clone() for name, value in named_params}
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(weights, folder / "model.safetensors", {"format": "pt"})
-            self._post(
-                f"{self.base_url}/collective_rpc",
-                json={
-                    "method": "reload_weights",
-                    "kwargs": {"weights_path": str(folder.resolve())},
-                },
-            )
-
-    class Generation(VLLMGeneration):
-        """TRL merges adapters into the policy and takes them out again, which rounds its weights
-        a little with every cycle: ours are added in a copy. And TRL brings weights by NCCL, which
-        a CPU has not: there they go through a folder, or where vLLM runs in the trainer directly.
-        """
-
-        def _init_vllm(self) -> None:
-            if not (by_folder and self.mode == "server"):
-                super()._init_vllm()
-                return
-            if plain(policy).config.get_text_config().tie_word_embeddings:
-                raise ValueError(
-                    "a vLLM server on a CPU does not renew an output head that is tied to the "
-                    "embeddings (tie_word_embeddings): take rollout_engine: vllm_colocate"
-                )
-            if accelerator.is_main_process:
-                self.vllm_client = FolderClient(
-                    base_url=config.vllm_server_url, connection_timeout=self.server_timeout
-                )
-            accelerator.wait_for_everyone()
-
-        def _iter_named_params(self) -> Generator[tuple[str, Tensor]]:
-            if not hasattr(policy, "peft_config"):
-                yield from super()._iter_named_params()
-                return
-            with whole(policy.parameters()):
-                yield from plain_weights(policy).items()
-
-        def sync_weights(self) -> None:
-            if not (by_folder and self.mode == "colocate"):
-                super().sync_weights()
-                return
-            # On a CPU vLLM keeps its weights packed, and only this packs new ones; all but those of
-            # an output head that is tied to the embeddings.
-            runner: Any = self.llm.llm_engine.model_executor.driver_worker.model_runner
-            runner.reload_weights(weights_iterator=self._iter_named_params())
-            head = getattr(runner.model, "lm_head", None)
-            if head is not None:
-                head.quant_method.process_weights_after_loading(head)
-            self.llm.reset_prefix_cache()
-
-    generation = Generation(
+    generation = PolicyGeneration(
         policy,
         accelerator,
         tokenizer,
+        folder=folder,
         mode=config.rollout_engine.removeprefix("vllm_"),
         server_base_url=config.vllm_server_url,
         tensor_parallel_size=config.vllm_tensor_parallel,

@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from data.problems import read_problems
-from data.types import Outcome, Problem, StopReason, Verdict
+from data.types import Problem, Verdict
+from rewards.base import verdict_of
 from rewards.verifiers.by_name import VERIFIERS
 from rewards.verifiers.final_answers import FINAL_ANSWERS, whole_text
 from search.base import SampleRequest, SampleResult, SearchResult, path_to, solution_text
@@ -209,9 +211,7 @@ def think_over(
     elif answer:
         steps = answer.splitlines(keepends=True)
         scores = [None] * len(steps)
-    finished = [
-        solution_text(nodes, n.id) for n in nodes if n.terminal is StopReason.END_OF_SOLUTION
-    ]
+    finished = [solution_text(nodes, n.id) for n in nodes if n.finished]
     agreeing = 0
     if answer is not None:
         chosen = final_answer(problem, answer)
@@ -219,7 +219,8 @@ def think_over(
     complete = snapshot is not None and not snapshot.truncated
     verdict: str | None = None
     if verify is not None and answer is not None:
-        verdict = (verify(problem, answer).outcome if complete else Outcome.UNVERIFIABLE).value
+        judged = verdict_of(partial(verify, problem), answer, finished=complete)
+        verdict = judged.outcome.value
     usage = result.usage
     return Thought(
         problem=problem.prompt,

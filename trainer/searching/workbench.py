@@ -12,6 +12,7 @@ from typing import Any
 
 from data.progress import reported
 from data.types import Problem, Usage
+from rewards.base import verdict_of
 from rewards.verifiers.by_name import VERIFIERS
 from rewards.verifiers.final_answers import FINAL_ANSWERS, whole_text
 from search.base import SearchResult, Strategy
@@ -198,11 +199,9 @@ def correct_at(workbench: Workbench, results: Sequence[SearchResult], budget: in
     for result in reported(results, "checked answers"):
         snapshot = result.at(budget)
         text = snapshot.answer
-        correct.append(
-            text is not None
-            and not snapshot.truncated
-            and workbench.verifier.verify(result.problem, text).correct
-        )
+        verify = partial(workbench.verifier.verify, result.problem)
+        finished = text is not None and not snapshot.truncated
+        correct.append(verdict_of(verify, text or "", finished=finished).correct)
     return correct
 
 

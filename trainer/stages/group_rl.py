@@ -15,6 +15,7 @@ from data.problems import read_problems
 from rewards.verifiers.by_name import VERIFIERS
 from trainer.models.loading import load_policy
 from trainer.rollouts.held_out import HeldOut, HeldOutConfig
+from trainer.rollouts.judging import Judges
 from trainer.rollouts.solution_reward import GroupRLConfig, KeepsCounts, SolutionReward
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.processes import process_state
@@ -56,17 +57,16 @@ def run_group_rl(
         )
         reward = SolutionReward(
             engine=engine,
-            scorer=scorer,
+            judges=Judges(engine=engine, verifier=VERIFIERS[config.verifier](), scorer=scorer),
             config=config,
             problems={problem.id: problem for problem in problems},
-            verifier=VERIFIERS[config.verifier](),
         )
         rows = [{"prompt": p.prompt, "problem_id": p.id} for p in problems]
         counts = KeepsCounts(reward, process_state().process_index)
         held_out = HeldOut(
             evaluation,
             engine,
-            reward.verifier,
+            reward.judges.verifier,
             data=config.data,
             folder=Path(runtime.output_dir),
             sampled=lambda: reward.usage.policy.generated_tokens,

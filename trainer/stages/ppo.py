@@ -47,8 +47,8 @@ def run_ppo(
             bf16=config.bf16,
         )
         run = PPORun(runtime, config, rewards, accelerator, record.run, rollout_engine)
-        if run.vllm is not None:
-            record.closing.append(run.vllm.close)
+        if run.sampling.vllm is not None:
+            record.closing.append(run.sampling.vllm.close)
         run.train()
         run.save()
         progress = run.progress
@@ -56,10 +56,10 @@ def run_ppo(
         record.training("policy", progress.trained_tokens, progress.trained_flops)
         record.metrics |= {"cycles": progress.cycle, "stopped": progress.stopped}
         if config.trajectories:
-            record.metrics["imitated_trajectories"] = len(run.imitation)
+            record.metrics["imitated_trajectories"] = len(run.inputs.imitation)
         if progress.evaluations:
             record.metrics |= {
                 "held_out_first": progress.evaluations[0].accuracy,
                 "held_out_last": progress.evaluations[-1].accuracy,
-                "held_out_problems": len(run.held_out),
+                "held_out_problems": len(run.inputs.held_out),
             }

@@ -26,7 +26,14 @@ from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
 from trainer.ppo.loop import PPORun, problem_order
 from trainer.ppo.metrics import CycleMetrics, CycleRecord, EngineGapMetrics
 from trainer.ppo.update import Learner
-from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect_rollouts
+from trainer.rollouts.collect import (
+    RewardConfig,
+    Rollout,
+    RolloutRequest,
+    SamplingConfig,
+    collect_rollouts,
+)
+from trainer.rollouts.judging import Judges
 
 PROBLEMS = [make_problem((1, 2, 3 + i), 6 + i) for i in range(8)]
 
@@ -90,8 +97,10 @@ def test_a_run_that_was_cut_off_ends_the_same(ppo: Any, monkeypatch: pytest.Monk
 def rollouts_of(tiny_policy: Any, **changes: Any) -> list[Rollout]:
     engine = TransformersEngine(*tiny_policy, EngineConfig(seed=1))
     sampling = SamplingConfig(samples_per_problem=4, max_new_tokens=12, temperature=1.0)
-    rewards = RewardConfig(**changes)
-    return collect_rollouts(engine, None, Finishes(), PROBLEMS[:4], sampling, rewards, 0)[0]
+    request = RolloutRequest(
+        problems=PROBLEMS[:4], sampling=sampling, rewards=RewardConfig(**changes), cycle=0
+    )
+    return collect_rollouts(Judges(engine=engine, verifier=Finishes()), request)[0]
 
 
 def learner_of(ppo: Path, micro_batch_size: int, **changes: Any) -> tuple[Learner, Any]:
@@ -227,21 +236,26 @@ def test_rollouts_are_judged(tiny_policy: Any) -> None:
 def test_what_fails_while_judging_names_the_problem(tiny_policy: Any) -> None:
     engine = TransformersEngine(*tiny_policy, EngineConfig(seed=1))
     sampling = SamplingConfig(samples_per_problem=2, max_new_tokens=12, temperature=1.0)
-    shaped = RewardConfig(shape="step")
+    request = RolloutRequest(
+        problems=PROBLEMS[:1], sampling=sampling, rewards=RewardConfig(), cycle=0
+    )
+    shaped = replace(request, rewards=RewardConfig(shape="step"))
 
     class Fails:
         def verify(self, problem: Problem, solution: str) -> Verdict:
             raise OSError("no disk")
 
     with pytest.raises(ValueError, match=r"problem countdown-1-2-3-to-6: the verifier failed: OSE"):
-        many = replace(sampling, samples_per_problem=16)
-        collect_rollouts(engine, None, Fails(), PROBLEMS[:1], many, RewardConfig(), 0)
+        many = replace(request, sampling=replace(sampling, samples_per_problem=16))
+        collect_rollouts(Judges(engine=engine, verifier=Fails()), many)
     for scores, message in (
         (lambda n: [0.5] * (n + 1), "process rewards for"),
         (lambda n: [float("nan")] * n, "a process reward is nan"),
     ):
         with pytest.raises(ValueError, match=rf"problem countdown-1-2-3-to-6: .*{message}"):
-            collect_rollouts(engine, Scorer(scores), Finishes(), PROBLEMS[:1], sampling, shaped, 0)
+            collect_rollouts(
+                Judges(engine=engine, verifier=Finishes(), scorer=Scorer(scores)), shaped
+            )
 
 
 def test_a_loss_that_is_no_number_stops_before_the_step(ppo: Any, tiny_policy: Any) -> None:

@@ -1,0 +1,94 @@
+"""Judging solutions that were sampled while training: a verifier judges the whole, a reward model
+its steps."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from data.types import Problem
+from rewards.base import Verifier, verdict_of
+from search.base import Engine, Scorer, ScoreRequest, ScoreResult
+
+OUTCOMES = ("verifier", "format", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledSolution:
+    """A solution as it is judged. `token_ids` follow the prompt; `step_ends` are the offsets of the
+    steps' last tokens in them. `finished`: it ends with the end token, it was not cut off."""
+
+    problem: Problem
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    step_ends: tuple[int, ...]
+    finished: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judges:
+    """`engine` knows the tokenizer and the steps; without a `scorer` no step is scored."""
+
+    engine: Engine
+    verifier: Verifier
+    scorer: Scorer | None = None
+
+    def solution(
+        self,
+        problem: Problem,
+        prompt_ids: tuple[int, ...],
+        token_ids: tuple[int, ...],
+        *,
+        finished: bool,
+    ) -> SampledSolution:
+        return SampledSolution(
+            problem=problem,
+            prompt_ids=prompt_ids,
+            token_ids=token_ids,
+            step_ends=tuple(self.engine.step_ends(token_ids)),
+            finished=finished,
+        )
+
+    def score(self, solutions: Sequence[SampledSolution], *, node: int) -> list[ScoreResult]:
+        """The reward model's scores of the steps, one result per solution; `node` is the key of
+        the requests."""
+        assert self.scorer is not None
+        return self.scorer.score_batch(
+            [
+                (
+                    solution.problem.id,
+                    ScoreRequest(
+                        node=node,
+                        sequence=solution.prompt_ids + solution.token_ids,
+                        prompt_length=len(solution.prompt_ids),
+                        step_ends=tuple(
+                            len(solution.prompt_ids) + end for end in solution.step_ends
+                        ),
+                    ),
+                )
+                for solution in solutions
+            ]
+        )
+
+    def outcome(
+        self, kind: str, solution: SampledSolution, coin: str, *, truncated_reward: float = 0.0
+    ) -> tuple[float, bool]:
+        """What a solution earns by its outcome (`kind` is one of `OUTCOMES`; `coin` is the key of
+        the random one), and whether it is correct. Raises ValueError naming the problem where the
+        verifier fails."""
+        problem = solution.problem
+        try:
+            verdict = verdict_of(
+                partial(self.verifier.verify, problem),
+                self.engine.decode(solution.token_ids),
+                finished=solution.finished,
+            )
+        except Exception as error:
+            raise ValueError(f"problem {problem.id}: the verifier failed: {error!r}") from error
+        if not solution.finished:
+            return truncated_reward, False
+        if kind == "random":
+            return float(random.Random(coin).random() < 0.5), verdict.correct
+        return float(verdict.well_formed if kind == "format" else verdict.correct), verdict.correct
