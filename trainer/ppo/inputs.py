@@ -1,4 +1,5 @@
-"""What a PPO run reads beside its models: problems, trajectories to imitate, recorded rollouts."""
+"""The inputs of a PPO run without its models: problems, trajectories to imitate, recorded
+rollouts."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ from trainer.searching.trajectories import read_trajectories
 
 @dataclass(frozen=True, kw_only=True)
 class PPOInputs:
-    """`problems` are trained on, `held_out` ones measure the greedy policy. `imitation` rows are
-    verified trajectories. `recorded` holds each cycle's rollouts where they are replayed instead of
-    sampled."""
+    """PPO trains on `problems`, and `held_out` problems measure the greedy policy. `imitation`
+    holds verified trajectories. `recorded` holds the rollouts of each cycle if they are replayed
+    instead of sampled, else None."""
 
     problems: list[Problem]
     held_out: list[Problem]

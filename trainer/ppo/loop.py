@@ -1,9 +1,10 @@
 """PPO with process rewards (1707.06347; with reward models: InstructGPT 2203.02155, Math-Shepherd
-2312.08935): rollouts by the search engine, rewards by verifier and reward model, then clipped
-updates of actor and critic.
+2312.08935). In each cycle the search engine samples rollouts, the verifier and the reward model
+compute the rewards, and clipped updates train actor and critic.
 
-Everything random is keyed by (seed, cycle), so what a cycle does depends on the weights before it
-alone: a run that is cut off goes on from its last whole checkpoint and ends the same to the bit.
+All random numbers of a cycle depend only on (seed, cycle). A cycle therefore depends only on the
+weights before it: an interrupted run continues from its last complete checkpoint and ends with the
+same bits.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ from trainer.runtime.tracking import Run
 
 METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
 EVALUATIONS, BEST = "evaluations.jsonl", "best"
-SERVED = "served"  # weights on their way to a vLLM server
+SERVED = "served"  # folder that passes weights to a vLLM server
 SAMPLE_WITH_TRANSFORMERS = RolloutEngineConfig()
 
 
 def problem_order(problems: Sequence[Problem], cycle: int, size: int, seed: int) -> list[Problem]:
-    """The `size` problems of a cycle: all problems are gone through in a shuffled order before any
-    comes again. Raises ValueError for more than there are."""
+    """The `size` problems of a cycle. Cycles take all problems in a shuffled order before any
+    problem repeats. Raises ValueError if `size` is larger than the number of problems."""
     if size > len(problems):
-        raise ValueError(f"problems_per_cycle is {size}, but there are {len(problems)} problems")
+        raise ValueError(f"problems_per_cycle is {size}; there are only {len(problems)} problems")
     chosen: list[Problem] = []
     position = cycle * size
     while len(chosen) < size:
@@ -58,7 +59,7 @@ def problem_order(problems: Sequence[Problem], cycle: int, size: int, seed: int)
 
 
 class PPORun:
-    """The models, and the cycles over them. Every method is called on all processes."""
+    """Holds the models and runs the cycles. All processes must call every method."""
 
     def __init__(
         self,
@@ -96,19 +97,19 @@ class PPORun:
         accelerator.register_for_checkpointing(self.progress)
 
     def _check_inputs(self, rollout_engine: RolloutEngineConfig) -> None:
-        """Raises ValueError for held-out problems that vLLM cannot sample in even shares; warns
-        where there is nothing to imitate."""
+        """Raises ValueError for held-out problems that vLLM cannot divide into equal shares. Prints
+        a warning if there is no trajectory to imitate."""
         held_out, processes = len(self.inputs.held_out), self.accelerator.num_processes
         if rollout_engine.rollout_engine != "transformers" and held_out % processes:
             raise ValueError(
-                f"there are {held_out} validation problems to evaluate on: with vLLM they must be "
-                f"a multiple of the {processes} processes"
+                f"there are {held_out} validation problems for evaluations; with vLLM their number "
+                f"must be a multiple of the {processes} processes"
             )
         wanted = self.config.imitation_coefficient > 0
         if wanted and not self.inputs.imitation and self.accelerator.is_main_process:
             print(
-                f"warning: no verified trajectory in {', '.join(self.config.trajectories)}: "
-                "nothing is imitated, imitation_coefficient has no effect",
+                f"warning: there is no verified trajectory in "
+                f"{', '.join(self.config.trajectories)}: imitation_coefficient has no effect",
                 flush=True,
             )
 
@@ -163,7 +164,7 @@ class PPORun:
             save_checkpoint(self.folder, self.accelerator, self.progress, kept)
 
     def _rollouts(self, cycle: int) -> tuple[list[Rollout], Usage]:
-        """This process's share of a cycle's rollouts: sampled, or those of the replayed file."""
+        """This process's share of a cycle's rollouts, sampled or read from the replayed file."""
         config = self.config
         if self.inputs.recorded is not None:
             own = share_of(
@@ -200,11 +201,12 @@ class PPORun:
             group["lr"] = share * rate
         return share * config.learning_rate
 
-    # -- what is measured
+    # -- measurements
 
     def _account(self, usage: Usage, batch: Batch) -> None:
-        """Sampling and scoring, and training: each epoch forward and backward (3 forwards), and
-        one forward more of actor and critic for old log-probabilities, and of the reference."""
+        """Add the cost of sampling, scoring and training to the progress. An epoch costs a forward
+        and a backward pass (3 forward passes). The old log-probabilities and values cost one more
+        forward pass of actor and critic, and the reference one."""
         lengths = batch.attention_mask.sum(1).tolist()
         actor = flop_model(self.models.actor_critic.policy)
         critic = flop_model(self.models.actor_critic.critic.backbone)
@@ -239,7 +241,7 @@ class PPORun:
         )
 
     def _evaluate(self) -> None:
-        """Greedy on the held-out problems; keep the policy where it is the best so far."""
+        """Measure the greedy policy on the held-out problems. Save it if it is the best so far."""
         if not self.inputs.held_out:
             return
         greedy, usage = self.sampling.collect(
@@ -279,10 +281,10 @@ class PPORun:
         if self.progress.stopped:
             print(f"stopped: {self.progress.stopped}", flush=True)
 
-    # -- what is kept
+    # -- checkpoints and the final policy
 
     def _resume(self) -> None:
-        """Go on from the newest whole checkpoint; what was logged after it is taken back."""
+        """Continue from the newest complete checkpoint, and remove the log rows after it."""
         load_checkpoint(self.folder, self.accelerator, self.progress)
         if self.accelerator.is_main_process:
             for name in (METRICS, COMPLETIONS, EVALUATIONS, ROLLOUTS):
@@ -290,8 +292,8 @@ class PPORun:
         self.accelerator.wait_for_everyone()
 
     def save(self) -> None:
-        """The last policy and critic, or where training was stopped those of the best evaluation;
-        what was kept on the way is removed."""
+        """Save the last policy and critic, or those of the best evaluation if training was stopped.
+        Remove the checkpoints and other temporary folders."""
         if not self.progress.stopped:
             self.models.save(self.folder)
         if self.accelerator.is_main_process:

@@ -1,4 +1,4 @@
-"""Sampling rollouts from the present policy; every process samples its share."""
+"""Samples rollouts from the present policy. Every process samples its share."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from trainer.searching.engines import open_engine
 
 @dataclass(frozen=True, kw_only=True)
 class PolicySampling:
-    """The policy, what judges its solutions, and the `vllm` that samples them; None: the judges'
-    engine samples. Every method is called on all processes."""
+    """Holds the policy and the judges of its solutions. `vllm` samples the solutions; if it is
+    None, the judges' engine does. All processes must call every method."""
 
     accelerator: Any
     models: PPOModels
@@ -31,7 +31,7 @@ class PolicySampling:
     vllm: VLLMSampler | None
 
     def collect(self, request: RolloutRequest) -> tuple[list[Rollout], Usage]:
-        """Rollouts of this process's share of the request's problems."""
+        """The rollouts of this process's share of the request's problems."""
         share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
         self.models.actor_critic.eval()
         with self._with_weights_of(request.cycle):
@@ -40,7 +40,7 @@ class PolicySampling:
 
     @contextmanager
     def _with_weights_of(self, cycle: int) -> Iterator[None]:
-        """A context in which the engine that samples has the policy's present weights."""
+        """A context in which the sampling engine has the policy's present weights."""
         if self.vllm is not None:
             self.vllm.sync(cycle)
             with self.accelerator.autocast():
@@ -59,8 +59,8 @@ def open_sampling(
     seed: int,
     served: Path,
 ) -> PolicySampling:
-    """`served` is the folder of weights on their way to a vLLM server. Raises what `open_engine`
-    raises."""
+    """Open the engines. `served` is the folder that passes weights to a vLLM server. Raises the
+    errors of `open_engine`."""
     accelerator = models.accelerator
     policy, tokenizer = models.actor_critic.policy, models.tokenizer
     with whole_models():

@@ -1,4 +1,5 @@
-"""On-policy rollouts: sampled by the search engine, judged by verifier and reward model."""
+"""Collects on-policy rollouts. The search engine samples them; verifier and reward model judge
+them."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ from trainer.rollouts.judging import OUTCOMES, Judges, SampledSolution
 
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig:
-    """What a step of a solution earns."""
+    """The rewards of a solution's steps."""
 
     outcome: str = "verifier"
-    """What the last step earns: verifier (1 if correct); for controls format or random."""
+    """Reward of the last step: verifier (1 if correct); for controls format or random."""
     truncated_reward: float = 0.0
-    """Outcome of a solution that was cut off; no verifier is asked about it."""
+    """Outcome of a truncated solution, which no verifier judges."""
     shape: str = "outcome"
     """How process scores become rewards: a name in SHAPES of rewards/shaping.py."""
     process_weight: float = 1.0
@@ -37,15 +38,15 @@ class RewardConfig:
         if not 0 < self.step_discount <= 1:
             raise ValueError(f"step_discount is {self.step_discount}; it must be in (0, 1]")
         if self.shape == "min_form" and self.step_discount != 1:
-            raise ValueError("shape min_form is defined for a step_discount of 1 alone")
+            raise ValueError("shape min_form needs a step_discount of 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """One sampled solution. `step_ends` are offsets into `response_ids` of the S steps' last
-    tokens, `scores` the reward model's P(correct) there (empty without one), `rewards` what each
-    step earns, the KL penalty apart. `engine_logprobs`, of each response token, as in
-    `Completion`."""
+    """One sampled solution with S steps. `step_ends` are the offsets of the steps' last tokens in
+    `response_ids`. `scores` are the reward model's P(correct) there (empty without a reward model).
+    `rewards` are the rewards of the steps, without the KL penalty. `engine_logprobs` has one value
+    per response token, as `logprobs` of `Completion`."""
 
     problem_id: str
     prompt_ids: tuple[int, ...]
@@ -69,16 +70,17 @@ class SamplingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """One sampled solution's tokens. `logprobs`, nats, at the sampling temperature: what the engine
-    that sampled each token says of it, where that is not the model that is trained; else empty."""
+    """The tokens of one sampled solution. If another engine than the trained model sampled them,
+    `logprobs` holds that engine's log-probability of each token, in nats, at the sampling
+    temperature. Otherwise `logprobs` is empty."""
 
     token_ids: tuple[int, ...]
     stop_reason: StopReason
     logprobs: tuple[float, ...] = ()
 
 
-# Problems, their prompts, how to sample and the cycle -> of each problem its completions, and what
-# they cost.
+# (problems, their prompts, sampling settings, cycle) -> (the completions of each problem, the
+# cost).
 Sampler = Callable[
     [Sequence[Problem], Sequence[tuple[int, ...]], SamplingConfig, int],
     tuple[list[list[Completion]], ModelUsage],
@@ -86,8 +88,8 @@ Sampler = Callable[
 
 
 def sampler_of(engine: Engine) -> Sampler:
-    """The search engine as a sampler. The noise is keyed by (seed, problem, cycle, sample), so it
-    depends neither on the batch nor on the number of processes."""
+    """The search engine as a sampler. The random numbers depend on (seed, problem, cycle, sample),
+    but not on the batch or the number of processes."""
 
     def sample(
         problems: Sequence[Problem],
@@ -122,7 +124,7 @@ def sampler_of(engine: Engine) -> Sampler:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutRequest:
-    """Rollouts of one cycle: of which problems, how they are sampled and what they earn."""
+    """Asks for the rollouts of one cycle: their problems, their sampling, and their rewards."""
 
     problems: Sequence[Problem]
     sampling: SamplingConfig
@@ -133,12 +135,12 @@ class RolloutRequest:
 def collect_rollouts(
     judges: Judges, request: RolloutRequest, sampler: Sampler | None = None
 ) -> tuple[list[Rollout], Usage]:
-    """`samples_per_problem` solutions of each problem, problem by problem, and what they cost;
-    sampled by the judges' engine (see `sampler_of`) unless another `sampler` is given.
+    """`samples_per_problem` solutions of each problem, problem by problem, and their cost. The
+    judges' engine samples (see `sampler_of`), unless another `sampler` is given.
 
-    Raises ValueError naming the problem where the verifier fails, and where the number of scores
-    is not the number of steps. An error of the reward model keeps its type, with a note that names
-    the cycle.
+    Raises ValueError with the name of the problem if the verifier fails, and if the number of
+    scores differs from the number of steps. An error of the reward model keeps its type, and gets a
+    note that names the cycle.
     """
     prompts = [judges.engine.encode(problem.prompt) for problem in request.problems]
     sample = sampler or sampler_of(judges.engine)
@@ -166,7 +168,7 @@ def collect_rollouts(
 def _scores(
     judges: Judges, solutions: Sequence[SampledSolution], cycle: int
 ) -> tuple[list[tuple[float, ...]], ModelUsage]:
-    """The scores of each solution's steps, none without a reward model, and what they cost."""
+    """The scores of each solution's steps (none without a reward model), and their cost."""
     if judges.scorer is None:
         return [()] * len(solutions), ModelUsage()
     try:
@@ -184,7 +186,7 @@ def _rollout(
     scores: tuple[float, ...],
     engine_logprobs: tuple[float, ...],
 ) -> Rollout:
-    """The solution with what it earns."""
+    """The solution with its rewards."""
     problem, config, steps = solution.problem, request.rewards, len(solution.step_ends)
     if len(scores) != steps and (judges.scorer is not None or config.shape != "outcome"):
         raise ValueError(f"problem {problem.id}: {len(scores)} process rewards for {steps} steps")

@@ -1,4 +1,4 @@
-"""Held-out accuracy while one of TRL's trainers trains: greedy, on validation problems."""
+"""Measures greedy accuracy on validation problems while one of TRL's trainers trains."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EVALUATIONS = "evaluations.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutConfig:
-    """How often, and on which problems, the greedy policy is measured while it is trained."""
+    """How often, and on which problems, the greedy policy is measured during training."""
 
     evaluate_every: int = 50
     """Optimizer steps between two evaluations."""
@@ -53,7 +53,8 @@ class HeldOutConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
     def problems(self, data: str) -> list[Problem]:
-        """Of the data stage's folder; none is read where none is asked for."""
+        """The evaluation problems from the data stage's folder. Nothing is read if
+        `evaluation_problems` is 0."""
         if not self.evaluation_problems:
             return []
         problems = read_problems(Path(data) / "validation.jsonl")
@@ -62,10 +63,10 @@ class HeldOutConfig:
 
 class HeldOut(TrainerCallback):
     """Appends a row to `<folder>/evaluations.jsonl` before the first step, after every
-    `evaluate_every` steps and after the last: accuracy, problems, `cycle` (optimizer steps so
-    far), `sampled_tokens` (what `sampled` says this process has learnt from, summed over
-    processes) and what the evaluation itself spent. Greedy, so it touches no generator that
-    training uses."""
+    `evaluate_every` steps and after the last step. A row holds the accuracy, the problems, `cycle`
+    (optimizer steps so far), `sampled_tokens` and the cost of the evaluation. `sampled` returns the
+    sampled tokens that this process has learned from; the row has the sum over processes. Decoding
+    is greedy, so the evaluation does not use the random generators of the training."""
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class HeldOut(TrainerCallback):
         self.last = -1
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A resumed run takes back what was measured after its checkpoint."""
+        """Remove the rows after the checkpoint if the run is resumed."""
         if state.is_world_process_zero:
             keep_before(self.path, state.global_step + 1)
         PartialState().wait_for_everyone()
@@ -105,7 +106,7 @@ class HeldOut(TrainerCallback):
         return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
 
     def usage(self) -> Usage:
-        """What all evaluations spent, on all processes."""
+        """The cost of all evaluations on all processes."""
         return sum((usage_from_json(row["usage"]) for row in self.rows()), Usage())
 
     def _evaluate(self, state: Any, model: Any) -> None:

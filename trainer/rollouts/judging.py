@@ -1,5 +1,5 @@
-"""Judging solutions that were sampled while training: a verifier judges the whole, a reward model
-its steps."""
+"""Judges solutions that were sampled during training. A verifier judges a whole solution, and a
+reward model judges its steps."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ OUTCOMES = ("verifier", "format", "random")
 
 @dataclass(frozen=True, kw_only=True)
 class SampledSolution:
-    """A solution as it is judged. `token_ids` follow the prompt; `step_ends` are the offsets of the
-    steps' last tokens in them. `finished`: it ends with the end token, it was not cut off."""
+    """A solution to judge. `token_ids` follow the prompt. `step_ends` are the offsets of the steps'
+    last tokens in `token_ids`. `finished` is true if the solution ends with the end token, and
+    false if it was truncated."""
 
     problem: Problem
     prompt_ids: tuple[int, ...]
@@ -29,7 +30,8 @@ class SampledSolution:
 
 @dataclass(frozen=True, kw_only=True)
 class Judges:
-    """`engine` knows the tokenizer and the steps; without a `scorer` no step is scored."""
+    """The judges of a policy's solutions. `engine` knows the tokenizer and the steps. Without a
+    `scorer` no step gets a score."""
 
     engine: Engine
     verifier: Verifier
@@ -52,8 +54,8 @@ class Judges:
         )
 
     def score(self, solutions: Sequence[SampledSolution], *, node: int) -> list[ScoreResult]:
-        """The reward model's scores of the steps, one result per solution; `node` is the key of
-        the requests."""
+        """The reward model's scores of the steps, with one result per solution. `node` is the key
+        of the requests."""
         assert self.scorer is not None
         return self.scorer.score_batch(
             [
@@ -75,9 +77,9 @@ class Judges:
     def outcome(
         self, kind: str, solution: SampledSolution, coin: str, *, truncated_reward: float = 0.0
     ) -> tuple[float, bool]:
-        """What a solution earns by its outcome (`kind` is one of `OUTCOMES`; `coin` is the key of
-        the random one), and whether it is correct. Raises ValueError naming the problem where the
-        verifier fails."""
+        """The outcome reward of a solution, and whether the solution is correct. `kind` is one of
+        `OUTCOMES`, and `coin` is the key of the random outcome. A truncated solution gets
+        `truncated_reward`. Raises ValueError with the problem's name if the verifier fails."""
         problem = solution.problem
         try:
             verdict = verdict_of(

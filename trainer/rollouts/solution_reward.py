@@ -1,4 +1,4 @@
-"""The reward that GRPO and RLOO give a sampled solution: its outcome and its process rewards."""
+"""The reward of a sampled solution in GRPO and RLOO: its outcome and its process rewards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainer.runtime.row_files import usage_numbers, usage_of
 
 @dataclass(frozen=True, kw_only=True)
 class GroupRLConfig:
-    """What GRPO and RLOO train on, and what a solution earns."""
+    """The training problems of GRPO and RLOO, and the reward of a solution."""
 
     policy: str
     """Folder or hub id of the policy."""
@@ -40,7 +40,7 @@ class GroupRLConfig:
     verifier: str = "countdown"
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     outcome: str = "verifier"
-    """What a finished solution earns: verifier (1 if correct); for controls format or random."""
+    """Outcome of a finished solution: verifier (1 if correct); for controls format or random."""
     process_weight: float = 0.0
     """Factor on the aggregated process rewards; 0 needs no reward model."""
     aggregate: str = "min"
@@ -58,11 +58,11 @@ class GroupRLConfig:
 
 @dataclass(slots=True, kw_only=True)
 class SolutionReward:
-    """A reward function as TRL calls it, on token ids as they were sampled. `usage` counts the
-    sampling and the scoring of this process, `positions` and `flops` one forward pass over all that
-    was sampled, for what training costs."""
+    """A reward function that TRL calls with the sampled token ids. `usage` counts the sampling and
+    the scoring of this process. `positions` and `flops` count one forward pass over all samples;
+    the cost of training is computed from them."""
 
-    engine: TransformersEngine  # for its tokenizer, its steps and its counting alone
+    engine: TransformersEngine  # used only for its tokenizer, its steps and its counts
     judges: Judges
     config: GroupRLConfig
     problems: dict[str, Problem]
@@ -106,7 +106,8 @@ class SolutionReward:
 
 
 class KeepsCounts(TrainerCallback):
-    """Puts what was spent into each checkpoint, so that a resumed run counts all of it."""
+    """Writes the counts of spent tokens and FLOPs to each checkpoint, so that a resumed run
+    includes them."""
 
     def __init__(self, reward: SolutionReward, rank: int) -> None:
         self.reward = reward
@@ -118,11 +119,11 @@ class KeepsCounts(TrainerCallback):
         write_json(folder / self.name, spent)
 
     def restore(self, checkpoint: Path) -> None:
-        """Raises ValueError where the run had fewer processes."""
+        """Read the counts from a checkpoint. Raises ValueError if fewer processes wrote it."""
         if not (checkpoint / self.name).exists():
             raise ValueError(
-                f"{checkpoint} was written by fewer processes than this run has: start it with as "
-                "many as before"
+                f"{checkpoint} was written by fewer processes than this run has: start the run "
+                "with the same number of processes as before"
             )
         *numbers, positions, flops = json.loads((checkpoint / self.name).read_text())
         self.reward.usage = usage_of(numbers)

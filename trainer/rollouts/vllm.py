@@ -1,10 +1,10 @@
 """PPO's rollouts from vLLM, which samples large models many times faster than a decode loop in
-Python: in the trainer's processes or on a server, through TRL's `VLLMGeneration`, which also brings
-it the policy's weights of each cycle.
+Python. vLLM runs in the trainer's processes or on a server. TRL's `VLLMGeneration` controls it, and
+gives it the policy's weights of each cycle.
 
-What samples is then not exactly what is trained (other kernels, other precision), so the log-
-probabilities it gave come with the rollouts: see `trainer.ppo.losses.importance_corrections`. Its
-randomness is its own: two runs of one seed are not the same.
+The sampling model then differs slightly from the trained model (other kernels, other precision). So
+the rollouts carry vLLM's log-probabilities: see `trainer.ppo.losses.importance_corrections`. vLLM
+has its own random numbers: two runs with the same seed differ.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ENGINES = ("transformers", "vllm_colocate", "vllm_server")
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutEngineConfig:
-    """What samples the rollouts. docs/scaling.md shows how a vLLM server is started."""
+    """Which engine samples the rollouts. docs/scaling.md shows how to start a vLLM server."""
 
     rollout_engine: str = "transformers"
     """Engine of the rollouts: transformers, vllm_colocate (same GPUs) or vllm_server."""
@@ -44,7 +44,7 @@ class RolloutEngineConfig:
         if (engine == "vllm_server") != (self.vllm_server_url is not None):
             raise ValueError(
                 f"rollout_engine is {engine!r} and vllm_server_url is {self.vllm_server_url!r}: "
-                "vllm_server needs an address, and nothing else takes one"
+                "vllm_server needs an address, and the other engines take none"
             )
         if not 0 < self.vllm_memory_share < 1:
             raise ValueError(f"vllm_memory_share is {self.vllm_memory_share}; it must be in (0, 1)")
@@ -55,8 +55,9 @@ class RolloutEngineConfig:
 
 
 def check_vllm(config: RolloutEngineConfig, processes: int) -> None:
-    """Before any model is loaded. Raises ImportError where vLLM is asked for and not installed,
-    and ValueError for processes that cannot be dealt to its copies."""
+    """Check the settings before any model is loaded. Raises ImportError if vLLM is needed but not
+    installed, and ValueError if the processes cannot be divided among vLLM's copies of the
+    model."""
     if config.rollout_engine == "transformers":
         return
     from trl.import_utils import is_vllm_available
@@ -64,7 +65,7 @@ def check_vllm(config: RolloutEngineConfig, processes: int) -> None:
     if not is_vllm_available():
         raise ImportError(
             f"rollout_engine is {config.rollout_engine!r}, but vLLM is not installed here: see "
-            "docs/scaling.md, or take rollout_engine: transformers"
+            "docs/scaling.md, or set rollout_engine: transformers"
         )
     if processes % config.vllm_tensor_parallel:
         raise ValueError(
@@ -74,8 +75,8 @@ def check_vllm(config: RolloutEngineConfig, processes: int) -> None:
 
 
 class VLLMSampler:
-    """A `trainer.rollouts.collect.Sampler`. `generation` is TRL's `VLLMGeneration`; `engine` knows
-    the policy's end token, its context and what tokens cost."""
+    """A `trainer.rollouts.collect.Sampler`. `generation` is TRL's `VLLMGeneration`. `engine` knows
+    the policy's end token, its context and the cost of tokens."""
 
     def __init__(self, generation: Any, engine: Engine) -> None:
         self.generation = generation
@@ -83,14 +84,15 @@ class VLLMSampler:
         self._synced: int | None = None
 
     def sync(self, version: int) -> None:
-        """Bring vLLM the policy's weights, unless it has those of this version. Collective."""
+        """Give vLLM the policy's weights, unless it has this version. Every process must call
+        it."""
         if version != self._synced:
             self.generation.sync_weights()
             self._synced = version
 
     def close(self) -> None:
-        """Stop a vLLM that runs in the trainer. It leaves the process group: nothing else may use
-        that any more."""
+        """Stop a vLLM that runs in the trainer. vLLM destroys the process group, so no code may use
+        the group after this call."""
         if self.generation.mode == "colocate":
             self.generation.llm.llm_engine.engine_core.shutdown()
 
@@ -101,20 +103,21 @@ class VLLMSampler:
         sampling: SamplingConfig,
         cycle: int,
     ) -> tuple[list[list[Completion]], ModelUsage]:
-        """Collective: with a server, and among processes that share a copy, each must bring as many
-        problems. Prompts count as computed once a problem, as with our own engine; vLLM's cache
-        holds whole blocks of tokens, so a few more a sample are computed.
+        """Sample completions. Every process must call this. With a server, and among processes that
+        share a copy of the model, each process must give the same number of problems. A prompt
+        counts as computed once per problem, as with our engine. vLLM's cache holds whole blocks of
+        tokens, so vLLM computes a few more tokens per sample.
 
         Raises ValueError for a prompt that leaves no room for `max_new_tokens` in the context, and
-        where vLLM gives no log-probability.
+        if vLLM gives no log-probability.
         """
         room = self.engine.context_length - sampling.max_new_tokens
         for problem, prompt in zip(problems, prompts, strict=True):
             if len(prompt) > room:
                 raise ValueError(
-                    f"problem {problem.id}: a prompt of {len(prompt)} tokens and max_new_tokens "
-                    f"{sampling.max_new_tokens} are more than the context of "
-                    f"{self.engine.context_length}, which vLLM does not take"
+                    f"problem {problem.id}: a prompt of {len(prompt)} tokens plus max_new_tokens "
+                    f"{sampling.max_new_tokens} exceeds the context of "
+                    f"{self.engine.context_length} tokens, which vLLM refuses"
                 )
         n = sampling.samples_per_problem
         self.generation.temperature = sampling.temperature
@@ -142,7 +145,7 @@ class VLLMSampler:
         self, token_ids: Sequence[int], logprobs: Sequence[Sequence[float | None]]
     ) -> Completion:
         if len(token_ids) != len(logprobs) or any(row[0] is None for row in logprobs):
-            raise ValueError(f"vLLM gave no log-probability of a token of {list(token_ids)}")
+            raise ValueError(f"vLLM gave no log-probability for a token of {list(token_ids)}")
         ended = token_ids[-1] == self.engine.end_token_id
         return Completion(
             token_ids=tuple(token_ids),
@@ -159,8 +162,8 @@ def open_vllm(
     accelerator: Any,
     folder: Path,
 ) -> VLLMSampler | None:
-    """None where vLLM is not asked for. `folder` is where weights may lie on their way to a server.
-    Every process must call it."""
+    """Open vLLM; None if the settings do not use it. `folder` passes weights to a server. Every
+    process must call this function."""
     if config.rollout_engine == "transformers":
         return None
     from trainer.rollouts.vllm_weights import PolicyGeneration
@@ -176,7 +179,8 @@ def open_vllm(
         gpu_memory_utilization=config.vllm_memory_share,
         max_model_length=engine.context_length,
         enable_sleep_mode=config.vllm_sleep,
-        # The tokenizer's end token ends a solution; a model's config may name others.
+        # Only the tokenizer's end token ends a solution; a model's config may name other end
+        # tokens.
         generation_kwargs={"ignore_eos": True, "stop_token_ids": [engine.end_token_id]},
     )
     return VLLMSampler(generation, engine)

@@ -1,5 +1,5 @@
-"""Bringing vLLM the weights of the policy that is trained: TRL's `VLLMGeneration`, with what it
-lacks. Importing this file needs TRL; what it does needs vLLM."""
+"""Gives vLLM the weights of the trained policy. The classes extend TRL's `VLLMGeneration`.
+Importing this file needs TRL; using its classes needs vLLM."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.models.sharding import whole
 
 
 class FolderClient(VLLMClient):
-    """Brings a server new weights by a folder that both see."""
+    """Gives a server new weights through a folder that client and server can read."""
 
     def __init__(self, base_url: str | None, connection_timeout: float, folder: Path) -> None:
         super().__init__(base_url=base_url, connection_timeout=connection_timeout)
@@ -39,9 +39,10 @@ class FolderClient(VLLMClient):
 
 
 class PolicyGeneration(VLLMGeneration):
-    """TRL merges adapters into the policy and takes them out again, which rounds its weights
-    a little with every cycle: ours are added in a copy. And TRL brings weights by NCCL, which
-    a CPU has not: there they go through `folder`, or where vLLM runs in the trainer directly.
+    """TRL's generation with two differences. TRL merges adapters into the policy and unmerges them,
+    which rounds the policy's weights a little in every cycle. This class merges them in a copy. TRL
+    sends weights with NCCL, which a CPU does not have. On a CPU, this class sends weights through
+    `folder`, or directly if vLLM runs in the trainer.
     """
 
     def __init__(
@@ -57,8 +58,8 @@ class PolicyGeneration(VLLMGeneration):
             return
         if plain(self.model).config.get_text_config().tie_word_embeddings:
             raise ValueError(
-                "a vLLM server on a CPU does not renew an output head that is tied to the "
-                "embeddings (tie_word_embeddings): take rollout_engine: vllm_colocate"
+                "a vLLM server on a CPU does not update an output head that is tied to the "
+                "embeddings (tie_word_embeddings): set rollout_engine: vllm_colocate"
             )
         if self.accelerator.is_main_process:
             self.vllm_client = FolderClient(self.server_base_url, self.server_timeout, self.folder)
@@ -75,8 +76,8 @@ class PolicyGeneration(VLLMGeneration):
         if not (self.by_folder and self.mode == "colocate"):
             super().sync_weights()
             return
-        # On a CPU vLLM keeps its weights packed, and only this packs new ones; all but those of
-        # an output head that is tied to the embeddings.
+        # On a CPU vLLM keeps packed weights, and only this call packs new ones. It does not pack an
+        # output head that is tied to the embeddings.
         runner: Any = self.llm.llm_engine.model_executor.driver_worker.model_runner
         runner.reload_weights(weights_iterator=self._iter_named_params())
         head = getattr(runner.model, "lm_head", None)

@@ -288,7 +288,7 @@ def test_training_stops_when_the_proxy_rises_and_the_gold_falls() -> None:
     best = evaluation(0, 30, 0.5)
     assert stop_reason([best], 0.01) == ""
     reason = stop_reason([best, evaluation(10, 20, 0.6)], 0.01)  # 10 lost, none won: p = 2^-10
-    assert "10 problems are no longer solved and 0 newly are (p = 0.00098)" in reason
+    assert "10 problems are no longer solved and 0 are newly solved (p = 0.00098)" in reason
     assert stop_reason([best, evaluation(10, 20, 0.4)], 0.01) == ""  # the proxy fell too
     assert stop_reason([best, evaluation(10, 25, 0.6)], 0.01) == ""  # p = 1/32
     assert stop_reason([best, evaluation(10, 20, None)], 0.01) == ""

@@ -105,7 +105,10 @@ def test_the_four_forms() -> None:
         ({"chosen": [{"role": "assistant"}]}, "the content of turn 1 of chosen is absent"),
         ({"chosen": [turn("user", "hm")]}, "chosen ends with the turn of 'user'"),
         ({"prompt": None}, "chosen has no user's turn"),
-        ({"prompt": [turn("tool", "x")]}, "the chat template refuses the conversation: no role tool"),
+        (
+            {"prompt": [turn("tool", "x")]},
+            "the chat template refuses the conversation: no role tool",
+        ),
         ({"tools": [{"name": "x"}]}, "tools is given"),
         ({"margin": -1}, "margin is -1"),
     ],

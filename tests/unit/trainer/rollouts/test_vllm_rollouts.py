@@ -169,8 +169,8 @@ def test_answers_of_vllm_become_completions(tiny_policy: Any) -> None:
     ("answers", "message"),
     [
         (Answers([[5]] * 3, [[[-0.5]]] * 3), "vLLM gave 3 samples for 4 prompts"),
-        (Answers([[5]] * 4, [[[None]]] * 4), r"no log-probability of a token of \[5\]"),
-        (Answers([[5, 6]] * 4, [[[-0.5]]] * 4), "no log-probability of a token"),
+        (Answers([[5]] * 4, [[[None]]] * 4), r"no log-probability for a token of \[5\]"),
+        (Answers([[5, 6]] * 4, [[[-0.5]]] * 4), "no log-probability for a token"),
     ],
 )
 def test_answers_that_cannot_be_used_are_refused(
@@ -195,7 +195,7 @@ def test_a_prompt_that_leaves_no_room_is_refused(tiny_policy: Any) -> None:
     [
         ({"rollout_engine": "vllm"}, "'vllm'; allowed: transformers, vllm_colocate, vllm_server"),
         ({"rollout_engine": "vllm_server"}, "vllm_server needs an address"),
-        ({"vllm_server_url": "http://x"}, "nothing else takes one"),
+        ({"vllm_server_url": "http://x"}, "the other engines take none"),
         ({"vllm_memory_share": 1.0}, r"must be in \(0, 1\)"),
         ({"vllm_tensor_parallel": 0}, "must be at least 1"),
     ],
@@ -221,7 +221,7 @@ def test_a_server_on_a_cpu_refuses_tied_embeddings(tiny_policy: Any, tmp_path: P
     policy, tokenizer = tiny_policy
     engine = TransformersEngine(policy, tokenizer, EngineConfig(seed=1))
     config = RolloutEngineConfig(rollout_engine="vllm_server", vllm_server_url="http://nowhere")
-    with pytest.raises(ValueError, match="does not renew an output head that is tied"):
+    with pytest.raises(ValueError, match="does not update an output head that is tied"):
         open_vllm(config, policy, tokenizer, engine, Accelerator(cpu=True), tmp_path)
 
 
