@@ -276,7 +276,7 @@ def test_problems_come_again_only_after_all_others() -> None:
     for start in range(0, 24, 8):
         assert len(set(taken[start : start + 8])) == 8
     assert taken[:8] != taken[8:16]
-    with pytest.raises(ValueError, match="problems_per_cycle is 9, but there are 8"):
+    with pytest.raises(ValueError, match="problems_per_cycle is 9; there are only 8"):
         problem_order(PROBLEMS, 0, 9, 1)
 
 
