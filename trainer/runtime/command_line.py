@@ -18,6 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from data.renamed_keys import refuse_renamed_keys
 from data.settings import check_values, field_docs, nearest, read_yaml_mapping, without_none
 from search.labellers.by_name import labeller_entry
 from search.strategies.by_name import entry
@@ -37,13 +38,16 @@ def parse_recipe(
     processes run on a machine without an accelerator. Its `ddp_backend` is set if DeepSpeed
     launched these processes.
 
-    Raises ValueError for an unknown key, a value of the wrong type, a missing required field, a
-    missing or malformed file, and a field named `config` or `env`.
+    Raises ValueError for an unknown key, for an old name of a key, a value of the wrong type, a
+    missing required field, a missing or malformed file, and a field named `config` or `env`.
     """
     words = _split_config_flag(sys.argv[1:] if argv is None else argv)
     hints = _field_hints(dataclass_types)
     if "--config" in words:
-        check_values(read_yaml_mapping(Path(words[words.index("--config") + 1])), hints)
+        values = read_yaml_mapping(Path(words[words.index("--config") + 1]))
+        refuse_renamed_keys(values, dataclass_types)
+        check_values(values, hints)
+    refuse_renamed_keys(_flag_names(words), dataclass_types)
     parser = _build_parser(dataclass_types)
     _check_flags(words, parser._option_string_actions)
     if "use_cpu" in hints and "--use_cpu" not in words and cpu_processes():
@@ -80,13 +84,13 @@ def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[st
         return []
     known = solution_defaults(Path(data))
     found: list[str] = []
-    for key in ("verifier", "max_new_tokens", "evaluation_tokens"):
+    for key in ("verifier", "max_new_tokens"):
         given = (peek(name, words, None) for name in (key, key.replace("_", "-")))
         if key not in hints or any(value is not None for value in given):
             continue
         if key in known:
             found += [f"--{key}", known[key]]
-        elif key != "evaluation_tokens":
+        else:
             raise ValueError(f"{key} is not given, and {data!r} does not record it: set {key}")
     return found
 
@@ -122,6 +126,12 @@ def _split_config_flag(argv: Sequence[str]) -> list[str]:
     if words and words[-1] == "--config":
         raise ValueError("--config needs the path of a YAML file")
     return words
+
+
+def _flag_names(words: Sequence[str]) -> list[str]:
+    """`key_name` for each of --key_name, --key-name and --key_name=value."""
+    flags = (word.partition("=")[0] for word in words if word.startswith("--"))
+    return [flag.removeprefix("--").replace("-", "_") for flag in flags]
 
 
 def _check_flags(words: Sequence[str], known: Mapping[str, Any]) -> None:

@@ -153,10 +153,11 @@ def _label_recipe(config: AuditConfig) -> dict[str, Any]:
             f"labels is {config.labels!r}, a folder of the stage {manifest['stage']!r}; it must be "
             "a folder of the label stage"
         )
-    if manifest["recipe"].get("hard"):
+    recipe = manifest["recipe"]
+    if recipe.get("hard_labels", recipe.get("hard")):  # older manifests have the second name
         raise ValueError(
             f"labels is {config.labels!r}, whose labels are hard and do not estimate a success "
-            "rate; audit the labels of a run with hard: false"
+            "rate; audit the labels of a run with hard_labels: false"
         )
     made_with = manifest["inputs"].get("policy", {}).get("fingerprint")
     if made_with != hash_input(config.policy).get("fingerprint") and not config.other_policy:
@@ -164,7 +165,7 @@ def _label_recipe(config: AuditConfig) -> dict[str, Any]:
             f"policy is {config.policy!r}, which did not make the labels of {config.labels!r}; "
             "set other_policy: true to allow this"
         )
-    return manifest["recipe"]
+    return recipe
 
 
 def _references(

@@ -41,6 +41,7 @@ def run_group_rl(
     from trl.trainer.rloo_trainer import RLOOTrainer
 
     trainers = {"grpo": GRPOTrainer, "rloo": RLOOTrainer}
+    arguments.max_completion_length = evaluation.max_new_tokens  # one limit, by our name of it
     inputs: dict[str, str | None] = {
         "policy": config.policy,
         "data": config.data,

@@ -38,7 +38,7 @@ class RewardModelConfig:
     """Folders of the label or the import stage."""
     targets: str = "steps"
     """Training targets: steps (all labels), outcome (last labels only) or pairs."""
-    pairs: list[str] = field(default_factory=list[str])
+    preference_pairs: list[str] = field(default_factory=list[str])
     """Folders of the export stage, or sources, with preference pairs; where targets is pairs."""
     per_side: int = 2
     """Most chosen and most rejected steps after one prefix, in pairs made from labels."""
@@ -60,9 +60,11 @@ class RewardModelConfig:
             raise ValueError(f"max_length is {self.max_length}; allowed: 1 or more, or null")
         if self.targets not in TARGETS_OF:
             raise ValueError(f"targets is {self.targets!r}; allowed: {', '.join(TARGETS_OF)}")
-        if self.pairs and self.targets != "pairs":
-            raise ValueError(f"pairs is given, but targets is {self.targets!r}; set targets: pairs")
-        if not self.labels and not self.pairs:
+        if self.preference_pairs and self.targets != "pairs":
+            raise ValueError(
+                f"preference_pairs is given, but targets is {self.targets!r}; set targets: pairs"
+            )
+        if not self.labels and not self.preference_pairs:
             raise ValueError("labels is empty; it must name at least one folder of labels or pairs")
         self.rules()
 
@@ -91,7 +93,7 @@ def run_prm(
     adapter. Raises ValueError, before a model is loaded, for parts that do not fit together."""
     set_accumulation(arguments, config.global_batch_size)
     inputs: dict[str, str | None] = {"model": config.model}
-    for name in ("labels", "pairs", "calibration_labels"):
+    for name in ("labels", "preference_pairs", "calibration_labels"):
         inputs |= numbered_inputs(name, getattr(config, name))
     check = partial(check_policy, config.model)
     with run_stage("prm", runtime, [config, lora, arguments], inputs, check) as record:
@@ -155,7 +157,7 @@ def _on_labels(
 
 def _on_pairs(model: Any, tokenizer: Any, config: RewardModelConfig, arguments: Any) -> Trained:
     labels, too_long = read_training_rows(config.labels, tokenizer, config.max_length)
-    read = read_pairs(config.pairs, tokenizer)
+    read = read_pairs(config.preference_pairs, tokenizer)
     given = fitting(read, config.max_length)
     made = list(pairs_of_labels(labels, tokenizer.eos_token_id, config.rules()))
     pairs = [*given, *made]

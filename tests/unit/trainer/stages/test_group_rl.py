@@ -81,13 +81,13 @@ def run_two_steps(tiny_policy: Any, folder: Path, algorithm: str) -> Path:
     out = folder / "out"
     arguments = {"grpo": GRPOConfig, "rloo": RLOOConfig}[algorithm](
         output_dir=str(out), max_steps=2, per_device_train_batch_size=8, num_generations=4,
-        max_completion_length=6, learning_rate=1e-2, beta=0.1, bf16=False, report_to=[],
+        learning_rate=1e-2, beta=0.1, bf16=False, report_to=[],
         gradient_checkpointing=False, use_cpu=True, disable_tqdm=True, save_steps=1,
     )  # fmt: skip
     config = GroupRLConfig(
         policy=str(folder / "policy"), data=str(folder / "data"), outcome="random"
     )
-    evaluation = HeldOutConfig(evaluate_every=2, evaluation_problems=3, evaluation_tokens=5)
+    evaluation = HeldOutConfig(evaluate_every=2, evaluation_problems=3, max_new_tokens=6)
     runtime = RuntimeConfig(output_dir=str(out), wandb=False)
     run_group_rl(algorithm, runtime, config, evaluation, arguments)
     return out
