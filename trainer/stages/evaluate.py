@@ -82,7 +82,7 @@ class EvaluateConfig:
     data_making_problems: int = 100
     """Problems on which searches that make training data are measured."""
     data_making_simulations: int = 16
-    """Simulations of such a search."""
+    """Simulations of a search that makes training data."""
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
