@@ -1,4 +1,4 @@
-"""Frozen dataclasses read back from the JSON that `dataclasses.asdict` gives of them."""
+"""Read frozen dataclasses back from the JSON of `dataclasses.asdict`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def record_from_json(kind: type[T], value: Any) -> T:
     """The dataclass `kind` from a JSON mapping. Fields may be dataclasses, tuples of one type,
     mappings with text as keys, unions with None, and plain values.
 
-    Raises ValueError naming the place for an unknown key, a missing key and a value of another
-    type.
+    Raises ValueError for an unknown key, a missing key and a value of another type. The message
+    names the place.
     """
     return _record(kind, value, kind.__name__)
 

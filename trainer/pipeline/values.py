@@ -5,9 +5,9 @@
       - {name: ppo, when: {learner: ppo}, args: {cycles: $cycles}, ...}
       - {name: evaluate, args: {policies: ["{sft}", "{round_1}", "{ppo}"]}, ...}
 
-`$cycles`, as a whole argument or as an item of a list, stands for the value `cycles`. A stage with
-`when` is part of the run if every value that `when` names equals the given value, or is in the
-given list. An item of a list that stands for a left-out stage is left out too.
+`$cycles`, as a whole argument or as an item of a list or mapping, stands for the value `cycles`. A
+stage with `when` is part of the run if every value that `when` names equals the given value, or is
+in the given list. An item of a list that stands for a left-out stage is left out too.
 """
 
 from __future__ import annotations
@@ -79,6 +79,9 @@ def _filled(
     if isinstance(argument, list):
         gone = [f"{{{name}}}" for name in left_out]
         return [_filled(stage, item, values, left_out) for item in argument if item not in gone]
+    if isinstance(argument, dict):
+        items = argument.items()
+        return {key: _filled(stage, item, values, left_out) for key, item in items}
     found = REFERENCE.fullmatch(argument) if isinstance(argument, str) else None
     if found is None:
         return argument

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.problems import read_problems
 from data.types import Problem, TokenRow
 from trainer.ppo.config import PPOConfig
 from trainer.rollouts.collect import Rollout
@@ -27,12 +26,9 @@ class PPOInputs:
 
 
 def read_inputs(config: PPOConfig) -> PPOInputs:
-    path = Path(config.problems or Path(config.data) / f"{config.split}.jsonl")
-    problems = read_problems(path)[config.skip :]
-    validation = read_problems(Path(config.data) / "validation.jsonl")
     return PPOInputs(
-        problems=problems[: config.num_problems] if config.num_problems else problems,
-        held_out=validation[config.evaluation_skip :][: config.evaluation_problems],
+        problems=config.chosen_problems(),
+        held_out=config.held_out_problems(),
         imitation=[
             row
             for folder in config.trajectories

@@ -19,6 +19,7 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from data.flops import flop_model
+from data.held_out import check_problems_held_out, check_rows_held_out
 from data.types import Problem, Usage
 from trainer.ppo.advantages import KLController
 from trainer.ppo.batch import Batch, make_batch
@@ -82,6 +83,11 @@ class PPORun:
             seed=runtime.seed,
             served=self.folder / SERVED,
         )
+        check_rows_held_out(
+            self.inputs.held_out,
+            [row.prompt_ids for row in self.inputs.imitation],
+            self.sampling.judges.engine.encode,
+        )
         self.learner = Learner(
             accelerator=accelerator,
             model=self.models.prepared,
@@ -97,8 +103,9 @@ class PPORun:
         accelerator.register_for_checkpointing(self.progress)
 
     def _check_inputs(self, rollout_engine: RolloutEngineConfig) -> None:
-        """Raises ValueError for held-out problems that vLLM cannot divide into equal shares. Prints
-        a warning if there is no trajectory to imitate."""
+        """Raises ValueError for held-out problems that are also trained on, or that vLLM cannot
+        divide into equal shares. Prints a warning if there is no trajectory to imitate."""
+        check_problems_held_out(self.inputs.held_out, self.inputs.problems)
         held_out, processes = len(self.inputs.held_out), self.accelerator.num_processes
         if rollout_engine.rollout_engine != "transformers" and held_out % processes:
             raise ValueError(

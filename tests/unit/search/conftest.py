@@ -1,6 +1,6 @@
-"""A toy world for search: solutions are strings of letters, one letter a step, so optima are known.
+"""A toy world for search: solutions are strings of letters, one letter per step, with known optima.
 
-Token ids are the letters' code points; 0 ends a solution; every letter ends a step.
+Token ids are the code points of the letters. The id 0 ends a solution. Every letter ends a step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ PROMPT = "?>"
 
 
 class ToyEngine:
-    """A policy over letters. `letters(prefix)` gives the next letters' probabilities; "." ends."""
+    """A policy over letters. `letters(prefix)` gives the probabilities of the next letter. The
+    letter "." ends the solution."""
 
     end_token_id = 0
 
@@ -144,12 +145,12 @@ def toy_problem(name: str, answer: str) -> Problem:
 
 
 def prefix_text(prefix: Sequence[int]) -> str:
-    """The letters of a request's prefix after the problem's prompt."""
+    """The letters of a request's prefix, without the problem's prompt."""
     return "".join(chr(token) for token in prefix if token)[len(PROMPT) :]
 
 
 def make_tree(*nodes: dict[str, Any]) -> list[Node]:
-    """A root that was expanded, and nodes with these fields, ids from 1."""
+    """A tree of an expanded root and nodes with these fields. Their ids begin at 1."""
     made = [Node(id=0, parent=-1, token_ids=(), text="", expansions=1)]
     for fields in nodes:
         node = Node(id=len(made), token_ids=(len(made),), text=str(len(made)), **fields)
@@ -159,7 +160,7 @@ def make_tree(*nodes: dict[str, Any]) -> list[Node]:
 
 
 class Toys:
-    """Everything above by name, for tests."""
+    """All toys of this file by name, for the tests."""
 
     Engine = ToyEngine
     Scorer = ToyScorer

@@ -76,8 +76,9 @@ def run_two_steps(tiny_policy: Any, folder: Path, algorithm: str) -> Path:
     save_model(*tiny_policy, folder / "policy")
     (folder / "data").mkdir()
     problems = [make_problem((1, 2, 3 + i), 6 + i) for i in range(4)]
-    for split in ("train", "validation"):
-        write_problems(folder / "data" / f"{split}.jsonl", problems)
+    write_problems(folder / "data" / "train.jsonl", problems)
+    held_out = [make_problem((1, 1, 3 + i), 5 + i) for i in range(4)]
+    write_problems(folder / "data" / "validation.jsonl", held_out)
     out = folder / "out"
     arguments = {"grpo": GRPOConfig, "rloo": RLOOConfig}[algorithm](
         output_dir=str(out), max_steps=2, per_device_train_batch_size=8, num_generations=4,
