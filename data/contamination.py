@@ -39,6 +39,7 @@ class Overlap:
 
     @property
     def exact(self) -> bool:
+        """Whether both questions have the same words in the same order."""
         return self.similarity == 1.0
 
 

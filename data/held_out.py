@@ -1,4 +1,4 @@
-"""Problems that measure a policy must not be among those that it is trained on."""
+"""Check that the problems that measure a policy are not among its training problems."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from data.types import Problem
 
 
 def problem_key(problem: Problem) -> str:
-    """What a held-out problem must not share with a problem of training: the group, or the prompt
-    whatever its case and spaces."""
+    """The key that a held-out problem must not share with a training problem. It is the group, or
+    for a problem without a group its prompt without differences in case and spaces."""
     return problem.group or group_of(problem.prompt)
 
 
 def check_problems_held_out(held_out: Iterable[Problem], trained: Iterable[Problem]) -> None:
-    """Raises ValueError where a problem of `held_out` is one of `trained`."""
+    """Raises ValueError when a problem of `held_out` has the same key as one of `trained`."""
     keys = {problem_key(problem) for problem in trained}
     _refuse([problem for problem in held_out if problem_key(problem) in keys])
 
@@ -25,7 +25,8 @@ def check_rows_held_out(
     rows: Iterable[Sequence[int]],
     encode: Callable[[str], Sequence[int]],
 ) -> None:
-    """The same for training rows of token ids, each of which begins with its prompt."""
+    """Raises ValueError when a row of training begins with the prompt of a held-out problem. Rows
+    are token ids, and `encode` gives the ids of a prompt."""
     problems = {tuple(encode(problem.prompt)): problem for problem in held_out}
     lengths = {len(ids) for ids in problems}
     begun = {tuple(ids[:length]) for ids in rows for length in lengths}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -18,6 +20,15 @@ def record_from_json(kind: type[T], value: Any) -> T:
     names the place.
     """
     return _record(kind, value, kind.__name__)
+
+
+def read_record(kind: type[T], path: Path) -> T:
+    """The dataclass `kind` from a JSON file. Raises ValueError naming the file and the place, and
+    FileNotFoundError."""
+    try:
+        return record_from_json(kind, json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _record(kind: Any, value: Any, place: str) -> Any:

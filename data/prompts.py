@@ -34,11 +34,11 @@ def render(question: str, style: str, chat_model: str | None) -> str:
 
 
 def question_of(prompt: str, tokenizer: Any) -> str:
-    """The question that `render` put into a prompt: what is left without the chat template of
-    `tokenizer`, the policy's, and without the words of `PROMPTS`. Reward models with templates of
-    their own are asked about this.
+    """The question that `render` put into a prompt.
 
-    A prompt of another make is its own question, as far as it is not recognised.
+    This removes the chat template of `tokenizer`, the policy's tokenizer, and the text of `PROMPTS`
+    from the prompt. Reward models with their own templates read this question. A part that is not
+    recognised stays in the question, so a prompt that `render` did not make is returned unchanged.
     """
     text = prompt
     if getattr(tokenizer, "chat_template", None) is not None:

@@ -1,12 +1,12 @@
-"""Named slices of the problems of a split. The data stage is told their sizes and writes them to
-slices.json; another stage names the slice that it uses.
+"""Named slices of the problems of a split. The recipe of the data stage gives their sizes, and the
+data stage writes them to slices.json. The recipe of another stage names the slice that it uses.
 
     slices:
       train: {label_1: 2000, learning: {search_1: 1200, search_2: 1200}}
       validation: {gate_1: 2000}
 
-The slices of a split follow one another from its first problem. A slice that is a mapping, as
-`learning`, consists of the slices in it: here problems 2000..4399 of train.
+The slices of a split follow one another from its first problem. A slice that is a mapping, such as
+`learning`, consists of the slices in it. Here, `learning` has the problems 2000..4399 of train.
 """
 
 from __future__ import annotations
@@ -43,8 +43,11 @@ class Slice:
 
 
 def read_slices(value: object) -> dict[str, Slice]:
-    """The slices by name, from the mapping of a recipe. Raises ValueError for another form, a size
-    that is no whole number of at least 0, an unknown split and a name that is used twice."""
+    """The slices by name, from the mapping in a recipe.
+
+    Raises ValueError for a value of another form, for a size that is not a whole number of at least
+    0, for an unknown split and for a name that is used twice.
+    """
     if not isinstance(value, Mapping):
         raise ValueError(f"slices must be a mapping of sizes by name, per split, got {value!r}")
     slices: dict[str, Slice] = {}
@@ -75,8 +78,8 @@ def _parts(split: str, start: int, sizes: Mapping[str, object]) -> Iterator[tupl
 
 
 def write_slices(folder: Path, slices: Mapping[str, Slice], sizes: Mapping[str, int]) -> None:
-    """`sizes` are the numbers of problems of the splits. Raises ValueError for a slice that ends
-    behind its split."""
+    """Write the slices to slices.json in `folder`. `sizes` are the numbers of problems of the
+    splits. Raises ValueError for a slice that ends after its split."""
     for name, part in slices.items():
         check_fits(name, part, sizes[part.split])
     content = {name: asdict(part) for name, part in slices.items()}
@@ -91,8 +94,8 @@ def check_fits(name: str, part: Slice, size: int) -> None:
 
 
 def slice_named(folder: Path, name: str) -> Slice:
-    """The slice of that name in the data stage's folder. Raises ValueError, with the nearest name,
-    where the folder has none of this name."""
+    """The slice of that name in the data stage's folder. Raises ValueError when the folder has no
+    slice of this name, and the message gives the nearest name."""
     path = folder / SLICES
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if name not in found:
@@ -103,8 +106,11 @@ def slice_named(folder: Path, name: str) -> Slice:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which problems of a data stage's folder a stage uses: those of the slice `name`, or else the
-    split without its first `skip` problems. `size` is the greatest number; None: all."""
+    """Which problems of a data stage's folder a stage uses.
+
+    They are the problems of the slice `name`, or without a name the split without its first `skip`
+    problems. `size` is the largest number of problems; None: all.
+    """
 
     split: str
     skip: int = 0
@@ -112,8 +118,8 @@ class Choice:
     name: str | None = None
 
     def resolve(self, folder: Path) -> Slice:
-        """The place of the problems, which may reach beyond the end of the split. Raises
-        ValueError for an unknown slice, and for a slice beside `skip`."""
+        """The problems as a slice, which may end after the end of the split. Raises ValueError for
+        an unknown slice, and when both a slice and `skip` are given."""
         if self.name is None:
             size = 10**12 if self.size is None else self.size
             return Slice(split=self.split, start=self.skip, size=size)
@@ -124,7 +130,7 @@ class Choice:
         return Slice(split=part.split, start=part.start, size=size)
 
     def read(self, folder: str | Path) -> list[Problem]:
-        """The problems, in the order of the file. Raises what `resolve` raises."""
+        """The problems, in the order of the file. Raises the errors of `resolve`."""
         part = self.resolve(Path(folder))
         return read_problems(Path(folder) / f"{part.split}.jsonl")[part.start : part.end]
 
@@ -132,8 +138,8 @@ class Choice:
 def validation_problems(
     folder: str | Path, skip: int, size: int, name: str | None
 ) -> list[Problem]:
-    """Problems that measure a policy. Raises ValueError for a slice of another split, and what
-    `Choice` raises."""
+    """The validation problems that measure a policy. Raises ValueError for a slice of another
+    split, and the errors of `Choice`."""
     choice = Choice(split="validation", skip=skip, size=size, name=name)
     found = choice.resolve(Path(folder)).split
     if found != "validation":

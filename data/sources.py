@@ -52,6 +52,8 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class BadRow:
+    """A row that cannot be used: its place and the reason."""
+
     location: str
     reason: str
 

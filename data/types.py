@@ -250,6 +250,7 @@ class Preference:
 
 
 def usage_from_json(row: dict[str, Any]) -> Usage:
+    """Read back the JSON of `dataclasses.asdict` of a usage. Missing counts are 0."""
     return Usage(
         policy=ModelUsage(**row.get("policy", {})), reward=ModelUsage(**row.get("reward", {}))
     )

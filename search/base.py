@@ -43,6 +43,8 @@ class SampleRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleResult:
+    """The `n` samples of a request, in the order of their indices, and their cost."""
+
     samples: tuple[Sample, ...]
     usage: ModelUsage
 
@@ -64,6 +66,8 @@ class ScoreRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreResult:
+    """The scores of a request, in the order of its `step_ends`, and their cost."""
+
     scores: tuple[float, ...]  # one P(correct) per step end, in [0, 1]
     usage: ModelUsage
 
@@ -80,6 +84,8 @@ class ChoiceRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceResult:
+    """The probabilities of a request's `options`, in their order, and their cost."""
+
     probabilities: tuple[float, ...]  # one per option, from the softmax over the whole vocabulary
     usage: ModelUsage
 
@@ -139,8 +145,8 @@ class Session(Protocol):
     The session adds up the cost of the search:
     - `usage` is the total cost.
     - `node_usage` is the cost per node that made the requests.
-    - `beside` is the cost of answers alone, that is, of greedy completions of open paths. They are
-      no part of the search and count towards no limit. `usage` includes them.
+    - `beside` is the cost of greedy completions of open paths, which are needed only to give an
+      answer. They are not part of the search and count towards no limit. `usage` includes them.
 
     `best_score` is the largest guidance value of a finished solution so far. `share_after_call` is
     the share of the search, in [0, 1], that is done when the next call returns. A strategy that
@@ -209,6 +215,7 @@ class Node:
 
     @property
     def expanded(self) -> bool:
+        """Whether proposals were sampled from this node."""
         return self.expansions > 0
 
     @property
@@ -235,6 +242,11 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
+    """The result of one search: its tree, its answer at each budget and its cost.
+
+    The id of a node is its index in `nodes`. Node 0 is the root.
+    """
+
     problem: Problem
     strategy: str
     nodes: tuple[Node, ...]
@@ -288,6 +300,7 @@ def solution_ids(nodes: Sequence[Node], node: int) -> tuple[int, ...]:
 
 
 def solution_text(nodes: Sequence[Node], node: int) -> str:
+    """The text from the end of the prompt to the end of `node`."""
     return "".join(nodes[step].text for step in path_to(nodes, node))
 
 

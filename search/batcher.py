@@ -1,11 +1,12 @@
 """Runs the searches of many problems together and resumes them after a crash.
 
 The coroutine of a strategy runs until it awaits a call. When the coroutines of all running problems
-wait, one batch answers all calls. The order in the batch is the order of the problems, and within a
-problem the order of its requests, so timing has no influence. Every answer goes into the journal.
-After a crash the same strategies start again, and the journal answers the calls that it holds. Each
-search then continues in the middle of its tree. Only the batch that was running at the crash is
-computed twice.
+wait, all calls are answered together, with one batch per kind of call. The order in a batch is the
+order of the problems, and within a problem the order of its requests, so timing has no influence.
+
+Every answer goes into the journal. After a crash the same strategies start again, and the journal
+answers the calls that it holds. Each search then continues in the middle of its tree. Only the
+batch that was running at the crash is computed twice.
 """
 
 from __future__ import annotations
@@ -174,6 +175,7 @@ class Journal:
         self._file = path.open("a", encoding="utf-8")
 
     def get(self, problem_id: str, number: int, call: _Call) -> Results | None:
+        """The results of a call, or None when the journal has no answer to these requests."""
         asked, results = self._known.get((problem_id, number), ("", None))
         return results if asked == call.fingerprint() else None
 

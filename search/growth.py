@@ -15,6 +15,7 @@ PRIORS = ("count", "sequence", "uniform")
 
 
 def new_tree() -> list[Node]:
+    """A tree that has only the root, node 0."""
     return [Node(id=0, parent=-1, token_ids=(), text="")]
 
 

@@ -2,7 +2,7 @@
 
 Every strategy calls one function, `judge`. `SearchSettings.guidance` selects the judge. Each judge
 is plain code that gives paths a value in [0, 1]. Any other value is bad, and it never counts as 0:
-a finished solution keeps no score, and an open path ends there (`StopReason.BAD_SCORE`).
+a finished solution then has no score, and an open path ends there (`StopReason.BAD_SCORE`).
 
 Sources: process reward (2305.20050); outcome reward (2110.14168); mean token probability
 (2306.13063 calls it sequence likelihood); P(True) (2207.05221); self-consistency (2203.11171);

@@ -62,6 +62,7 @@ def as_text(value: object, name: str, *, blank: bool = False) -> str:
 
 
 def as_mapping(value: object, name: str) -> Mapping[str, object]:
+    """The value as a mapping. Raises ValueError when it is not a JSON object."""
     if value is None:
         raise ValueError(f"{name} is absent")
     if not isinstance(value, dict):
@@ -70,6 +71,7 @@ def as_mapping(value: object, name: str) -> Mapping[str, object]:
 
 
 def as_list(value: object, name: str) -> list[object]:
+    """The value as a list. Raises ValueError when it is not a JSON array."""
     if value is None:
         raise ValueError(f"{name} is absent")
     if not isinstance(value, list):

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from data.progress import Batch, reported
 from data.tasks.base import Splits
 from data.types import Demonstration, Problem
 
@@ -66,6 +67,7 @@ class CountdownConfig:
 
     @property
     def num_multisets(self) -> int:
+        """The number of multisets of numbers that the config allows."""
         span = self.max_number - self.min_number + 1
         return math.comb(span + self.num_numbers - 1, self.num_numbers)
 
@@ -282,13 +284,8 @@ def make_splits(
     is one target if there are enough multisets. Raises ValueError when a size is negative or when
     the ranges hold too few problems.
     """
-    sizes = {
-        "demonstrations": demonstrations,
-        "train": train,
-        "validation": validation,
-        "test": test,
-    }
-    for name, size in sizes.items():
+    sizes = {"demonstrations": demonstrations, "train": train, "validation": validation}
+    for name, size in {**sizes, "test": test}.items():
         if size < 0:
             raise ValueError(f"{name} is {size}; allowed: 0 or more")
     sides = _deal(config, seed, [test, validation, demonstrations + train])
@@ -301,7 +298,7 @@ def make_splits(
             Demonstration(
                 problem=problem, solution=demonstrate(problem, rng, max_value=config.max_value)
             )
-            for problem in training_side[:demonstrations]
+            for problem in reported(training_side[:demonstrations], "demonstrations")
         ),
         train=tuple(training_side[demonstrations:]),
         validation=tuple(validation_side),
@@ -335,6 +332,7 @@ def _deal_at_most(
     short."""
     sides: list[list[Problem]] = [[] for _ in sizes]
     multisets = iter(targets)
+    batch = Batch("problems", sum(sizes))
     for side, size in zip(sides, sizes, strict=True):
         while len(side) < size:
             drawn = next(multisets, None)
@@ -343,6 +341,7 @@ def _deal_at_most(
             numbers, shuffled = drawn
             chosen = shuffled[: min(per_multiset, size - len(side))]
             side += [make_problem(numbers, target) for target in chosen]
+            batch.add(len(chosen))
     return sides
 
 
@@ -369,7 +368,10 @@ class _ShuffledTargets:
 
     def count(self) -> int:
         """The number of problems in all multisets up to the limit. This draws all of them."""
-        return sum(len(targets) for _, targets in self)
+        batch = Batch("multisets of numbers", self.limit)
+        for _ in self:
+            batch.add(1)
+        return sum(len(targets) for _, targets in self._known)
 
     def _draw(self, position: int) -> tuple[tuple[int, ...], list[int]]:
         if self._order is not None:

@@ -21,6 +21,7 @@ def padded(length: int) -> int:
 
 
 def use_plain_attention_on_cpu(model: Any) -> None:
+    """Set the attention of a model on a CPU to plain matrix products."""
     if model.device.type == "cpu":
         model.set_attn_implementation("eager")
 

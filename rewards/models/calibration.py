@@ -117,6 +117,7 @@ def write_temperature(folder: str | Path, temperature: float, bias: float = 0.0)
 
 
 def check_temperature(temperature: Any) -> None:
+    """Raises ValueError for a temperature that is not a positive finite number."""
     if isinstance(temperature, bool) or not isinstance(temperature, int | float):
         raise ValueError(f"{TEMPERATURE} is {temperature!r}; it must be a number")
     if not 0 < temperature < math.inf:
@@ -124,6 +125,7 @@ def check_temperature(temperature: Any) -> None:
 
 
 def check_bias(bias: Any) -> None:
+    """Raises ValueError for a bias that is not a finite number."""
     if isinstance(bias, bool) or not isinstance(bias, int | float):
         raise ValueError(f"{BIAS} is {bias!r}; it must be a number")
     if not math.isfinite(bias):

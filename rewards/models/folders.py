@@ -20,6 +20,7 @@ OURS = "thinktree"
 
 
 def load_tokenizer(name_or_path: str) -> Any:
+    """Load a tokenizer. Its padding token is the end token when it has none."""
     tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

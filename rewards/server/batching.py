@@ -94,6 +94,7 @@ class MicroBatcher:
         return [entry.answer for entry in entries]
 
     async def run(self) -> None:
+        """Answer batches of waiting questions until the task is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await self._gather()

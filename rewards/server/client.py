@@ -110,6 +110,7 @@ class Refused:
 
 
 def is_address(name: str) -> bool:
+    """Whether a reward model's name is the address of a server."""
     return name.startswith(("http://", "https://"))
 
 

@@ -88,6 +88,10 @@ class State:
 
 
 async def label_binary_search(session: Session, config: BinarySearchConfig) -> Labelled:
+    """Label the steps of a problem's solutions by binary searches for first errors.
+
+    The free solutions, and the other rollouts that were searched, each become one row of labels.
+    """
     solutions = await free_solutions(session, config.solutions)
     states = {(): _state((), solutions)}
     if not states[()].evidence.correct and not config.search_unsolved:

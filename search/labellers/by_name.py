@@ -54,6 +54,8 @@ class LabelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LabellerEntry:
+    """One labeller: the type of its config, and its function."""
+
     config: type
     label: Callable[..., Awaitable[Labelled]]
 

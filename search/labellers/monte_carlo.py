@@ -70,7 +70,7 @@ async def label_monte_carlo(session: Session, config: MonteCarloConfig) -> Label
     """Label steps with free samples of whole solutions and further rollouts from some prefixes.
 
     All rollouts are pooled in a trie. The label of a prefix is the share of correct completions
-    among those that were sampled from this prefix or from a shorter prefix of it. Completions that
+    among those that were sampled from this prefix or from a shorter one. Completions that
     were sampled from a longer prefix do not count, because they do not follow the distribution of
     completions of this prefix.
     """

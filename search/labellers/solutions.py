@@ -43,16 +43,19 @@ class Labelled:
 
 
 def cut_steps(session: Session, token_ids: tuple[int, ...]) -> Steps:
+    """Cut the token ids of a solution into its steps."""
     ends = session.engine.step_ends(token_ids)
     starts = [0, *(end + 1 for end in ends[:-1])]
     return tuple(token_ids[a : b + 1] for a, b in zip(starts, ends, strict=True))
 
 
 def flat(steps: Steps) -> tuple[int, ...]:
+    """The token ids of all steps as one tuple."""
     return tuple(token for step in steps for token in step)
 
 
 def evidence_of(rollouts: Sequence[Rollout]) -> Evidence:
+    """The evidence of rollouts that all have the same prefix."""
     return Evidence(correct=sum(r.correct for r in rollouts), count=len(rollouts))
 
 

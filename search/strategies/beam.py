@@ -113,6 +113,7 @@ class _Rounds:
         self.values: dict[int, float] = {}
 
     def is_open(self, groups: Sequence[Sequence[int]]) -> bool:
+        """Whether a path of the groups is not finished."""
         return any(self.nodes[id].terminal is None for group in groups for id in group)
 
     async def expand(self, groups: Sequence[Sequence[int]], n: int) -> list[list[int]]:
@@ -179,5 +180,6 @@ class _Rounds:
         return sorted(valued, key=lambda id: -self.values[id])[:most]
 
     async def finish(self, name: str, budget: int, end: SearchEnd | None) -> SearchResult:
+        """Take the answer at `budget` and make the result of the search."""
         snapshot = await Answers(self.session, self.nodes).take(budget)
         return finish(self.session, name, self.nodes, [snapshot], end or SearchEnd.COMPLETE)

@@ -208,6 +208,7 @@ def by_solve_rate(
 
 
 def finished_solutions(result: SearchResult) -> list[Node]:
+    """The last nodes of all finished solutions, including those of rollouts."""
     return [node for node in result.nodes if node.finished]
 
 

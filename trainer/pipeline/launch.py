@@ -69,9 +69,9 @@ def run_logged(
 ) -> int:
     """Run the command `words` to its end, append its output to `log`, and return the exit status.
 
-    `say` gets the newest log line at every poll. `on_poll` gets the elapsed seconds every few
-    seconds. If this process is interrupted, it ends the child and all its descendants before it
-    raises the exception again.
+    `say` gets the newest log line at every poll, and "starting" before there is one. `on_poll` gets
+    the elapsed seconds every few seconds. If this process is interrupted, it ends the child and all
+    its descendants before it raises the exception again.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     started = last_kept = time.monotonic()
@@ -86,7 +86,7 @@ def run_logged(
             start_new_session=True,
             pass_fds=(lock,),
         )
-        newest = ""
+        newest = "starting"  # imports come before a stage's first line
         try:
             while child.poll() is None:
                 time.sleep(POLL_SECONDS)

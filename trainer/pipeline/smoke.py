@@ -169,7 +169,7 @@ def _splits(pipeline: Pipeline, stage: Stage) -> dict[str, Any]:
         return {}
     settings = stage_settings(stage)
     slices = _small_slices(settings.get("slices") or {})
-    ends = dict.fromkeys(SPLITS, 0)
+    ends: dict[str, int] = dict.fromkeys(SPLITS, 0)
     for part in read_slices(slices).values():
         ends[part.split] = max(ends[part.split], part.end)
     sizes = {

@@ -14,6 +14,7 @@ from typing import Any
 
 from data.row_files import read_whole_lines
 from search.labellers.evidence import wilson_interval
+from trainer.measures.results import AccuracyRow
 from trainer.runtime.stage_registry import STAGES
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
@@ -116,7 +117,7 @@ class Lineage:
 
 
 def learner_curves(
-    lineage: Lineage, greedy: Mapping[str, Mapping[str, Any]], reward_model: str | None
+    lineage: Lineage, greedy: Mapping[str, AccuracyRow], reward_model: str | None
 ) -> list[LearnerCurve]:
     """A curve for each evaluated policy that no other evaluated policy depends on. `greedy` holds
     the test accuracies by policy, with the first policy first. `reward_model` is the name of a
@@ -137,7 +138,7 @@ def learner_curves(
 
 def _curve(
     lineage: Lineage,
-    greedy: Mapping[str, Mapping[str, Any]],
+    greedy: Mapping[str, AccuracyRow],
     end: str,
     chain: set[str],
     first: str,
@@ -151,7 +152,10 @@ def _curve(
         Point(
             policy=name,
             sampled_tokens=spent(name),
-            **{key: greedy[name][key] for key in ("value", "low", "high", "n")},
+            value=greedy[name].value,
+            low=greedy[name].low,
+            high=greedy[name].high,
+            n=greedy[name].n,
         )
         for name in (first, *ordered)
         if name in greedy
@@ -219,7 +223,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def training_curve(
-    lineage: Lineage, greedy: Mapping[str, Mapping[str, Any]], seconds: Mapping[str, float]
+    lineage: Lineage, greedy: Mapping[str, AccuracyRow], seconds: Mapping[str, float]
 ) -> list[TrainingCost]:
     """The evaluated policies with their costs, in the order of the run. `seconds` holds wall times
     by stage."""
@@ -237,7 +241,10 @@ def training_curve(
                 after=before[-1] if before else None,
                 training_flops=sum(row["flops"] for ledger in ledgers for row in ledger),
                 training_seconds=sum(seconds[stage] for stage in stages),
-                **{key: greedy[name][key] for key in ("value", "low", "high", "n")},
+                value=greedy[name].value,
+                low=greedy[name].low,
+                high=greedy[name].high,
+                n=greedy[name].n,
             )
         )
     return costs

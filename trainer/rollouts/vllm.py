@@ -11,9 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from data.progress import Batch
 from data.types import ModelUsage, Problem, StopReason
 from search.base import Engine
 from trainer.rollouts.collect import Completion, SamplingConfig
@@ -154,6 +158,33 @@ class VLLMSampler:
         )
 
 
+class RequestProgress(tqdm):
+    """The progress bar that vLLM draws of its requests: it draws nothing, and reports them as a
+    batch (data/progress.py)."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "file": StringIO()})
+        self.batch = Batch("solutions", int(self.total or 0))
+
+    def update(self, n: float | None = 1) -> bool | None:
+        self.batch.add(round(n or 0))
+        return super().update(n)
+
+
+def report_requests(generation: Any) -> None:
+    """Let a vLLM in this process report its finished solutions. TRL turns its bar off. A server
+    answers all requests at once, and says nothing before."""
+    if generation.mode != "colocate":
+        return
+    llm = generation.llm
+    generate = llm.generate
+
+    def reporting(*args: Any, **options: Any) -> Any:
+        return generate(*args, **{**options, "use_tqdm": RequestProgress})
+
+    llm.generate = reporting
+
+
 def open_vllm(
     config: RolloutEngineConfig,
     policy: Any,
@@ -183,4 +214,5 @@ def open_vllm(
         # tokens.
         generation_kwargs={"ignore_eos": True, "stop_token_ids": [engine.end_token_id]},
     )
+    report_requests(generation)
     return VLLMSampler(generation, engine)

@@ -93,4 +93,5 @@ class MCTSConfig:
 
     @property
     def visits_per_expansion(self) -> int:
+        """The number of visits that one expansion of a node gives it."""
         return self.proposals if self.expand_by_rollouts else 1

@@ -78,6 +78,8 @@ class Descent:
         return leaves
 
     def leaf(self) -> int | None:
+        """Descend from the root to the next node to expand. None when there is none, or when
+        another descent has already chosen it."""
         node = self.nodes[0]
         while node.expanded and not may_widen(node, self.config):
             children = [self.nodes[child] for child in node.children]

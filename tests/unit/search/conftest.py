@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -25,6 +26,15 @@ from search.base import (
 from search.noise import gumbel_noise, row_key
 
 PROMPT = "?>"
+
+
+@lru_cache(maxsize=256)
+def noise_of(
+    seed: int, problem: str, node: int, indices: range, position: int, letters: tuple[str, ...]
+) -> list[list[float]]:
+    """Noise of each sample for each letter: computed at once, as a request's samples share it."""
+    keys = torch.tensor([row_key(seed, problem, node, index) for index in indices])
+    return gumbel_noise(keys, position, torch.tensor([list(map(ord, letters))])).tolist()
 
 
 class ToyEngine:
@@ -87,14 +97,16 @@ class ToyEngine:
         text, ids = self.decode(request.prefix)[len(PROMPT) :], []
         logprobs: list[float] = []
         entropies: list[float] = []
-        key = torch.tensor([row_key(self.seed, problem, request.node, index)])
+        indices = range(request.first_index, request.first_index + request.n)
         while True:
             options = self.letters(text)
-            noise = gumbel_noise(key, len(ids), torch.tensor([list(map(ord, options))]))[0]
-            if request.temperature == 0:
-                noise = torch.zeros_like(noise)
-            scores = torch.tensor(list(options.values())).double().log() + noise
-            letter = list(options)[int(scores.argmax())]
+            scores = {letter: math.log(share) for letter, share in options.items()}
+            if request.temperature:
+                at = (self.seed, problem, request.node, indices, len(ids), tuple(options))
+                noise = noise_of(*at)[indices.index(index)]
+                for letter, added in zip(options, noise, strict=True):
+                    scores[letter] += added
+            letter = max(scores, key=scores.__getitem__)
             ids.append(0 if letter == "." else ord(letter))
             text += letter
             logprobs.append(math.log(options[letter]))

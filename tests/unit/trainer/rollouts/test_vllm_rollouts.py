@@ -8,6 +8,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from data.progress import listening
 from data.tasks.countdown import make_problem
 from data.types import StopReason
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
@@ -24,7 +26,13 @@ from trainer.ppo.guards import LARGEST_GAP
 from trainer.ppo.losses import importance_corrections, policy_loss
 from trainer.rollouts.collect import SamplingConfig
 from trainer.rollouts.files import ROLLOUTS
-from trainer.rollouts.vllm import RolloutEngineConfig, VLLMSampler, check_vllm, open_vllm
+from trainer.rollouts.vllm import (
+    RolloutEngineConfig,
+    VLLMSampler,
+    check_vllm,
+    open_vllm,
+    report_requests,
+)
 from trainer.rollouts.vllm_weights import FolderClient
 
 T = torch.tensor
@@ -242,3 +250,30 @@ def test_weights_go_to_a_server_through_a_folder(
     assert asked == [
         ("http://server/collective_rpc", {"method": "reload_weights", "kwargs": arguments})
     ]
+
+
+class FakeLLM:
+    """Draws its bar as vLLM's LLM._run_engine does: by requests, of one or several solutions."""
+
+    def generate(self, prompts: list[str], *, use_tqdm: Any) -> list[str]:
+        for _ in use_tqdm(prompts, desc="Adding requests"):
+            pass
+        bar = use_tqdm(total=len(prompts), desc="Processed prompts", dynamic_ncols=True, postfix="")
+        for _ in prompts:
+            assert bar.format_dict["elapsed"] > 0  # vLLM divides by it
+            bar.postfix = "est. speed"
+            bar.update(1)
+        assert bar.n == len(prompts)
+        bar.refresh()
+        bar.close()
+        return prompts
+
+
+def test_finished_solutions_of_vllm_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    llm = FakeLLM()
+    report_requests(SimpleNamespace(mode="colocate", llm=llm))
+    seen: list[tuple[int, int, str]] = []
+    with listening(lambda batch: seen.append((batch.done, batch.total, batch.unit))):
+        assert llm.generate(["a", "b", "c"], use_tqdm=False) == ["a", "b", "c"]
+    assert seen == [(1, 3, "solutions"), (2, 3, "solutions"), (3, 3, "solutions")]
+    assert "".join(capsys.readouterr()) == ""
