@@ -8,6 +8,9 @@ from typing import Protocol
 
 from data.types import ModelUsage, Outcome, Problem, SteppedSolution, Verdict
 
+Verify = Callable[[Problem, str], Verdict]  # as `Verifier.verify`
+NO_CONTEXT_LIMIT = 2**31  # the context of a model whose config names none
+
 
 class Verifier(Protocol):
     """Decides strictly whether a whole solution is correct. A malformed solution gets a verdict and

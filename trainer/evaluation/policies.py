@@ -38,7 +38,7 @@ def groups_of(problems: Iterable[Problem]) -> list[str]:
     return [problem.group or problem.id for problem in problems]
 
 
-def compare(
+def compare_accuracies(
     first: Sequence[bool], second: Sequence[bool], metric: str, problems: Sequence[Problem]
 ) -> Comparison:
     """Compare two lists of outcomes on the same `problems`, in the same order."""

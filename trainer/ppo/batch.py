@@ -13,7 +13,7 @@ from trainer.rollouts.collect import Rollout
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class PPOBatch:
     """The tensors of a batch. `rewards_BP` holds each step's reward at the step's last token.
     `discount_BP` holds the step discount there, and 1 elsewhere. `engine_BP` holds the
     log-probabilities from another engine if that engine sampled, else NaN. The remaining tensors
@@ -34,22 +34,22 @@ class Batch:
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    def rows(self, index: Tensor) -> Batch:
+    def rows(self, index: Tensor) -> PPOBatch:
         """The rows at `index`, cut to the length of the longest of them."""
         picked = {f.name: getattr(self, f.name)[index] for f in fields(self)}
         length = int(picked["attention_mask"].sum(1).max())
         for f in fields(self):
             is_token = f.name in ("input_ids", "attention_mask")
             picked[f.name] = picked[f.name][:, : length if is_token else length - 1]
-        return Batch(**picked)
+        return PPOBatch(**picked)
 
-    def with_columns(self, **columns: Tensor) -> Batch:
+    def with_columns(self, **columns: Tensor) -> PPOBatch:
         return replace(self, **columns)
 
 
 def make_batch(
     rollouts: Sequence[Rollout], pad_token_id: int, step_discount: float, device: torch.device
-) -> Batch:
+) -> PPOBatch:
     """The rollouts as a batch. Raises ValueError if there are no rollouts, or one has no tokens."""
     if not rollouts:
         raise ValueError("there is no rollout to learn from")
@@ -75,7 +75,7 @@ def make_batch(
             rewards_BP[i, start - 1 + end] = reward
             discount_BP[i, start - 1 + end] = step_discount
     zeros = torch.zeros_like(mask_BP)
-    batch = Batch(
+    batch = PPOBatch(
         input_ids=input_ids,
         attention_mask=attention_mask,
         mask_BP=mask_BP,
@@ -88,7 +88,7 @@ def make_batch(
         advantages_BP=zeros,
         returns_BP=zeros,
     )
-    return Batch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
+    return PPOBatch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
 
 
 def minibatch_order(rows: int, samples: int, parts: int, generator: torch.Generator) -> Tensor:

@@ -22,24 +22,30 @@ from data.flops import flop_model
 from data.held_out import check_problems_held_out, check_rows_held_out
 from data.types import Problem, Usage
 from trainer.ppo.advantages import KLController
-from trainer.ppo.batch import Batch, make_batch
+from trainer.ppo.batch import PPOBatch, make_batch
 from trainer.ppo.config import PPOConfig
 from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
 from trainer.ppo.inputs import read_inputs
 from trainer.ppo.metrics import CycleRecord, Stopwatch, completion_rows, cycle_metrics
 from trainer.ppo.models import build_models
-from trainer.ppo.progress import Progress, load_checkpoint, save_checkpoint
+from trainer.ppo.progress import PPOProgress, load_checkpoint, save_checkpoint
 from trainer.ppo.sampling import open_sampling
 from trainer.ppo.update import Learner
 from trainer.rollouts.collect import RewardConfig, Rollout, RolloutRequest, SamplingConfig
 from trainer.rollouts.files import ROLLOUTS, rollout_rows, share_of
 from trainer.rollouts.vllm import RolloutEngineConfig
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.row_files import append_rows, keep_before, usage_numbers, usage_of
+from trainer.runtime.row_files import (
+    EVALUATIONS,
+    METRICS,
+    append_rows,
+    keep_before,
+    usage_numbers,
+    usage_of,
+)
 from trainer.runtime.tracking import Run
 
-METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
-EVALUATIONS, BEST = "evaluations.jsonl", "best"
+COMPLETIONS, BEST = "completions.jsonl", "best"
 SERVED = "served"  # folder that passes weights to a vLLM server
 SAMPLE_WITH_TRANSFORMERS = RolloutEngineConfig()
 
@@ -97,7 +103,7 @@ class PPORun:
             pad_token_id=self.models.tokenizer.pad_token_id,
             seed=runtime.seed,
         )
-        self.progress = Progress(
+        self.progress = PPOProgress(
             kl=KLController(coefficient=config.kl_coefficient, target=config.kl_target)
         )
         accelerator.register_for_checkpointing(self.progress)
@@ -210,7 +216,7 @@ class PPORun:
 
     # -- measurements
 
-    def _account(self, usage: Usage, batch: Batch) -> None:
+    def _account(self, usage: Usage, batch: PPOBatch) -> None:
         """Add the cost of sampling, scoring and training to the progress. An epoch costs a forward
         and a backward pass (3 forward passes). The old log-probabilities and values cost one more
         forward pass of actor and critic, and the reference one."""
@@ -226,7 +232,7 @@ class PPORun:
         self.progress.trained_tokens += round(tokens)
         self.progress.trained_flops += flops
 
-    def _report(self, record: CycleRecord, rollouts: Sequence[Rollout], batch: Batch) -> None:
+    def _report(self, record: CycleRecord, rollouts: Sequence[Rollout], batch: PPOBatch) -> None:
         if not self.accelerator.is_main_process:
             return
         for warning in record.warnings:

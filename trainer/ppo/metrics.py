@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rewards.text_rewards import repetition_penalty
-from trainer.ppo.batch import Batch
+from trainer.ppo.batch import PPOBatch
 from trainer.ppo.losses import explained_variance, importance_corrections
 from trainer.ppo.update import Learner, UpdateSums
 from trainer.rollouts.collect import Rollout
@@ -123,7 +123,7 @@ class _Totals:
 
 
 def cycle_metrics(
-    learner: Learner, rollouts: Sequence[Rollout], batch: Batch, sums: UpdateSums, entropy: float
+    learner: Learner, rollouts: Sequence[Rollout], batch: PPOBatch, sums: UpdateSums, entropy: float
 ) -> CycleMetrics:
     """The metrics over all processes. `entropy` is the sum over this process's tokens, in nats.
     Every process must call this function."""
@@ -172,7 +172,7 @@ def cycle_metrics(
 def _local_totals(
     learner: Learner,
     rollouts: Sequence[Rollout],
-    batch: Batch,
+    batch: PPOBatch,
     sums: UpdateSums,
     entropy: float,
     corrections_BP: Tensor,
@@ -227,7 +227,7 @@ def _over_processes(learner: Learner, values: Sequence[float]) -> Tensor:
 
 
 def completion_rows(
-    cycle: int, rollouts: Sequence[Rollout], batch: Batch, count: int
+    cycle: int, rollouts: Sequence[Rollout], batch: PPOBatch, count: int
 ) -> list[dict[str, Any]]:
     """Rows of the first `count` rollouts with each step's reward. `kl` is in nats per solution."""
     kl_B = (batch.logprobs_BP - batch.reference_BP).sum(1).tolist()

@@ -20,7 +20,7 @@ from trainer.training.checkpoints import (
 
 
 @dataclass(slots=True, kw_only=True)
-class Progress:
+class PPOProgress:
     """The state that a resumed run needs in addition to weights and optimizer."""
 
     kl: KLController
@@ -47,7 +47,7 @@ class Progress:
             setattr(self, name, value)
 
 
-def save_checkpoint(folder: Path, accelerator: Any, progress: Progress, kept: int) -> None:
+def save_checkpoint(folder: Path, accelerator: Any, progress: PPOProgress, kept: int) -> None:
     """Save weights, optimizer and all registered objects. Only the newest `kept` checkpoints
     stay."""
     checkpoint = folder / f"checkpoint-{progress.cycle}"
@@ -61,7 +61,7 @@ def save_checkpoint(folder: Path, accelerator: Any, progress: Progress, kept: in
     accelerator.wait_for_everyone()
 
 
-def load_checkpoint(folder: Path, accelerator: Any, progress: Progress) -> None:
+def load_checkpoint(folder: Path, accelerator: Any, progress: PPOProgress) -> None:
     """Restore the newest complete checkpoint, including the registered `progress`. Without a
     checkpoint nothing changes. Raises ValueError for a checkpoint from which this run cannot
     continue (`trainer.training.checkpoints.check_resumable`)."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from data.types import TokenRow
 from trainer.ppo.actor_critic import Predictions
 from trainer.ppo.advantages import Moments, gae, kl_penalties, moments, whiten
-from trainer.ppo.batch import Batch, micro_batches, minibatch_order, pad_columns
+from trainer.ppo.batch import PPOBatch, micro_batches, minibatch_order, pad_columns
 from trainer.ppo.config import PPOConfig
 from trainer.ppo.losses import importance_corrections, policy_loss, value_loss
 from trainer.runtime.watchdog import WATCHDOG
@@ -64,7 +64,7 @@ class Learner:
         total = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
         return self.accelerator.reduce(total, reduction="sum").tolist()
 
-    def predict(self, batch: Batch) -> Predictions:
+    def predict(self, batch: PPOBatch) -> Predictions:
         return self.model(batch.input_ids, batch.attention_mask, self.config.temperature)
 
     def orders(self, cycle: int, rows: int) -> list[Tensor]:
@@ -83,7 +83,7 @@ class Learner:
             for part in order.chunk(self.config.minibatches)
         ]
 
-    def evaluate_old(self, batch: Batch, order: Tensor) -> tuple[Batch, float]:
+    def evaluate_old(self, batch: PPOBatch, order: Tensor) -> tuple[PPOBatch, float]:
         """Fill in log-probabilities, reference and values before the first step. Also returns the
         entropy, summed over this process's tokens, in nats. The micro-batches are the same as in
         the first epoch, so the first ratios are exactly 1."""
@@ -113,7 +113,7 @@ class Learner:
             entropy,
         )
 
-    def estimate(self, batch: Batch, kl_coefficient: float) -> Batch:
+    def estimate(self, batch: PPOBatch, kl_coefficient: float) -> PPOBatch:
         """Fill in returns and advantages. The advantages are whitened over the global batch, and
         then multiplied by the importance corrections. This weights the loss, because the clipped
         loss is linear in the advantages."""
@@ -137,7 +137,7 @@ class Learner:
         )
 
     def learn(
-        self, batch: Batch, orders: Sequence[Tensor], cycle: int, imitation: Sequence[TokenRow]
+        self, batch: PPOBatch, orders: Sequence[Tensor], cycle: int, imitation: Sequence[TokenRow]
     ) -> UpdateSums:
         """Run all epochs. Returns sums over this process's tokens and steps, for the log."""
         sums = UpdateSums()
@@ -163,7 +163,7 @@ class Learner:
 
     def _step(
         self,
-        batch: Batch,
+        batch: PPOBatch,
         indices: Sequence[Tensor],
         imitation: Sequence[Sequence[TokenRow]],
         cycle: int,
@@ -202,7 +202,7 @@ class Learner:
                 self.optimizer.zero_grad()
         sums.skipped_steps += bool(self.accelerator.optimizer_step_was_skipped)
 
-    def _loss(self, micro: Batch, tokens: float, sums: UpdateSums) -> Tensor:
+    def _loss(self, micro: PPOBatch, tokens: float, sums: UpdateSums) -> Tensor:
         predicted = self.predict(micro)
         config = self.config
         policy, ratio_BP = policy_loss(

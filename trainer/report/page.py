@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA_VERSION = 1
-MAX_BYTES = 10_000_000  # most bytes of the whole page; half of them are plotly.js
+MAX_PAGE_BYTES = 10_000_000  # most bytes of the whole page; half of them are plotly.js
 MAX_TREES = 50
 PAGE = Path(__file__).with_name("assets")
 SCRIPTS = ("format.js", "charts.js", "tree.js", "prm.js", "learners.js", "page.js")
@@ -51,8 +51,8 @@ def write_report(
 
     `results` is the content of results.json. A sentence replaces a section that is missing, empty
     or null. Sections of optional stages are left out. `trees` are rows of trees.jsonl. The page
-    shows the first `MAX_TREES` of them, or fewer if it would reach `MAX_BYTES`, and says so. Raises
-    ValueError for another schema version.
+    shows the first `MAX_TREES` of them, or fewer if it would reach `MAX_PAGE_BYTES`, and says so.
+    Raises ValueError for another schema version.
     """
     version = results.get("schema_version")
     if version != SCHEMA_VERSION:
@@ -62,7 +62,7 @@ def write_report(
     shown = [_slim_tree(tree) for tree in trees[:MAX_TREES]]
     while True:
         page = _page({"results": dict(results), "trees": shown, "trees_given": len(trees)})
-        if len(page) < MAX_BYTES or not shown:
+        if len(page) < MAX_PAGE_BYTES or not shown:
             break
         shown = shown[: len(shown) * 3 // 4]
     path.write_bytes(page)

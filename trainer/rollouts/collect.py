@@ -10,7 +10,7 @@ from data.progress import reported
 from data.types import ModelUsage, Problem, StopReason, Usage
 from rewards.shaping import SHAPES, step_rewards
 from search.base import Engine, SampleRequest
-from trainer.rollouts.judging import OUTCOMES, Judges, SampledSolution
+from trainer.rollouts.judging import OUTCOME_REWARDS, Judges, SampledSolution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
-            ("outcome", self.outcome, OUTCOMES),
+            ("outcome", self.outcome, OUTCOME_REWARDS),
             ("shape", self.shape, tuple(SHAPES)),
         ):
             if value not in allowed:

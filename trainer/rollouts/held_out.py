@@ -24,9 +24,7 @@ from trainer.rollouts.collect import (
     collect_rollouts,
 )
 from trainer.rollouts.judging import Judges
-from trainer.runtime.row_files import append_rows, keep_before, usage_numbers, usage_of
-
-EVALUATIONS = "evaluations.jsonl"
+from trainer.runtime.row_files import EVALUATIONS, append_rows, keep_before, usage_numbers, usage_of
 
 
 @dataclass(frozen=True, kw_only=True)

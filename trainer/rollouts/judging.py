@@ -12,7 +12,7 @@ from data.types import Problem
 from rewards.base import Verifier, verdict_of
 from search.base import Engine, Scorer, ScoreRequest, ScoreResult
 
-OUTCOMES = ("verifier", "format", "random")
+OUTCOME_REWARDS = ("verifier", "format", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Judges:
         self, kind: str, solution: SampledSolution, coin: str, *, truncated_reward: float = 0.0
     ) -> tuple[float, bool]:
         """The outcome reward of a solution, and whether the solution is correct. `kind` is one of
-        `OUTCOMES`, and `coin` is the key of the random outcome. A truncated solution gets
+        `OUTCOME_REWARDS`, and `coin` is the key of the random outcome. A truncated solution gets
         `truncated_reward`. Raises ValueError with the problem's name if the verifier fails."""
         problem = solution.problem
         try:

@@ -17,7 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data.progress import Batch
+from data.progress import BatchProgress
 from data.types import ModelUsage, Problem, StopReason
 from search.base import Engine
 from trainer.rollouts.collect import Completion, SamplingConfig
@@ -164,7 +164,7 @@ class RequestProgress(tqdm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{**options, "file": StringIO()})
-        self.batch = Batch("solutions", int(self.total or 0))
+        self.batch = BatchProgress("solutions", int(self.total or 0))
 
     def update(self, n: float | None = 1) -> bool | None:
         self.batch.add(round(n or 0))

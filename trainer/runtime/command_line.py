@@ -95,7 +95,7 @@ def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[st
     return found
 
 
-def as_mapping(*configs: Any) -> dict[str, Any]:
+def recipe_mapping(*configs: Any) -> dict[str, Any]:
     """The resolved recipe as a JSON mapping. If a name repeats, the first config's value counts."""
     merged: dict[str, Any] = {}
     for config in reversed(configs):

@@ -23,7 +23,7 @@ from typing import Any
 from trainer.runtime.processes import is_main_process
 
 MANIFEST = "manifest.json"
-FORMAT = "thinktree-manifest"
+MANIFEST_FORMAT = "thinktree-manifest"
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets", "peft", "deepspeed", "wandb")
 # These files have no hash in the manifest: they record the run (times, paths), not its results.
 UNHASHED_FOLDERS = ("wandb", "runs", "logs", "__pycache__", "checkpoint-")
@@ -127,7 +127,7 @@ def write_manifest(
         for name, source in (inputs or {}).items()
     }
     manifest = {
-        "format": FORMAT,
+        "format": MANIFEST_FORMAT,
         "version": 1,
         "stage": stage,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -150,14 +150,14 @@ def write_manifest(
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of a folder. Raises ValueError if the folder is incomplete: it has none."""
     manifest = read_json(Path(folder) / MANIFEST)
-    if manifest is None or manifest.get("format") != FORMAT:
+    if manifest is None or manifest.get("format") != MANIFEST_FORMAT:
         raise ValueError(f"{str(folder)!r} is not a complete stage folder: it has no {MANIFEST}")
     return manifest
 
 
 def is_complete(folder: str | Path) -> bool:
     manifest = read_json(Path(folder) / MANIFEST)
-    return manifest is not None and manifest.get("format") == FORMAT
+    return manifest is not None and manifest.get("format") == MANIFEST_FORMAT
 
 
 def changed_files(folder: str | Path) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from trainer.runtime.command_line import as_mapping
+from trainer.runtime.command_line import recipe_mapping
 
 # The advice per setting. It is given only if the setting can still be lowered or switched on.
 LOWER = {
@@ -27,7 +27,7 @@ SWITCH = {
 # accelerate's settings, as its launcher passes them on in the environment.
 ZERO_STAGE = "ACCELERATE_DEEPSPEED_ZERO_STAGE"
 OFFLOAD = "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE"
-WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextmanager
@@ -37,14 +37,14 @@ def explaining_out_of_memory(configs: Sequence[Any]) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
-            error.add_note(advice(as_mapping(*configs), os.environ))
+            error.add_note(advice(recipe_mapping(*configs), os.environ))
         raise
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the error comes from CUDA, from the CPU allocator (a plain RuntimeError) or from
     Python."""
-    return isinstance(error, MemoryError) or any(word in str(error) for word in WORDS)
+    return isinstance(error, MemoryError) or any(word in str(error) for word in OUT_OF_MEMORY_WORDS)
 
 
 def advice(settings: Mapping[str, Any], environment: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ PEAK_FLOPS = {
     "RTX 4090": 165e12,
     "A10": 125e12,
 }
-MATRIX = 768  # width of the matrix product that measures a CPU's speed
+MATRIX_WIDTH = 768  # width of the matrix product that measures a CPU's speed
 REPEATS = 3
 
 
@@ -82,10 +82,10 @@ def peak_flops(device: str) -> float | None:
 def _cpu_flops() -> float:
     """FLOPs per second: the best of a few fp32 matrix products, which take hundredths of a
     second."""
-    factor = torch.ones(MATRIX, MATRIX)
+    factor = torch.ones(MATRIX_WIDTH, MATRIX_WIDTH)
     best = float("inf")
     for _ in range(REPEATS):
         started = time.perf_counter()
         torch.mm(factor, factor)
         best = min(best, time.perf_counter() - started)
-    return 2.0 * MATRIX**3 / best
+    return 2.0 * MATRIX_WIDTH**3 / best

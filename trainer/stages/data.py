@@ -34,7 +34,7 @@ TRAINING_SIDE = ("train", "demonstrations")
 EXAMPLES_PRINTED = 5
 
 
-def question_of(problem: Problem) -> str:
+def bare_question(problem: Problem) -> str:
     """The question alone, without the text that every prompt adds, if the group is the question.
     Otherwise the whole prompt."""
     asked = group_of(problem.group)
@@ -59,8 +59,8 @@ def check_contamination(
         if _any(folder, "demonstrations")
         else []
     )
-    sets = {name: {p.id: question_of(p) for p in split} for name, split in problems.items()}
-    sets["demonstrations"] = {d.problem.id: question_of(d.problem) for d in demonstrations}
+    sets = {name: {p.id: bare_question(p) for p in split} for name, split in problems.items()}
+    sets["demonstrations"] = {d.problem.id: bare_question(d.problem) for d in demonstrations}
     found = cross_overlaps({**sets, **test_sets}, ["test", "validation", *test_sets], threshold)
     # One of the test sets may be the source of the test split.
     reported = [o for o in found if not (o.second in test_sets and o.first in test_sets)]
@@ -117,7 +117,7 @@ def read_questions(source: str) -> tuple[dict[str, str], list[BadRow]]:
     return dict(questions), bad
 
 
-SPLITS = ("demonstrations", "train", "validation", "test")
+WRITTEN_SPLITS = ("demonstrations", "train", "validation", "test")
 TaskConfig = CountdownConfig | MathConfig | CodeConfig | ReasoningGymConfig
 # The config class of a task, and the function that makes the task from its config. To add a task,
 # write a file like data/tasks/math.py and add a line here.
@@ -207,7 +207,7 @@ def task_config_type(argv: Sequence[str]) -> type:
 def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> None:
     """Write `<split>.jsonl` for the four splits. Raises ValueError for too many bad rows and when a
     group (Countdown: a multiset; else a question) of validation or test is in another split."""
-    files = {name: getattr(config, f"{name}_file") for name in SPLITS}
+    files = {name: getattr(config, f"{name}_file") for name in WRITTEN_SPLITS}
     with run_stage("data", runtime, [config, task], {}) as record:
         if not is_main_process():
             return
@@ -244,7 +244,7 @@ def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> No
                 record=record,
             )
         check_disjoint(folder)
-        for name in SPLITS:
+        for name in WRITTEN_SPLITS:
             path = folder / f"{name}.jsonl"
             record.metrics[name] = sum(1 for _ in path.open(encoding="utf-8"))
         if config.slices:
