@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.pipeline.launch import ROOT
+from data.settings import ROOT
 from trainer.pipeline.recipe import load_pipeline
 
 DEMO = "recipes/countdown/demo.yaml"

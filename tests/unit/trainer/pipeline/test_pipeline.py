@@ -13,10 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from data.settings import ROOT
 from trainer.pipeline import launch
 from trainer.pipeline import run as running
 from trainer.pipeline.fingerprints import source_hash
-from trainer.pipeline.launch import ROOT, child_environment, exclusive
+from trainer.pipeline.launch import child_environment, exclusive
 from trainer.pipeline.plan import print_plan
 from trainer.pipeline.recipe import load_pipeline, stage_words
 from trainer.pipeline.run import run_pipeline, selected_stages, stage_record, stage_state
