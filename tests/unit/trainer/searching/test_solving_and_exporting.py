@@ -106,7 +106,7 @@ def test_a_file_of_problems_is_checked_and_written(
         ({"problem": "x", "file": "y"}, "give either problem"),
         ({"problem": "x", "template": "y"}, "must hold {problem}"),
         ({"problem": "x", "verifier": "maths"}, "verifier is 'maths'; allowed: countdown"),
-        ({"problem": "x", "verifier": "countdown"}, "needs the answers of a file"),
+        ({"problem": "x", "verifier": "countdown"}, "verifier needs file"),
     ],
 )
 def test_wrong_requests_are_named(fields: dict[str, str], said: str) -> None:
@@ -180,6 +180,6 @@ def test_a_tree_of_another_version_names_file_and_line(trees: Path, tmp_path: Pa
     with pytest.raises(ValueError, match=r"trees\.jsonl, line 2: the row is not a thinktree-tree"):
         run_export(RuntimeConfig(output_dir=str(tmp_path / "out")), config)
     with pytest.raises(ValueError, match="kinds holds 'best'; allowed: best_paths"):
-        ExportConfig(trees="x", verifier="countdown", kinds=("best",))
-    with pytest.raises(ValueError, match="step_labels need policy"):
-        ExportConfig(trees="x", verifier="countdown", kinds=("step_labels",))
+        ExportConfig(trees="x", kinds=("best",))
+    with pytest.raises(ValueError, match="step_labels', which needs policy"):
+        ExportConfig(trees="x", kinds=("step_labels",))
