@@ -73,16 +73,21 @@ def peek(name: str, argv: Sequence[str], default: Any) -> Any:
     return default
 
 
-def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
-    """The options for the verifier and the token limits that the recipe leaves out. Their values
-    come from the folder of problems.
+# Keys that name a folder which records how solutions of its problems are judged.
+SAYING_KEYS = ("data", "trees", "evaluation", "model")
 
-    Raises ValueError if the recipe leaves a value out and the folder does not record it.
+
+def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
+    """The options for the verifier and the token limit that the recipe leaves out. Their values
+    come from the folder of problems, or else of trees, of the evaluation or of the model.
+
+    Raises ValueError if the recipe leaves a value out and the folder is not there or does not
+    record it.
     """
     if {"--help", "-h"} & set(words):
         return []
     source = next((key for key in SAYING_KEYS if key in hints), None)
-    # What `solve` is asked has no verifier, unless the user names one.
+    # `solve` verifies no answer unless the user names a verifier.
     keys = ("max_new_tokens",) if source == "model" else ("verifier", "max_new_tokens")
     missing = [key for key in keys if _is_missing(key, words, hints)]
     folder = peek(source, words, None) if source else None
@@ -96,7 +101,7 @@ def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[st
         if key in known:
             found += [f"--{key}", known[key]]
         else:
-            raise ValueError(f"{key} is not given, and {data!r} does not record it: set {key}")
+            raise ValueError(f"{key} is not given, and {folder!r} does not record it: set {key}")
     return found
 
 

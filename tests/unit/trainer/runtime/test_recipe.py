@@ -210,7 +210,7 @@ def test_what_a_folder_of_results_was_judged_by_is_taken_over(tmp_path: Path) ->
     words = ["--problem", "1 2 -> 3", "--model"]
     config, settings = parse_recipe((SolveConfig, SearchSettings), [*words, str(tmp_path / "sft")])
     assert (config.verifier, settings.max_new_tokens) == (None, 64)
-    with pytest.raises(ValueError, match="max_new_tokens is not given, and 'hub/m' does not say"):
+    with pytest.raises(ValueError, match="max_new_tokens is not given, and 'hub/m'"):
         parse_recipe((SolveConfig, SearchSettings), [*words, "hub/m"])
     with pytest.raises(ValueError, match="evaluation is 'gone': there is no such file or folder"):
         parse_recipe((ReportConfig,), ["--stages", "x", "--evaluation", "gone"])

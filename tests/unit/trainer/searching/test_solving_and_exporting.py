@@ -180,6 +180,6 @@ def test_a_tree_of_another_version_names_file_and_line(trees: Path, tmp_path: Pa
     with pytest.raises(ValueError, match=r"trees\.jsonl, line 2: the row is not a thinktree-tree"):
         run_export(RuntimeConfig(output_dir=str(tmp_path / "out")), config)
     with pytest.raises(ValueError, match="kinds holds 'best'; allowed: best_paths"):
-        ExportConfig(trees="x", kinds=("best",))
+        ExportConfig(trees="x", verifier="math", kinds=("best",))
     with pytest.raises(ValueError, match="step_labels', which needs policy"):
-        ExportConfig(trees="x", kinds=("step_labels",))
+        ExportConfig(trees="x", verifier="math", kinds=("step_labels",))

@@ -45,7 +45,7 @@ def reward_of(tiny_policy: Any, **changes: Any) -> SolutionReward:
     return SolutionReward(
         engine=engine,
         judges=Judges(engine=engine, verifier=VERIFIERS["countdown"](), scorer=Halves()),
-        config=GroupRLConfig(policy="p", data="d", reward_model="r", **changes),
+        config=GroupRLConfig(policy="p", data="d", reward_model="r", verifier="math", **changes),
         problems={PROBLEM.id: PROBLEM},
     )
 
