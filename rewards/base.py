@@ -3,10 +3,13 @@ steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from data.types import ModelUsage, Problem, SteppedSolution, Verdict
+
+Verify = Callable[[Problem, str], Verdict]  # as `Verifier.verify`
+NO_CONTEXT_LIMIT = 2**31  # the context of a model whose config names none
 
 
 class Verifier(Protocol):

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from data.progress import Batch, listening
+from data.progress import BatchProgress, listening
 from data.row_files import read_whole_lines
 from data.types import ModelUsage, Problem, Sample, StopReason, Usage, Verdict
+from rewards.base import Verify
 from rewards.verifiers.final_answers import whole_text
 from search.base import (
     ChoiceRequest,
@@ -44,7 +45,6 @@ from search.base import (
 from search.settings import SearchSettings
 
 Results = list[SampleResult] | list[ScoreResult] | list[ChoiceResult]
-Verify = Callable[[Problem, str], Verdict]
 FinalAnswer = Callable[[Problem, str], str]
 
 
@@ -385,7 +385,7 @@ def _inside_batch(
     `on_progress`. `done` is the number of problems done before the batch. The whole batch adds
     `gain` to it."""
 
-    def tell(batch: Batch) -> None:
+    def tell(batch: BatchProgress) -> None:
         now = done + (gain * batch.done / batch.total if batch.total else 0.0)
         on_progress(SearchProgress(finished=finished, running=running, done=now))
 

@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from data.types import Problem, StepLabels, StopReason, Verdict
+from data.types import Problem, StepLabels, StopReason
+from rewards.base import Verify
 from search.base import Node, SearchResult, path_to, solution_ids, solution_text
 from search.laplace import laplace_error
-
-Verify = Callable[[Problem, str], Verdict]
 
 
 @dataclass(frozen=True, kw_only=True)

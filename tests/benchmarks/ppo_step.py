@@ -33,10 +33,11 @@ from data.types import Problem
 from rewards.verifiers.by_name import VERIFIERS
 from trainer.models.loading import build_policy, load_policy, reward_model_from_policy, save_model
 from trainer.ppo.config import PPOConfig
-from trainer.ppo.loop import METRICS, PPORun
+from trainer.ppo.loop import PPORun
 from trainer.rollouts.collect import RewardConfig
 from trainer.rollouts.solution_reward import GroupRLConfig, SolutionReward
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.row_files import METRICS
 from trainer.runtime.tracking import Run
 from trainer.searching.engines import open_engine
 from trainer.stages.group_rl import training_passes

@@ -37,7 +37,7 @@ def groups_of(problems: Iterable[Problem]) -> list[str]:
     return [problem.group or problem.id for problem in problems]
 
 
-def compare(
+def compare_accuracies(
     first: Sequence[bool], second: Sequence[bool], metric: str, problems: Sequence[Problem]
 ) -> Comparison:
     """Both on `problems`, in order."""

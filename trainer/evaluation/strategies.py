@@ -17,7 +17,7 @@ from data.types import Problem
 from search.base import SearchResult
 from search.settings import SearchSettings, check_budgets
 from search.strategies.by_name import entry
-from trainer.evaluation.policies import accuracy_row, compare, groups_of
+from trainer.evaluation.policies import accuracy_row, compare_accuracies, groups_of
 from trainer.measures.results import AccuracyRow, Comparison, Growth, Match
 from trainer.measures.statistics import adjust_holm, mean_estimate, paired_p_value
 from trainer.searching.workbench import Workbench, correct_at, ends_of, paths_of
@@ -132,7 +132,7 @@ def at_equal_flops(
     for budget, row in measured.rows.items():
         n = min(reference.rows, key=lambda n: abs(reference.rows[n].flops - row.flops))
         share = reference.rows[n].flops / max(row.flops, 1.0)
-        found[budget] = compare(
+        found[budget] = compare_accuracies(
             measured.correct[budget],
             reference.correct[n],
             f"against best of {n} ({share:.2f} of the FLOPs)",
@@ -179,7 +179,7 @@ def match(
     problems: Sequence[Problem],
 ) -> Match:
     for budget in sorted(measured.rows, key=lambda b: measured.rows[b].flops):
-        c = compare(measured.correct[budget], reference.correct[target], "", problems)
+        c = compare_accuracies(measured.correct[budget], reference.correct[target], "", problems)
         if c.low >= -margin:
             ratio = measured.rows[budget].flops / max(reference.rows[target].flops, 1.0)
             return Match(strategy=name, budget=budget, flops_ratio=ratio)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,10 +16,10 @@ from data.sources import Row, read_source, take_in
 from data.tokenizers import encode_strict
 from data.types import LabelledSolution, StepLabels
 from search.laplace import laplace_error
+from search.trees.preference_pairs import Encode
 from trainer.runtime.processes import is_main_process
 
 TOO_LONG_PRINTED = 5
-Encode = Callable[[str], tuple[int, ...]]
 
 
 def read_training_rows(

@@ -10,7 +10,7 @@ from typing import Any
 
 from search.base import Engine
 
-PAIRS = "step_preferences"  # the export stage's kind
+STEP_PREFERENCES = "step_preferences"  # the export stage's kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +41,11 @@ def read_step_preferences(source: str, engine: Engine, max_length: int | None) -
 
 
 def _pairs_file(source: Path) -> Path:
-    candidates = [source] if source.is_file() else sorted(source.glob(f"{PAIRS}.*"))
+    candidates = [source] if source.is_file() else sorted(source.glob(f"{STEP_PREFERENCES}.*"))
     if len(candidates) != 1 or candidates[0].suffix not in (".jsonl", ".parquet"):
         raise ValueError(
-            f"step_preferences holds {str(source)!r}: no {PAIRS}.jsonl or .parquet is there"
+            f"step_preferences holds {str(source)!r}: no {STEP_PREFERENCES}.jsonl or .parquet is "
+            "there"
         )
     return candidates[0]
 

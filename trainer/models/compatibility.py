@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import AutoConfig, GenerationConfig
 
-from rewards.models.folders import OURS, load_tokenizer
+from rewards.models.folders import THINKTREE, load_tokenizer
 from rewards.server.client import is_address
 
 
@@ -69,7 +69,7 @@ def check_reward_model(name: str, policy: str) -> None:
             raise ValueError(f"reward_model is {name!r}: there is no such file")
         return
     theirs = read_config(name).get_text_config().vocab_size
-    if convention_of(name) != OURS:
+    if convention_of(name) != THINKTREE:
         return
     ours = read_config(policy).get_text_config().vocab_size
     if theirs != ours or _tokenizer(name).get_vocab() != _tokenizer(policy).get_vocab():

@@ -16,9 +16,7 @@ from transformers import (
 
 from data.tokenizers import build_tokenizer
 from rewards.models.calibration import BIAS, TEMPERATURE
-from rewards.models.folders import CONVENTION, OURS, load_tokenizer
-
-FROM_SCRATCH = "from_scratch"
+from rewards.models.folders import CONVENTION, THINKTREE, load_tokenizer
 
 
 @contextmanager
@@ -85,7 +83,7 @@ def reward_model_from_policy(name_or_path: str) -> Any:
         dtype="auto",
     )
     disable_dropout_in_model(model)
-    setattr(model.config, CONVENTION, OURS)
+    setattr(model.config, CONVENTION, THINKTREE)
     for name in (TEMPERATURE, BIAS):
         if hasattr(model.config, name):
             delattr(model.config, name)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from rewards.models.folders import load_tokenizer
 from trainer.models.loading import (
-    FROM_SCRATCH,
     load_policy,
     reward_model_from_policy,
     save_model,
     whole_models,
 )
+from trainer.runtime.config import FROM_SCRATCH
 
 POLICY, REWARD_MODEL = "CAUSAL_LM", "TOKEN_CLS"  # peft's names of the two tasks
 LOADERS = {POLICY: lambda name: load_policy(name)[0], REWARD_MODEL: reward_model_from_policy}

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rewards.base import TextRewardModel
+from rewards.base import NO_CONTEXT_LIMIT, TextRewardModel
 from rewards.models.ensemble import TextEnsembleRewardModel
-from rewards.models.folders import OURS, load_tokenizer
+from rewards.models.folders import THINKTREE, load_tokenizer
 from rewards.models.implicit import ImplicitRewardModel
-from rewards.models.opening import NO_LIMIT, open_reward_model
+from rewards.models.opening import open_reward_model
 from rewards.models.rendering import as_written
 from rewards.models.text_models import ConventionRewardModel, GenerativeRewardModel
 from rewards.server.app import build_app
@@ -20,7 +20,7 @@ from rewards.server.client import IN_TEXT, IN_TOKEN_IDS, ServedDescription
 from rewards.server.scoring import ServedModel
 from trainer.runtime.input_identity import fingerprint_of
 
-GRACE_SECONDS = 30  # for requests in flight when the server is told to stop
+SHUTDOWN_SECONDS = 30  # for requests in flight when the server is told to stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def serve(config: ServeConfig, batching: BatchingConfig) -> None:
             host=config.host,
             port=config.port,
             log_level="warning",
-            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
     )
     server.run()
@@ -97,8 +97,8 @@ def open_served(name: str, device: Any, *, max_tokens: int, max_requests: int) -
     `max_tokens` that nothing here can hold a model to."""
     loaded = open_reward_model(name, device)
     text_model, whole_prompt = loaded.text_model, loaded.whole_prompt
-    if loaded.convention == OURS and loaded.token_model is not None:
-        context = loaded.max_context or NO_LIMIT
+    if loaded.convention == THINKTREE and loaded.token_model is not None:
+        context = loaded.max_context or NO_CONTEXT_LIMIT
         render = as_written(load_tokenizer(name))
         text_model, whole_prompt = ConventionRewardModel(loaded.token_model, render, context), True
     limits = [_limit(model, max_tokens) for model in _parts(text_model)]
@@ -113,7 +113,7 @@ def open_served(name: str, device: Any, *, max_tokens: int, max_requests: int) -
             asked_in=tuple(kind for kind, model in asked_in.items() if model is not None),
             whole_prompt=whole_prompt,
             vocab_size=loaded.vocab_size,
-            max_tokens=min((limit for limit in limits if 0 < limit < NO_LIMIT), default=0),
+            max_tokens=min((limit for limit in limits if 0 < limit < NO_CONTEXT_LIMIT), default=0),
             max_requests=max_requests,
         ),
         token_model=loaded.token_model,
@@ -139,5 +139,5 @@ def _limit(model: TextRewardModel, max_tokens: int) -> int:
                 f"server that {type(model).__name__} asks"
             )
         return 0
-    model.max_tokens = min(model.max_tokens, max_tokens or NO_LIMIT)
+    model.max_tokens = min(model.max_tokens, max_tokens or NO_CONTEXT_LIMIT)
     return model.max_tokens

@@ -470,7 +470,7 @@ def human(value: float | None, unit: str = "") -> str:
     return f"{value:.3g}"
 
 
-def duration(seconds: float | None) -> str:
+def rough_duration(seconds: float | None) -> str:
     """'40 s', '12 minutes', '3.4 hours'; '?' for None."""
     if seconds is None:
         return "?"

@@ -6,10 +6,7 @@ import ast
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.settings import read_yaml_mapping
-from trainer.pipeline.launch import (
-    ROOT,
-)
+from data.settings import ROOT, read_yaml_mapping
 from trainer.pipeline.recipe import Pipeline, Stage
 from trainer.runtime.manifests import (
     hash_value,

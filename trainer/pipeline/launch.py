@@ -15,10 +15,11 @@ from typing import IO
 
 import psutil
 
+from data.settings import ROOT
+
 GRACE_SECONDS = 20.0  # between SIGTERM and SIGKILL: launchers stop their own workers in it
 POLL_SECONDS = 0.2
 KEEP_SECONDS = 5.0  # between two records of the time
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def command_line(words: Sequence[str], launcher: Sequence[str]) -> str:

@@ -14,11 +14,11 @@ from trainer.pipeline.estimates import (
     Launch,
     StageEstimate,
     StageModel,
-    duration,
     estimate_stage,
     human,
     launch_of,
     model_of,
+    rough_duration,
 )
 from trainer.pipeline.launch import command_line, launcher_words
 from trainer.pipeline.recipe import Pipeline, Stage, stage_words
@@ -52,7 +52,7 @@ def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None =
         launcher = launcher_words(stage.accelerate_config or pipeline.accelerate_config)[1]
         print(f"  {command_line(stage_words(pipeline, stage), launcher)}")
     if seconds:
-        print(f"all stages: about {duration(seconds)}, rows at their greatest length")
+        print(f"all stages: about {rough_duration(seconds)}, rows at their greatest length")
     sys.stdout.flush()
 
 
@@ -84,8 +84,9 @@ def _needs(estimate: StageEstimate, launch: Launch) -> list[str]:
     if estimate.seconds is not None:
         device = DEVICES[launch.device]
         lines.append(
-            f"time: about {duration(estimate.seconds)} for {human(estimate.flops, 'FLOPs')} on "
-            f"{launch.processes} x {device.name} ({human(device.flops, 'FLOPs/s')}, "
-            f"{100 * device.training_share:.0f} % of it in training)"
+            f"time: about {rough_duration(estimate.seconds)} for "
+            f"{human(estimate.flops, 'FLOPs')} on {launch.processes} x {device.name} "
+            f"({human(device.flops, 'FLOPs/s')}, {100 * device.training_share:.0f} % of it in "
+            "training)"
         )
     return lines

@@ -21,11 +21,11 @@ from data.slices import SPLITS, read_slices
 from trainer.pipeline.plan import stage_settings
 from trainer.pipeline.published_sizes import KNOWN_MODELS, config_of
 from trainer.pipeline.recipe import PLACEHOLDER, Pipeline, Stage, load_pipeline
+from trainer.runtime.config import FROM_SCRATCH
 from trainer.runtime.stage_registry import entry_of_launcher
 
-FROM_SCRATCH = "from_scratch"
 LAUNCH = "recipes/accelerate/cpu.yaml"
-ROWS = Path("recipes/smoke_rows")
+ROWS_FOLDER = Path("recipes/smoke_rows")
 # The data sets that recipes name, and the rows that stand in for them.
 STAND_INS = {
     "openai/gsm8k:main:train": "gsm8k_train.jsonl",
@@ -38,7 +38,7 @@ MODEL_KEYS = ("model", "policy", "policies", "reward_model", "chat_model")
 
 PROBLEMS, GATE = 2, 4  # problems of a stage that reads train, of a gate
 # A key that a stage's recipe mentions gets this value, or keeps its own where that is smaller.
-SIZES: dict[str, Any] = {
+SMOKE_SIZES: dict[str, Any] = {
     "demonstrations": 8,
     "test": 4,
     "num_problems": PROBLEMS,
@@ -130,9 +130,9 @@ def _sizes(stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
     keys = dict.fromkeys([*(entry.smoke_keys if entry else ()), *settings])
     changes: dict[str, Any] = {}
     for key in keys:
-        if key not in SIZES:
+        if key not in SMOKE_SIZES:
             continue
-        size, own = SIZES[key], settings.get(key)
+        size, own = SMOKE_SIZES[key], settings.get(key)
         changes[key] = min(own, size) if isinstance(own, int) else size
     if entry is not None:
         changes |= entry.smoke_values
@@ -166,14 +166,14 @@ def _splits(pipeline: Pipeline, stage: Stage) -> dict[str, Any]:
         return {}
     settings = stage_settings(stage)
     slices = _small_slices(settings.get("slices") or {})
-    ends = dict.fromkeys(SPLITS, 0)
+    ends: dict[str, int] = dict.fromkeys(SPLITS, 0)
     for part in read_slices(slices).values():
         ends[part.split] = max(ends[part.split], part.end)
     sizes = {
         "train": max(ends["train"], PROBLEMS * len(_offsets(pipeline, "skip"))),
         "validation": max(ends["validation"], GATE * len(_offsets(pipeline, "gate_skip"))),
-        "test": max(ends["test"], SIZES["test"]),
-        "demonstrations": SIZES["demonstrations"],
+        "test": max(ends["test"], SMOKE_SIZES["test"]),
+        "demonstrations": SMOKE_SIZES["demonstrations"],
     }
     changes: dict[str, Any] = {n: size for n, size in sizes.items() if settings.get(n) != 0}
     return changes | ({"slices": slices} if slices else {})
@@ -207,7 +207,7 @@ def _stand_in(stage: Stage, key: str, source: str) -> str:
             f"--smoke has no rows in the place of {source!r}; give a file of rows: "
             f"--set {stage.name}.{key}=FILE"
         )
-    return str(ROWS / STAND_INS[source])
+    return str(ROWS_FOLDER / STAND_INS[source])
 
 
 def _models(
@@ -279,7 +279,7 @@ def build_twin(original: str, folder: Path, seed: int) -> None:
 
 
 def _texts() -> Iterator[str]:
-    for path in sorted(ROWS.glob("*.jsonl")):
+    for path in sorted(ROWS_FOLDER.glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             yield "\n".join(map(str, json.loads(line).values()))
 
@@ -289,7 +289,7 @@ def _twin_tokenizer(original: str) -> Any:
         from transformers import AutoTokenizer
 
         own: Any = AutoTokenizer.from_pretrained(original)
-        return own.train_new_from_iterator(_texts(), SIZES["vocab_size"])
+        return own.train_new_from_iterator(_texts(), SMOKE_SIZES["vocab_size"])
     return known_tokenizer(original)
 
 
@@ -304,7 +304,7 @@ def known_tokenizer(name: str) -> Any:
     templates = Path(trl.__file__).parent / "chat_templates"
     return PreTrainedTokenizerFast(
         tokenizer_object=byte_pair_tokenizer(
-            SIZES["vocab_size"], list(_texts()), known.special_tokens
+            SMOKE_SIZES["vocab_size"], list(_texts()), known.special_tokens
         ),
         eos_token=known.end_token,
         pad_token=known.pad_token,

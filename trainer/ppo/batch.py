@@ -12,7 +12,7 @@ from trainer.rollouts.collect import Rollout
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class PPOBatch:
     """`rewards_BP` holds each step's reward at its last token, `discount_BP` the step discount
     there and 1 elsewhere, `engine_BP` the log-probabilities of another engine that sampled, NaN
     where none did. The rest is filled in as it becomes known, zeros before."""
@@ -32,22 +32,22 @@ class Batch:
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    def rows(self, index: Tensor) -> Batch:
+    def rows(self, index: Tensor) -> PPOBatch:
         """These rows, cut to the longest of them."""
         picked = {f.name: getattr(self, f.name)[index] for f in fields(self)}
         length = int(picked["attention_mask"].sum(1).max())
         for f in fields(self):
             is_token = f.name in ("input_ids", "attention_mask")
             picked[f.name] = picked[f.name][:, : length if is_token else length - 1]
-        return Batch(**picked)
+        return PPOBatch(**picked)
 
-    def with_columns(self, **columns: Tensor) -> Batch:
+    def with_columns(self, **columns: Tensor) -> PPOBatch:
         return replace(self, **columns)
 
 
 def make_batch(
     rollouts: Sequence[Rollout], pad_token_id: int, step_discount: float, device: torch.device
-) -> Batch:
+) -> PPOBatch:
     """Raises ValueError for no rollouts and for an empty one."""
     if not rollouts:
         raise ValueError("there is no rollout to learn from")
@@ -73,7 +73,7 @@ def make_batch(
             rewards_BP[i, start - 1 + end] = reward
             discount_BP[i, start - 1 + end] = step_discount
     zeros = torch.zeros_like(mask_BP)
-    batch = Batch(
+    batch = PPOBatch(
         input_ids=input_ids,
         attention_mask=attention_mask,
         mask_BP=mask_BP,
@@ -86,7 +86,7 @@ def make_batch(
         advantages_BP=zeros,
         returns_BP=zeros,
     )
-    return Batch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
+    return PPOBatch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
 
 
 def minibatch_order(rows: int, samples: int, parts: int, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from data.slices import Choice, validation_problems
 from data.types import Problem
 from rewards.server.client import is_address
 from rewards.verifiers.by_name import check_verifier
-from trainer.ppo.critic_folders import STARTS, is_folder
+from trainer.ppo.critic_folders import STARTS, is_critic_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,7 @@ class PPOConfig:
         )
 
     def _check_critic(self) -> None:
-        if self.critic not in STARTS and not is_folder(self.critic):
+        if self.critic not in STARTS and not is_critic_folder(self.critic):
             raise ValueError(
                 f"critic is {self.critic!r}; allowed: {', '.join(STARTS)}, or the path of a "
                 "critic's folder (with a /)"

@@ -26,7 +26,7 @@ CLASSES = ("incorrect", "correct")
 VALUE = "value"
 
 
-def is_folder(start: str) -> bool:
+def is_critic_folder(start: str) -> bool:
     """Whether a recipe's `critic` names a folder, not one of `STARTS`."""
     return start not in STARTS and "/" in start
 
@@ -52,7 +52,7 @@ def build_critic(
         model = AutoModelForTokenClassification.from_pretrained(reward_model, dtype=dtype)
         score = _rows(model.score, 0, 2) if start == "reward_model" else None
         critic = Critic(model.base_model, score, temperature_of(model.config))
-    elif is_folder(start):
+    elif is_critic_folder(start):
         critic = _kept(start, dtype)
     else:
         raise ValueError(f"critic is {start!r}; allowed: {', '.join(STARTS)}, or a critic's folder")

@@ -25,24 +25,30 @@ from rewards.verifiers.by_name import VERIFIERS
 from trainer.models.loading import whole_models
 from trainer.models.sharding import generating
 from trainer.ppo.advantages import KLController
-from trainer.ppo.batch import Batch, make_batch
+from trainer.ppo.batch import PPOBatch, make_batch
 from trainer.ppo.config import PPOConfig
 from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
 from trainer.ppo.metrics import CycleRecord, Stopwatch, completion_rows, cycle_metrics
 from trainer.ppo.models import build_models
-from trainer.ppo.progress import Progress, load_checkpoint, save_checkpoint
+from trainer.ppo.progress import PPOProgress, load_checkpoint, save_checkpoint
 from trainer.ppo.update import Learner
 from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect_rollouts
 from trainer.rollouts.files import ROLLOUTS, read_rollouts, rollout_rows, share_of
 from trainer.rollouts.vllm import RolloutEngineConfig, open_vllm
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.row_files import append_rows, keep_before, usage_numbers, usage_of
+from trainer.runtime.row_files import (
+    EVALUATIONS,
+    METRICS,
+    append_rows,
+    keep_before,
+    usage_numbers,
+    usage_of,
+)
 from trainer.runtime.tracking import Run
 from trainer.searching.engines import open_engine
 from trainer.searching.trajectories import read_trajectories
 
-METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
-EVALUATIONS, BEST = "evaluations.jsonl", "best"
+COMPLETIONS, BEST = "completions.jsonl", "best"
 SERVED = "served"  # weights on their way to a vLLM server
 SAMPLE_WITH_TRANSFORMERS = RolloutEngineConfig()
 
@@ -99,7 +105,7 @@ class PPORun:
             seed=runtime.seed,
         )
         self.verifier = VERIFIERS[config.verifier]()
-        self.progress = Progress(
+        self.progress = PPOProgress(
             kl=KLController(coefficient=config.kl_coefficient, target=config.kl_target)
         )
         accelerator.register_for_checkpointing(self.progress)
@@ -247,7 +253,7 @@ class PPORun:
 
     # -- what is measured
 
-    def _account(self, usage: Usage, batch: Batch) -> None:
+    def _account(self, usage: Usage, batch: PPOBatch) -> None:
         """Sampling and scoring, and training: each epoch forward and backward (3 forwards), and
         one forward more of actor and critic for old log-probabilities, and of the reference."""
         lengths = batch.attention_mask.sum(1).tolist()
@@ -262,7 +268,7 @@ class PPORun:
         self.progress.trained_tokens += round(tokens)
         self.progress.trained_flops += flops
 
-    def _report(self, record: CycleRecord, rollouts: Sequence[Rollout], batch: Batch) -> None:
+    def _report(self, record: CycleRecord, rollouts: Sequence[Rollout], batch: PPOBatch) -> None:
         if not self.accelerator.is_main_process:
             return
         for warning in record.warnings:

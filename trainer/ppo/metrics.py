@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rewards.text_rewards import repetition_penalty
-from trainer.ppo.batch import Batch
+from trainer.ppo.batch import PPOBatch
 from trainer.ppo.losses import explained_variance, importance_corrections
 from trainer.ppo.update import Learner, UpdateSums
 from trainer.rollouts.collect import Rollout
@@ -120,7 +120,7 @@ class _Totals:
 
 
 def cycle_metrics(
-    learner: Learner, rollouts: Sequence[Rollout], batch: Batch, sums: UpdateSums, entropy: float
+    learner: Learner, rollouts: Sequence[Rollout], batch: PPOBatch, sums: UpdateSums, entropy: float
 ) -> CycleMetrics:
     """`entropy` is summed over this process's tokens. Every process must call it."""
     corrections_BP, gaps_BP = importance_corrections(
@@ -168,7 +168,7 @@ def cycle_metrics(
 def _local_totals(
     learner: Learner,
     rollouts: Sequence[Rollout],
-    batch: Batch,
+    batch: PPOBatch,
     sums: UpdateSums,
     entropy: float,
     corrections_BP: Tensor,
@@ -223,7 +223,7 @@ def _over_processes(learner: Learner, values: Sequence[float]) -> Tensor:
 
 
 def completion_rows(
-    cycle: int, rollouts: Sequence[Rollout], batch: Batch, count: int
+    cycle: int, rollouts: Sequence[Rollout], batch: PPOBatch, count: int
 ) -> list[dict[str, Any]]:
     """The first `count` rollouts with what each step earned; `kl` is nats a solution."""
     kl_B = (batch.logprobs_BP - batch.reference_BP).sum(1).tolist()

@@ -20,7 +20,7 @@ from trainer.training.checkpoints import (
 
 
 @dataclass(slots=True, kw_only=True)
-class Progress:
+class PPOProgress:
     """What a run that goes on must know beside weights and optimizer."""
 
     kl: KLController
@@ -47,7 +47,7 @@ class Progress:
             setattr(self, name, value)
 
 
-def save_checkpoint(folder: Path, accelerator: Any, progress: Progress, kept: int) -> None:
+def save_checkpoint(folder: Path, accelerator: Any, progress: PPOProgress, kept: int) -> None:
     """Weights, optimizer and whatever is registered for it; `kept` checkpoints stay."""
     checkpoint = folder / f"checkpoint-{progress.cycle}"
     accelerator.save_state(str(checkpoint), safe_serialization=False)
@@ -60,7 +60,7 @@ def save_checkpoint(folder: Path, accelerator: Any, progress: Progress, kept: in
     accelerator.wait_for_everyone()
 
 
-def load_checkpoint(folder: Path, accelerator: Any, progress: Progress) -> None:
+def load_checkpoint(folder: Path, accelerator: Any, progress: PPOProgress) -> None:
     """Restore the newest whole checkpoint, including `progress`, which is registered for it.
     Without a checkpoint nothing changes. Raises ValueError for a checkpoint that this run cannot
     continue (`trainer.training.checkpoints.check_resumable`)."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from data.types import TokenRow
 from trainer.ppo.actor_critic import Predictions
 from trainer.ppo.advantages import Moments, gae, kl_penalties, moments, whiten
-from trainer.ppo.batch import Batch, micro_batches, minibatch_order, pad_columns
+from trainer.ppo.batch import PPOBatch, micro_batches, minibatch_order, pad_columns
 from trainer.ppo.config import PPOConfig
 from trainer.ppo.losses import importance_corrections, policy_loss, value_loss
 from trainer.runtime.watchdog import WATCHDOG
@@ -63,7 +63,7 @@ class Learner:
         total = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
         return self.accelerator.reduce(total, reduction="sum").tolist()
 
-    def predict(self, batch: Batch) -> Predictions:
+    def predict(self, batch: PPOBatch) -> Predictions:
         return self.model(batch.input_ids, batch.attention_mask, self.config.temperature)
 
     def orders(self, cycle: int, rows: int) -> list[Tensor]:
@@ -82,7 +82,7 @@ class Learner:
             for part in order.chunk(self.config.minibatches)
         ]
 
-    def evaluate_old(self, batch: Batch, order: Tensor) -> tuple[Batch, float]:
+    def evaluate_old(self, batch: PPOBatch, order: Tensor) -> tuple[PPOBatch, float]:
         """Fill in log-probabilities, reference and values, before any step, and the mean entropy.
         The micro-batches are those of the first epoch, so its first ratios are exactly 1."""
         width = batch.mask_BP.shape[1]
@@ -111,7 +111,7 @@ class Learner:
             entropy,
         )
 
-    def estimate(self, batch: Batch, kl_coefficient: float) -> Batch:
+    def estimate(self, batch: PPOBatch, kl_coefficient: float) -> PPOBatch:
         """Fill in returns and advantages: whitened over the global batch, then weighed with the
         importance corrections, as the clipped loss is linear in them."""
         kl_BP = kl_penalties(batch.logprobs_BP, batch.reference_BP, batch.mask_BP)
@@ -134,7 +134,7 @@ class Learner:
         )
 
     def learn(
-        self, batch: Batch, orders: Sequence[Tensor], cycle: int, imitation: Sequence[TokenRow]
+        self, batch: PPOBatch, orders: Sequence[Tensor], cycle: int, imitation: Sequence[TokenRow]
     ) -> UpdateSums:
         """All epochs. Returns sums over this process's tokens and steps, for the log."""
         sums = UpdateSums()
@@ -160,7 +160,7 @@ class Learner:
 
     def _step(
         self,
-        batch: Batch,
+        batch: PPOBatch,
         indices: Sequence[Tensor],
         imitation: Sequence[Sequence[TokenRow]],
         cycle: int,
@@ -198,7 +198,7 @@ class Learner:
                 self.optimizer.zero_grad()
         sums.skipped_steps += bool(self.accelerator.optimizer_step_was_skipped)
 
-    def _loss(self, micro: Batch, tokens: float, sums: UpdateSums) -> Tensor:
+    def _loss(self, micro: PPOBatch, tokens: float, sums: UpdateSums) -> Tensor:
         predicted = self.predict(micro)
         config = self.config
         policy, ratio_BP = policy_loss(

@@ -15,9 +15,9 @@ from typing import Any
 from data.row_files import read_whole_lines
 from search.labellers.evidence import wilson_interval
 from trainer.measures.results import AccuracyRow
+from trainer.runtime.row_files import EVALUATIONS, METRICS
 from trainer.runtime.stage_registry import STAGES
 
-METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 CYCLE_COLUMNS = ("cycle", "kl", "length", "entropy", "reward", "correct", "score")
 MAX_CYCLES = 400  # of a run that the report draws
 

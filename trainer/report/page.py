@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA_VERSION = 1
-MAX_BYTES = 10_000_000  # of the whole page; half of it is plotly.js
+MAX_PAGE_BYTES = 10_000_000  # of the whole page; half of it is plotly.js
 MAX_TREES = 50
 PAGE = Path(__file__).with_name("assets")
 SCRIPTS = ("format.js", "charts.js", "tree.js", "prm.js", "learners.js", "page.js")
@@ -51,8 +51,8 @@ def write_report(
 
     `results` is the content of results.json; sections that are missing, empty or null are replaced
     by a sentence, and those of stages that a run need not have are left out. `trees` are rows of
-    trees.jsonl: the first `MAX_TREES` of them are shown, fewer if the page would reach `MAX_BYTES`,
-    and the page says so. Raises ValueError for another schema version.
+    trees.jsonl: the first `MAX_TREES` of them are shown, fewer if the page would reach
+    `MAX_PAGE_BYTES`, and the page says so. Raises ValueError for another schema version.
     """
     version = results.get("schema_version")
     if version != SCHEMA_VERSION:
@@ -62,7 +62,7 @@ def write_report(
     shown = [_slim_tree(tree) for tree in trees[:MAX_TREES]]
     while True:
         page = _page({"results": dict(results), "trees": shown, "trees_given": len(trees)})
-        if len(page) < MAX_BYTES or not shown:
+        if len(page) < MAX_PAGE_BYTES or not shown:
             break
         shown = shown[: len(shown) * 3 // 4]
     path.write_bytes(page)

@@ -14,7 +14,7 @@ from data.types import Message
 from rewards.models.folders import load_tokenizer
 from trainer.training.checkpoints import CheckpointManifest, resume_from
 
-CARD = """---
+OUTCOME_MODEL_CARD = """---
 library_name: transformers
 pipeline_tag: text-classification
 tags: [outcome-reward-model, trl, reward-trainer]

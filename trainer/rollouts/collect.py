@@ -12,7 +12,7 @@ from rewards.base import Verifier
 from rewards.shaping import SHAPES, step_rewards
 from search.base import Engine, SampleRequest, Scorer, ScoreRequest
 
-OUTCOMES = ("verifier", "format", "random")
+OUTCOME_REWARDS = ("verifier", "format", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
-            ("outcome", self.outcome, OUTCOMES),
+            ("outcome", self.outcome, OUTCOME_REWARDS),
             ("shape", self.shape, tuple(SHAPES)),
         ):
             if value not in allowed:
@@ -205,8 +205,8 @@ def collect_rollouts(
 def outcome_reward(
     kind: str, verifier: Verifier, problem: Problem, text: str, coin: str
 ) -> tuple[float, bool]:
-    """What a finished solution earns by its outcome (one of `OUTCOMES`; `coin` keys the random
-    one), and whether it is correct. Raises ValueError naming the problem where the verifier
+    """What a finished solution earns by its outcome (one of `OUTCOME_REWARDS`; `coin` keys the
+    random one), and whether it is correct. Raises ValueError naming the problem where the verifier
     fails."""
     try:
         verdict = verifier.verify(problem, text)

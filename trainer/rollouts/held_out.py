@@ -18,9 +18,7 @@ from data.types import Problem, Usage, usage_from_json
 from rewards.base import Verifier
 from search.base import Engine
 from trainer.rollouts.collect import RewardConfig, SamplingConfig, collect_rollouts
-from trainer.runtime.row_files import append_rows, keep_before, usage_numbers, usage_of
-
-EVALUATIONS = "evaluations.jsonl"
+from trainer.runtime.row_files import EVALUATIONS, append_rows, keep_before, usage_numbers, usage_of
 
 
 @dataclass(frozen=True, kw_only=True)

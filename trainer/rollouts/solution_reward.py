@@ -17,7 +17,7 @@ from rewards.aggregate import AGGREGATES
 from rewards.verifiers.by_name import check_verifier
 from search.base import ScoreRequest
 from search.engines.transformers_engine import TransformersEngine
-from trainer.rollouts.collect import OUTCOMES, outcome_reward
+from trainer.rollouts.collect import OUTCOME_REWARDS, outcome_reward
 from trainer.runtime.manifests import write_json
 from trainer.runtime.row_files import usage_numbers, usage_of
 
@@ -53,8 +53,8 @@ class GroupRLConfig:
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
-        if self.outcome not in OUTCOMES:
-            raise ValueError(f"outcome is {self.outcome!r}; allowed: {', '.join(OUTCOMES)}")
+        if self.outcome not in OUTCOME_REWARDS:
+            raise ValueError(f"outcome is {self.outcome!r}; allowed: {', '.join(OUTCOME_REWARDS)}")
         if self.aggregate not in AGGREGATES:
             raise ValueError(f"aggregate is {self.aggregate!r}; allowed: {', '.join(AGGREGATES)}")
         if self.process_weight and self.reward_model is None:

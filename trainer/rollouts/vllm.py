@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from data.progress import Batch
+from data.progress import BatchProgress
 from data.types import ModelUsage, Problem, StopReason
 from search.base import Engine
 from trainer.models.lora import plain, plain_weights
@@ -165,7 +165,7 @@ class RequestProgress(tqdm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{**options, "file": StringIO()})
-        self.batch = Batch("solutions", int(self.total or 0))
+        self.batch = BatchProgress("solutions", int(self.total or 0))
 
     def update(self, n: float | None = 1) -> bool | None:
         self.batch.add(round(n or 0))

@@ -92,7 +92,7 @@ def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[st
     return found
 
 
-def as_mapping(*configs: Any) -> dict[str, Any]:
+def recipe_mapping(*configs: Any) -> dict[str, Any]:
     """The resolved recipe, ready for JSON; where names repeat, the first config's value holds."""
     merged: dict[str, Any] = {}
     for config in reversed(configs):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FROM_SCRATCH = "from_scratch"  # in place of a model's name: it is built, with random weights
+
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:

@@ -23,7 +23,7 @@ from typing import Any
 from trainer.runtime.processes import is_main_process
 
 MANIFEST = "manifest.json"
-FORMAT = "thinktree-manifest"
+MANIFEST_FORMAT = "thinktree-manifest"
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets", "peft", "deepspeed", "wandb")
 # Left out of a folder's hashes: records of the run (they hold times and paths), not its results.
 UNHASHED_FOLDERS = ("wandb", "runs", "logs", "__pycache__", "checkpoint-")
@@ -124,7 +124,7 @@ def write_manifest(
         for name, source in (inputs or {}).items()
     }
     manifest = {
-        "format": FORMAT,
+        "format": MANIFEST_FORMAT,
         "version": 1,
         "stage": stage,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -147,14 +147,14 @@ def write_manifest(
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """Raises ValueError if the folder is incomplete, which is to say has no manifest."""
     manifest = read_json(Path(folder) / MANIFEST)
-    if manifest is None or manifest.get("format") != FORMAT:
+    if manifest is None or manifest.get("format") != MANIFEST_FORMAT:
         raise ValueError(f"{str(folder)!r} is no complete stage folder: it has no {MANIFEST}")
     return manifest
 
 
 def is_complete(folder: str | Path) -> bool:
     manifest = read_json(Path(folder) / MANIFEST)
-    return manifest is not None and manifest.get("format") == FORMAT
+    return manifest is not None and manifest.get("format") == MANIFEST_FORMAT
 
 
 def changed_files(folder: str | Path) -> list[str]:

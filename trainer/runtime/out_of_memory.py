@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from trainer.runtime.command_line import as_mapping
+from trainer.runtime.command_line import recipe_mapping
 
 # What to do, by setting, as far as there is something to do: a number above 1, or a switch.
 LOWER = {
@@ -26,7 +26,7 @@ SWITCH = {
 # accelerate's own, as its launcher hands them on.
 ZERO_STAGE = "ACCELERATE_DEEPSPEED_ZERO_STAGE"
 OFFLOAD = "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE"
-WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextmanager
@@ -36,13 +36,13 @@ def explaining_out_of_memory(configs: Sequence[Any]) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
-            error.add_note(advice(as_mapping(*configs), os.environ))
+            error.add_note(advice(recipe_mapping(*configs), os.environ))
         raise
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """CUDA's, the CPU allocator's (a plain RuntimeError) and Python's own."""
-    return isinstance(error, MemoryError) or any(word in str(error) for word in WORDS)
+    return isinstance(error, MemoryError) or any(word in str(error) for word in OUT_OF_MEMORY_WORDS)
 
 
 def advice(settings: Mapping[str, Any], environment: Mapping[str, str]) -> str:

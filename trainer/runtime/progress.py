@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TextIO
 
-from data.progress import Batch, listening
+from data.progress import BatchProgress, listening
 from trainer.runtime.processes import is_main_process
 from trainer.runtime.watchdog import WATCHDOG
 
@@ -75,7 +75,7 @@ class Progress:
         self._due = self._start + FIRST_SECONDS
         self._rate, self._token_rate = Rate(self._start), Rate(self._start)
         self._done, self._finished, self._tokens, self._note = 0.0, 0, 0, ""
-        self._batch: Batch | None = None
+        self._batch: BatchProgress | None = None
         self._batch_rate = Rate(self._start)
         self._printed = False
         self._bar: Any = None
@@ -115,7 +115,7 @@ class Progress:
         """`count` more pieces are finished."""
         self.update(self._done + count)
 
-    def on_batch(self, batch: Batch) -> None:
+    def on_batch(self, batch: BatchProgress) -> None:
         """Something was done inside a batch."""
         if batch is not self._batch:
             self._batch, self._batch_rate = batch, Rate(self._clock())
@@ -200,10 +200,10 @@ _OPEN: list[Progress] = []
 def showing_batches(name: str, **options: Any) -> Generator[None]:
     """While no `Progress` is open, every batch that is reported is shown as work of its own: what a
     stage does that counts nothing itself. The options are those of `Progress`."""
-    batch: Batch | None = None
+    batch: BatchProgress | None = None
     progress: Progress | None = None
 
-    def show(reporting: Batch) -> None:
+    def show(reporting: BatchProgress) -> None:
         nonlocal batch, progress
         if _OPEN:
             return

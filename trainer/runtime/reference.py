@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from data.settings import field_docs
 
-PACKAGES = ("data", "rewards", "search", "trainer")
+OUR_PACKAGES = ("data", "rewards", "search", "trainer")
 INTRODUCTION = """# Every key of every recipe
 Made by `make docs` from the config classes; a test holds it to the code. A key may stand in the
 launcher's YAML file or on its command line, as `--key value`. Keys without a default must be given.
@@ -38,7 +38,7 @@ def keys_page(
 
 
 def is_ours(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] in PACKAGES
+    return kind.__module__.partition(".")[0] in OUR_PACKAGES
 
 
 def _link(kind: type, kinds: dict[str, type]) -> str:

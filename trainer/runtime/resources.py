@@ -20,7 +20,7 @@ PEAK_FLOPS = {
     "RTX 4090": 165e12,
     "A10": 125e12,
 }
-MATRIX = 768  # width of the product that a CPU's speed is measured by
+MATRIX_WIDTH = 768  # width of the product that a CPU's speed is measured by
 REPEATS = 3
 
 
@@ -81,10 +81,10 @@ def peak_flops(device: str) -> float | None:
 
 def _cpu_flops() -> float:
     """The best of a few fp32 matrix products, some hundredths of a second in all."""
-    factor = torch.ones(MATRIX, MATRIX)
+    factor = torch.ones(MATRIX_WIDTH, MATRIX_WIDTH)
     best = float("inf")
     for _ in range(REPEATS):
         started = time.perf_counter()
         torch.mm(factor, factor)
         best = min(best, time.perf_counter() - started)
-    return 2.0 * MATRIX**3 / best
+    return 2.0 * MATRIX_WIDTH**3 / best

@@ -11,6 +11,8 @@ from typing import Any
 from data.row_files import read_whole_lines
 from data.types import ModelUsage, Usage
 
+METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"  # files of a trained policy's folder
+
 
 def usage_numbers(usage: Usage) -> list[float]:
     return [

@@ -13,7 +13,7 @@ from typing import Any
 
 from data.types import ModelUsage, Usage
 from rewards.verifiers.tally import TALLY
-from trainer.runtime.command_line import as_mapping
+from trainer.runtime.command_line import recipe_mapping
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.input_identity import identity_of
 from trainer.runtime.manifests import is_complete, read_json, write_json, write_manifest
@@ -78,7 +78,7 @@ def check_begun(
     """
     settings = {"seed": seed}
     for config in configs:
-        settings |= {} if hasattr(config, "to_dict") else as_mapping(config)
+        settings |= {} if hasattr(config, "to_dict") else recipe_mapping(config)
     identities = {name: identity_of(path) for name, path in inputs.items() if path}
     settings |= {f"input {name}": identity for name, identity in identities.items()}
     begun = read_json(folder / BEGUN)
@@ -138,7 +138,7 @@ def run_stage(
     identities = check_begun(folder, runtime.seed, configs, inputs)
     set_seed(runtime.seed)
     started = time.monotonic()
-    recipe = as_mapping(runtime, *configs)
+    recipe = recipe_mapping(runtime, *configs)
     sources = {name: Path(path) for name, path in inputs.items() if path and Path(path).exists()}
     with start_wandb(runtime, stage=stage, recipe=recipe) as run:
         record = StageRecord(run=run)

@@ -30,7 +30,7 @@ class StageEntry:
     writes: tuple[str, ...]  # what the stage's folder holds, beside its manifest
     estimate: str | None = None  # a name in ESTIMATES of trainer/pipeline/estimates.py
     # Keys that a smoke run sets although the recipe does not mention them, as their default is
-    # large. Their values are in SIZES of trainer/pipeline/smoke.py.
+    # large. Their values are in SMOKE_SIZES of trainer/pipeline/smoke.py.
     smoke_keys: tuple[str, ...] = ()
     smoke_values: Mapping[str, Any] = field(default_factory=dict[str, Any])  # always set
     makes_problems: bool = False  # its recipe says how many problems each split has

@@ -148,7 +148,7 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
             time.monotonic() - started,
         )
         thoughts[result.problem.id] = thought
-        print(as_text(thought, settings.guidance))
+        print(console_text(thought, settings.guidance))
         if config.output is not None:
             with Path(config.output).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"id": result.problem.id} | asdict(thought)) + "\n")
@@ -237,7 +237,7 @@ def think_over(
     )
 
 
-def as_text(thought: Thought, guidance: str) -> str:
+def console_text(thought: Thought, guidance: str) -> str:
     """For the console."""
     lines = ["", f"problem     {thought.problem.strip()}"]
     for step, score in zip(thought.steps, thought.step_scores, strict=True):

@@ -34,7 +34,7 @@ from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
 from trainer.searching.workbench import open_workbench
 
-REFERENCE = "best_of_n"
+REFERENCE_NAME = "best_of_n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +91,10 @@ class CompareConfig:
                 f"target_best_of_n is {self.target_best_of_n}; it must be one of "
                 f"reference_budgets, {self.reference_budgets}"
             )
-        if REFERENCE in self.strategies:
-            raise ValueError(f"{REFERENCE!r} is the reference's name: give the strategy another")
+        if REFERENCE_NAME in self.strategies:
+            raise ValueError(
+                f"{REFERENCE_NAME!r} is the reference's name: give the strategy another"
+            )
 
     def chosen_problems(self) -> list[Problem]:
         choice = Choice(split=self.split, skip=self.skip, size=self.num_problems, name=self.slice)
@@ -119,7 +121,9 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         grid = fine_grid(config.reference_budgets)
         search = SolutionsConfig(budgets=grid)
         reference = bench.run(
-            ComparedStrategy(name=REFERENCE, searches=(search,), settings=settings, budgets=grid)
+            ComparedStrategy(
+                name=REFERENCE_NAME, searches=(search,), settings=settings, budgets=grid
+            )
         )
         measured = {strategy.name: bench.run(strategy) for strategy in compared}
         record.search(workbench.usage)

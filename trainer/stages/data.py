@@ -34,7 +34,7 @@ TRAINING_SIDE = ("train", "demonstrations")
 EXAMPLES_PRINTED = 5
 
 
-def question_of(problem: Problem) -> str:
+def bare_question(problem: Problem) -> str:
     """The question without the words that every prompt has around it, where the group is it."""
     asked = group_of(problem.group)
     return asked if asked and asked in group_of(problem.prompt) else problem.prompt
@@ -58,8 +58,8 @@ def check_contamination(
         if _any(folder, "demonstrations")
         else []
     )
-    sets = {name: {p.id: question_of(p) for p in split} for name, split in problems.items()}
-    sets["demonstrations"] = {d.problem.id: question_of(d.problem) for d in demonstrations}
+    sets = {name: {p.id: bare_question(p) for p in split} for name, split in problems.items()}
+    sets["demonstrations"] = {d.problem.id: bare_question(d.problem) for d in demonstrations}
     found = cross_overlaps({**sets, **test_sets}, ["test", "validation", *test_sets], threshold)
     # A test set of the list may be the one that the test split comes from.
     reported = [o for o in found if not (o.second in test_sets and o.first in test_sets)]
@@ -116,7 +116,7 @@ def read_questions(source: str) -> tuple[dict[str, str], list[BadRow]]:
     return dict(questions), bad
 
 
-SPLITS = ("demonstrations", "train", "validation", "test")
+WRITTEN_SPLITS = ("demonstrations", "train", "validation", "test")
 TaskConfig = CountdownConfig | MathConfig | CodeConfig | ReasoningGymConfig
 # A task's config and how the task is made of it. One's own task is a file like data/tasks/math.py
 # and a line here.
@@ -205,7 +205,7 @@ def task_config_type(argv: Sequence[str]) -> type:
 def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> None:
     """Write `<split>.jsonl` for the four splits. Raises ValueError for too many bad rows and when a
     group (Countdown: a multiset; else a question) of validation or test is in another split."""
-    files = {name: getattr(config, f"{name}_file") for name in SPLITS}
+    files = {name: getattr(config, f"{name}_file") for name in WRITTEN_SPLITS}
     with run_stage("data", runtime, [config, task], {}) as record:
         if not is_main_process():
             return
@@ -242,7 +242,7 @@ def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> No
                 record=record,
             )
         check_disjoint(folder)
-        for name in SPLITS:
+        for name in WRITTEN_SPLITS:
             path = folder / f"{name}.jsonl"
             record.metrics[name] = sum(1 for _ in path.open(encoding="utf-8"))
         if config.slices:

@@ -21,7 +21,7 @@ from trainer.evaluation.policies import (
     WEIGHTED_BEST_OF_N,
     accuracy_row,
     best_of_n_rows,
-    compare,
+    compare_accuracies,
     data_making,
     evaluate_greedy,
     evaluate_sampled,
@@ -229,7 +229,9 @@ def _results(
         for one, _, other in (pair.partition(":") for pair in config.compare)
     }
     for name, (one, other) in (pairs or {"final_vs_sft_greedy": (last, first)}).items():
-        comparisons[name] = compare(one.greedy, other.greedy, "greedy accuracy", problems)
+        comparisons[name] = compare_accuracies(
+            one.greedy, other.greedy, "greedy accuracy", problems
+        )
     return EvaluationResults(
         accuracy=tuple(row for policy in measured.values() for row in policy.rows),
         comparisons=dict(sorted(comparisons.items())),
@@ -330,26 +332,26 @@ def _comparisons(
     n_equal = _equal_flops(target, weighted)
     control_equal = _equal_flops(target, control_rows)
     return {
-        "mcts_vs_greedy": compare(
+        "mcts_vs_greedy": compare_accuracies(
             by_mcts,
             greedy[: len(problems)],
             f"accuracy, {top} simulations against greedy",
             problems,
         ),
-        "best_of_n_vs_greedy": compare(
+        "best_of_n_vs_greedy": compare_accuracies(
             correct_at(workbench, found.solutions, most),
             greedy[: len(problems)],
             f"accuracy, weighted best of {most} against greedy",
             problems,
         ),
-        "mcts_vs_best_of_n": compare(
+        "mcts_vs_best_of_n": compare_accuracies(
             by_mcts,
             correct_at(workbench, found.solutions, n_equal.budget),
             f"accuracy, {top} simulations against weighted best of {n_equal.budget}: the N nearest "
             f"in FLOPs ({n_equal.flops / target.flops:.2f} of the search's)",
             problems,
         ),
-        "mcts_vs_uniform_control": compare(
+        "mcts_vs_uniform_control": compare_accuracies(
             by_mcts,
             correct_at(workbench, control, control_equal.budget),
             f"accuracy, {top} simulations against {control_equal.budget} unguided ones "

@@ -41,7 +41,7 @@ from trainer.evaluation.reward_model_samples import (
     solvability,
     step_outcomes,
 )
-from trainer.evaluation.reward_model_tables import flat, reward_model_markdown
+from trainer.evaluation.reward_model_tables import flat_row, reward_model_markdown
 from trainer.measures.first_errors import JudgedSolution
 from trainer.measures.results import Aim, RewardModelEvaluation
 from trainer.measures.score_quality import ScoredPrefix
@@ -175,7 +175,7 @@ def run_evaluate_prm(runtime: RuntimeConfig, config: EvaluatePRMConfig) -> None:
             (folder / "prm.md").write_text(text)
             print(text)
             for name in ("calibration", "first_errors", "best_of_n", "over_optimisation"):
-                record.run.log_table(name, [flat(row) for row in content[name]])
+                record.run.log_table(name, [flat_row(row) for row in content[name]])
             record.run.log_table("reliability", reliability_rows(evaluation))
             record.metrics |= headline(evaluation)
         everything = [*samples.fitting_pool, *samples.pool]

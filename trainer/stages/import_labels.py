@@ -20,7 +20,7 @@ from trainer.runtime.skipped_rows import report_bad_rows
 from trainer.runtime.stage import run_stage
 
 AUTO = "auto"
-ROWS = ("labels", "trl")
+ROW_KINDS = ("labels", "trl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,8 @@ class ImportConfig:
             )
         if self.prompt is not None and self.prompt not in PROMPTS:
             raise ValueError(f"prompt is {self.prompt!r}; allowed: {', '.join(PROMPTS)}, or null")
-        if self.rows not in ROWS:
-            raise ValueError(f"rows is {self.rows!r}; allowed: {', '.join(ROWS)}")
+        if self.rows not in ROW_KINDS:
+            raise ValueError(f"rows is {self.rows!r}; allowed: {', '.join(ROW_KINDS)}")
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; allowed: above 0, up to 1")
         if self.max_bad_rows < 0:

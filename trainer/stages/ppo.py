@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.models.sharding import open_accelerator
 from trainer.ppo.config import PPOConfig
-from trainer.ppo.critic_folders import is_folder
+from trainer.ppo.critic_folders import is_critic_folder
 from trainer.ppo.loop import SAMPLE_WITH_TRANSFORMERS, PPORun
 from trainer.rollouts.collect import RewardConfig
 from trainer.rollouts.vllm import RolloutEngineConfig, check_vllm
@@ -32,7 +32,7 @@ def run_ppo(
         "reward_model": config.reward_model,
         "problems": config.problems,
         "reference": config.reference,
-        "critic": config.critic if is_folder(config.critic) else None,
+        "critic": config.critic if is_critic_folder(config.critic) else None,
         "replay": config.replay,
     }
     inputs |= numbered_inputs("trajectories", config.trajectories)

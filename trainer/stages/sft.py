@@ -9,7 +9,7 @@ from typing import Any
 
 from data.problems import read_demonstrations
 from trainer.models.compatibility import check_policy
-from trainer.models.loading import FROM_SCRATCH, build_policy, load_policy
+from trainer.models.loading import build_policy, load_policy
 from trainer.models.lora import (
     ALL_WEIGHTS,
     POLICY,
@@ -17,7 +17,7 @@ from trainer.models.lora import (
     add_adapter,
     check_lora,
 )
-from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.config import FROM_SCRATCH, RuntimeConfig
 from trainer.runtime.stage import run_stage
 from trainer.training.batch_size import set_accumulation
 from trainer.training.token_rows import demonstration_rows, train_on_rows

@@ -16,7 +16,7 @@ from data.types import TokenRow
 from rewards.models.folders import CONVENTION, WHOLE_PROMPT
 from trainer.reward_models.preferences import (
     ASKED,
-    CARD,
+    OUTCOME_MODEL_CARD,
     open_scorer,
     read_preferences,
     train_on_preferences,
@@ -74,7 +74,9 @@ def run_preferences(
         trainer.model.config.update({CONVENTION: "outcome", WHOLE_PROMPT: config.whole_prompt})
         save_trained(trainer, tokenizer, folder)
         if trainer.is_world_process_zero():
-            (folder / "README.md").write_text(CARD.format(asked=ASKED[kind]), encoding="utf-8")
+            (folder / "README.md").write_text(
+                OUTCOME_MODEL_CARD.format(asked=ASKED[kind]), encoding="utf-8"
+            )
         sequences = [
             TokenRow(prompt_ids=(), completion_ids=ids)
             for row in kept

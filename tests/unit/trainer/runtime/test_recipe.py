@@ -12,7 +12,7 @@ import pytest
 
 from trainer.ppo.config import PPOConfig
 from trainer.rollouts.solution_reward import GroupRLConfig
-from trainer.runtime.command_line import as_mapping, parse_recipe
+from trainer.runtime.command_line import parse_recipe, recipe_mapping
 from trainer.runtime.config import RuntimeConfig
 
 
@@ -61,7 +61,7 @@ def test_file_then_command_line(tmp_path: Path) -> None:
     assert isinstance(toy.rate, float)
     assert isinstance(toy.colour, Colour)
     assert runtime == RuntimeConfig(output_dir="o")
-    assert as_mapping(toy, runtime)["budgets"] == [4, 8]
+    assert recipe_mapping(toy, runtime)["budgets"] == [4, 8]
 
 
 def test_command_line_alone() -> None:
@@ -140,7 +140,7 @@ def test_shared_fields_reach_every_type_and_the_first_default_holds(tmp_path: Pa
     assert (runtime.seed, training.seed) == (17, 17)
     assert (runtime.output_dir, training.output_dir) == (str(tmp_path), str(tmp_path))
     assert training.learning_rate == 1e-4
-    assert as_mapping(runtime, training)["save_steps"] == 5
+    assert recipe_mapping(runtime, training)["save_steps"] == 5
     with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
         path = write(tmp_path, "output_dir: o\nlearning_rte: 1e-4\n")
         parse_recipe((RuntimeConfig, SFTConfig), ["--config", path])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainer.pipeline.launch import ROOT
+from data.settings import ROOT
 from trainer.runtime.out_of_memory import advice, is_out_of_memory
 from trainer.runtime.resources import measure, peak_flops
 

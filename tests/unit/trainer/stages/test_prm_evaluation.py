@@ -31,7 +31,7 @@ from trainer.evaluation.reward_model_samples import (
     solvability,
     step_outcomes,
 )
-from trainer.evaluation.reward_model_tables import flat, reward_model_markdown
+from trainer.evaluation.reward_model_tables import flat_row, reward_model_markdown
 from trainer.measures.recalibration import Recalibration
 from trainer.measures.results import Aim, RewardModelEvaluation
 from trainer.measures.score_quality import Calibration, ScoredPrefix
@@ -269,7 +269,7 @@ def test_the_whole_stage_on_tiny_models(
     assert spent["reward"]["flops"] > 0
     text = (out / "prm.md").read_text()
     assert "| bench.jsonl | as labelled | " in text and str(tmp_path) not in text
-    assert all(len(set(map(type, r.values())) & {dict, list}) == 0 for r in map(flat, own))
+    assert all(len(set(map(type, r.values())) & {dict, list}) == 0 for r in map(flat_row, own))
     evaluation = record_from_json(RewardModelEvaluation, content)
     assert json.loads(json.dumps(asdict(evaluation))) == content
     assert prm_evaluations(tmp_path) == {"out": evaluation}  # what the report draws
