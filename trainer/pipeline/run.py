@@ -49,7 +49,7 @@ def _record_path(pipeline: Pipeline, name: str) -> Path:
     return Path(pipeline.output_dir) / "stages" / f"{name}.json"
 
 
-def read_record(pipeline: Pipeline, name: str) -> Record | None:
+def stage_record(pipeline: Pipeline, name: str) -> Record | None:
     values = read_json(_record_path(pipeline, name))
     return Record(**values) if values else None
 
@@ -63,7 +63,7 @@ def stage_state(pipeline: Pipeline, stage: Stage) -> str:
     folder = pipeline.folder(stage.name)
     if not folder.exists():
         return "new"
-    record = read_record(pipeline, stage.name)
+    record = stage_record(pipeline, stage.name)
     if record is None or record.fingerprint != stage_fingerprint(pipeline, stage):
         return "replace"
     if not is_complete(folder):
@@ -114,7 +114,7 @@ def _run_stage(pipeline: Pipeline, stage: Stage, lock: int) -> int:
         missing = [name for name in stage.inputs if not is_complete(pipeline.folder(name))]
         raise ValueError(f"stage {stage.name!r} reads {missing[0]!r}, which is not complete")
     state = stage_state(pipeline, stage)
-    record = read_record(pipeline, stage.name)
+    record = stage_record(pipeline, stage.name)
     if state == "unchanged":
         print(f"{prefix} unchanged, skipped", flush=True)
         return 0
@@ -184,7 +184,7 @@ def _move_aside(pipeline: Pipeline, stage: Stage) -> Path:
 
 def print_summary(pipeline: Pipeline) -> None:
     """Seconds by stage over all attempts, accuracies, and where the report is."""
-    rows = [(stage.name, read_record(pipeline, stage.name)) for stage in pipeline.stages]
+    rows = [(stage.name, stage_record(pipeline, stage.name)) for stage in pipeline.stages]
     width = max(len(name) for name, _ in rows)
     print("\nseconds by stage (all attempts)")
     for name, record in rows:

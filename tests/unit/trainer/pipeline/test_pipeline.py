@@ -19,7 +19,7 @@ from trainer.pipeline.fingerprints import source_hash
 from trainer.pipeline.launch import ROOT, child_environment, exclusive
 from trainer.pipeline.plan import print_plan
 from trainer.pipeline.recipe import load_pipeline, stage_words
-from trainer.pipeline.run import read_record, run_pipeline, selected_stages, stage_state
+from trainer.pipeline.run import run_pipeline, selected_stages, stage_record, stage_state
 from trainer.runtime.manifests import read_manifest
 
 SCRIPT = '''
@@ -161,12 +161,12 @@ def test_interrupted_stage_dies_with_its_children_and_is_resumed(
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
     recipe = load_pipeline("recipe.yaml", ["data.mode=hang"])
     assert stage_state(recipe, recipe.stages[0]) == "resume"
-    first = read_record(recipe, "data")
+    first = stage_record(recipe, "data")
     assert first is not None
 
     assert run("data.mode=hang") == (0, ["data", "sft", "aside"])
     assert (project / "out/data/half.txt").read_text() == "first attempt"  # the same folder
-    record = read_record(recipe, "data")
+    record = stage_record(recipe, "data")
     assert record is not None
     assert record.attempts == 2
     assert record.seconds > first.seconds > 0
