@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from trainer.pipeline.launch import ROOT
+from data.settings import ROOT
 from trainer.pipeline.recipe import load_pipeline, stage_words
 
 

@@ -106,7 +106,7 @@ def test_a_file_of_problems_is_checked_and_written(
         ({"problem": "x", "file": "y"}, "give either problem"),
         ({"problem": "x", "template": "y"}, "must hold {problem}"),
         ({"problem": "x", "verifier": "maths"}, "verifier is 'maths'; allowed: countdown"),
-        ({"problem": "x", "verifier": "countdown"}, "needs the answers of a file"),
+        ({"problem": "x", "verifier": "countdown"}, "verifier needs file"),
     ],
 )
 def test_wrong_requests_are_named(fields: dict[str, str], said: str) -> None:
@@ -178,5 +178,5 @@ def test_a_tree_of_another_version_names_file_and_line(trees: Path, tmp_path: Pa
         run_export(RuntimeConfig(output_dir=str(tmp_path / "out")), config)
     with pytest.raises(ValueError, match="kinds holds 'best'; allowed: best_paths"):
         ExportConfig(trees="x", kinds=("best",))
-    with pytest.raises(ValueError, match="step_labels need policy"):
+    with pytest.raises(ValueError, match="step_labels', which needs policy"):
         ExportConfig(trees="x", kinds=("step_labels",))

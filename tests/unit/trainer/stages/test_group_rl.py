@@ -18,6 +18,7 @@ from search.base import ScoreResult
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from trainer.models.loading import save_model
 from trainer.rollouts.held_out import HeldOutConfig
+from trainer.rollouts.judging import Judges
 from trainer.rollouts.solution_reward import GroupRLConfig, KeepsCounts, SolutionReward
 from trainer.runtime.config import RuntimeConfig
 from trainer.stages.group_rl import run_group_rl, training_passes
@@ -40,12 +41,12 @@ class Halves:
 
 
 def reward_of(tiny_policy: Any, **changes: Any) -> SolutionReward:
+    engine = TransformersEngine(*tiny_policy, EngineConfig(seed=1))
     return SolutionReward(
-        engine=TransformersEngine(*tiny_policy, EngineConfig(seed=1)),
-        scorer=Halves(),
+        engine=engine,
+        judges=Judges(engine=engine, verifier=VERIFIERS["countdown"](), scorer=Halves()),
         config=GroupRLConfig(policy="p", data="d", reward_model="r", **changes),
         problems={PROBLEM.id: PROBLEM},
-        verifier=VERIFIERS["countdown"](),
     )
 
 

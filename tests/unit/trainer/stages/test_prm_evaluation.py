@@ -199,7 +199,7 @@ def test_a_threshold_needs_both_kinds_on_the_fitting_side() -> None:
         ({"split": "validation"}, "split and fitting_split are both 'validation'"),
         ({"rollouts": 1}, "rollouts is 1; it must be at least 2"),
         ({"process_bench": ("a",)}, "process_bench needs process_bench_fitting"),
-        ({"process_bench": ("a",), "process_bench_fitting": "a"}, "is among process_bench"),
+        ({"process_bench": ("a",), "process_bench_fitting": "a"}, "which process_bench also holds"),
         ({"process_bench_prompt": "hashed"}, "process_bench_prompt is 'hashed'; allowed: question"),
     ],
 )
