@@ -224,7 +224,7 @@ def test_what_cannot_be_learnt_from_is_refused(folders: Path, tiny_policy: Any) 
         read_step_preferences(str(folders / "export"), engine, 12)
     with pytest.raises(ValueError, match=r"which has no step_preferences\.jsonl or \.parquet"):
         read_step_preferences(str(folders / "data"), engine, None)
-    with pytest.raises(ValueError, match="pairs is empty"):
+    with pytest.raises(ValueError, match="step_preferences is empty"):
         StepPreferenceConfig(policy="p", data="d", step_preferences=[], verifier="countdown")
     (folders / "export" / "step_preferences.jsonl").write_text("")
     with pytest.raises(ValueError, match="holds no row: lower min_gap or min_visits"):
