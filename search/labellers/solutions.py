@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from data.types import StepLabels, Usage
+from data.types import Sample, StepLabels, Usage
+from rewards.base import verdict_of
 from search.base import SampleRequest, SearchEnd, Session
 from search.labellers.evidence import Evidence
 
@@ -128,17 +129,20 @@ async def _roll_out(
         ]
     )
     return [
-        _rollout(session, joined(prefix) + sample.token_ids, len(prefix))
+        _rollout(session, prefix, sample)
         for (_, prefix), result in zip(prefixes, results, strict=True)
         for sample in result.samples
     ]
 
 
-def _rollout(session: Session, token_ids: tuple[int, ...], origin: int) -> VerifiedRollout:
+def _rollout(session: Session, prefix: Steps, sample: Sample) -> VerifiedRollout:
     """A truncated solution counts as not correct, even if the verifier would accept its text."""
-    finished = token_ids[-1] == session.engine.end_token_id
-    correct = finished and session.verify(session.engine.decode(token_ids)).correct
-    return VerifiedRollout(steps=cut_steps(session, token_ids), origin=origin, correct=correct)
+    token_ids = joined(prefix) + sample.token_ids
+    text = session.engine.decode(token_ids)
+    verdict = verdict_of(session.verify, text, finished=sample.stop_reason.finished)
+    return VerifiedRollout(
+        steps=cut_steps(session, token_ids), origin=len(prefix), correct=verdict.correct
+    )
 
 
 def distinct(rollouts: Sequence[VerifiedRollout]) -> list[VerifiedRollout]:

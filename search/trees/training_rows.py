@@ -208,13 +208,13 @@ def by_solve_rate(
 
 def finished_solutions(result: SearchResult) -> list[Node]:
     """The last nodes of all finished solutions, including those of rollouts."""
-    return [node for node in result.nodes if node.terminal is StopReason.END_OF_SOLUTION]
+    return [node for node in result.nodes if node.finished]
 
 
 def visits_of(node: Node) -> int:
     """The number of visits of a node. The end of a solution that has a score but no recorded visits
     counts as one visit, because a search judges it once and never descends into it again."""
-    ended = node.terminal is StopReason.END_OF_SOLUTION and node.score is not None
+    ended = node.finished and node.score is not None
     return node.visit_count or int(ended)
 
 

@@ -34,9 +34,9 @@ class ServeConfig:
     port: int = 8100
     """Port to listen on."""
     device: str | None = None
-    """torch's name of a device; null: an accelerator where there is one."""
+    """torch's name of a device; null: an accelerator if there is one, else the CPU."""
     max_tokens: int = 0
-    """Tokens per request above which it is refused; 0: the model's context."""
+    """Most tokens of a request; longer ones are refused. 0: the model's context."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.port < 2**16:
@@ -46,9 +46,9 @@ class ServeConfig:
 
 
 def serve(config: ServeConfig, batching: BatchingConfig) -> None:
-    """Serve until told to stop (SIGTERM, SIGINT). The port is open while the model loads.
+    """Serve until SIGTERM or SIGINT. The port is open while the model loads.
 
-    Raises what loading raises.
+    Raises the errors of loading the model.
     """
     import uvicorn
 
@@ -92,9 +92,9 @@ def _load(config: ServeConfig, batching: BatchingConfig) -> ServedModel:
 
 
 def open_served(name: str, device: Any, *, max_tokens: int, max_requests: int) -> ServedModel:
-    """A reward model, ready to be served. Our own, which read token ids, are asked in text as well,
-    with their folder's tokenizer. Raises what `open_reward_model` does, and ValueError for a
-    `max_tokens` that nothing here can hold a model to."""
+    """A reward model that is ready to be served. Our models read token ids; with their folder's
+    tokenizer they also take text. Raises the errors of `open_reward_model`, and ValueError if
+    `max_tokens` cannot be enforced on the model."""
     loaded = open_reward_model(name, device)
     text_model, whole_prompt = loaded.text_model, loaded.whole_prompt
     if loaded.convention == THINKTREE and loaded.token_model is not None:
@@ -122,7 +122,7 @@ def open_served(name: str, device: Any, *, max_tokens: int, max_requests: int) -
 
 
 def _parts(model: TextRewardModel | None) -> Iterator[TextRewardModel]:
-    """The models that an ensemble is made of, or the model itself."""
+    """The members of an ensemble, or the model itself."""
     if isinstance(model, TextEnsembleRewardModel):
         for member in model.members:
             yield from _parts(member)
@@ -131,12 +131,13 @@ def _parts(model: TextRewardModel | None) -> Iterator[TextRewardModel]:
 
 
 def _limit(model: TextRewardModel, max_tokens: int) -> int:
-    """The most tokens the model now takes, not more than `max_tokens`; 0 where others decide."""
+    """The most tokens that the model now takes, at most `max_tokens`; 0 if another server
+    decides."""
     if not isinstance(model, ConventionRewardModel | GenerativeRewardModel | ImplicitRewardModel):
         if max_tokens:
             raise ValueError(
-                f"max_tokens is {max_tokens}, but how long a request may be is decided by the "
-                f"server that {type(model).__name__} asks"
+                f"max_tokens is {max_tokens}, but {type(model).__name__} asks another server, and "
+                "that server limits the length of a request"
             )
         return 0
     model.max_tokens = min(model.max_tokens, max_tokens or NO_CONTEXT_LIMIT)

@@ -1,4 +1,4 @@
-"""The model card of our own reward models: how they are asked, and what their scores mean."""
+"""The model card of our reward models: their inputs, and the meaning of their scores."""
 
 from __future__ import annotations
 

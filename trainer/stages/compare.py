@@ -1,7 +1,8 @@
-"""The comparison stage: search strategies side by side, at several budgets, on the same problems.
+"""The comparison stage runs search strategies at several budgets on the same problems.
 
-Answers two questions: does a strategy grow with its budget, and what does it give at equal FLOPs,
-the reward model's included? Writes comparison.json, comparison.md and the trees behind them.
+It answers two questions. Does the accuracy of a strategy grow with its budget? How accurate is it
+at equal FLOPs, which include the reward model's FLOPs? The stage writes comparison.json,
+comparison.md and the search trees.
 """
 
 from __future__ import annotations
@@ -63,14 +64,14 @@ class CompareConfig:
     """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 1000
     """Problems searched."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     reference_budgets: tuple[int, ...] = (4, 16, 64)
     """Values N of best of N that strategies are compared with."""
     target_best_of_n: int = 64
     """Value N of best of N that strategies are to match; one of reference_budgets."""
     margin: float = 0.02
-    """Points of accuracy that a match may be below, as a fraction of 1."""
+    """How far below the target's accuracy a match may be, as a fraction of 1."""
     strategies_tested_for_growth: list[str] = field(default_factory=list[str])
     """Strategies whose growth with their budget is tested."""
 

@@ -1,7 +1,8 @@
-"""One round of expert iteration (1705.08439): train on verified trajectories, keep what is better.
+"""One round of expert iteration (1705.08439): train on verified trajectories, keep a better policy.
 
-The gate: the candidate must beat the incumbent greedily on fresh validation problems by a paired
-one-sided exact test. A round that makes the policy worse is recorded and not kept.
+The gate compares the greedy answers of the candidate and the incumbent on fresh validation problems
+with a paired one-sided exact test. If the candidate is not better, the stage records this and keeps
+the incumbent.
 """
 
 from __future__ import annotations
@@ -49,22 +50,22 @@ class ExpertIterationConfig:
     data: str
     """Folder of the data stage, with one JSONL file per split."""
     trees: list[str]
-    """Folders of the search stage, whose correct solutions are trained on."""
+    """Folders of the search stage, whose correct solutions are training data."""
     labels: list[str] = field(default_factory=list[str])
-    """Folders of the label stage, whose verified rollouts are trained on too."""
+    """Folders of the label stage, whose verified rollouts are training data too."""
     max_per_problem: int = 4
-    """Verified rollouts taken from one problem's labels."""
+    """Most verified rollouts per problem that are taken from the labels."""
     gate_problems: int = 2000
     """Validation problems of the gate."""
     gate_skip: int = 0
-    """Validation problems left out at the start, for other rounds."""
+    """Validation problems left out at the start, because other rounds use them."""
     gate_slice: str | None = None
     """Named slice of validation that the gate uses, in place of gate_skip; null: none."""
     gate_p_value: float = 0.05
-    """One-sided p that the gain must be under for the new policy to be kept."""
-    max_new_tokens: int = 64
+    """The new policy is kept if the one-sided p value of its gain is below this."""
+    max_new_tokens: int
     """Limit of one solution at the gate, in tokens after the prompt."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     global_batch_size: int | None = None
     """Sequences per update, over all processes; null: gradient_accumulation_steps decides."""
@@ -199,7 +200,7 @@ def _copy_model(source: Path, folder: Path) -> None:
 
 
 def _training_rows(config: ExpertIterationConfig, tokenizer: Any) -> list[TokenRow]:
-    """What search found and the demonstrations, each distinct row once."""
+    """The solutions of search, the verified rollouts and the demonstrations, without duplicates."""
     rows: list[TokenRow] = []
     for folder in config.trees:
         rows += read_trajectories(Path(folder) / "trajectories.jsonl")
@@ -216,9 +217,8 @@ def _training_rows(config: ExpertIterationConfig, tokenizer: Any) -> list[TokenR
 def verified_rollouts(
     labels: Iterable[StepLabels], max_per_problem: int, end_token_id: int
 ) -> list[TokenRow]:
-    """Rollouts that the verifier found correct (the last label of a solution that ends with the end
-    token is its verdict): of each problem the first ones, fewer where many of its distinct rollouts
-    are correct."""
+    """The first correct rollouts of each problem; fewer if many of its distinct rollouts are
+    correct. The last label of a solution that ends with the end token is the verifier's verdict."""
     rows: list[TokenRow] = []
     for _, group in groupby(labels, key=lambda row: row.problem_id):
         solutions = list(group)

@@ -199,13 +199,22 @@ def test_a_threshold_needs_both_kinds_on_the_fitting_side() -> None:
         ({"split": "validation"}, "split and fitting_split are both 'validation'"),
         ({"rollouts": 1}, "rollouts is 1; it must be at least 2"),
         ({"process_bench": ("a",)}, "process_bench needs process_bench_fitting"),
-        ({"process_bench": ("a",), "process_bench_fitting": "a"}, "is among process_bench"),
+        ({"process_bench": ("a",), "process_bench_fitting": "a"}, "which process_bench also holds"),
         ({"process_bench_prompt": "hashed"}, "process_bench_prompt is 'hashed'; allowed: question"),
     ],
 )
 def test_wrong_settings_are_named(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        EvaluatePRMConfig(policy="p", reward_model="r", data="d", **fields)
+        EvaluatePRMConfig(
+            **{
+                "policy": "p",
+                "reward_model": "r",
+                "data": "d",
+                "verifier": "countdown",
+                "max_new_tokens": 64,
+            }
+            | fields
+        )
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +245,8 @@ def run_stage(models: Path) -> Callable[..., dict[str, Any]]:
         config = EvaluatePRMConfig(
             policy=str(models / "policy"), reward_model=str(models / "prm"),
             data=str(models / "data"), samples=8, fitting_samples=4, rollouts=4, max_new_tokens=12,
-            bins=3, likelihood_weight=0.5, process_bench=(str(models / "bench.jsonl"),),
+            verifier=fields.pop("verifier", "countdown"), bins=3, likelihood_weight=0.5,
+            process_bench=(str(models / "bench.jsonl"),),
             process_bench_fitting=str(models / "fitting.jsonl"), process_bench_prompt="as_is",
             **fields,
         )  # fmt: skip
