@@ -23,9 +23,12 @@ MAX_OFFER_CHARACTERS = 80
 PROGRESS = frozenset((
     "then", "so", "no", "not", "thus", "hence", "therefore", "now", "wait", "actually", "finally",
     "next", "which", "gives", "becomes", "first", "since", "because", "correction", "final",
-    "finally", "step", "check", "sorry", "instead",
+    "step", "check", "sorry", "instead", "times", "plus", "minus", "get", "gets", "find", "finds",
+    "equals", "yields", "means", "have", "implies", "giving", "total", "sum", "product", "divided",
+    "multiplied", "but", "yet", "there", "making", "makes", "leaves", "leaving", "when", "after",
 ))  # fmt: skip
 MAX_SHORT_CHARACTERS = 24
+SENTENCE_END = re.compile(r"[.?!]\s|\n\s*[A-Z]")
 REFERS_BACK = re.compile(r"(?:see |as |same as )?(?:above|before|earlier)")
 
 
@@ -54,13 +57,14 @@ def last_boxes(text: str) -> tuple[str, ...]:
 
 def joins(between: str) -> bool:
     """Whether the text between two answers makes them one list: it has no words but "or", "and",
-    "another answer is" and their kind, or one or two that tell of no progress ("then", "no"), or
-    offers the second answer in the same sentence."""
+    "another answer is" and their kind; or it is short, ends no sentence and tells of no progress
+    ("then", "so", "no"); or it offers the second answer in the same sentence."""
     if len(between) > MAX_JOINER_CHARACTERS:
         return False
     plain = UPRIGHT.sub(r" \1 ", between)
     plain = re.sub(r"\\(?:lor|vee|land|wedge)(?![A-Za-z])", " or ", plain)
-    plain = re.sub(r"\\[A-Za-z]+\*?|\\.", " ", plain).lower()
+    written = re.sub(r"\\[A-Za-z]+\*?|\\.", " ", plain)
+    plain = written.lower()
     words = [word for word in re.findall(r"[^\W\d_]+", plain) if len(word) > 1]
     if all(word in JOINING for word in words):
         return True
@@ -68,6 +72,8 @@ def joins(between: str) -> bool:
         return True  # "vs", or "or" in another language
     if len(between) > MAX_OFFER_CHARACTERS:
         return False
+    if not SENTENCE_END.search(written) and not PROGRESS & set(words):
+        return True  # "if n is even, and"
     *before, last = re.split(r"[.?!]\s", plain)
     found = re.findall(r"[^\W\d_]+", last)
     return any(word in OFFERING for word in (found[:1] if before else found))

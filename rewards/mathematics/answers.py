@@ -38,6 +38,10 @@ CLOSING_WORDS = re.compile(
     re.I,
 )
 CLOSING_LINE = re.compile(r"[^\d\\$=#{}<>]{1,80}")
+# A displayed formula at the end, in a line of its own.
+DISPLAYED = re.compile(
+    r"(?:\$\$\s*([^$\n]{1,2000}?)\s*\$\$|\\\[\s*([^\n]{1,2000}?)\s*\\\])[\s.]*\Z"
+)
 TAGGED = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.S | re.I)
 DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"))
 
@@ -179,6 +183,7 @@ def _untagged(content: str) -> str:
 
 
 def _phrase(tail: str) -> str | None:
+    tail = DISPLAYED.sub(r"\1\2", tail)
     lines = [
         line.strip() for line in tail[-3 * MAX_ANSWER_CHARACTERS :].split("\n") if line.strip()
     ]

@@ -154,3 +154,56 @@ def test_forty_two(solution: str) -> None:
 @pytest.mark.parametrize("solution", NOT_FORTY_TWO)
 def test_not_forty_two(solution: str) -> None:
     assert not judge("42", solution).correct
+
+
+HEDGED = [
+    "\\boxed{3} (if $n$ is even), \\boxed{5} (if $n$ is odd)",
+    "\\boxed{3} for even $n$ and \\boxed{5} for odd $n$",
+    "\\boxed{3} for even n\n\\boxed{5} for odd n",
+    "either \\boxed{3} or else perhaps \\boxed{5}",
+    "\\boxed{3}$ and it can also be $\\boxed{5}",
+    "\\boxed{3}\n\n\\boxed{5}",
+    "\\boxed{x=3} \\quad \\boxed{x=5}",
+    "\\begin{align}\\boxed{3}\\\\ \\boxed{5}\\end{align}",
+    "\\boxed{3} \\ \\text{or} \\ \\boxed{5}",
+    "\\boxed{3}\\text{, or }\\boxed{5}",
+    "(A) \\boxed{3} (B) \\boxed{5}",
+    "1) \\boxed{3}\n2) \\boxed{5}",
+    "\\boxed{3} \\mid \\boxed{5}",
+    "\\boxed{3} \\sim \\boxed{5}",
+    "\\boxed{3} +\\boxed{5}",
+    "\\boxed{3} or \\fbox{5}",
+    "\\boxed{3}, \\boxed{4}, \\boxed{5}",
+    "\\boxed{5} {\\small or} \\boxed{3}",
+    "\\boxed{3} \\emph{or} \\boxed{5}",
+    "\\boxed{3} *or* \\boxed{5}",
+    "\\boxed{3} **or** \\boxed{5}",
+    "\\boxed{3} <br> \\boxed{5}",
+    "\\boxed{3} \\newline \\boxed{5}",
+    "\\boxed{3}\\qquad\\boxed{5}",
+    "\\boxed{3}\\hspace{1cm}\\boxed{5}",
+]
+FIVE = [
+    "We get \\boxed{12} eggs. The total is \\boxed{5}.",
+    "There are \\boxed{12} eggs\nThe number left is \\boxed{5}.",
+    "\\boxed{12} times 3 is \\boxed{5}",
+    "Step 1: \\boxed{3}. Step 2: we add 2 to it: \\boxed{5}",
+    "Thus \\boxed{5}, that is, \\boxed{5}",
+    "First \\boxed{2}, then \\boxed{5}",
+    "The final answer is\n\n$$5$$",
+    "The answer is:\n$$\n5\n$$",
+    "**Final Answer**\n\\[\n5\n\\]",
+    "The answer is\n\\[ 5 \\]",
+    "Final Answer: $$5$$",
+]
+
+
+@pytest.mark.parametrize("solution", HEDGED)
+def test_hedged_boxes(solution: str) -> None:
+    assert not judge("5", solution).correct
+    assert not judge("3", solution).correct
+
+
+@pytest.mark.parametrize("solution", FIVE)
+def test_the_last_of_several_statements(solution: str) -> None:
+    assert judge("5", solution).correct, judge("5", solution).reason
