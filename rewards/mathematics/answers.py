@@ -83,8 +83,8 @@ THOUSANDS = re.compile(
     r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])|(?<![\d.,])\d{1,3}(?: \d{3})+(?!\d)"
 )
 SCIENTIFIC = re.compile(r"(?<![\w.])(\d+\.?\d*|\.\d+)[eE]([+-]?\d+)(?!\w)")
-BARE_FRACTION = re.compile(r"\\(frac|binom)\s*(\d|\{[^{}]*\})\s*(\d(?!\d)|\{[^{}]*\})")
-BARE_ROOT = re.compile(r"\\sqrt\s*(\d(?!\d)|[A-Za-z](?![A-Za-z]))")
+BARE_FRACTION = re.compile(r"\\(frac|binom)\s*(\d|\{[^{}]*\})\s*(\d(?![\d.])|\{[^{}]*\})")
+BARE_ROOT = re.compile(r"\\sqrt\s*(\d(?![\d.])|[A-Za-z](?![A-Za-z]))")
 # Names that are written without a backslash.
 PLAIN_PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
 PLAIN_ROOT = re.compile(r"(?<![A-Za-z\\])sqrt ?(?:(\d+(?:\.\d+)?)|\(([^()]*)\)|\{([^{}]*)\})")

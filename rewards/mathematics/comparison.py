@@ -366,6 +366,8 @@ def _prepared(side: Side) -> object:
         ]
     if side.count(":") == 1:
         side = "\\frac{{{}}}{{{}}}".format(*side.split(":"))
+    if re.search(r"[)}\]] ?\.\d", side):
+        raise Unreadable("has a decimal fraction without a digit before its point in a product")
     return exact_decimals(DEGREES.sub(r"(\\frac{\1 \\pi}{180})", side))
 
 

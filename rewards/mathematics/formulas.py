@@ -74,8 +74,6 @@ def read_formula(tex: str) -> Formula:
     for part in parts:
         if part.has(sympy.nan, sympy.zoo):
             raise NotRead("is undefined")
-        if part.has(sympy.oo, -sympy.oo) and part not in (sympy.oo, -sympy.oo):
-            raise NotRead("calculates with infinity")
     return Formula(value=value, names=frozenset(reader.names))
 
 
@@ -218,16 +216,16 @@ class _Reader:
             if self.peek() == "(":
                 raise NotRead("has a power of a function's name")
             return value
-        for _ in range(2):
-            if self.peek() == "!":
+        before = ""
+        while self.peek() in ("!", "^"):
+            if self.peek() == before:
+                raise NotRead("has a power of a power, or a factorial of one, without brackets")
+            before = self.peek()
+            if before == "^":
+                value = self.power(value)
+            else:
                 self.take()
                 value = sympy.factorial(value)
-                if self.peek() == "!":
-                    raise NotRead("has a factorial of a factorial without brackets")
-            elif self.peek() == "^":
-                value = self.power(value)
-        if self.peek() == "^":
-            raise NotRead("has a power of a power without brackets")
         return value
 
     def base(self) -> Any:
@@ -422,7 +420,14 @@ class _Reader:
         return sympy.binomial(over, self.braced())
 
     def constant(self, name: str) -> Any:
-        return sympy.pi if name == "pi" else sympy.oo
+        if name == "pi":
+            return sympy.pi
+        ends = ("", *RELATIONS)
+        before = ["", *self.tokens[: self.at - 1]]
+        signed = before[-1] in ("+", "-") and before[-2] in ends
+        if not (before[-1] in ends or signed) or self.peek() not in ends:
+            raise NotRead("calculates with infinity")
+        return sympy.oo
 
     def accented(self, name: str) -> Any:
         """\\vec{v}, \\overline{AB}: letters of their own."""

@@ -31,6 +31,8 @@ def root(rng: random.Random) -> Made:
 
 def fraction(rng: random.Random, depth: int) -> Made:
     over, under = total(rng, 1, depth - 1), total(rng, 1, depth - 1)
+    if under[1] == 0:
+        return fraction(rng, depth)
     name = rng.choice(["\\frac", "\\dfrac", "\\tfrac"])
     return f"{name}{{{over[0]}}}{{{under[0]}}}", over[1] / under[1]
 
