@@ -120,7 +120,7 @@ def test_a_search_that_sees_the_verifier_is_no_test_time_search(tmp_path: Path, 
     config = EvaluateConfig(policies=["a"], reward_model="b", data="c", verifier="countdown")
     evaluate = partial(run_evaluate, runtime, config)
     settings = SearchSettings(guidance="prm" if wrong == "use_verifier" else wrong)
-    with pytest.raises(ValueError, match="use_verifier must be false and guidance neither"):
+    with pytest.raises(ValueError, match="use_verifier must be false, and guidance must not be"):
         evaluate(settings, MCTSConfig(use_verifier=wrong == "use_verifier"))
     assert not (tmp_path / "out").exists()
 
