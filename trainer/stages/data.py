@@ -18,7 +18,8 @@ from data.slices import read_slices, write_slices
 from data.sources import BadRow, Row, take_in
 from data.tasks.base import Task
 from data.tasks.code import CodeConfig, CodeTask
-from data.tasks.countdown import CountdownConfig, CountdownTask
+from data.tasks.countdown import CountdownConfig
+from data.tasks.countdown_splits import CountdownTask
 from data.tasks.math import MathConfig, MathTask
 from data.tasks.reasoning_gym import ReasoningGymConfig, ReasoningGymTask
 from data.tasks.rows import group_of
