@@ -53,7 +53,7 @@ class GymPuzzle:
     """One puzzle. `Problem.answer` holds it as JSON.
 
     It is puzzle `index` of a data set of `size` puzzles that the library makes with `seed`.
-    `expected` is its expected answer as text.
+    `expected` is its expected answer as text, or "" when the library knows none.
     """
 
     dataset: str
@@ -86,7 +86,8 @@ class GymPuzzle:
 @dataclass(frozen=True, kw_only=True)
 class ReasoningGymTask:
     """Implements `data.tasks.base.Task`. The library has no worked solutions, so a demonstration is
-    only the line with the answer."""
+    only the answer after its mark. For some kinds of puzzles the library knows no answer; these
+    have no demonstrations."""
 
     config: ReasoningGymConfig
     name: str = "reasoning_gym"
@@ -103,6 +104,8 @@ class ReasoningGymTask:
         for name, size in sizes.items():
             parts[name] = found[at : at + size]
             at += size
+        for d in parts["demonstrations"]:
+            self.demonstrate(d.problem, random.Random())
         return Splits(
             demonstrations=tuple(parts["demonstrations"]),
             train=tuple(d.problem for d in parts["train"]),
@@ -111,7 +114,14 @@ class ReasoningGymTask:
         )
 
     def demonstrate(self, problem: Problem, rng: random.Random) -> str:
-        return f"#### {GymPuzzle.from_answer(problem.answer).expected}"
+        """Raises ValueError for a puzzle without an expected answer."""
+        expected = GymPuzzle.from_answer(problem.answer).expected
+        if not expected:
+            raise ValueError(
+                f"dataset {self.config.dataset!r} has no answers to show, so it has no "
+                "demonstrations; ask for 0"
+            )
+        return f"#### {expected}"
 
     def _distinct(self, seed: int, wanted: int) -> list[Demonstration]:
         """The first `wanted` distinct puzzles of a data set twice as large. Raises ValueError when
@@ -148,7 +158,7 @@ class ReasoningGymTask:
             seed=seed,
             size=size,
             index=index,
-            expected=str(entry["answer"]),
+            expected="" if entry["answer"] is None else str(entry["answer"]),
         )
         problem = Problem(
             id=f"{self.config.dataset}-{seed}-{index}",

@@ -172,7 +172,7 @@ class DataConfig:
     test_file: str | None = None
     """JSONL file that replaces the task's test problems; null: none."""
     max_bad_rows: int = 0
-    """Most unusable rows; with more of them the stage fails."""
+    """The stage fails if more rows than this are unusable."""
     contamination_sets: tuple[str, ...] = ()
     """Sources (data/sources.py) of questions that no split should hold."""
     near_duplicate: float = 0.7
