@@ -41,7 +41,8 @@ class CodeTests:
     `prefix`: code that precedes a completion, the prompt of HumanEval, '' where the solution is a
     whole program; `tests`: code; `check`: the name of the function in it that takes the program's
     (HumanEval), or null (MBPP: asserts that call it by name); `names`: the program's functions that
-    tests call, the first one being the one asked for; `setup`: code the tests need.
+    tests call, the first one being the one asked for; `setup`: code the tests need; `classes`:
+    those of `names` that are classes, null where that is not known (then names like `CamelCase`).
     """
 
     tests: str
@@ -49,6 +50,7 @@ class CodeTests:
     prefix: str = ""
     check: str | None = None
     setup: str = ""
+    classes: tuple[str, ...] | None = None
 
     def to_answer(self) -> str:
         return json.dumps(asdict(self))

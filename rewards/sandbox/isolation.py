@@ -37,8 +37,8 @@ FIRST_UID, UIDS = 0x70000000, 0x0FFFFFFF
 PROBE_SECONDS = 30.0
 KILL_SECONDS = 5.0
 MODULES = {
-    "run_program": ("literals", "channel", "run_program"),
-    "run_tests": ("literals", "channel", "remote", "run_tests"),
+    "run_program": ("literals", "objects", "channel", "choice", "run_program"),
+    "run_tests": ("literals", "objects", "channel", "remote", "run_tests"),
 }
 # Runs inside before anything else: reads what to do from standard input, gives itself its limits.
 BOOT = """
