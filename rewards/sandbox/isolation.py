@@ -37,7 +37,7 @@ FIRST_UID, UIDS = 0x70000000, 0x0FFFFFFF
 PROBE_SECONDS = 30.0
 KILL_SECONDS = 5.0
 MODULES = {
-    "run_program": ("literals", "objects", "channel", "choice", "run_program"),
+    "run_program": ("literals", "objects", "channel", "choice", "operations", "run_program"),
     "run_tests": ("literals", "objects", "channel", "remote", "run_tests"),
 }
 # Runs inside before anything else: reads what to do from standard input, gives itself its limits.

@@ -44,23 +44,24 @@ class Reference:
 
 
 class Table(Protocol):
-    """What a process knows of the other one's objects."""
+    """What a process knows of the other one's objects: `other` gives what passes in the place of a
+    value that is not plain, a plain one or a Reference; `referred` what a Reference's kind and key
+    stand for; `base` the type of which a value of a subclass counts as one."""
+
+    @property
+    def other(self) -> Callable[[Any], Any]: ...
+
+    @property
+    def referred(self) -> Callable[[str, Any], Any]: ...
+
+    @property
+    def base(self) -> Callable[[Any], type[Any] | None]: ...
 
     def number(self, value: Any, kind: type[Any]) -> int:
         """Of an object that can change, and counts as a `kind`."""
         ...
 
-    def object(self, number: int) -> Any: ...
-
-    def other(self, value: Any) -> Any:
-        """What passes in the place of a value that is not plain: a plain one, or a Reference."""
-        ...
-
-    def base(self, value: Any) -> type[Any] | None:
-        """The type of which a value of a subclass counts as one."""
-        ...
-
-    def referred(self, kind: str, key: Any) -> Any: ...
+    def known(self, number: int) -> Any: ...
 
 
 def encode(value: Any, table: Table, depth: int = MAX_DEPTH) -> Any:
@@ -75,34 +76,33 @@ def encode(value: Any, table: Table, depth: int = MAX_DEPTH) -> Any:
     if kind in MUTABLE:
         return ["#", table.number(value, kind)]
     if depth == 0:
-        raise TooLarge(f"the value is nested more than {MAX_DEPTH} deep")
+        raise TooLarge(f"it is nested more than {MAX_DEPTH} deep")
     if kind in IMMUTABLE:
         coded = [encode(item, table, depth - 1) for item in value]
         return [kind.__name__, coded if kind is tuple else sorted(coded, key=json.dumps)]
-    if kind is complex:
-        return ["complex", float.hex(value.real), float.hex(value.imag)]
-    if kind is bytes:
-        return ["bytes", value.hex()]
     if kind is Reference:
         return ["at", value.kind, value.key]
+    return _encode_rare(value, kind, table, depth - 1)
+
+
+def _encode_rare(value: Any, kind: type[Any], table: Table, depth: int) -> Any:
+    if kind in TO_TEXT:
+        return [kind.__name__, *TO_TEXT[kind](value)]
     if kind is type and getattr(builtins, value.__name__, None) is value:
         return ["type", value.__name__]
     if kind in VIEWS:
-        return [kind.__name__, encode(gc.get_referents(value)[0], table, depth - 1)]
-    parts = PARTS.get(f"{kind.__module__}.{kind.__qualname__}")
-    if parts is not None:
-        coded = [encode(part, table, depth - 1) for part in parts(value)]
-        return [f"{kind.__module__}.{kind.__qualname__}", coded]
+        return [kind.__name__, encode(gc.get_referents(value)[0], table, depth)]
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if name in PARTS:
+        return [name, [encode(part, table, depth) for part in PARTS[name](value)]]
     base = table.base(value)
-    if base is tuple and hasattr(kind, "_fields"):
-        fields = [str(field) for field in kind._fields]
-        items = [encode(item, table, depth - 1) for item in tuple.__iter__(value)]
-        return ["named", kind.__name__, fields, items]
+    names: Any = getattr(kind, "_fields", None)
+    if base is tuple and names is not None:
+        items = [encode(item, table, depth) for item in tuple_of(value)]
+        return ["named", kind.__name__, [str(name) for name in names], items]
     if base in MUTABLE:
         return ["#", table.number(value, base)]
-    if base is not None:
-        return encode(PLAIN_OF[base](value), table, depth - 1)
-    return encode(table.other(value), table, depth - 1)
+    return encode(table.other(value) if base is None else PLAIN_OF[base](value), table, depth)
 
 
 def decode(coded: Any, table: Table, depth: int = 2 * MAX_DEPTH) -> Any:
@@ -114,7 +114,7 @@ def decode(coded: Any, table: Table, depth: int = 2 * MAX_DEPTH) -> Any:
     tag, *content = cast("list[Any]", coded)
     body: Any = content[0]
     if tag == "#":
-        return table.object(body)
+        return table.known(body)
     if tag == "at":
         return table.referred(*content)
     if tag in FROM_TEXT and type(body) is str:
@@ -124,11 +124,11 @@ def decode(coded: Any, table: Table, depth: int = 2 * MAX_DEPTH) -> Any:
         return tuple(items) if tag == "tuple" else frozenset(items)
     if tag == "named":
         _, fields, items = content
-        kind = namedtuple(body, cast("list[str]", fields))  # noqa: PYI024 (its fields are data)
+        kind: Any = NAMED_TUPLE(body, fields)
         return kind(*[decode(item, table, depth - 1) for item in items])
     if tag in ("dict_keys", "dict_values", "dict_items"):
         held = decode(body, table, depth - 1)
-        return getattr(held, tag.partition("_")[2])() if isinstance(held, dict) else _refuse(tag)
+        return getattr(held, tag.partition("_")[2])()
     if tag in PARTS:
         return _from_parts(tag, [decode(part, table, depth - 1) for part in body])
     return _refuse(tag)
@@ -155,7 +155,7 @@ def content_of(value: Any, kind: type[Any], table: Table) -> list[Any]:
 def empty_like(content: list[Any]) -> Any:
     """An object of the type that a content is of, to be filled."""
     if content[0] == "array":
-        return array(content[1])
+        return ARRAY(content[1])
     if content[0] == "deque":
         return deque[Any](maxlen=content[2])
     return KINDS[content[0]]()
@@ -168,7 +168,7 @@ def fill(value: Any, kind: type[Any], content: list[Any], table: Table) -> None:
     if kind is bytearray:
         value[:] = bytearray.fromhex(content[1])
     elif kind is array:
-        value[:] = array(value.typecode, bytes.fromhex(content[2]))
+        value[:] = ARRAY(value.typecode, bytes.fromhex(content[2]))
     elif kind in PAIRS:
         pairs = [(decode(k, table), decode(v, table)) for k, v in content[1]]
         PAIRS[kind].clear(value)
@@ -176,8 +176,9 @@ def fill(value: Any, kind: type[Any], content: list[Any], table: Table) -> None:
             PAIRS[kind].__setitem__(value, key, held)
     else:
         items = [decode(item, table) for item in content[1]]
-        kind.clear(value)
-        (kind.update if kind is set else kind.extend)(value, items)
+        value_of: Any = kind
+        value_of.clear(value)
+        (value_of.update if kind is set else value_of.extend)(value, items)
 
 
 def contained(value: Any, kind: type[Any]) -> Iterable[Any]:
@@ -202,23 +203,49 @@ def _type_named(name: str) -> Any:
     return kind if isinstance(kind, type) else _refuse("type")
 
 
+def _int_of(text: str) -> int:
+    return int(text, 16)
+
+
+def _complex_of(real: str, imaginary: str) -> complex:
+    return complex(float.fromhex(real), float.fromhex(imaginary))
+
+
+def tuple_of(value: Any) -> tuple[Any, ...]:
+    """The items of a tuple of a subclass, past a method of its own."""
+    return tuple(TUPLE.__iter__(value))
+
+
+def _frozenset_of(value: Any) -> frozenset[Any]:
+    return frozenset(FROZENSET.__iter__(value))
+
+
 def _iso(value: Any) -> list[Any]:
     return [value.isoformat()]
 
 
+TO_TEXT: dict[type[Any], Callable[[Any], list[str]]] = {
+    bytes: lambda value: [value.hex()],
+    complex: lambda value: [float.hex(value.real), float.hex(value.imag)],
+}
 FROM_TEXT: dict[str, Callable[..., Any]] = {
-    "int": lambda text: int(text, 16),
+    "int": _int_of,
     "float": float.fromhex,
     "bytes": bytes.fromhex,
-    "complex": lambda real, imag: complex(float.fromhex(real), float.fromhex(imag)),
+    "complex": _complex_of,
     "type": _type_named,
 }
+ARRAY: Any = array
+NAMED_TUPLE: Any = namedtuple
+TUPLE: Any = tuple
+FROZENSET: Any = frozenset
 MUTABLE = (list, dict, set, deque, bytearray, array, OrderedDict, Counter)
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in MUTABLE}
 IMMUTABLE = (tuple, frozenset)
 # What reads and writes them past methods that a subclass has of its own.
 PAIRS: dict[type[Any], type[Any]] = {dict: dict, Counter: dict, OrderedDict: OrderedDict}
-VIEWS: tuple[type[Any], ...] = (type({}.keys()), type({}.values()), type({}.items()))
+EMPTY: Any = {}
+VIEWS = tuple[Any, ...](type(view) for view in (EMPTY.keys(), EMPTY.values(), EMPTY.items()))
 # A plain value of a value of a subclass, past methods of the subclass.
 PLAIN_OF: dict[type[Any], Callable[[Any], Any]] = {
     int: int.__int__,
@@ -226,8 +253,8 @@ PLAIN_OF: dict[type[Any], Callable[[Any], Any]] = {
     complex: complex.__complex__,
     str: lambda value: str.__getitem__(value, slice(None)),
     bytes: lambda value: bytes.__getitem__(value, slice(None)),
-    tuple: lambda value: tuple(tuple.__iter__(value)),
-    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+    tuple: tuple_of,
+    frozenset: _frozenset_of,
 }
 # What of the standard library is rarely loaded goes by its name, as the plain values it is made of.
 PARTS: dict[str, Callable[[Any], list[Any]]] = {

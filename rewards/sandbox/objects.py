@@ -67,7 +67,7 @@ class Objects:
             self._keep(known, value, kind)
         return known
 
-    def object(self, number: int) -> Any:
+    def known(self, number: int) -> Any:
         return self._known[number]
 
     def dumps(self, box: list[Any]) -> str:

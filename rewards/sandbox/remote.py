@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import builtins
 import copy
-import operator
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from rewards.sandbox.channel import Channel, ChannelClosed
@@ -106,8 +105,7 @@ class Remote:
             raise
         except Exception as error:
             kind = next(k for k in type(error).__mro__ if getattr(builtins, k.__name__, None) is k)
-            parts = [part if isinstance(part, int | float | str) else str(part) for part in error.args]
-            return ["raised", kind.__name__, parts]
+            return ["raised", kind.__name__, [_plain_or_said(part) for part in error.args]]
 
     def _exception(
         self, name: str, arguments: list[Any], said: str, ends: type[Exception] | None
@@ -128,12 +126,15 @@ class Remote:
         """What passes in the place of a value that is not plain."""
         if isinstance(value, Value):
             return object.__getattribute__(value, "_reference")
+        kind = cast("type[Any]", type(value))
         if callable(value) and not isinstance(value, type):
-            built_in = getattr(builtins, getattr(value, "__name__", ""), None) is value
-            return Reference("built-in", value.__name__) if built_in else self._give(value)
-        if hasattr(type(value), "__next__"):
-            return Reference("iterator", self._give(value.__next__).key)
-        raise NotPlain(f"a value of type {type(value).__name__} is not plain")
+            name = getattr(value, "__name__", "")
+            built_in = getattr(builtins, name, None) is value
+            return Reference("built-in", name) if built_in else self._give(value)
+        following: Any = getattr(value, "__next__", None)
+        if following is not None:
+            return Reference("iterator", self._give(following).key)
+        raise NotPlain(f"a value of type {kind.__name__} is not plain")
 
     def _give(self, function: Callable[..., Any]) -> Reference:
         number = self._given_numbers.setdefault(id(function), len(self._given))
@@ -334,6 +335,10 @@ def _copies(values: Any) -> Any:
         return copy.deepcopy(values)
     except Exception:  # iterators and the like, which have no copy
         return values
+
+
+def _plain_or_said(value: Any) -> Any:
+    return value if isinstance(value, int | float | str) else str(value)
 
 
 def _exactly(kind: Any, value: Any) -> Any:

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import builtins
 import io
-import operator
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType, CoroutineType, ModuleType
-from typing import Any, cast
+from typing import Any
 
 from rewards.sandbox.channel import Channel
 from rewards.sandbox.choice import Step, choose
 from rewards.sandbox.literals import BASES, NotPlain, Reference, TooLarge
 from rewards.sandbox.objects import Objects, dumps
+from rewards.sandbox.operations import ON_VALUES
 
 MAX_PRINTED = 1 << 20
 MAX_STACK = 64 << 20  # more is asked for, for deep recursion, than Python now needs for it
@@ -53,7 +53,7 @@ def main(init: dict[str, Any]) -> None:
 def new_module(name: str) -> dict[str, Any]:
     """The names of a new module, which pickle and dataclasses find by its own."""
     module = sys.modules[name] = ModuleType(name)
-    threading.stack_size = _stack_size(threading.stack_size)
+    setattr(threading, "stack_size", _stack_size(threading.stack_size))  # noqa: B010
     return module.__dict__
 
 
@@ -143,13 +143,14 @@ class Served:
         with self._calling_back:
             self._channel.send(self._objects.dumps([["callback", number, arguments, keywords]]))
             while True:
-                match self.receive():
+                reply: Any = self.receive()
+                match reply:
                     case ["returned", value]:
                         return value
-                    case ["raised", str(name), list() as parts]:
-                        raise getattr(builtins, name)(*cast("list[Any]", parts))
-                    case request:
-                        self._channel.send(self.answer(request))
+                    case ["raised", str(name), list()]:
+                        raise getattr(builtins, name)(*reply[2])
+                    case _:
+                        self._channel.send(self.answer(reply))
 
     def _other(self, value: Any) -> Any:
         plain = _from_a_library(value)
@@ -215,53 +216,6 @@ class GivenIterator:
         return self._call_back(self.number, [], {})
 
 
-def _call(function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
-    return function(*arguments, **keywords)
-
-
-def _await(value: Any) -> Any:
-    return _loop().run_until_complete(value)
-
-
-def _anext(value: Any) -> Any:
-    return _loop().run_until_complete(anext(value))
-
-
-_loops: list[Any] = []
-
-
-def _loop() -> Any:
-    if not _loops:
-        import asyncio  # takes longer to load than most programs do to run
-
-        _loops.append(asyncio.new_event_loop())
-        asyncio.set_event_loop(_loops[0])
-    return _loops[0]
-
-
-def _swapped(value: Any, name: str, other: Any) -> Any:
-    return ON_VALUES[name](other, value)
-
-
-# What can be asked about a value that was passed on as a number, or about a function.
-ON_VALUES: dict[str, Callable[..., Any]] = {
-    "call": _call, "get": getattr, "set": setattr, "delete": delattr, "item": operator.getitem,
-    "set_item": operator.setitem, "delete_item": operator.delitem, "iter": iter, "next": next,
-    "reversed": reversed, "len": len, "bool": bool, "str": str, "repr": repr, "format": format,
-    "enter": lambda value: value.__enter__(), "exit": lambda value, *r: value.__exit__(*r),
-    "await": _await, "anext": _anext, "swapped": _swapped, "hash": hash, "eq": operator.eq,
-    "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
-    "contains": lambda value, item: item in value, "add": operator.add, "sub": operator.sub,
-    "mul": operator.mul, "truediv": operator.truediv, "floordiv": operator.floordiv,
-    "mod": operator.mod, "divmod": divmod, "pow": pow, "matmul": operator.matmul,
-    "and": operator.and_, "or": operator.or_, "xor": operator.xor, "lshift": operator.lshift,
-    "rshift": operator.rshift, "neg": operator.neg, "pos": operator.pos, "abs": abs,
-    "invert": operator.invert, "int": int, "float": float, "complex": complex, "round": round,
-    "index": operator.index, "has_instance": lambda kind, value: isinstance(value, kind),
-    "has_subclass": lambda kind, other: issubclass(other, kind),
-}  # fmt: skip
-
-
 def _from_a_library(value: Any) -> Any:
     """A number of numpy's or sympy's as Python's, which it is equal to."""
     library = type(value).__module__.partition(".")[0]
@@ -279,7 +233,10 @@ def _from_a_library(value: Any) -> Any:
 
 
 def _stack_size(original: Callable[..., int]) -> Callable[..., int]:
-    return lambda size=0: original(min(size, MAX_STACK)) if size else original()
+    def stack_size(size: int = 0) -> int:
+        return original(min(size, MAX_STACK))
+
+    return stack_size
 
 
 def said_of(error: BaseException) -> str:

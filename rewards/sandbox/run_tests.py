@@ -10,6 +10,7 @@ import ast
 import json
 import os
 import random
+from types import CodeType
 from typing import Any
 
 from rewards.sandbox.channel import Channel, ChannelClosed
@@ -44,16 +45,22 @@ def verdict(init: dict[str, Any], channel: Channel) -> tuple[str, str]:
         tests = compile(init["tests"], "<tests>", "exec")
     except Exception as error:
         return "broken", f"the tests cannot be read: {type(error).__name__}"
+    state, said = first_word(channel)
+    if state != "ready":
+        return state, said
+    namespace.update(functions)
+    return _outcome(init, remote, namespace, tests)
+
+
+def _outcome(
+    init: dict[str, Any], remote: Remote, namespace: dict[str, Any], tests: CodeType
+) -> tuple[str, str]:
     try:
-        state, said = first_word(channel)
-        if state != "ready":
-            return state, said
-        namespace.update(functions)
         exec(tests, namespace)
         if init["check"] is not None:
             if not callable(namespace.get(init["check"])):
                 return "broken", f"the tests define no {init['check']}"
-            namespace[init["check"]](functions[init["names"][0]])
+            namespace[init["check"]](namespace[init["names"][0]])
     except ProgramFailed as error:
         return "failed", f"the program {error}"
     except TestsBroken as error:

@@ -146,8 +146,8 @@ def _run(
                 handles.remove(number)
                 os.close(number)
 
-    to_run = {"readings": program, "names": tests.names, "prints": plan.prints}
-    to_test = {
+    to_run: dict[str, Any] = {"readings": program, "names": tests.names, "prints": plan.prints}
+    to_test: dict[str, Any] = {
         "setup": ended(tests.prefix) + tests.setup,
         "tests": plan.tests if not by_value or plan.by_value is None else plan.by_value,
         "expected": plan.expected,

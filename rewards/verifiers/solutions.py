@@ -203,7 +203,10 @@ def _block(lines: list[str], span: Span) -> Block:
     later = (number for number in rest if lines[number].lstrip(" \t").startswith(span.fence))
     longer = [text(number) for number in islice(later, MAX_ENDS)]
     return Block(
-        language=span.language, text=text(span.end), ended=span.end < len(lines), longer=tuple(longer)
+        language=span.language,
+        text=text(span.end),
+        ended=span.end < len(lines),
+        longer=tuple(longer),
     )
 
 
