@@ -244,8 +244,8 @@ KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in MUTABLE}
 IMMUTABLE = (tuple, frozenset)
 # What reads and writes them past methods that a subclass has of its own.
 PAIRS: dict[type[Any], type[Any]] = {dict: dict, Counter: dict, OrderedDict: OrderedDict}
-EMPTY: Any = {}
-VIEWS = tuple[Any, ...](type(view) for view in (EMPTY.keys(), EMPTY.values(), EMPTY.items()))
+EMPTY: dict[int, int] = {}
+VIEWS: tuple[type[Any], ...] = (type(EMPTY.keys()), type(EMPTY.values()), type(EMPTY.items()))
 # A plain value of a value of a subclass, past methods of the subclass.
 PLAIN_OF: dict[type[Any], Callable[[Any], Any]] = {
     int: int.__int__,
