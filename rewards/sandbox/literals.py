@@ -33,6 +33,11 @@ class TooLarge(NotPlain):
     """A plain value of more than is passed on."""
 
 
+def check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise TooLarge(f"it takes {size} bytes; at most {MAX_BYTES} are passed on")
+
+
 class Reference:
     """Stands for a value that stays where it is: `kind` says what can be done with it."""
 
@@ -67,7 +72,10 @@ class Table(Protocol):
 def encode(value: Any, table: Table, depth: int = MAX_DEPTH) -> Any:
     """Raises NotPlain for what does not pass."""
     kind = cast("type[Any]", type(value))
-    if value is None or kind is bool or kind is str:
+    if value is None or kind is bool:
+        return value
+    if kind is str:
+        check_size(len(value))
         return value
     if kind is int:
         return value if -BIG < value < BIG else ["int", format(value, "x")]
@@ -78,6 +86,7 @@ def encode(value: Any, table: Table, depth: int = MAX_DEPTH) -> Any:
     if depth == 0:
         raise TooLarge(f"it is nested more than {MAX_DEPTH} deep")
     if kind in IMMUTABLE:
+        check_size(len(value))
         coded = [encode(item, table, depth - 1) for item in value]
         return [kind.__name__, coded if kind is tuple else sorted(coded, key=json.dumps)]
     if kind is Reference:
@@ -139,6 +148,7 @@ WRONG_TEXT = (ValueError, TypeError, RecursionError, ArithmeticError, LookupErro
 
 def content_of(value: Any, kind: type[Any], table: Table) -> list[Any]:
     """What an object that can change holds now."""
+    check_size(kind.__len__(value))
     if kind is bytearray:
         return ["bytearray", bytearray.hex(value)]
     if kind is array:

@@ -17,10 +17,9 @@ from typing import Any, cast
 
 from rewards.sandbox.literals import (
     KINDS,
-    MAX_BYTES,
     WRONG_TEXT,
     NotPlain,
-    TooLarge,
+    check_size,
     contained,
     content_of,
     decode,
@@ -55,6 +54,7 @@ class Objects:
         self._known: dict[int, Any] = {}
         self._kinds: dict[int, type[Any]] = {}
         self._numbers: dict[int, int] = {}  # by identity
+        self._waiting: list[int] = []  # to be written to a message
         self._said: dict[int, str] = {}  # the content that both sides have
 
     def __len__(self) -> int:
@@ -76,19 +76,16 @@ class Objects:
         coded = json.dumps(encode(box[0], self), ensure_ascii=False)
         box.clear()
         changed: dict[int, str] = {}
-        written, size = 0, len(coded)
-        while written < len(self._known):  # writing one may make others known
-            for number in list(self._known)[written:]:
-                written += 1
-                content = content_of(self._known[number], self._kinds[number], self)
-                text = json.dumps(content, ensure_ascii=False)
-                if text != self._said.get(number):
-                    changed[number] = text
-                    size += len(text)
-                if size > MAX_BYTES:
-                    raise TooLarge(f"it takes {size} bytes; at most {MAX_BYTES} are passed on")
-        if size > MAX_BYTES:
-            raise TooLarge(f"it takes {size} bytes; at most {MAX_BYTES} are passed on")
+        size = len(coded)
+        self._waiting = list(self._known)
+        for number in self._waiting:  # writing one may make others known
+            content = content_of(self._known[number], self._kinds[number], self)
+            text = json.dumps(content, ensure_ascii=False)
+            if text != self._said.get(number):
+                changed[number] = text
+                size += len(text)
+            check_size(size)
+        check_size(size)
         self._said |= changed
         released = self._unheld()
         for number in released:
@@ -125,6 +122,7 @@ class Objects:
         self._known[number] = value
         self._kinds[number] = kind
         self._numbers[id(value)] = number
+        self._waiting.append(number)
 
     def _drop(self, number: int) -> None:
         del self._numbers[id(self._known.pop(number))]
