@@ -16,8 +16,10 @@ HERE = Path(__file__).parent
 PACKAGES_FOLDER = "/packages"
 # What programs may import beside the standard library, and what these need themselves.
 PACKAGES = ("numpy", "sympy", "mpmath")
+PROGRAM = ("literals", "objects", "channel", "choice", "operations", "run_program")
 MODULES = {
-    "run_program": ("literals", "objects", "channel", "choice", "operations", "run_program"),
+    "run_program": PROGRAM,
+    "run_stdin": (*PROGRAM, "run_stdin"),
     "run_tests": ("literals", "objects", "channel", "remote", "run_tests"),
 }
 ASK = "import importlib.util, sys; print(importlib.util.MAGIC_NUMBER.hex(), sys.version)"

@@ -200,7 +200,7 @@ def start(
         "modules": sources(main_module, interpreter),
         "paths": [PACKAGES_FOLDER] if isolated else sorted({str(Path(f).parent) for f in folders}),
     }
-    given = _read_only_memory(json.dumps(content).encode())
+    given = read_only_memory(json.dumps(content).encode())
     filtered = _filter_of_calls() if isolated else None
     info: tuple[int, int] | None = os.pipe() if isolated else None
     group = _group(limits) if isolated else None
@@ -309,7 +309,7 @@ def _scratch() -> str:
     )
 
 
-def _read_only_memory(content: bytes) -> int:
+def read_only_memory(content: bytes) -> int:
     """A file number from which `content` can be read and to which nothing can be written."""
     written = os.memfd_create("init")
     try:
@@ -323,7 +323,7 @@ def _read_only_memory(content: bytes) -> int:
 def _filter_of_calls() -> int | None:
     """A file number to read it from, for one process; None where there is no filter."""
     program = filter_program()
-    return None if program is None else _read_only_memory(program)
+    return None if program is None else read_only_memory(program)
 
 
 @cache

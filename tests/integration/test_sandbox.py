@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ORDINARY = 0x70000000 + 4242  # nobody's
 # Mutants whose outputs differ but lie within the tolerance of the problem's own tests.
 KNOWN_SURVIVORS: set[str] = set()
+# Floods of which the machine may end some processes and leave the program.
+SURVIVE = {"memory of many processes"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,7 +90,7 @@ def assert_no_harm(found: dict[str, Any]) -> None:
     assert len(outcomes["attacks"]) > 50
     # They return the right values: whatever else fails them is harm, or a check too many.
     assert [name for name, outcome in outcomes["attacks"].items() if outcome != "correct"] == []
-    assert [name for name, outcome in outcomes["floods"].items() if outcome != "wrong"] == []
+    assert {n for n, outcome in outcomes["floods"].items() if outcome != "wrong"} <= SURVIVE
     assert [name for name, outcome in outcomes["cheats"].items() if outcome == "correct"] == []
     assert found["canary"] == "unharmed" and found["folder"] == ["canary"]
     assert found["left_running"] == [] and found["new_files"] == [] and found["connected"] == []
