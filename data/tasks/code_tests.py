@@ -1,9 +1,9 @@
-"""What a programming problem's tests ask of the program, read off their text.
+"""Analyse the text of a programming problem's tests before they run.
 
-Program and tests run in different processes. So the text of the tests says beforehand which
-exceptions of the program's they want to see, whether they look at what it prints, and whether they
-compare what it returns with the arguments it was given; and tests that could not be judged so, or
-that would pass whatever the program does, are refused with a reason.
+The program and its tests run in different processes. So the text of the tests must show three
+things in advance: which exceptions of the program the tests expect, whether they read what the
+program prints, and whether they compare what it returns with its arguments. Tests that cannot be
+judged in this way are refused with a reason. So are tests that every program passes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from data.tasks.code_arguments import compares_arguments
 
 IN_PLACE = "in_place"
-# Inside an iteration these say that it is over, and a test would read no further.
+# Inside an iteration, these exceptions end it, and a test would read no further values.
 ENDS_OF_ITERATION = ("StopIteration", "StopAsyncIteration")
 # Calls in which the first arguments are exceptions that may come, and how many of them.
 EXPECTING = {"assertRaises": 1, "assertRaisesRegex": 1, "suppress": None}
@@ -28,12 +28,18 @@ SINGLETONS = (None, True, False, ...)
 
 @dataclass(frozen=True, kw_only=True)
 class TestPlan:
-    """`tests` is the code to run. `by_value` is what a program that changed its arguments is run
-    against once more, with copies of them, where the tests compare these with what it returned:
-    there `f.in_place(x)` stands for a call `f(x)` whose value is not used, so that it is made for
-    what it does to its argument. `expected` names the exceptions, built into Python, that may reach
-    the tests; every other one that the program raises fails it. `prints`: the tests look at what is
-    printed. `classes`: the names that are those of classes, by their spelling."""
+    """How to run the tests.
+
+    - `tests`: the code to run.
+    - `by_value`: the code of a second run with copies of the arguments, or null. It is needed when
+      the tests compare an argument with what the program returns, and the program changed that
+      argument. In it, `f.in_place(x)` replaces a call `f(x)` whose value is not used: such a call
+      is made for what it does to its argument.
+    - `expected`: the names of the built-in exceptions that may reach the tests. The program fails
+      when it raises any other exception.
+    - `prints`: whether the tests read what the program prints.
+    - `classes`: those of the names that are spelled as names of classes are.
+    """
 
     __test__ = False
 
@@ -45,11 +51,12 @@ class TestPlan:
 
 
 def plan_tests(tests: str, setup: str, names: Sequence[str], check: str | None) -> TestPlan:
-    """Raises ValueError, the reason alone, for tests that cannot be judged."""
+    """The plan for tests. Raises ValueError for tests that cannot be judged, with the reason,
+    without the place."""
     try:
         tree, before = ast.parse(tests), ast.parse(setup)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"the tests are no Python: {error}") from None
+        raise ValueError(f"the tests are not valid Python: {error}") from None
     _refuse_imports([*ast.walk(tree), *ast.walk(before)])
     callees = {*names, *_parameters(tree, check)}
     nodes = list(ast.walk(tree))
@@ -74,13 +81,13 @@ def plan_tests(tests: str, setup: str, names: Sequence[str], check: str | None) 
 
 
 def _parameters(tree: ast.Module, check: str | None) -> list[str]:
-    """What the function that takes the program's calls it."""
+    """The name of the parameter through which the function `check` gets the program's function."""
     if check is None:
         return []
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == check and node.args.args:
             return [node.args.args[0].arg]
-    raise ValueError(f"the tests define no function {check} that takes the program's")
+    raise ValueError(f"the tests define no function {check} that takes the program's function")
 
 
 def _refuse_imports(nodes: Sequence[ast.AST]) -> None:
@@ -92,11 +99,12 @@ def _refuse_imports(nodes: Sequence[ast.AST]) -> None:
             modules = [node.module or "."]
         for module in modules:
             if module.partition(".")[0] not in sys.stdlib_module_names:
-                raise ValueError(f"the tests import {module}, which is not of Python's own library")
+                raise ValueError(f"the tests import {module}, which is not in Python's library")
 
 
 def _refuse_identity(nodes: Sequence[ast.AST]) -> None:
-    """A value that passed from one process to another is not the very same; types are."""
+    """Refuse tests of identity. A value that passed from one process to another is a new object.
+    Types are the same."""
     for node in nodes:
         if isinstance(node, ast.Compare):
             of_types = isinstance(node.left, ast.Call) and _callee(node.left) == "type"

@@ -1,8 +1,10 @@
-"""Several reward models as one pessimist: mean minus k standard deviations, kept in [0, 1].
+"""An ensemble of reward models with a pessimistic score: mean minus k standard deviations, clipped
+to [0, 1].
 
-Search and training climb on a reward model's mistakes; several models seldom make the same one, so
-where they disagree less is believed (Coste et al. 2310.02743, uncertainty-weighted optimisation,
-which subtracts a multiple of the variance; here of the standard deviation, over the members).
+Search and training exploit the errors of a reward model. Several models rarely make the same error,
+so the score is lower when the members disagree. The source is the uncertainty-weighted optimisation
+of Coste et al. (2310.02743). The paper subtracts a multiple of the variance. This file subtracts a
+multiple of the standard deviation over the members.
 """
 
 from __future__ import annotations
@@ -13,20 +15,20 @@ from collections.abc import Sequence
 from data.types import ModelUsage, SteppedSolution
 from rewards.base import RewardModel, TextRewardModel
 
-Scored = tuple[list[list[float]], list[ModelUsage]]
+ScoresAndUsage = tuple[list[list[float]], list[ModelUsage]]
 
 
 def pessimistic(scores: Sequence[float], deviations: float) -> float:
-    """mean - deviations x standard deviation (of the population), not below 0 or above 1; NaN where
-    a member's is."""
+    """mean - deviations x population standard deviation, clipped to [0, 1]. NaN when a score is
+    NaN."""
     mean = math.fsum(scores) / len(scores)
     spread = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores))
     value = mean - deviations * spread
     return value if math.isnan(value) else min(1.0, max(0.0, value))
 
 
-def combined(members: Sequence[Scored], deviations: float) -> Scored:
-    """All members' scores of the same steps as one; the usage is their sum."""
+def combined(members: Sequence[ScoresAndUsage], deviations: float) -> ScoresAndUsage:
+    """Combine the members' scores of the same steps. The usage is the sum of the members' usage."""
     scores = [
         [pessimistic(of_step, deviations) for of_step in zip(*rows, strict=True)]
         for rows in zip(*(scores for scores, _ in members), strict=True)
@@ -48,7 +50,7 @@ class EnsembleRewardModel:
 
     def score(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
-    ) -> Scored:
+    ) -> ScoresAndUsage:
         return combined([m.score(sequences, step_ends) for m in self.members], self.deviations)
 
 
@@ -61,12 +63,12 @@ class TextEnsembleRewardModel:
         self.members = tuple(members)
         self.deviations = deviations
 
-    def score_solutions(self, solutions: Sequence[SteppedSolution]) -> Scored:
+    def score_solutions(self, solutions: Sequence[SteppedSolution]) -> ScoresAndUsage:
         return combined([m.score_solutions(solutions) for m in self.members], self.deviations)
 
 
 def _check(members: int, deviations: float) -> None:
     if members < 1:
-        raise ValueError("members is empty; an ensemble needs one reward model at least")
+        raise ValueError("members is empty; an ensemble needs at least one reward model")
     if not 0 <= deviations < math.inf:
         raise ValueError(f"deviations is {deviations}; it must be 0 or more")

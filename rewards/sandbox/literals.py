@@ -20,7 +20,7 @@ from collections import Counter, OrderedDict, deque, namedtuple
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
-MAX_DEPTH = 100  # of tuples in one another; lists are not written inside one another
+MAX_NESTING = 100  # of tuples in one another; lists are not written inside one another
 MAX_BYTES = 16 << 20
 BIG = 1 << 62
 
@@ -69,7 +69,7 @@ class Table(Protocol):
     def known(self, number: int) -> Any: ...
 
 
-def encode(value: Any, table: Table, depth: int = MAX_DEPTH) -> Any:
+def encode(value: Any, table: Table, depth: int = MAX_NESTING) -> Any:
     """Raises NotPlain for what does not pass."""
     kind = cast("type[Any]", type(value))
     if value is None or kind is bool:
@@ -84,7 +84,7 @@ def encode(value: Any, table: Table, depth: int = MAX_DEPTH) -> Any:
     if kind in MUTABLE:
         return ["#", table.number(value, kind)]
     if depth == 0:
-        raise TooLarge(f"it is nested more than {MAX_DEPTH} deep")
+        raise TooLarge(f"it is nested more than {MAX_NESTING} deep")
     if kind in IMMUTABLE:
         check_size(len(value))
         coded = [encode(item, table, depth - 1) for item in value]
@@ -114,7 +114,7 @@ def _encode_rare(value: Any, kind: type[Any], table: Table, depth: int) -> Any:
     return encode(table.other(value) if base is None else PLAIN_OF[base](value), table, depth)
 
 
-def decode(coded: Any, table: Table, depth: int = 2 * MAX_DEPTH) -> Any:
+def decode(coded: Any, table: Table, depth: int = 2 * MAX_NESTING) -> Any:
     """Raises NotPlain, or one of `WRONG_TEXT`, for what `encode` did not give."""
     if coded is None or type(coded) in (bool, str, int, float):
         return coded
@@ -128,8 +128,8 @@ def decode(coded: Any, table: Table, depth: int = 2 * MAX_DEPTH) -> Any:
         return table.referred(*content)
     if tag in FROM_TEXT and type(body) is str:
         return FROM_TEXT[tag](*content)
-    if tag in ("tuple", "frozenset"):
-        items = [decode(item, table, depth - 1) for item in body]
+    if tag in ("tuple", "frozenset") and type(body) is list:
+        items = [decode(item, table, depth - 1) for item in cast("list[Any]", body)]
         return tuple(items) if tag == "tuple" else frozenset(items)
     if tag == "named":
         _, fields, items = content

@@ -22,7 +22,7 @@ NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in the kernel's struc
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 # Calls of x86-64 with 32-bit pointers have numbers of their own from here on.
 X32 = 0x40000000
-FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
+SOCKET_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
 # io_uring_setup, io_uring_enter, io_uring_register, pidfd_getfd, process_madvise, memfd_secret,
 # quotactl_fd, process_mrelease: of one number everywhere
 REFUSED = (425, 426, 427, 438, 440, 447, 443, 448)
@@ -90,7 +90,7 @@ def filter_program(machine: str | None = None) -> bytes | None:
     # Past the next jump and the one to the end, to what looks at the family.
     lines += [(JUMP_IF_EQUAL, 2, 0, known.sockets[0]), (JUMP_IF_EQUAL, 1, 0, known.sockets[1])]
     lines += [(RETURN, 0, 0, ALLOW), (LOAD, 0, 0, FIRST_ARGUMENT)]
-    for family in FAMILIES:
+    for family in SOCKET_FAMILIES:
         lines += [(JUMP_IF_EQUAL, 0, 1, family), (RETURN, 0, 0, ALLOW)]
     lines.append((RETURN, 0, 0, no_family))
     return b"".join(struct.pack("=HBBI", *line) for line in lines)

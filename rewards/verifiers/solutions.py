@@ -112,7 +112,7 @@ def _defined_in(block: Block, defines: re.Pattern[str]) -> bool:
 def _whole(block: Block, prefix: str, blocks: Sequence[Block]) -> Iterator[Reading]:
     before, others = ended(prefix), tuple(b.text for b in blocks if b is not block)[::-1]
     for text in (block.text, *block.longer):
-        for program in dict.fromkeys((text, textwrap.dedent(text))):
+        for program in dict.fromkeys((textwrap.dedent(text), text)):
             yield Reading(program=program, before=before, others=others)
     if not block.ended:
         for text in (block.text.partition("```")[0], block.text):

@@ -41,7 +41,7 @@ def test_ppo_in_place_of_expert_iteration(smoke_run: Path, checkout: Any, tmp_pa
     folder = tmp_path / "run"
     shutil.copytree(smoke_run, folder)
     small = ["best_of_n=[2]", "budgets=[1]", "greedy_problems=10", "search_problems=2"]
-    small += ["prm_problems=2", "making_problems=2"]
+    small += ["prm_problems=2", "data_making_problems=2"]
     words = [word for key in small for word in ("--set", f"evaluate.{key}")]
     printed = checkout.run([*checkout.recipe(folder), "--set", "learner=ppo", *words])
     assert printed.count("unchanged, skipped") == 5  # data, sft, label_1, prm_1, search_1
@@ -84,6 +84,7 @@ def steps(
     return {launch: folder / launch for launch in LAUNCHES}
 
 
+@pytest.mark.xdist_group("steps")
 @pytest.mark.parametrize("launch", LAUNCHES[1:])
 def test_two_processes_take_the_steps_of_one(steps: dict[str, Path], launch: str) -> None:
     """Sampling, evaluation, imitation, learning and saving, each process its share of the problems
@@ -116,6 +117,7 @@ if os.environ.get("THINKTREE_ALL_KILLS"):
     ]
 
 
+@pytest.mark.xdist_group("steps")
 @pytest.mark.parametrize(("launch", "killed", "more"), KILLS)
 def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(
     launch: str,

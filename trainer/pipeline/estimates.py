@@ -1,9 +1,10 @@
-"""What a stage will do and need, from its recipe alone, for a dry run. Never used to decide.
+"""Estimates what a stage will do and need, from its recipe alone, for a dry run. No decision uses
+these estimates.
 
-Tokens are an upper bound: every row is counted at its greatest length. Memory:
-trainer/pipeline/memory.py. Seconds are FLOPs at a share of a device's speed, or, where sampling
-waits for memory, weights read once a token; the shares stand in `DEVICES`. What a recipe does not
-say stays None."""
+Tokens are an upper bound: every row counts at its greatest length. trainer/pipeline/memory.py
+estimates memory. Seconds are FLOPs divided by a share of a device's speed. Where sampling is
+limited by memory bandwidth, they are the time to read all weights once per token. `DEVICES` holds
+the shares. A value that the recipe does not determine is None."""
 
 from __future__ import annotations
 
@@ -24,18 +25,18 @@ from trainer.pipeline.memory import (
 from trainer.pipeline.published_sizes import config_of
 from trainer.runtime.stage_registry import StageEntry
 
-DEFAULT_LENGTH = 64  # tokens of a sequence where nothing says more
-DEFAULT_VOCABULARY = 64  # a number tokenizer's
-PROMPT_LENGTH = 256  # tokens of a prompt in words, beside what is generated
+DEFAULT_LENGTH = 64  # tokens of a sequence if neither recipe nor model gives a length
+DEFAULT_VOCABULARY = 64  # tokens of a number tokenizer
+PROMPT_LENGTH = 256  # tokens of a prompt in words, without the generated tokens
 
-ENGINE_ROWS = 512  # sequences that the search engine runs at once
+ENGINE_ROWS = 512  # sequences in one batch of the search engine
 MIXED = ("bf16", "fp16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """FLOPs and bytes a second of one process's device at best, the share of the FLOPs that
-    training gets, and the seconds a sampled token takes at least, a layer."""
+    """The device of one process: its peak FLOPs and bytes per second, the share of the FLOPs that
+    training reaches, and the least seconds per sampled token and layer."""
 
     name: str
     flops: float
@@ -44,8 +45,8 @@ class Device:
     layer_seconds: float
 
 
-# A100, H100: dense bf16 and memory bandwidth of the data sheets (SXM, 80 GB). The shares are
-# assumptions; a core's FLOPs were measured (2 cores with AVX-512, fp32).
+# A100 and H100: dense bf16 FLOPs and memory bandwidth from the data sheets (SXM, 80 GB). The shares
+# are assumptions. The FLOPs of a CPU core were measured (2 cores with AVX-512, fp32).
 DEVICES = {
     "cpu": Device(
         name="one CPU core", flops=80e9, bandwidth=1e10, training_share=0.6, layer_seconds=3e-4
@@ -61,7 +62,7 @@ DEVICES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """What a stage's accelerate config says, on what kind of device (a name in `DEVICES`)."""
+    """The settings of a stage's accelerate config, and its kind of device (a name in `DEVICES`)."""
 
     device: str = "cpu"
     processes: int = 1
@@ -73,8 +74,9 @@ class Launch:
 
 @dataclass(frozen=True, kw_only=True)
 class StageEstimate:
-    """`lines` say in words what the stage does. Bytes of memory a process, bytes on disk, tokens
-    through a model, FLOPs, seconds; None: not known."""
+    """The estimate of one stage. `lines` describe the stage in words. The numbers are bytes of
+    memory per process, bytes on disk, tokens through a model, FLOPs and seconds; None: not
+    known."""
 
     lines: tuple[str, ...] = ()
     parameters: float | None = None
@@ -87,7 +89,7 @@ class StageEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class StageModel:
-    """The model that a stage works with, by name and sizes."""
+    """The name and the sizes of the model that a stage uses."""
 
     name: str = ""
     sizes: ModelSizes | None = None
@@ -95,7 +97,7 @@ class StageModel:
 
 
 def launch_of(values: Mapping[str, Any], device: str | None) -> Launch:
-    """`values` are an accelerate config's; `device` is what the user said."""
+    """`values` come from an accelerate config; `device` comes from the user."""
     zero: Mapping[str, Any] = values.get("deepspeed_config") or {}
     return Launch(
         device=device or ("cpu" if values.get("use_cpu", True) else "h100"),
@@ -108,7 +110,8 @@ def launch_of(values: Mapping[str, Any], device: str | None) -> Launch:
 
 
 def model_of(settings: Mapping[str, Any], inherited: StageModel) -> StageModel:
-    """The model that a stage's settings name, else the one `inherited` from what it reads."""
+    """The model that a stage's settings name, else the model `inherited` from the stages it
+    reads."""
     if isinstance(config := settings.get("model_config"), Mapping):
         vocabulary = settings.get("vocab_size") if settings.get("tokenizer") == "bpe" else None
         sizes = sizes_of(config, vocabulary or DEFAULT_VOCABULARY)
@@ -123,10 +126,10 @@ def model_of(settings: Mapping[str, Any], inherited: StageModel) -> StageModel:
 def estimate_stage(
     entry: StageEntry | None, settings: Mapping[str, Any], model: StageModel, launch: Launch
 ) -> StageEstimate:
-    """Of one stage; `settings` is its recipe with its arguments. Nothing is known of a stage
-    without an entry, or of one whose model is not known.
+    """The estimate of one stage. `settings` is its recipe with its arguments. The estimate is empty
+    for a stage without an entry, and for a stage whose model is not known.
 
-    Raises ValueError where the entry names an estimate that is not in ESTIMATES.
+    Raises ValueError if the entry names an estimate that is not in ESTIMATES.
     """
     if entry is None or entry.estimate is None or model.sizes is None:
         return StageEstimate()
@@ -156,7 +159,7 @@ def _reward_model_training(
 def _training(
     settings: Mapping[str, Any], model: StageModel, launch: Launch, *, head: bool
 ) -> StageEstimate:
-    """`head`: the model gives logits over the vocabulary, which need memory."""
+    """`head`: the model computes logits over the vocabulary, which need memory."""
     batch = settings.get("per_device_train_batch_size", 8)
     accumulated = _accumulated(settings, batch, launch)
     length = _length(settings, model)
@@ -180,7 +183,7 @@ def _ppo(
     values = entry.config_defaults() | dict(settings)
     rollouts = values["problems_per_cycle"] * values["samples_per_problem"]
     minibatches, epochs = values["minibatches"], values["epochs"]
-    micro, generated = values["micro_batch_size"], values["max_new_tokens"]
+    micro, generated = values["micro_batch_size"], values.get("max_new_tokens", 64)
     length = _prompt(model) + generated
     cycles = values["cycles"]
     rows = min(micro, max(1, rollouts // minibatches // launch.processes))
@@ -197,7 +200,7 @@ def _ppo(
     tokens = float(cycles * rollouts * length * epochs)
     estimate = _trained_estimate(lines, training, values, launch, tokens)
     assert model.sizes is not None and estimate.memory is not None and estimate.flops is not None
-    # The critic beside the actor; the reward model and, without LoRA, the reference are frozen.
+    # Actor and critic are trained. The reward model and, without LoRA, the reference are frozen.
     memory, frozen = estimate.memory, 2 - bool(values.get("lora_rank"))
     weight = PRECISIONS[training.precision].weights * model.sizes.parameters
     doubled = {name: 2 * value for name, value in vars(memory).items() if name != "logits"}
@@ -226,7 +229,7 @@ def _group_rl(
     batch = settings.get("per_device_train_batch_size", 8)
     accumulated = _accumulated(settings, batch, launch)
     samples = settings.get("num_generations", 8)
-    generated = settings.get("max_completion_length", 256)
+    generated = settings.get("max_new_tokens", 64)
     rows = batch * accumulated * launch.processes
     length = _prompt(model) + generated
     steps = settings.get("max_steps")
@@ -241,7 +244,7 @@ def _group_rl(
 
 
 def _accumulated(settings: Mapping[str, Any], batch: int, launch: Launch) -> int:
-    """Micro-batches an update."""
+    """Micro-batches per update."""
     whole = settings.get("global_batch_size")
     if isinstance(whole, int):
         return max(1, whole // (batch * launch.processes))
@@ -274,7 +277,8 @@ def _setup(
 
 
 def _precision(settings: Mapping[str, Any], launch: Launch) -> str:
-    """As the weights are loaded: in bf16 on a GPU, in fp32 on a CPU and from scratch."""
+    """The precision of loaded weights: bf16 on a GPU; fp32 on a CPU, and for a model from
+    scratch."""
     if not (settings.get("bf16") or launch.mixed):
         return "fp32"
     if settings.get("lora_rank"):
@@ -292,8 +296,8 @@ def _trained_estimate(
     tokens: float | None,
 ) -> StageEstimate:
     parameters = training.sizes.parameters
-    # Forward 2 a weight and token, backward 4 (2 where the weights are frozen), and the forward
-    # pass again where activations were dropped.
+    # A token costs 2 FLOPs per weight in the forward pass and 4 in the backward pass (2 if the
+    # weights are frozen). With gradient checkpointing the forward pass runs twice.
     passes = (4 if training.lora_rank else 6) + (2 if training.gradient_checkpointing else 0)
     flops = passes * parameters * tokens if tokens is not None else None
     checkpoints = settings.get("save_total_limit") or settings.get("num_checkpoints") or 1
@@ -321,8 +325,8 @@ def _training_seconds(flops: float, launch: Launch) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """`problems`, `samples` per problem, and how many solutions could be sampled at once. A stage
-    that is `guided` asks a reward model too."""
+    """`problems`, `samples` per problem, and the number of solutions that can be sampled at once. A
+    `guided` stage uses a reward model too."""
 
     problems: int
     samples: float
@@ -358,8 +362,8 @@ def _search(
     sampling = Sampling(
         problems=problems,
         samples=budgets[-1],
-        # A tree search samples a problem's solutions one after another.
-        at_once=problems * settings.get("parallel", 1),
+        # A tree search samples the solutions of one problem one after another.
+        at_once=problems * settings.get("parallel_simulations", 1),
         guided=True,
         line=f"searches {problems:,} problems with {budgets[-1]} simulations, a solution each",
     )
@@ -390,7 +394,7 @@ def _evaluation(
 
 
 def _no_sampling(model: StageModel) -> StageEstimate:
-    """Of a recipe that does not say how much is sampled."""
+    """The estimate for a recipe that does not determine the number of samples."""
     assert model.sizes is not None
     return StageEstimate(parameters=model.sizes.parameters)
 
@@ -423,7 +427,8 @@ def _sampling(
 def _sampling_seconds(
     sizes: ModelSizes, tokens: float, rows: float, launch: Launch, precision: str
 ) -> float:
-    """A step of the decode loop reads all weights and samples a token of each row."""
+    """Seconds of sampling. A step of the decode loop reads all weights and samples one token per
+    row."""
     device = DEVICES[launch.device]
     weights = PRECISIONS[precision].activations * sizes.parameters
     compute = 2.0 * sizes.parameters * rows / (device.flops * device.training_share)
@@ -435,7 +440,7 @@ def _sampling_seconds(
 
 
 def _length(settings: Mapping[str, Any], model: StageModel) -> int:
-    """Tokens of a training row at most."""
+    """Most tokens of a training row."""
     said = settings.get("max_length") or settings.get("max_new_tokens")
     return said or (DEFAULT_LENGTH if _prompt(model) < PROMPT_LENGTH else 1024)
 
@@ -460,7 +465,7 @@ def _processes(launch: Launch) -> str:
 
 
 def human(value: float | None, unit: str = "") -> str:
-    """Three digits and a prefix: 1.8 M; '?' for None."""
+    """Three digits and a unit prefix, for example 1.8 M; '?' for None."""
     if value is None:
         return "?"
     for prefix in ("", "k", "M", "G", "T", "P", "E"):
@@ -470,7 +475,7 @@ def human(value: float | None, unit: str = "") -> str:
     return f"{value:.3g}"
 
 
-def duration(seconds: float | None) -> str:
+def rough_duration(seconds: float | None) -> str:
     """'40 s', '12 minutes', '3.4 hours'; '?' for None."""
     if seconds is None:
         return "?"
@@ -479,7 +484,7 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-# How a stage is estimated, by the name that its entry in STAGES gives.
+# The function that estimates a stage, by the name that the stage's entry in STAGES gives.
 ESTIMATES: dict[
     str, Callable[[StageEntry, Mapping[str, Any], StageModel, Launch], StageEstimate]
 ] = {

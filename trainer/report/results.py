@@ -1,4 +1,4 @@
-"""results.json: every number of a run, collected from its stage folders."""
+"""Collects every number of a run from its stage folders for results.json."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from data.json_records import read_record
 from rewards.verifiers.by_name import VERIFIERS
 from search.base import solution_text
 from search.trees.files import result_from_json
+from trainer.measures.results import EvaluationResults, RewardModelEvaluation
 from trainer.report.learner_curves import (
     LearnerCurve,
     Lineage,
@@ -29,17 +31,15 @@ from trainer.runtime.stage_registry import STAGES
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """What a report is drawn from. results.json and report.html are also copied to the run's
-    folder.
-    """
+    """The sources of a report. results.json and report.html are also copied to the run's folder."""
 
     stages: list[str]
     """Folders of the run's earlier stages, in order."""
     evaluation: str
     """Folder of the evaluation stage."""
     description: str = ""
-    """Text at the report's top."""
-    task: str = "countdown"
+    """Text at the top of the report."""
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     num_trees: int = 20
     """Search trees drawn in the report."""
@@ -47,16 +47,17 @@ class ReportConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
-    """Every number of a run. `stages` holds seconds of wall time by stage; `evaluation` is the
-    content of the evaluation stage's evaluation.json; the rows of `gates` and `ledger` are those of
-    the manifests, each with the name of its stage."""
+    """Every number of a run. `stages` holds seconds of wall time per stage. `evaluation` is the
+    content of the evaluation stage's evaluation.json. `prm_evaluations` holds the content of each
+    prm.json, by the stage's name. The rows of `gates` and `ledger` come from the manifests, and
+    each row has the name of its stage."""
 
     run: str
     seed: int
     task: Mapping[str, str]
     stages: Mapping[str, float]
-    evaluation: Mapping[str, Any]
-    prm_evaluations: list[dict[str, Any]]
+    evaluation: EvaluationResults
+    prm_evaluations: Mapping[str, RewardModelEvaluation]
     training_curve: list[TrainingCost]
     learners: list[LearnerCurve]
     ppo: list[PPORunCurve]
@@ -64,15 +65,18 @@ class RunResults:
     ledger: list[dict[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
-        """The content of results.json: the evaluation's keys stand beside the others."""
+        """The content of results.json, with the keys of the evaluation at the top level."""
         return {
             "schema_version": SCHEMA_VERSION,
             "run": self.run,
             "seed": self.seed,
             "task": dict(self.task),
             "stages": dict(self.stages),
-            **self.evaluation,
-            "prm_evaluations": self.prm_evaluations,
+            **asdict(self.evaluation),
+            "prm_evaluations": [
+                {"stage": stage, **asdict(measured)}
+                for stage, measured in self.prm_evaluations.items()
+            ],
             "training_curve": [asdict(cost) for cost in self.training_curve],
             "learners": [asdict(curve) for curve in self.learners],
             "ppo": [asdict(curve) for curve in self.ppo],
@@ -82,12 +86,12 @@ class RunResults:
 
 
 def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
-    """Read the stages' manifests and the evaluation. Everything but times is a function of the
-    recipe and the seed."""
-    evaluation = json.loads((Path(config.evaluation) / "evaluation.json").read_text())
+    """Read the stages' manifests and the evaluation. All values but times depend only on the recipe
+    and the seed."""
+    evaluation = read_record(EvaluationResults, Path(config.evaluation) / "evaluation.json")
     manifests = {Path(stage).name: read_manifest(Path(stage)) for stage in config.stages}
     spent = {Path(stage).name: seconds_of(Path(stage)) for stage in config.stages}
-    greedy = {r["policy"]: r for r in evaluation["accuracy"] if r["strategy"] == "greedy"}
+    greedy = {row.policy: row for row in evaluation.accuracy if row.strategy == "greedy"}
     lineage = Lineage(folders={Path(s).name: Path(s) for s in config.stages}, manifests=manifests)
     ledger: list[dict[str, Any]] = []
     gates: list[dict[str, Any]] = []
@@ -98,7 +102,7 @@ def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
     return RunResults(
         run=runtime.run_group or folder_name(runtime),
         seed=runtime.seed,
-        task={"name": config.task, "description": config.description},
+        task={"verifier": config.verifier, "description": config.description},
         stages=spent,
         evaluation=evaluation,
         prm_evaluations=prm_evaluations(Path(runtime.output_dir).parent),
@@ -111,19 +115,20 @@ def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
 
 
 def _reward_model(manifests: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The run's first reward model, which its learners share."""
+    """The run's first reward model, which all its learners share."""
     kinds = {kind for kind, entry in STAGES.items() if entry.makes_process_reward_model}
     return next((name for name, m in manifests.items() if m["stage"] in kinds), None)
 
 
-def prm_evaluations(run: Path) -> list[dict[str, Any]]:
+def prm_evaluations(run: Path) -> dict[str, RewardModelEvaluation]:
     """prm.json of every complete stage of the run's folder that wrote one, by the stage's name."""
     found = sorted(path for path in run.glob("*/prm.json") if is_complete(path.parent))
-    return [{"stage": path.parent.name, **json.loads(path.read_text())} for path in found]
+    return {path.parent.name: read_record(RewardModelEvaluation, path) for path in found}
 
 
 def seconds_of(stage: Path) -> float:
-    """Wall time over all attempts where a pipeline kept it, else that of the last attempt."""
+    """Wall time in seconds: over all attempts if a pipeline recorded it, else of the last
+    attempt."""
     record = read_json(stage.parent / "stages" / f"{stage.name}.json") or {}
     return record.get("seconds") or read_manifest(stage)["seconds"]
 
@@ -132,10 +137,10 @@ def folder_name(runtime: RuntimeConfig) -> str:
     return Path(runtime.output_dir).parent.name
 
 
-def chosen_trees(config: ReportConfig, results: dict[str, Any]) -> list[dict[str, Any]]:
-    """The first trees of the final policy, each terminal node with its verdict."""
-    verifier = VERIFIERS[config.task]()
-    policies = [row["policy"] for row in results["accuracy"] if row["strategy"] == "mcts"]
+def chosen_trees(config: ReportConfig, evaluation: EvaluationResults) -> list[dict[str, Any]]:
+    """The first trees of the final policy; each terminal node has its verdict."""
+    verifier = VERIFIERS[config.verifier]()
+    policies = [row.policy for row in evaluation.accuracy if row.strategy == "mcts"]
     if not policies:
         return []
     path = Path(config.evaluation) / f"{policies[-1]}_mcts.jsonl"

@@ -1,4 +1,5 @@
-"""The frame every stage runs in: seeds, skip when complete, W&B, and the manifest written last."""
+"""The frame of every stage: it sets seeds, skips a complete folder, opens W&B, and writes the
+manifest last."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any
 
 from data.types import ModelUsage, Usage
 from rewards.verifiers.tally import TALLY
-from trainer.runtime.command_line import as_mapping
+from trainer.runtime.command_line import recipe_mapping
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.input_identity import identity_of
 from trainer.runtime.manifests import is_complete, read_json, write_json, write_manifest
@@ -25,18 +26,18 @@ from trainer.runtime.tracking import Run, start_wandb
 from trainer.runtime.watchdog import WATCHDOG
 
 BEGUN = ".begun.json"
-# Inputs that only a folder or file can be; the others may be names on the hub.
+# Inputs that must be a folder or file; the others may be names on the hub.
 ON_DISK = ("data", "labels", "trees", "trajectories", "problems")
 
 
 @dataclass(slots=True)
 class StageRecord:
-    """What a stage fills in while it runs; it ends in the manifest and in W&B."""
+    """A stage fills this record while it runs. The manifest and W&B get its content."""
 
     run: Run = field(default_factory=Run)  # the stage's W&B run
     metrics: dict[str, Any] = field(default_factory=dict)
     ledger: list[dict[str, Any]] = field(default_factory=list)
-    # Called at the very end, while processes can still talk to each other.
+    # These functions are called at the end, while processes can still communicate.
     closing: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     def search(self, usage: Usage) -> None:
@@ -60,7 +61,7 @@ def is_folder(path: str | None) -> bool:
 
 
 def check_inputs(inputs: Mapping[str, str | None]) -> None:
-    """Raises ValueError for one that is not there. `labels_1` is one of several `labels`."""
+    """Raises ValueError for a missing input. `labels_1` is one of several `labels`."""
     for name, path in inputs.items():
         kind = name.rstrip("0123456789").removesuffix("_")
         if path and kind in ON_DISK and not Path(path).exists():
@@ -70,15 +71,15 @@ def check_inputs(inputs: Mapping[str, str | None]) -> None:
 def check_begun(
     folder: Path, seed: int, configs: Sequence[Any], inputs: Mapping[str, str | None]
 ) -> dict[str, Any]:
-    """Keep what a folder is made with and from in `.begun.json`, so that a stage which was cut off
-    is not continued as another one. transformers' training arguments are left to its own resuming.
-    Returns what identifies each input.
+    """Write the settings and inputs of a folder to `.begun.json`, so that an interrupted stage
+    never continues with other ones. The training arguments of transformers are left out: resuming a
+    trainer handles them. Returns the identity of each input.
 
-    Raises ValueError naming what differs.
+    Raises ValueError and names the settings or inputs that differ.
     """
     settings = {"seed": seed}
     for config in configs:
-        settings |= {} if hasattr(config, "to_dict") else as_mapping(config)
+        settings |= {} if hasattr(config, "to_dict") else recipe_mapping(config)
     identities = {name: identity_of(path) for name, path in inputs.items() if path}
     settings |= {f"input {name}": identity for name, identity in identities.items()}
     begun = read_json(folder / BEGUN)
@@ -96,8 +97,9 @@ def check_begun(
 
 
 def _verdicts(before: Mapping[str, int]) -> dict[str, int]:
-    """How often verifiers said what during a stage, time-outs apart, summed over all ranks: as
-    "verdicts/<verifier>/<outcome>", of the verifiers that were asked. Every rank must call it."""
+    """The number of each verifier's verdicts during a stage, summed over all ranks. The keys are
+    "verdicts/<verifier>/<outcome>" for the verifiers that were used. Time-outs are counted
+    separately. Every rank must call this function."""
     from accelerate.utils import gather_object
 
     total: Counter[str] = Counter()
@@ -121,11 +123,13 @@ def run_stage(
     inputs: Mapping[str, str | None],
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[StageRecord]:
-    """Run a stage's body. On leaving without an error rank 0 writes the manifest, by rename, so a
-    folder without one never counts. Raises SystemExit(0) when the folder is complete already, and
-    ValueError for inputs that are not there and when it was begun with other settings; `check` may
-    raise more of them before anything is written. Checkpoints of a training are removed once the
-    manifest is there."""
+    """Run a stage's body in this context. If the body ends without an error, rank 0 writes the
+    manifest by rename; a folder without a manifest is never complete. Training checkpoints are
+    removed after the manifest is written.
+
+    Raises SystemExit(0) if the folder is already complete. Raises ValueError for missing inputs,
+    and if the folder was begun with other settings. `check` may raise further errors before
+    anything is written."""
     folder = Path(runtime.output_dir)
     if is_complete(folder):
         print(f"{folder} is complete; nothing to do")
@@ -138,7 +142,7 @@ def run_stage(
     identities = check_begun(folder, runtime.seed, configs, inputs)
     set_seed(runtime.seed)
     started = time.monotonic()
-    recipe = as_mapping(runtime, *configs)
+    recipe = recipe_mapping(runtime, *configs)
     sources = {name: Path(path) for name, path in inputs.items() if path and Path(path).exists()}
     with start_wandb(runtime, stage=stage, recipe=recipe) as run:
         record = StageRecord(run=run)
@@ -182,5 +186,5 @@ def run_stage(
         state.wait_for_everyone()
         for close in record.closing:
             close()
-    # Threads of gloo that outlive the interpreter abort it (SIGABRT), now and then.
+    # If gloo's threads outlive the interpreter, they sometimes abort it (SIGABRT).
     state.destroy_process_group()

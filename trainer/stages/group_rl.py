@@ -1,7 +1,7 @@
 """GRPO and RLOO: TRL's trainers with our problems, verifiers and process rewards.
 
-Both sample a group of solutions a problem and take the group as the baseline; neither has a critic
-or knows steps, so a process reward enters as one number a solution.
+Both sample a group of solutions per problem and use the group as the baseline. Neither has a critic
+or knows steps, so the process reward is one number per solution.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from data.problems import read_problems
+from data.held_out import check_problems_held_out
 from rewards.verifiers.by_name import VERIFIERS
 from trainer.models.loading import load_policy
 from trainer.rollouts.held_out import HeldOut, HeldOutConfig
+from trainer.rollouts.judging import Judges
 from trainer.rollouts.solution_reward import GroupRLConfig, KeepsCounts, SolutionReward
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.processes import process_state
@@ -34,12 +35,13 @@ def run_group_rl(
     arguments: Any,
 ) -> None:
     """Train `config.policy` by "grpo" or "rloo" and save it as a Hugging Face folder. `arguments`
-    is TRL's config of that trainer. A run that was cut off goes on from its last checkpoint."""
+    is TRL's config of that trainer. An interrupted run continues from its last checkpoint."""
     from datasets import Dataset
     from trl.trainer.grpo_trainer import GRPOTrainer
     from trl.trainer.rloo_trainer import RLOOTrainer
 
     trainers = {"grpo": GRPOTrainer, "rloo": RLOOTrainer}
+    arguments.max_completion_length = evaluation.max_new_tokens  # one limit, by our name of it
     inputs: dict[str, str | None] = {
         "policy": config.policy,
         "data": config.data,
@@ -47,37 +49,35 @@ def run_group_rl(
         "problems": config.problems,
     }
     with run_stage(algorithm, runtime, [config, evaluation, arguments], inputs) as record:
-        path = Path(config.problems or Path(config.data) / f"{config.split}.jsonl")
-        problems = read_problems(path)[config.skip :]
-        problems = problems[: config.num_problems or len(problems)]
+        problems = config.chosen_problems()
         model, tokenizer = load_policy(config.policy)
         engine, scorer = open_engine(
             model, tokenizer, config.reward_model, seed=runtime.seed, device=model.device
         )
         reward = SolutionReward(
             engine=engine,
-            scorer=scorer,
+            judges=Judges(engine=engine, verifier=VERIFIERS[config.verifier](), scorer=scorer),
             config=config,
             problems={problem.id: problem for problem in problems},
-            verifier=VERIFIERS[config.verifier](),
         )
         rows = [{"prompt": p.prompt, "problem_id": p.id} for p in problems]
         counts = KeepsCounts(reward, process_state().process_index)
         held_out = HeldOut(
             evaluation,
             engine,
-            reward.verifier,
+            reward.judges.verifier,
             data=config.data,
             folder=Path(runtime.output_dir),
             sampled=lambda: reward.usage.policy.generated_tokens,
         )
+        check_problems_held_out(held_out.problems, problems)
         trainer = trainers[algorithm](
             model=model.train(),
             reward_funcs=[reward],
             args=arguments,
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
-            # The manifest lists what is there before it.
+            # CheckpointManifest comes last: it lists the files that the other callbacks wrote.
             callbacks=[StepProgress(), held_out, counts, CheckpointManifest()],
         )
         checkpoint = resume_from(arguments)
@@ -98,8 +98,8 @@ def run_group_rl(
 
 
 def training_passes(arguments: Any) -> int:
-    """Forward passes over what was sampled: forward and backward cost three, the reference's is
-    one more, and so are the old log-probabilities where a sample is learnt from after a step."""
+    """Forward passes over the samples. A forward and backward pass cost three. The reference costs
+    one more, and so do the old log-probabilities if a sample is used after an optimizer step."""
     steps = arguments.steps_per_generation * arguments.num_iterations
     old = arguments.gradient_accumulation_steps % steps != 0
     return 3 * arguments.num_iterations + (arguments.beta > 0) + old

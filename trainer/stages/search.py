@@ -1,5 +1,5 @@
-"""The search stage: trees of the current policy on problems without demonstrations, and the
-verified trajectories in them, de-duplicated and balanced by difficulty."""
+"""The search stage writes search trees of the current policy on problems without demonstrations. It
+also writes their verified trajectories, without duplicates and balanced by difficulty."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.problems import read_problems
 from data.progress import reported
+from data.slices import Choice
+from data.types import Problem
 from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
 from search.trees.training_rows import balance_by_difficulty, verified_solutions
@@ -36,22 +37,28 @@ class TreesConfig:
     """Split whose problems are used: train, validation or test."""
     skip: int = 0
     """Problems left out at the start of the split."""
+    slice: str | None = None
+    """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 2000
     """Problems searched."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     max_per_problem: int = 4
-    """Distinct correct solutions kept per problem."""
+    """Most distinct correct solutions kept per problem."""
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
+
+    def chosen_problems(self) -> list[Problem]:
+        choice = Choice(split=self.split, skip=self.skip, size=self.num_problems, name=self.slice)
+        return choice.read(self.data)
 
 
 def run_trees(
     runtime: RuntimeConfig, stage: TreesConfig, settings: SearchSettings, config: Any
 ) -> None:
     """Write trees.jsonl and trajectories.jsonl (prompt_ids, completion_ids, problem_id). `config`
-    is that of the stage's strategy."""
+    is the config of the stage's strategy."""
     inputs = {"policy": stage.policy, "data": stage.data, "reward_model": stage.reward_model}
     check = partial(check_models, stage.policy, stage.reward_model)
     with run_stage("search", runtime, [stage, settings, config], inputs, check) as record:
@@ -61,8 +68,7 @@ def run_trees(
             verifier=stage.verifier,
             seed=runtime.seed,
         )
-        problems = read_problems(Path(stage.data) / f"{stage.split}.jsonl")
-        problems = problems[stage.skip : stage.skip + stage.num_problems]
+        problems = stage.chosen_problems()
         folder = Path(runtime.output_dir)
         results = workbench.search(
             problems,

@@ -1,4 +1,4 @@
-"""What every trained folder ends with: its cost, its last loss, its saved weights."""
+"""The end of every training: its cost, its last loss, and the saved weights."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from trainer.training.checkpoints import ZERO_2, optimizer_sharding
 def training_cost(
     trainer: Any, rows: Sequence[TokenRow], sequences_per_row: int = 1
 ) -> tuple[int, float]:
-    """Tokens trained on and FLOPs (backward costs twice the forward). `rows` are all sequences that
-    were trained on, of which a row of the trainer's data set holds `sequences_per_row`."""
+    """The tokens and the FLOPs of a training (a backward pass costs two forward passes). `rows` are
+    all training sequences; a row of the trainer's data set holds `sequences_per_row` of them."""
     mean_length = sum(len(r.prompt_ids) + len(r.completion_ids) for r in rows) / len(rows)
     sequences = trainer.state.global_step * sequences_per_update(trainer.args) * sequences_per_row
     flops = 3 * sequences * flop_model(trainer.model).forward(0, round(mean_length))
@@ -27,16 +27,16 @@ def training_cost(
 
 
 def last_loss(trainer: Any) -> float | None:
-    """The mean loss of the last steps that were logged. (The Trainer's own mean over all steps is,
-    in a run that was resumed, one over those since then.)"""
+    """The mean loss of the last logged steps. (The Trainer also gives a mean over all steps, but in
+    a resumed run that mean covers only the steps since the restart.)"""
     logged = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return logged[-1] if logged else None
 
 
 def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> None:
-    """The final weights as a Hugging Face folder, gathered from all processes, and the history of
-    the training. A LoRA adapter goes to `adapter`, a peft folder, merged with its model into
-    `folder`. To be called on every process."""
+    """Save the final weights, gathered from all processes, as a Hugging Face folder, and the
+    history of the training. A LoRA adapter is saved to `adapter`, a peft folder, and the merged
+    model to `folder`. Every process must call this function."""
     from peft import PeftModel
 
     adapter = folder / "adapter" if isinstance(trainer.model, PeftModel) else None

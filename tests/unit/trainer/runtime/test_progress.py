@@ -6,13 +6,15 @@ import contextlib
 import io
 import os
 import pty
+import sys
 import termios
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from data.progress import Batch, listening, reported
+from data.progress import BatchProgress, listening, reported
 from data.types import Outcome, Problem, Verdict
 from search.batcher import SearchProgress, run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
@@ -20,6 +22,7 @@ from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.mcts.loop import search_mcts
 from search.strategies.solutions import SolutionsConfig, search_solutions
+from trainer.pipeline.launch import run_logged
 from trainer.runtime.progress import (
     Progress,
     Rate,
@@ -87,7 +90,7 @@ def test_a_batch_is_shown_while_nothing_else_moves() -> None:
     and as soon as it is known how much of the search that is, how long the search takes."""
     progress, clock, stream = shown(total=4)
     with progress:
-        batch = Batch("samples", 100)
+        batch = BatchProgress("samples", 100)
         for second in range(8):
             clock.now = 100.0 + second
             batch.add(5, tokens=50)
@@ -110,7 +113,7 @@ def test_tokens_add_up_over_batches() -> None:
     progress, clock, _ = shown()
     with progress:
         for size in (100, 300, 200):
-            Batch("scored sequences", 1).add(1, tokens=size)
+            BatchProgress("scored sequences", 1).add(1, tokens=size)
         clock.now += 6.0
         progress.advance()
     assert progress.line().endswith("; 100 tokens per second")
@@ -150,9 +153,9 @@ def test_batches_of_a_stage_that_counts_nothing_are_shown_as_its_work() -> None:
     with showing_batches("data", clock=clock, stream=stream):
         for item in reported("abcd", "checked rows"):
             clock.now += 6.0 if item in "bc" else 0.0
-        Batch("samples", 2).add(1)  # another one, too short to show
+        BatchProgress("samples", 2).add(1)  # another one, too short to show
         with Progress("search", 3, clock=clock, stream=stream):
-            batch = Batch("samples", 4)
+            batch = BatchProgress("samples", 4)
             clock.now += 6.0
             batch.add(1, tokens=30)
     assert stream.getvalue().splitlines() == [
@@ -173,6 +176,24 @@ def test_a_pipeline_shows_the_newest_line_of_its_stage() -> None:
         "[1/2 label] 1 min 10 s  labels: 10 of 40 problems done",
         "[1/2 label] 1 min 20 s  labels: 20 of 40 problems done",
     ]
+
+
+def test_a_stage_that_still_imports_is_starting(tmp_path: Path) -> None:
+    said: list[str] = []
+    code = "import time; time.sleep(1.5); print('1 of 2', flush=True); time.sleep(1.5)"
+    reading, writing = os.pipe()
+    status = run_logged(
+        [sys.executable, "-c", code],
+        log=tmp_path / "log",
+        environment=os.environ,
+        lock=writing,
+        say=said.append,
+        on_poll=lambda _: None,
+    )
+    for descriptor in (reading, writing):
+        os.close(descriptor)
+    assert status == 0
+    assert list(dict.fromkeys(said)) == ["starting", "1 of 2"]
 
 
 def test_a_terminal_gets_the_pipelines_line_drawn_again() -> None:
@@ -206,7 +227,7 @@ def test_words() -> None:
 
 def test_who_listens_hears_until_the_block_ends() -> None:
     heard: list[tuple[int, int]] = []
-    batch = Batch("rows", 9)
+    batch = BatchProgress("rows", 9)
     batch.add(1)
     with pytest.raises(RuntimeError), listening(lambda b: heard.append((b.done, b.new_tokens))):
         batch.add(2, tokens=7)
@@ -262,7 +283,7 @@ def test_a_real_engine_is_seen_from_inside_its_batch(tiny_policy: Any) -> None:
 
 
 def test_a_tree_search_says_how_much_of_its_budget_is_spent(tiny_policy: Any) -> None:
-    config = MCTSConfig(budgets=(2, 6), proposals=2, parallel=1)
+    config = MCTSConfig(budgets=(2, 6), proposals=2, parallel_simulations=1)
     seen: list[SearchProgress] = []
     searched(tiny_policy, partial(search_mcts, config=config), seen.append)
     done = [now.done for now in seen]

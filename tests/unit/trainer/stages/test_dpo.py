@@ -61,7 +61,7 @@ def folders(tiny_policy: Any, tmp_path: Path) -> Path:
     save_model(*tiny_policy, tmp_path / "policy")
     for name in ("data", "export"):
         (tmp_path / name).mkdir()
-    write_problems(tmp_path / "data" / "validation.jsonl", [PROBLEM])
+    write_problems(tmp_path / "data" / "validation.jsonl", [make_problem((1, 1, 3), 5)])
     rows = rows_of(engine_of(tiny_policy))
     (tmp_path / "export" / "step_preferences.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in rows)
@@ -83,9 +83,12 @@ def arguments_of(out: Path, **changes: Any) -> Any:
 def run(folders: Path, name: str, **changes: Any) -> Path:
     out = folders / name
     config = StepPreferenceConfig(
-        policy=str(folders / "policy"), pairs=[str(folders / "export")], data=str(folders / "data")
+        policy=str(folders / "policy"),
+        step_preferences=[str(folders / "export")],
+        data=str(folders / "data"),
+        verifier="countdown",
     )
-    evaluation = HeldOutConfig(evaluate_every=1, evaluation_problems=1, evaluation_tokens=6)
+    evaluation = HeldOutConfig(evaluate_every=1, evaluation_problems=1, max_new_tokens=6)
     runtime = RuntimeConfig(output_dir=str(out), wandb=False)
     run_dpo(runtime, config, evaluation, arguments_of(out, **changes))
     return out
@@ -199,7 +202,7 @@ def test_parquet_holds_the_same_pairs(folders: Path, tiny_policy: Any, tmp_path:
     [
         ({"chosen_ids": None}, "row 2: not a pair of steps"),
         ({"rejected_ids": []}, "row 2: .*rejected_ids is empty"),
-        ({"chosen": "2 + 2"}, "row 2: .*chosen_ids are '3 . 3 = 6 . 6' to this policy"),
+        ({"chosen": "2 + 2"}, "row 2: .*chosen_ids decode to '3 . 3 = 6 . 6' with this policy"),
         ({"problem_prompt": "what is 2?"}, "row 2: .*not in the vocabulary"),
     ],
 )
@@ -219,10 +222,10 @@ def test_what_cannot_be_learnt_from_is_refused(folders: Path, tiny_policy: Any) 
     engine = engine_of(tiny_policy)
     with pytest.raises(ValueError, match=r"row 1: .*it has 15 tokens; max_length is 12"):
         read_step_preferences(str(folders / "export"), engine, 12)
-    with pytest.raises(ValueError, match=r"no step_preferences\.jsonl or \.parquet is there"):
+    with pytest.raises(ValueError, match=r"which has no step_preferences\.jsonl or \.parquet"):
         read_step_preferences(str(folders / "data"), engine, None)
-    with pytest.raises(ValueError, match="pairs is empty"):
-        StepPreferenceConfig(policy="p", data="d", pairs=[])
+    with pytest.raises(ValueError, match="step_preferences is empty"):
+        StepPreferenceConfig(policy="p", data="d", step_preferences=[], verifier="countdown")
     (folders / "export" / "step_preferences.jsonl").write_text("")
-    with pytest.raises(ValueError, match="hold no row: lower min_gap or min_visits"):
+    with pytest.raises(ValueError, match="holds no row: lower min_gap or min_visits"):
         run(folders, "none")

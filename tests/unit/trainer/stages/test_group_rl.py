@@ -18,6 +18,7 @@ from search.base import ScoreResult
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from trainer.models.loading import save_model
 from trainer.rollouts.held_out import HeldOutConfig
+from trainer.rollouts.judging import Judges
 from trainer.rollouts.solution_reward import GroupRLConfig, KeepsCounts, SolutionReward
 from trainer.runtime.config import RuntimeConfig
 from trainer.stages.group_rl import run_group_rl, training_passes
@@ -40,12 +41,12 @@ class Halves:
 
 
 def reward_of(tiny_policy: Any, **changes: Any) -> SolutionReward:
+    engine = TransformersEngine(*tiny_policy, EngineConfig(seed=1))
     return SolutionReward(
-        engine=TransformersEngine(*tiny_policy, EngineConfig(seed=1)),
-        scorer=Halves(),
-        config=GroupRLConfig(policy="p", data="d", reward_model="r", **changes),
+        engine=engine,
+        judges=Judges(engine=engine, verifier=VERIFIERS["countdown"](), scorer=Halves()),
+        config=GroupRLConfig(policy="p", data="d", reward_model="r", verifier="math", **changes),
         problems={PROBLEM.id: PROBLEM},
-        verifier=VERIFIERS["countdown"](),
     )
 
 
@@ -75,18 +76,22 @@ def run_two_steps(tiny_policy: Any, folder: Path, algorithm: str) -> Path:
     save_model(*tiny_policy, folder / "policy")
     (folder / "data").mkdir()
     problems = [make_problem((1, 2, 3 + i), 6 + i) for i in range(4)]
-    for split in ("train", "validation"):
-        write_problems(folder / "data" / f"{split}.jsonl", problems)
+    write_problems(folder / "data" / "train.jsonl", problems)
+    held_out = [make_problem((1, 1, 3 + i), 5 + i) for i in range(4)]
+    write_problems(folder / "data" / "validation.jsonl", held_out)
     out = folder / "out"
     arguments = {"grpo": GRPOConfig, "rloo": RLOOConfig}[algorithm](
         output_dir=str(out), max_steps=2, per_device_train_batch_size=8, num_generations=4,
-        max_completion_length=6, learning_rate=1e-2, beta=0.1, bf16=False, report_to=[],
+        learning_rate=1e-2, beta=0.1, bf16=False, report_to=[],
         gradient_checkpointing=False, use_cpu=True, disable_tqdm=True, save_steps=1,
     )  # fmt: skip
     config = GroupRLConfig(
-        policy=str(folder / "policy"), data=str(folder / "data"), outcome="random"
+        policy=str(folder / "policy"),
+        data=str(folder / "data"),
+        outcome="random",
+        verifier="countdown",
     )
-    evaluation = HeldOutConfig(evaluate_every=2, evaluation_problems=3, evaluation_tokens=5)
+    evaluation = HeldOutConfig(evaluate_every=2, evaluation_problems=3, max_new_tokens=6)
     runtime = RuntimeConfig(output_dir=str(out), wandb=False)
     run_group_rl(algorithm, runtime, config, evaluation, arguments)
     return out
@@ -168,4 +173,4 @@ def test_what_was_spent_is_kept_in_checkpoints(tiny_policy: Any, tmp_path: Path)
 )
 def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        GroupRLConfig(policy="a", data="b", **changes)
+        GroupRLConfig(**{"policy": "a", "data": "b", "verifier": "countdown"} | changes)

@@ -107,7 +107,7 @@ def test_too_many_bad_rows_are_reported_and_fail(
     ("fields", "said"),
     [
         ({"format": "prm800"}, "format is 'prm800'; did you mean 'prm800k'"),
-        ({"neutral": "fine"}, "neutral is 'fine'; allowed: correct"),
+        ({"neutral_rating": "fine"}, "neutral_rating is 'fine'; allowed: correct"),
         ({"prompt": "x"}, "prompt is 'x'; allowed: question"),
         ({"rows": "json"}, "rows is 'json'; allowed: labels, trl"),
         ({"threshold": 0.0}, "threshold is 0.0; allowed: above 0"),
@@ -152,7 +152,7 @@ def test_text_becomes_ids_by_hand(policy: tuple[str, Any]) -> None:
         problem_id="p", solution=SteppedSolution(prompt="a", steps=("b", "")), labels=(1.0, 1.0),
         counts=(0, 0),
     )  # fmt: skip
-    with pytest.raises(ValueError, match="completion 2 has a label and no token"):
+    with pytest.raises(ValueError, match="completion 2 has a label but no token"):
         tokenised(empty, lambda text: tuple(map(ord, text)), 0)
 
 
