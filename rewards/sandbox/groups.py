@@ -126,7 +126,7 @@ def _usable(folder: Path) -> bool:
 
 def _remove_those_of_the_dead(folder: Path) -> None:
     for group in folder.glob(f"{PREFIX}-*"):
-        pid = group.name.split("-")[2]
+        pid = group.name.removeprefix(f"{PREFIX}-").partition("-")[0]
         if not Path("/proc", pid).exists():
             with contextlib.suppress(OSError):
                 group.rmdir()

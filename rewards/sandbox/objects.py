@@ -72,11 +72,28 @@ class Objects:
 
     def dumps(self, box: list[Any]) -> str:
         """A message with the one value in `box`, which is taken out: what holds it besides is all
-        that holds it. Raises NotPlain."""
-        coded = json.dumps(encode(box[0], self), ensure_ascii=False)
+        that holds it. Raises NotPlain; then it is as if it had not been asked."""
+        known_before = len(self._known)
+        try:
+            coded, changed = self._written(box[0])
+        except BaseException:
+            for number in list(self._known)[known_before:]:
+                self._drop(number)
+            raise
         box.clear()
+        self._said |= changed
+        released = self._unheld()
+        for number in released:
+            self._drop(number)
+        changes = ", ".join(f'"{number}": {text}' for number, text in changed.items())
+        return f"[{coded}, {{{changes}}}, {json.dumps(released)}]"
+
+    def _written(self, value: Any) -> tuple[str, dict[int, str]]:
+        """The text of a value, and of the content of all objects that the other side has not."""
+        coded = json.dumps(encode(value, self), ensure_ascii=False)
         changed: dict[int, str] = {}
         size = len(coded)
+        check_size(size)
         self._waiting = list(self._known)
         for number in self._waiting:  # writing one may make others known
             content = content_of(self._known[number], self._kinds[number], self)
@@ -84,14 +101,8 @@ class Objects:
             if text != self._said.get(number):
                 changed[number] = text
                 size += len(text)
-            check_size(size)
-        check_size(size)
-        self._said |= changed
-        released = self._unheld()
-        for number in released:
-            self._drop(number)
-        changes = ", ".join(f'"{number}": {text}' for number, text in changed.items())
-        return f"[{coded}, {{{changes}}}, {json.dumps(released)}]"
+                check_size(size)
+        return coded, changed
 
     def loads(self, text: str | bytes) -> Any:
         """The value of a message of the other side's. Raises NotPlain for whatever its `dumps` did

@@ -85,7 +85,7 @@ def _readings(text: str, prefix: str, names: Sequence[str]) -> Iterator[Reading]
     defines = _definition(names)
     for block in reversed([b for b in python if _defined_in(b, defines)]):
         yield from _whole(block, prefix, python)
-    if python:
+    if any(block.text.strip() for block in python):
         for block in reversed(python):
             yield from _bodies(block.text, prefix)
         if names and not any(_defined_in(block, defines) for block in python):
@@ -132,8 +132,9 @@ def _bodies(text: str, prefix: str) -> Iterator[Reading]:
     for form in forms:
         stops = [stop.start() for stop in islice(STOPS.finditer(form), MAX_ENDS)]
         for end in [*stops, len(form)]:
-            yield Reading(program=head + form[:end])
-    for form in forms if prefix else []:
+            if form[:end].strip():
+                yield Reading(program=head + form[:end])
+    for form in forms if prefix and first else []:
         yield Reading(program=head + form, rest=True, least=least)
 
 
