@@ -34,7 +34,6 @@ from data.tasks.code_tests import plan_tests
 from data.tasks.rows import group_of, splits_of_sources
 from data.types import Demonstration, Problem, Verdict
 
-RowFormat = Literal["humaneval", "mbpp", "apps", "code_contests", "livecodebench"]
 COMPARE = get_args(Compare)
 CHAT_QUESTIONS = {
     "humaneval": "Complete this Python function. Answer with the whole function in one fenced code "
@@ -142,7 +141,7 @@ class CodeConfig:
     """Source (data/sources.py) of training rows; null: no training rows."""
     test_rows: str | None = None
     """Source (data/sources.py) of test rows; null: no test rows."""
-    row_format: RowFormat = "humaneval"
+    row_format: Literal["humaneval", "mbpp", "apps", "code_contests", "livecodebench"] = "humaneval"
     """Columns of the rows: humaneval, mbpp, apps, code_contests or livecodebench."""
     prompt: str = "as_is"
     """Style of the prompt, one of the names in data/prompts.py."""
@@ -156,9 +155,9 @@ class CodeConfig:
     def __post_init__(self) -> None:
         if self.shown_tests < 1:
             raise ValueError(f"shown_tests is {self.shown_tests}; allowed: 1 or more")
-        formats = get_args(RowFormat)
-        if self.row_format not in formats:
-            raise ValueError(f"row_format is {self.row_format!r}; allowed: {', '.join(formats)}")
+        if self.row_format not in ROW_FORMATS:
+            allowed = ", ".join(ROW_FORMATS)
+            raise ValueError(f"row_format is {self.row_format!r}; allowed: {allowed}")
         if self.prompt not in PROMPTS:
             raise ValueError(f"prompt is {self.prompt!r}; allowed: {', '.join(PROMPTS)}")
 
