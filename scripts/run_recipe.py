@@ -8,7 +8,7 @@ import signal
 import sys
 from types import FrameType
 
-from trainer.pipeline.estimates import DEVICES
+from trainer.pipeline.devices import DEVICES
 from trainer.pipeline.plan import print_plan
 from trainer.pipeline.recipe import load_pipeline
 from trainer.pipeline.run import run_pipeline, selected_stages

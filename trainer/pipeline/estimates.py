@@ -3,73 +3,31 @@ these estimates.
 
 Tokens are an upper bound: every row counts at its greatest length. trainer/pipeline/memory.py
 estimates memory. Seconds are FLOPs divided by a share of a device's speed. Where sampling is
-limited by memory bandwidth, they are the time to read all weights once per token. `DEVICES` holds
-the shares. A value that the recipe does not determine is None."""
+limited by memory bandwidth, they are the time to read all weights once per token.
+trainer/pipeline/devices.py holds the shares and the speeds. A value that the recipe does not
+determine is None."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from data.settings import nearest
+from trainer.pipeline.devices import DEVICES, Launch
 from trainer.pipeline.memory import (
     PRECISIONS,
     Memory,
     ModelSizes,
     Training,
     sampling_memory,
-    sizes_of,
     training_memory,
 )
-from trainer.pipeline.published_sizes import config_of
+from trainer.pipeline.quantities import human
+from trainer.pipeline.stage_models import DEFAULT_LENGTH, StageModel, prompt_length, row_length
 from trainer.runtime.stage_registry import StageEntry
 
-DEFAULT_LENGTH = 64  # tokens of a sequence if neither recipe nor model gives a length
-DEFAULT_VOCABULARY = 64  # tokens of a number tokenizer
-PROMPT_LENGTH = 256  # tokens of a prompt in words, without the generated tokens
-
 ENGINE_ROWS = 512  # sequences in one batch of the search engine
-MIXED = ("bf16", "fp16")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    """The device of one process: its peak FLOPs and bytes per second, the share of the FLOPs that
-    training reaches, and the least seconds per sampled token and layer."""
-
-    name: str
-    flops: float
-    bandwidth: float
-    training_share: float
-    layer_seconds: float
-
-
-# A100 and H100: dense bf16 FLOPs and memory bandwidth from the data sheets (SXM, 80 GB). The shares
-# are assumptions. The FLOPs of a CPU core were measured (2 cores with AVX-512, fp32).
-DEVICES = {
-    "cpu": Device(
-        name="one CPU core", flops=80e9, bandwidth=1e10, training_share=0.6, layer_seconds=3e-4
-    ),
-    "a100": Device(
-        name="an A100", flops=312e12, bandwidth=2.0e12, training_share=0.4, layer_seconds=8e-4
-    ),
-    "h100": Device(
-        name="an H100", flops=989e12, bandwidth=3.35e12, training_share=0.35, layer_seconds=8e-4
-    ),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launch:
-    """The settings of a stage's accelerate config, and its kind of device (a name in `DEVICES`)."""
-
-    device: str = "cpu"
-    processes: int = 1
-    zero_stage: int = 0
-    offload_optimizer: bool = False
-    offload_weights: bool = False
-    mixed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,42 +43,6 @@ class StageEstimate:
     tokens: float | None = None
     flops: float | None = None
     seconds: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageModel:
-    """The name and the sizes of the model that a stage uses."""
-
-    name: str = ""
-    sizes: ModelSizes | None = None
-    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
-
-def launch_of(values: Mapping[str, Any], device: str | None) -> Launch:
-    """`values` come from an accelerate config; `device` comes from the user."""
-    zero: Mapping[str, Any] = values.get("deepspeed_config") or {}
-    return Launch(
-        device=device or ("cpu" if values.get("use_cpu", True) else "h100"),
-        processes=int(values.get("num_processes") or 1),
-        zero_stage=int(zero.get("zero_stage") or 0),
-        offload_optimizer=zero.get("offload_optimizer_device") not in (None, "none"),
-        offload_weights=zero.get("offload_param_device") not in (None, "none"),
-        mixed=values.get("mixed_precision") in MIXED,
-    )
-
-
-def model_of(settings: Mapping[str, Any], inherited: StageModel) -> StageModel:
-    """The model that a stage's settings name, else the model `inherited` from the stages it
-    reads."""
-    if isinstance(config := settings.get("model_config"), Mapping):
-        vocabulary = settings.get("vocab_size") if settings.get("tokenizer") == "bpe" else None
-        sizes = sizes_of(config, vocabulary or DEFAULT_VOCABULARY)
-        return StageModel(name="a model from scratch", sizes=sizes, config=config)
-    for key in ("model", "policy"):
-        name = settings.get(key)
-        if isinstance(name, str) and (config := config_of(name)) is not None:
-            return StageModel(name=name, sizes=sizes_of(config), config=config)
-    return inherited
 
 
 def estimate_stage(
@@ -162,7 +84,7 @@ def _training(
     """`head`: the model computes logits over the vocabulary, which need memory."""
     batch = settings.get("per_device_train_batch_size", 8)
     accumulated = _accumulated(settings, batch, launch)
-    length = _length(settings, model)
+    length = row_length(settings, model)
     rows = batch * accumulated * launch.processes
     steps = settings.get("max_steps")
     training = _setup(settings, model, launch, rows=batch, length=length, head=head)
@@ -184,7 +106,7 @@ def _ppo(
     rollouts = values["problems_per_cycle"] * values["samples_per_problem"]
     minibatches, epochs = values["minibatches"], values["epochs"]
     micro, generated = values["micro_batch_size"], values.get("max_new_tokens", 64)
-    length = _prompt(model) + generated
+    length = prompt_length(model) + generated
     cycles = values["cycles"]
     rows = min(micro, max(1, rollouts // minibatches // launch.processes))
     training = _setup(values, model, launch, rows=rows, length=length, head=True)
@@ -231,7 +153,7 @@ def _group_rl(
     samples = settings.get("num_generations", 8)
     generated = settings.get("max_new_tokens", 64)
     rows = batch * accumulated * launch.processes
-    length = _prompt(model) + generated
+    length = prompt_length(model) + generated
     steps = settings.get("max_steps")
     training = _setup(settings, model, launch, rows=batch, length=length, head=True)
     lines = [
@@ -414,7 +336,7 @@ def _sampling(
         lines=(sampling.line, total),
         parameters=model.sizes.parameters,
         memory=sampling_memory(
-            model.sizes, rows, _prompt(model) + generated, bytes_each, models=models
+            model.sizes, rows, prompt_length(model) + generated, bytes_each, models=models
         ),
         tokens=tokens,
         flops=flops,
@@ -439,18 +361,6 @@ def _sampling_seconds(
 # ---------------------------------------------------------------- words
 
 
-def _length(settings: Mapping[str, Any], model: StageModel) -> int:
-    """Most tokens of a training row."""
-    said = settings.get("max_length") or settings.get("max_new_tokens")
-    return said or (DEFAULT_LENGTH if _prompt(model) < PROMPT_LENGTH else 1024)
-
-
-def _prompt(model: StageModel) -> int:
-    sizes = model.sizes
-    large = sizes is not None and sizes.vocabulary > 1000
-    return PROMPT_LENGTH if large else DEFAULT_LENGTH // 4
-
-
 def _trained(model: StageModel, settings: Mapping[str, Any]) -> str:
     assert model.sizes is not None
     everything = human(model.sizes.parameters)
@@ -462,26 +372,6 @@ def _trained(model: StageModel, settings: Mapping[str, Any]) -> str:
 
 def _processes(launch: Launch) -> str:
     return f"{launch.processes} process" + ("es" if launch.processes > 1 else "")
-
-
-def human(value: float | None, unit: str = "") -> str:
-    """Three digits and a unit prefix, for example 1.8 M; '?' for None."""
-    if value is None:
-        return "?"
-    for prefix in ("", "k", "M", "G", "T", "P", "E"):
-        if value < 1000 or prefix == "E":
-            return f"{value:.3g} {prefix}{unit}".rstrip()
-        value /= 1000
-    return f"{value:.3g}"
-
-
-def rough_duration(seconds: float | None) -> str:
-    """'40 s', '12 minutes', '3.4 hours'; '?' for None."""
-    if seconds is None:
-        return "?"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 # The function that estimates a stage, by the name that the stage's entry in STAGES gives.

@@ -9,25 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from data.settings import read_yaml_mapping
-from trainer.pipeline.estimates import (
-    DEVICES,
-    Launch,
-    StageEstimate,
-    StageModel,
-    estimate_stage,
-    human,
-    launch_of,
-    model_of,
-    rough_duration,
-)
+from trainer.pipeline.devices import DEVICES, Launch, launch_of
+from trainer.pipeline.estimates import StageEstimate, estimate_stage
 from trainer.pipeline.launch import command_line, launcher_words
+from trainer.pipeline.quantities import human, rough_duration
 from trainer.pipeline.recipe import Pipeline, Stage, stage_words
 from trainer.pipeline.run import stage_state
+from trainer.pipeline.stage_models import StageModel, model_of
 from trainer.runtime.stage_registry import entry_of_launcher
 
 
 def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None = None) -> None:
-    """Print the plan. `device` is a name in `trainer.pipeline.estimates.DEVICES`. Without it, the
+    """Print the plan. `device` is a name in `trainer.pipeline.devices.DEVICES`. Without it, the
     accelerate configs decide: a CPU, or a GPU, which counts as an H100."""
     models: dict[str, StageModel] = {}
     changed: set[str] = set()

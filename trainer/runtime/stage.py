@@ -115,6 +115,69 @@ def _verdicts(before: Mapping[str, int]) -> dict[str, int]:
     }
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """What a stage runs with. `sources` are the inputs on disk. `identities` identify the inputs
+    that are not folders. `started` is a time of the monotonic clock, in seconds."""
+
+    stage: str
+    folder: Path
+    seed: int
+    recipe: dict[str, Any]
+    sources: dict[str, Path]
+    identities: dict[str, Any]
+    resumed: bool
+    started: float
+
+
+def _begin(
+    stage: str,
+    runtime: RuntimeConfig,
+    configs: Sequence[Any],
+    inputs: Mapping[str, str | None],
+) -> _Begun:
+    """Make the folder, keep the settings that it is made with, and set the seed."""
+    folder = Path(runtime.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    resumed = (folder / BEGUN).exists()
+    identities = check_begun(folder, runtime.seed, configs, inputs)
+    set_seed(runtime.seed)
+    return _Begun(
+        stage=stage,
+        folder=folder,
+        seed=runtime.seed,
+        recipe=recipe_mapping(runtime, *configs),
+        sources={name: Path(path) for name, path in inputs.items() if path and Path(path).exists()},
+        identities={k: v for k, v in identities.items() if not is_folder(inputs[k])},
+        resumed=resumed,
+        started=time.monotonic(),
+    )
+
+
+def _complete(begun: _Begun, record: StageRecord, processes: int) -> None:
+    """Log the stage's numbers and write its manifest."""
+    seconds = time.monotonic() - begun.started
+    resources = asdict(measure(record.ledger, seconds, processes, resumed=begun.resumed))
+    record.run.log(
+        {
+            f"{begun.stage}/{name}": value
+            for name, value in (record.metrics | resources).items()
+            if isinstance(value, int | float)
+        }
+    )
+    write_manifest(
+        begun.folder,
+        stage=begun.stage,
+        recipe=begun.recipe,
+        seed=begun.seed,
+        inputs=begun.sources,
+        usage={"ledger": record.ledger},
+        metrics=record.metrics,
+        seconds=seconds,
+        extra={"inputs": begun.identities, "resources": resources},
+    )
+
+
 @contextmanager
 def run_stage(
     stage: str,
@@ -137,16 +200,10 @@ def run_stage(
     check_inputs(inputs)
     check()
     state = process_state()
-    folder.mkdir(parents=True, exist_ok=True)
-    resumed = (folder / BEGUN).exists()
-    identities = check_begun(folder, runtime.seed, configs, inputs)
-    set_seed(runtime.seed)
-    started = time.monotonic()
-    recipe = recipe_mapping(runtime, *configs)
-    sources = {name: Path(path) for name, path in inputs.items() if path and Path(path).exists()}
-    with start_wandb(runtime, stage=stage, recipe=recipe) as run:
+    begun = _begin(stage, runtime, configs, inputs)
+    with start_wandb(runtime, stage=stage, recipe=begun.recipe) as run:
         record = StageRecord(run=run)
-        for name, path in sources.items():
+        for name, path in begun.sources.items():
             if is_complete(path):
                 run.use_folder(name, path, "stage")
         before = TALLY.snapshot()
@@ -159,27 +216,7 @@ def run_stage(
         record.metrics |= _verdicts(before)
         state.wait_for_everyone()
         if state.is_main_process:
-            numbers = {k: v for k, v in record.metrics.items() if isinstance(v, int | float)}
-            seconds = time.monotonic() - started
-            resources = asdict(
-                measure(record.ledger, seconds, state.num_processes, resumed=resumed)
-            )
-            numbers |= {k: v for k, v in resources.items() if isinstance(v, int | float)}
-            run.log({f"{stage}/{name}": value for name, value in numbers.items()})
-            write_manifest(
-                folder,
-                stage=stage,
-                recipe=recipe,
-                seed=runtime.seed,
-                inputs=sources,
-                usage={"ledger": record.ledger},
-                metrics=record.metrics,
-                seconds=seconds,
-                extra={
-                    "inputs": {k: v for k, v in identities.items() if not is_folder(inputs[k])},
-                    "resources": resources,
-                },
-            )
+            _complete(begun, record, state.num_processes)
             run.log_folder(runtime.run_name or stage, folder, stage)
             for checkpoint in folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -104,7 +104,7 @@ def run_expert_iteration(
         )
         save_trained(trainer, tokenizer, candidate)
         record.training("policy", *training_cost(trainer, rows))
-        outcomes: dict[str, list[bool]] = {}
+        solved: dict[str, list[bool]] = {}
         for name, path in (("incumbent", config.policy), ("candidate", str(candidate))):
             workbench = open_workbench(
                 policy=path,
@@ -112,42 +112,70 @@ def run_expert_iteration(
                 verifier=config.verifier,
                 seed=runtime.seed,
             )
-            _, outcomes[name] = evaluate_greedy(
+            _, solved[name] = evaluate_greedy(
                 workbench, name, problems, folder / "gate", config.max_new_tokens
             )
             record.search(workbench.usage)
-        p_value, wins, losses = paired_p_value(
-            outcomes["candidate"], outcomes["incumbent"], groups_of(problems)
-        )
-        accepted = p_value < config.gate_p_value
-        n = len(problems)
-        record.metrics["gate"] = {
-            "accepted": accepted,
-            "p_value": p_value,
-            "wins": wins,
-            "losses": losses,
-            "n": n,
-            "incumbent_accuracy": sum(outcomes["incumbent"]) / n,
-            "candidate_accuracy": sum(outcomes["candidate"]) / n,
-            "reason": (
-                f"the candidate solved {wins} problems that the incumbent did not and lost "
-                f"{losses}: p = {p_value:.2g}, "
-                + (
-                    f"below {config.gate_p_value}, so it is kept"
-                    if accepted
-                    else f"not below {config.gate_p_value}, so the incumbent stays"
-                )
-            ),
-        }
-        record.metrics["rows"] = len(rows)
+        gate = judge_gate(solved["candidate"], solved["incumbent"], problems, config.gate_p_value)
+        record.metrics |= {"gate": asdict(gate), "rows": len(rows)}
         if workbench.accelerator.is_main_process:
-            if accepted or Path(config.policy).is_dir():
-                _copy_model(candidate if accepted else Path(config.policy), folder)
-            else:  # a hub id
-                with whole_models():
-                    save_model(*load_policy(config.policy), folder)
-            shutil.rmtree(candidate)
+            _write_next_policy(config.policy, candidate, folder, accepted=gate.accepted)
         workbench.accelerator.wait_for_everyone()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """The candidate against the incumbent on the `n` problems of the gate. Only the candidate
+    solved `wins` of them, and only the incumbent solved `losses`."""
+
+    accepted: bool
+    p_value: float
+    wins: int
+    losses: int
+    n: int
+    incumbent_accuracy: float
+    candidate_accuracy: float
+    reason: str
+
+
+def judge_gate(
+    candidate: Sequence[bool],
+    incumbent: Sequence[bool],
+    problems: Sequence[Problem],
+    p_value_below: float,
+) -> GateResult:
+    """`candidate` and `incumbent` say which problems each policy solves, in the order of
+    `problems`."""
+    p_value, wins, losses = paired_p_value(candidate, incumbent, groups_of(problems))
+    accepted = p_value < p_value_below
+    decision = (
+        f"below {p_value_below}, so it is kept"
+        if accepted
+        else f"not below {p_value_below}, so the incumbent stays"
+    )
+    return GateResult(
+        accepted=accepted,
+        p_value=p_value,
+        wins=wins,
+        losses=losses,
+        n=len(problems),
+        incumbent_accuracy=sum(incumbent) / len(problems),
+        candidate_accuracy=sum(candidate) / len(problems),
+        reason=(
+            f"the candidate solved {wins} problems that the incumbent did not and lost {losses}: "
+            f"p = {p_value:.2g}, {decision}"
+        ),
+    )
+
+
+def _write_next_policy(policy: str, candidate: Path, folder: Path, *, accepted: bool) -> None:
+    """Write the candidate into `folder` if it was accepted, else the incumbent `policy`."""
+    if accepted or Path(policy).is_dir():
+        _copy_model(candidate if accepted else Path(policy), folder)
+    else:  # a hub id
+        with whole_models():
+            save_model(*load_policy(policy), folder)
+    shutil.rmtree(candidate)
 
 
 def _gate_problems(config: ExpertIterationConfig) -> list[Problem]:

@@ -6,12 +6,14 @@ or knows steps, so the process reward is one number per solution.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from data.held_out import check_problems_held_out
+from data.types import Problem, Usage
 from rewards.verifiers.by_name import VERIFIERS
 from trainer.models.loading import load_policy
 from trainer.rollouts.held_out import HeldOut, HeldOutConfig
@@ -51,20 +53,12 @@ def run_group_rl(
     with run_stage(algorithm, runtime, [config, evaluation, arguments], inputs) as record:
         problems = config.chosen_problems()
         model, tokenizer = load_policy(config.policy)
-        engine, scorer = open_engine(
-            model, tokenizer, config.reward_model, seed=runtime.seed, device=model.device
-        )
-        reward = SolutionReward(
-            engine=engine,
-            judges=Judges(engine=engine, verifier=VERIFIERS[config.verifier](), scorer=scorer),
-            config=config,
-            problems={problem.id: problem for problem in problems},
-        )
+        reward = _open_reward(config, model, tokenizer, problems, runtime.seed)
         rows = [{"prompt": p.prompt, "problem_id": p.id} for p in problems]
         counts = KeepsCounts(reward, process_state().process_index)
         held_out = HeldOut(
             evaluation,
-            engine,
+            reward.engine,
             reward.judges.verifier,
             data=config.data,
             folder=Path(runtime.output_dir),
@@ -84,17 +78,40 @@ def run_group_rl(
         if checkpoint is not None:
             counts.restore(Path(checkpoint))
         trainer.train(resume_from_checkpoint=checkpoint)
-        own = [*usage_numbers(reward.usage), float(reward.positions), reward.flops]
-        total = torch.tensor(own, dtype=torch.float64, device=trainer.accelerator.device)
-        *spent, positions, flops = trainer.accelerator.reduce(total, reduction="sum").tolist()
+        usage, positions, flops = _spent(reward, trainer.accelerator)
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
-        record.metrics |= {"problems": len(problems), "steps": trainer.state.global_step}
-        usage = usage_of(spent)
-        record.metrics["sampled_tokens"] = usage.policy.generated_tokens
+        record.metrics |= {
+            "problems": len(problems),
+            "steps": trainer.state.global_step,
+            "sampled_tokens": usage.policy.generated_tokens,
+        }
         record.search(usage)
         record.search(held_out.usage())
-        tokens = round(positions) * arguments.num_iterations
+        tokens = positions * arguments.num_iterations
         record.training("policy", tokens, training_passes(arguments) * flops)
+
+
+def _open_reward(
+    config: GroupRLConfig, model: Any, tokenizer: Any, problems: Sequence[Problem], seed: int
+) -> SolutionReward:
+    engine, scorer = open_engine(
+        model, tokenizer, config.reward_model, seed=seed, device=model.device
+    )
+    return SolutionReward(
+        engine=engine,
+        judges=Judges(engine=engine, verifier=VERIFIERS[config.verifier](), scorer=scorer),
+        config=config,
+        problems={problem.id: problem for problem in problems},
+    )
+
+
+def _spent(reward: SolutionReward, accelerator: Any) -> tuple[Usage, int, float]:
+    """The usage of sampling and scoring, and the positions and FLOPs of one forward pass over all
+    samples. All are summed over all processes."""
+    own = [*usage_numbers(reward.usage), float(reward.positions), reward.flops]
+    total = torch.tensor(own, dtype=torch.float64, device=accelerator.device)
+    *spent, positions, flops = accelerator.reduce(total, reduction="sum").tolist()
+    return usage_of(spent), round(positions), flops
 
 
 def training_passes(arguments: Any) -> int:

@@ -6,18 +6,12 @@ from typing import Any
 
 import pytest
 
-from trainer.pipeline.estimates import (
-    DEVICES,
-    Launch,
-    StageModel,
-    estimate_stage,
-    human,
-    launch_of,
-    model_of,
-    rough_duration,
-)
+from trainer.pipeline.devices import DEVICES, Launch, launch_of
+from trainer.pipeline.estimates import estimate_stage
 from trainer.pipeline.plan import print_plan
+from trainer.pipeline.quantities import human, rough_duration
 from trainer.pipeline.recipe import load_pipeline
+from trainer.pipeline.stage_models import StageModel, model_of
 from trainer.runtime.stage_registry import STAGES
 
 # 380 parameters: see test_memory.py.

@@ -109,7 +109,7 @@ def test_two_steps_of_trl(tiny_policy: Any, tmp_path: Path, algorithm: str) -> N
     sampled = sampling["generated_tokens"]
     assert [r["sampled_tokens"] for r in rows] == [0, sampled]
     assert manifest["metrics"]["sampled_tokens"] == sampled
-    assert evaluating["sequences"] == 6 and 6 <= evaluating["generated_tokens"] <= 30
+    assert evaluating["sequences"] == 6 and 6 <= evaluating["generated_tokens"] <= 36
     assert sampling["sequences"] == 16 and 16 <= sampling["generated_tokens"] <= 96
     assert training["positions"] > sampling["generated_tokens"] and training["flops"] > 0
     assert manifest["metrics"]["steps"] == 2 and not [*out.glob("checkpoint-*")]
