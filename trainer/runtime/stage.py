@@ -22,6 +22,7 @@ from trainer.runtime.processes import is_main_process, process_state, set_seed
 from trainer.runtime.progress import showing_batches
 from trainer.runtime.resources import measure
 from trainer.runtime.tracking import Run, start_wandb
+from trainer.runtime.training_settings import training_settings
 from trainer.runtime.watchdog import WATCHDOG
 
 BEGUN = ".begun.json"
@@ -62,8 +63,8 @@ def is_folder(path: str | None) -> bool:
 def check_inputs(inputs: Mapping[str, str | None]) -> None:
     """Raises ValueError for one that is not there. `labels_1` is one of several `labels`."""
     for name, path in inputs.items():
-        kind = name.rstrip("0123456789").removesuffix("_")
-        if path and kind in ON_DISK and not Path(path).exists():
+        if path and not _is_there(name, path):
+            kind = name.rstrip("0123456789").removesuffix("_")
             raise ValueError(f"{kind} is {path!r}: there is no such file or folder")
 
 
@@ -71,28 +72,69 @@ def check_begun(
     folder: Path, seed: int, configs: Sequence[Any], inputs: Mapping[str, str | None]
 ) -> dict[str, Any]:
     """Keep what a folder is made with and from in `.begun.json`, so that a stage which was cut off
-    is not continued as another one. transformers' training arguments are left to its own resuming.
-    Returns what identifies each input.
+    is not continued as another one. Returns what identifies each input.
 
     Raises ValueError naming what differs.
     """
-    settings = {"seed": seed}
-    for config in configs:
-        settings |= {} if hasattr(config, "to_dict") else as_mapping(config)
     identities = {name: identity_of(path) for name, path in inputs.items() if path}
-    settings |= {f"input {name}": identity for name, identity in identities.items()}
+    settings = _settings(seed, configs, identities)
     begun = read_json(folder / BEGUN)
     if begun is None:
         if is_main_process():
             write_json(folder / BEGUN, settings)
-        return identities
-    differing = sorted(key for key in begun | settings if begun.get(key) != settings.get(key))
-    if differing:
+    elif differing := _differences(begun, settings):
         raise ValueError(
             f"output_dir {str(folder)!r} holds unfinished work with other settings ("
-            f"{', '.join(differing)}): remove it, or choose another folder"
+            f"{differing}): remove it, or choose another folder"
         )
     return identities
+
+
+def check_finished(
+    folder: Path, seed: int, configs: Sequence[Any], inputs: Mapping[str, str | None]
+) -> None:
+    """Raises ValueError where a finished folder was made with other settings, or from inputs that
+    are now others. An input that is no longer there is not compared."""
+    begun = read_json(folder / BEGUN)
+    if begun is None:
+        return
+    there = {name: path for name, path in inputs.items() if path and _is_there(name, path)}
+    now = _settings(seed, configs, {name: identity_of(path) for name, path in there.items()})
+    gone = {f"input {name}" for name, path in inputs.items() if path and name not in there}
+    then = {key: value for key, value in begun.items() if key not in gone}
+    if differing := _differences(then, now):
+        raise ValueError(
+            f"output_dir {str(folder)!r} is finished, but with other settings ({differing}): "
+            "choose another folder, or remove this one to make it anew"
+        )
+
+
+def _settings(seed: int, configs: Sequence[Any], identities: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a stage's result: its seed, its settings and its inputs."""
+    settings: dict[str, Any] = {"seed": seed}
+    for config in configs:
+        values = as_mapping(config)
+        settings |= training_settings(values) if hasattr(config, "to_dict") else values
+    return settings | {f"input {name}": identity for name, identity in identities.items()}
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The keys that differ, with both values where these are plain; empty where none differs."""
+    keys = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
+    plain = (int, float, str, bool, type(None))
+    return ", ".join(
+        f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
+        if not key.startswith("input ")
+        and isinstance(then.get(key), plain)
+        and isinstance(now.get(key), plain)
+        else key
+        for key in keys
+    )
+
+
+def _is_there(name: str, path: str) -> bool:
+    kind = name.rstrip("0123456789").removesuffix("_")
+    return kind not in ON_DISK or Path(path).exists()
 
 
 def _verdicts(before: Mapping[str, int]) -> dict[str, int]:
@@ -122,12 +164,15 @@ def run_stage(
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[StageRecord]:
     """Run a stage's body. On leaving without an error rank 0 writes the manifest, by rename, so a
-    folder without one never counts. Raises SystemExit(0) when the folder is complete already, and
-    ValueError for inputs that are not there and when it was begun with other settings; `check` may
-    raise more of them before anything is written. Checkpoints of a training are removed once the
-    manifest is there."""
+    folder without one never counts. Checkpoints of a training are removed once the manifest is
+    there. `check` may raise further ValueErrors before anything is written.
+
+    Raises SystemExit(0) when the folder is complete already. Raises ValueError when it was begun
+    or completed with other settings, and for inputs that are not there.
+    """
     folder = Path(runtime.output_dir)
     if is_complete(folder):
+        check_finished(folder, runtime.seed, configs, inputs)
         print(f"{folder} is complete; nothing to do")
         raise SystemExit(0)
     check_inputs(inputs)

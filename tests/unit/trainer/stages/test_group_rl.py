@@ -20,6 +20,7 @@ from trainer.models.loading import save_model
 from trainer.rollouts.held_out import HeldOutConfig
 from trainer.rollouts.solution_reward import GroupRLConfig, KeepsCounts, SolutionReward
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.manifests import read_manifest
 from trainer.stages.group_rl import run_group_rl, training_passes
 from trainer.training.checkpoints import mark_whole
 
@@ -69,14 +70,18 @@ def test_what_a_solution_earns(tiny_policy: Any) -> None:
 
 def run_two_steps(tiny_policy: Any, folder: Path, algorithm: str) -> Path:
     """Two steps of TRL's trainer on four problems; returns the stage's folder."""
-    from trl.trainer.grpo_config import GRPOConfig
-    from trl.trainer.rloo_config import RLOOConfig
-
     save_model(*tiny_policy, folder / "policy")
     (folder / "data").mkdir()
     problems = [make_problem((1, 2, 3 + i), 6 + i) for i in range(4)]
     for split in ("train", "validation"):
         write_problems(folder / "data" / f"{split}.jsonl", problems)
+    return run_from(folder, algorithm)
+
+
+def run_from(folder: Path, algorithm: str) -> Path:
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.rloo_config import RLOOConfig
+
     out = folder / "out"
     arguments = {"grpo": GRPOConfig, "rloo": RLOOConfig}[algorithm](
         output_dir=str(out), max_steps=2, per_device_train_batch_size=8, num_generations=4,
@@ -90,6 +95,22 @@ def run_two_steps(tiny_policy: Any, folder: Path, algorithm: str) -> Path:
     runtime = RuntimeConfig(output_dir=str(out), wandb=False)
     run_group_rl(algorithm, runtime, config, evaluation, arguments)
     return out
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_no_update_follows_the_last_one(
+    tiny_policy: Any, tmp_path: Path, algorithm: str, monkeypatch: pytest.MonkeyPatch, die_late: Any
+) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole = run_two_steps(tiny_policy, tmp_path / "whole", algorithm)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        die_late(patch, 2)
+        run_two_steps(tiny_policy, tmp_path / "cut", algorithm)
+    again = run_from(tmp_path / "cut", algorithm)
+    found = [read_manifest(out) for out in (whole, again)]
+    for key in ("outputs", "usage", "metrics"):
+        assert found[0][key] == found[1][key]
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
