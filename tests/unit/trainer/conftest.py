@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +59,9 @@ def die_after_the_last_update(patch: pytest.MonkeyPatch, moment: str, last: int)
         patch.setattr(stage, "write_manifest", die)
 
 
-@pytest.fixture(params=LAST_MOMENTS)
+@pytest.fixture(params=LAST_MOMENTS if "THINKTREE_ALL_KILLS" in os.environ else ("saved",))
 def die_late(request: pytest.FixtureRequest) -> Callable[[pytest.MonkeyPatch, int], None]:
-    """`die_after_the_last_update` at one of its moments."""
+    """`die_after_the_last_update` at one of its moments; with THINKTREE_ALL_KILLS at each."""
     return lambda patch, last: die_after_the_last_update(patch, request.param, last)
 
 

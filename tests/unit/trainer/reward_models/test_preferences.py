@@ -239,13 +239,13 @@ def test_no_update_follows_the_last_one(
     config = OutcomePreferenceConfig(model=str(policy), preferences=[path])
 
     def run(out: Path) -> Any:
-        settings = arguments(out, max_steps=4, save_strategy="steps", save_steps=2, logging_steps=1)
+        settings = arguments(out, max_steps=3, save_strategy="steps", save_steps=2, logging_steps=1)
         run_preferences(RuntimeConfig(output_dir=str(out), wandb=False), config, settings)
         return read_manifest(out)
 
     whole = run(tmp_path / "whole" / "out")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        die_late(patch, 4)
+        die_late(patch, 3)
         run(tmp_path / "cut" / "out")
     again = run(tmp_path / "cut" / "out")
     for key in ("outputs", "usage", "metrics"):

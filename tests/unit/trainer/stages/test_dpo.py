@@ -182,11 +182,12 @@ def test_a_run_that_was_cut_off_ends_the_same(
 def test_no_update_follows_the_last_one(
     folders: Path, monkeypatch: pytest.MonkeyPatch, die_late: Any
 ) -> None:
-    whole = run(folders, "whole/out")
+    changes = {"max_steps": 7, "per_device_train_batch_size": 1}  # ends within an epoch
+    whole = run(folders, "whole/out", **changes)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        die_late(patch, 8)
-        run(folders, "cut/out")
-    found = [read_manifest(out) for out in (whole, run(folders, "cut/out"))]
+        die_late(patch, 7)
+        run(folders, "cut/out", **changes)
+    found = [read_manifest(out) for out in (whole, run(folders, "cut/out", **changes))]
     for key in ("outputs", "usage", "metrics"):
         assert found[0][key] == found[1][key]
 

@@ -17,7 +17,7 @@ import trainer.training.checkpoints as checkpoints
 from data.problems import read_demonstrations, write_demonstrations
 from data.tasks.countdown import make_problem
 from data.types import Demonstration
-from tests.unit.trainer.conftest import die_after_the_last_update
+from tests.unit.trainer.conftest import LAST_MOMENTS, die_after_the_last_update
 from trainer.models.loading import load_policy, save_model
 from trainer.models.lora import LoraSettings, MergeConfig, run_merge
 from trainer.runtime.config import RuntimeConfig
@@ -120,11 +120,11 @@ def made(tiny_policy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train(made: Path, stage: str, folder: Path, rank: int = 0) -> None:
+def train(made: Path, stage: str, folder: Path, rank: int = 0, updates: int = 4) -> None:
     kind = SFTConfig if stage == SFT else TrainingArguments
     more = {"max_length": None} if stage == SFT else {}
     arguments = kind(
-        output_dir=str(folder), max_steps=4, save_steps=2, save_total_limit=1, bf16=False,
+        output_dir=str(folder), max_steps=updates, save_steps=2, save_total_limit=1, bf16=False,
         per_device_train_batch_size=2, learning_rate=1e-2, use_cpu=True, report_to="none",
         disable_tqdm=True, logging_steps=1, seed=5, **more,
     )  # fmt: skip
@@ -168,22 +168,24 @@ def test_a_run_that_dies_while_saving_ends_as_a_whole_one(
     assert found[0]["metrics"] == found[1]["metrics"]
 
 
-@pytest.mark.parametrize(("stage", "rank"), [(SFT, 0), (SFT, 2), (PRM, 0)])
+@pytest.mark.parametrize("moment", LAST_MOMENTS)
+@pytest.mark.parametrize(("stage", "rank"), [(SFT, 0), (PRM, 2)])
 def test_a_run_that_dies_after_its_last_update_makes_no_further_one(
     made: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    die_late: Any,
+    moment: str,
     stage: str,
     rank: int,
 ) -> None:
+    """In the middle of an epoch: the Trainer itself would take a fourth."""
     whole, cut = tmp_path / "whole" / "out", tmp_path / "cut" / "out"
-    train(made, stage, whole, rank)
+    train(made, stage, whole, rank, updates=3)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        die_late(patch, 4)
-        train(made, stage, cut, rank)
-    assert (cut / "checkpoint-4").exists()
-    train(made, stage, cut, rank)
+        die_after_the_last_update(patch, moment, 3)
+        train(made, stage, cut, rank, updates=3)
+    assert (cut / "checkpoint-3").exists()
+    train(made, stage, cut, rank, updates=3)
     found = [read_manifest(out) for out in (whole, cut)]
     assert found[0]["outputs"] == found[1]["outputs"] and found[0]["usage"] == found[1]["usage"]
     assert found[0]["metrics"] == found[1]["metrics"]
