@@ -23,17 +23,19 @@ NEUTRAL: dict[str, float | None] = {"correct": 1.0, "unlabelled": None, "incorre
 @dataclass(frozen=True, kw_only=True)
 class FormatOptions:
     """How step labels are read where formats leave it open. Raises ValueError for another
-    `neutral`.
+    `neutral_rating`.
     """
 
-    neutral: str = "correct"
+    neutral_rating: str = "correct"
     """How a neutral rating (PRM800K's 0) is read: correct, incorrect or unlabelled."""
     delimiter: str | None = None
     """Text that ends every step but the last; null: the format's own."""
 
     def __post_init__(self) -> None:
-        if self.neutral not in NEUTRAL:
-            raise ValueError(f"neutral is {self.neutral!r}; allowed: {', '.join(NEUTRAL)}")
+        if self.neutral_rating not in NEUTRAL:
+            raise ValueError(
+                f"neutral_rating is {self.neutral_rating!r}; allowed: {', '.join(NEUTRAL)}"
+            )
 
 
 Reader = Callable[[Row, FormatOptions], list[LabelledSolution]]

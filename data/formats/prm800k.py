@@ -12,10 +12,10 @@ How it is read:
 - The walk is one solution. Every completion off it is a solution of its own: the steps of the walk
   before it, which have no label there (they have it in the walk), and then itself. So each rating
   is read once.
-- 1 is the label 1 and -1 is 0; 0 is as `neutral` says (the paper takes it for correct when it
-  scores solutions; TRL's conversion takes it for incorrect). A human completion is correct, as the
-  data set's description has it, unless it has a rating. A rating of null and one that the labeller
-  flagged as unsure are no label.
+- 1 is the label 1 and -1 is 0; 0 is as `neutral_rating` says (the paper takes it for correct when
+  it scores solutions; TRL's conversion takes it for incorrect). A human completion is correct, as
+  the data set's description has it, unless it has a rating. A rating of null and one that the
+  labeller flagged as unsure are no label.
 - Where the walk ends without a choice (`finish_reason` "found_error", "give_up"), it ends with the
   first completion: in phase 2 that is the solution's own step. A last step without any completion
   is none. The unrated rest of a pre-generated solution is left out. A problem reported as broken
@@ -70,7 +70,7 @@ def prm800k_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
             f"label.finish_reason is {shown(reason)}; allowed: {', '.join(FINISH_REASONS)}"
         )
     steps = [
-        _step(as_mapping(step, f"step {number}"), f"step {number}", NEUTRAL[options.neutral])
+        _step(as_mapping(step, f"step {number}"), f"step {number}", NEUTRAL[options.neutral_rating])
         for number, step in enumerate(as_list(label.get("steps"), "label.steps"), start=1)
     ]
     _check_walk(steps, question.get("pre_generated_steps"))

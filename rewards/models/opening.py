@@ -36,6 +36,7 @@ from transformers import (
 )
 
 from data.flops import flop_model
+from data.renamed_keys import refuse_renamed_keys
 from data.settings import check_values, nearest, read_yaml_mapping
 from rewards.base import RewardModel, TextRewardModel
 from rewards.models import conventions
@@ -205,6 +206,7 @@ def _described(path: Path, device: Any) -> LoadedRewardModel:
 
 def _checked(values: Mapping[str, Any], kind: type) -> dict[str, Any]:
     hints = get_type_hints(kind)
+    refuse_renamed_keys(values, (kind,))
     check_values(values, {name: [hint] for name, hint in hints.items()})
     for field in fields(kind):
         if field.default is MISSING and field.name not in values:

@@ -51,9 +51,9 @@ class BinarySearchConfig:
     """Length scale L of the choice, in tokens."""
     exploration: float = 0.125
     """Exploration constant c_puct of the choice, at least 0."""
-    hard: bool = False
+    hard_labels: bool = False
     """true: a step's label is 1 if any of its rollouts is correct, else 0. false: the share."""
-    unsolved: bool = False
+    search_unsolved: bool = False
     """Search wrong solutions also where no solution is correct; the paper leaves those out."""
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class State:
 async def label_binary_search(session: Session, config: BinarySearchConfig) -> Labelled:
     solutions = await free_solutions(session, config.solutions)
     states = {(): _state((), solutions)}
-    if not states[()].evidence.correct and not config.unsolved:
+    if not states[()].evidence.correct and not config.search_unsolved:
         states[()].waiting.clear()
     searched: dict[Steps, Rollout] = {}
     cut = len(solutions) < config.solutions
@@ -102,7 +102,7 @@ async def label_binary_search(session: Session, config: BinarySearchConfig) -> L
             break
     known = {steps: state.evidence for steps, state in states.items()}
     rows = [
-        labelled_row(session, solution, known, hard=config.hard)
+        labelled_row(session, solution, known, hard=config.hard_labels)
         for solution in distinct([*solutions, *searched.values()])
     ]
     return finished_labels(session, rows, cut=cut)

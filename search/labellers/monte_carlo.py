@@ -47,7 +47,7 @@ class MonteCarloConfig:
     """Further rollouts from each chosen prefix; 0: none."""
     prefixes: int = 2
     """Distinct unfinished prefixes per problem that get further rollouts."""
-    hard: bool = False
+    hard_labels: bool = False
     """true: a step's label is 1 if any of its rollouts is correct, else 0. false: the share."""
     own_rollout: str = "count"
     """Whether a solution counts in the labels of its own prefixes: count or leave_out."""
@@ -73,9 +73,10 @@ async def label_monte_carlo(session: Session, config: MonteCarloConfig) -> Label
     if config.own_rollout == "leave_out":
         totals = pool(rollouts)
         rows = [
-            labelled_row(session, own, _without(totals, own), hard=config.hard) for own in rollouts
+            labelled_row(session, own, _without(totals, own), hard=config.hard_labels)
+            for own in rollouts
         ]
-    elif config.hard:
+    elif config.hard_labels:
         totals = pool(rollouts)
         rows = [labelled_row(session, r, totals, hard=True) for r in distinct(rollouts)]
     else:
@@ -169,7 +170,7 @@ class EveryStepConfig:
     """Free samples per problem whose steps are labelled."""
     rollouts: int = 8
     """Rollouts per step."""
-    hard: bool = False
+    hard_labels: bool = False
     """true: a step's label is 1 if any of its rollouts is correct, else 0. false: the share."""
     stop_at_first_error: bool = False
     """No rollouts beyond the first step without a correct one; hard labels are 0 there."""
@@ -196,7 +197,9 @@ async def label_every_step(session: Session, config: EveryStepConfig) -> Labelle
         found = await roll_out_each(session, wanted, config.rollouts)
         known = {prefix: evidence_of(rollouts) for prefix, rollouts in found.items()}
         cut = cut or len(found) < len(wanted)
-    rows = [labelled_row(session, solution, known, hard=config.hard) for solution in solutions]
+    rows = [
+        labelled_row(session, solution, known, hard=config.hard_labels) for solution in solutions
+    ]
     return finished_labels(session, rows, cut=cut)
 
 

@@ -42,7 +42,7 @@ class RevisionConfig:
     """Numbers of attempts N; each needs a search of its own."""
     chains: int = 1
     """Chains of attempts in parallel, up to N; N: plain sampling, 1: all in sequence."""
-    seen: int = 1
+    seen_attempts: int = 1
     """Last attempts of its chain that a revision sees."""
     revision_prompt: str = "{attempts}{prompt}"
     """Text that a revision continues, with {prompt} and {attempts} filled in."""
@@ -63,7 +63,7 @@ class RevisionConfig:
             raise ValueError(
                 f"chains is {self.chains}; budgets, {self.budgets}, must be a multiple of it"
             )
-        for name in ("seen", "critique_tokens"):
+        for name in ("seen_attempts", "critique_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name, fields in (
@@ -179,7 +179,7 @@ def _prefix(
     session: Session, config: RevisionConfig, nodes: Sequence[Node], chain: _Chain
 ) -> tuple[int, ...]:
     """The prompt alone for a first attempt, and where no earlier attempt fits into the context."""
-    for seen in range(min(config.seen, len(chain.attempts)), 0, -1):
+    for seen in range(min(config.seen_attempts, len(chain.attempts)), 0, -1):
         attempts: tuple[int, ...] = ()
         for id, critique in zip(chain.attempts[-seen:], chain.critiques[-seen:], strict=True):
             attempt = without_end(session, nodes[id].token_ids)

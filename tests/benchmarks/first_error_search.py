@@ -172,11 +172,11 @@ def ratio(first: Sequence[Found], second: Sequence[Found]) -> str:
 
 def main() -> None:
     problems = int(sys.argv[1]) if len(sys.argv) > 1 else 250
-    common: dict[str, Any] = {"solutions": 1, "rollouts": ROLLOUTS, "hard": True}
+    common: dict[str, Any] = {"solutions": 1, "rollouts": ROLLOUTS, "hard_labels": True}
     methods = {
         "every step": EveryStepConfig(**common),
         "to first error": EveryStepConfig(**common, stop_at_first_error=True),
-        "binary search": BinarySearchConfig(**common, searches=1, unsolved=True),
+        "binary search": BinarySearchConfig(**common, searches=1, search_unsolved=True),
     }
     print(
         "| steps | errors a step | wrong solutions | tokens a solution: every step, to the first "

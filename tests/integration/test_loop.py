@@ -186,7 +186,16 @@ def test_two_processes_measure_what_one_measures(
     at = {name: str(smoke_run / name) for name in ("sft", "round_2", "prm_2", "data")}
     words = ["--policies", at["sft"], at["round_2"], "--reward_model", at["prm_2"]]
     words += ["--data", at["data"], "--greedy_problems", "9", "--search_problems", "5"]
-    words += ["--prm_problems", "5", "--prm_rollouts", "4", "--making_problems", "5", "--seed", "5"]
+    words += [
+        "--prm_problems",
+        "5",
+        "--prm_rollouts",
+        "4",
+        "--data_making_problems",
+        "5",
+        "--seed",
+        "5",
+    ]
     found: list[dict[str, bytes]] = []
     for launch in ("cpu", "cpu_ddp"):
         folder = tmp_path / launch
@@ -209,7 +218,7 @@ def test_the_larger_evaluation_runs_alone_on_earlier_folders(
     words = ["--policies", at["sft"], at["round_2"], "--reward_model", at["prm_2"]]
     words += ["--data", at["data"], "--output_dir", str(tmp_path / "larger")]
     words += ["--greedy_problems", "8", "--search_problems", "4", "--prm_problems", "4"]
-    words += ["--prm_rollouts", "8", "--making_problems", "4"]
+    words += ["--prm_rollouts", "8", "--data_making_problems", "4"]
     checkout.run(checkout.stage("evaluate_run.py", "evaluate.yaml", *words))
     content = json.loads((tmp_path / "larger" / "evaluation.json").read_text())
     budgets = {r["budget"] for r in content["accuracy"] if r["strategy"] == "mcts"}
@@ -223,15 +232,15 @@ def test_strategies_are_compared_and_trees_exported(
     words = ["--policy", at["round_2"], "--reward_model", at["prm_2"], "--data", at["data"]]
     words += ["--output_dir", str(tmp_path / "compare"), "--num_problems", "4"]
     recipe = yaml.safe_load((RECIPES / "stages/compare.yaml").read_text())
-    recipe |= {"reference_budgets": [4, 16], "target": 16}
-    for arm in recipe["arms"].values():
+    recipe |= {"reference_budgets": [4, 16], "target_best_of_n": 16}
+    for arm in recipe["strategies"].values():
         arm["budgets"] = sorted({min(budget, 32) for budget in arm["budgets"]})
     small = tmp_path / "compare.yaml"
     small.write_text(yaml.safe_dump(recipe))
     printed = checkout.run(checkout.stage("compare_searches.py", str(small), *words))
     content = json.loads((tmp_path / "compare" / "comparison.json").read_text())
     measured = {(row["strategy"], row["budget"]) for row in content["accuracy"]}
-    for name, arm in recipe["arms"].items():
+    for name, arm in recipe["strategies"].items():
         assert {(name, budget) for budget in arm["budgets"]} <= measured
     assert all(row["flops"] > 0 for row in content["accuracy"])
     assert "| gumbel | 8 |" in printed and "| unguided | 32 |" in printed

@@ -36,7 +36,7 @@ def words(tmp_path: Path) -> list[str]:
     ]  # fmt: skip
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return [
-        "--model", str(tmp_path / "policy"), "--pairs", str(tmp_path / "pairs.jsonl"),
+        "--model", str(tmp_path / "policy"), "--preference_pairs", str(tmp_path / "pairs.jsonl"),
         "--max_steps", "60", "--save_steps", "5", "--warmup_steps", "0", "--wandb", "false",
     ]  # fmt: skip
 

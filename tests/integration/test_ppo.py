@@ -41,7 +41,7 @@ def test_ppo_in_place_of_expert_iteration(smoke_run: Path, checkout: Any, tmp_pa
     folder = tmp_path / "run"
     shutil.copytree(smoke_run, folder)
     small = ["best_of_n=[2]", "budgets=[1]", "greedy_problems=10", "search_problems=2"]
-    small += ["prm_problems=2", "making_problems=2"]
+    small += ["prm_problems=2", "data_making_problems=2"]
     words = [word for key in small for word in ("--set", f"evaluate.{key}")]
     printed = checkout.run([*checkout.recipe(folder), "--set", "learner=ppo", *words])
     assert printed.count("unchanged, skipped") == 5  # data, sft, label_1, prm_1, search_1

@@ -46,7 +46,7 @@ def train(
         *("--data", str(smoke_run / "data")),
         *("--output_dir", str(out), "--cycles", "3", "--problems_per_cycle", "16"),
         *("--evaluation_problems", "16", "--micro_batch_size", "16", "--minibatches", "2"),
-        *("--learning_rate", "3e-3", "--decay", "false", "--warmup_cycles", "0"),
+        *("--learning_rate", "3e-3", "--learning_rate_decay", "false", "--warmup_cycles", "0"),
         *("--record_rollouts", "true", "--rollout_engine", engine),
         *("--vllm_memory_share", "0.1", *more),
     ]
@@ -84,7 +84,7 @@ def test_vllm_in_the_trainer_samples_from_the_present_policy(
         words = json.loads((out / "manifest.json").read_text())["recipe"]
         keys = (
             *("policy", "reward_model", "data", "cycles", "problems_per_cycle", "minibatches"),
-            *("evaluation_problems", "micro_batch_size", "learning_rate", "decay"),
+            *("evaluation_problems", "micro_batch_size", "learning_rate", "learning_rate_decay"),
             "warmup_cycles",
         )
         options = [part for key in keys for part in (f"--{key}", str(words[key]))]

@@ -1,4 +1,4 @@
-"""Search strategies measured side by side: the arms, their growth, and best of N at equal FLOPs."""
+"""Search strategies measured side by side: their growth, and best of N at equal FLOPs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from data.renamed_keys import refuse_renamed_keys
 from data.settings import check_values, nearest
 from data.types import Problem
 from search.base import SearchResult
@@ -23,7 +24,7 @@ from trainer.searching.workbench import Workbench, correct_at, ends_of, paths_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class ComparedStrategy:
     """One strategy with its settings; `searches` are its runs, each with its budgets."""
 
     name: str
@@ -32,14 +33,15 @@ class Arm:
     budgets: tuple[int, ...]
 
 
-def read_arm(name: str, values: Mapping[str, Any], common: SearchSettings) -> Arm:
-    """Raises ValueError naming the arm for an unknown or ill-typed key, or a bad value."""
+def read_strategy(name: str, values: Mapping[str, Any], common: SearchSettings) -> ComparedStrategy:
+    """Raises ValueError naming the strategy for an unknown or ill-typed key, or a bad value."""
     fields = dict(values)
     try:
         known = entry(str(fields.pop("strategy", "")))
         rerun = fields.pop("rerun", False)
         own = {f.name for f in dataclasses.fields(known.config)}
         shared = {f.name for f in dataclasses.fields(SearchSettings)}
+        refuse_renamed_keys(fields, (known.config, SearchSettings))
         for key in fields:
             if key not in own | shared:
                 raise ValueError(
@@ -51,7 +53,7 @@ def read_arm(name: str, values: Mapping[str, Any], common: SearchSettings) -> Ar
         budgets = tuple(fields.pop("budgets", ()))
         check_budgets(budgets, nested=True)
         if not re.fullmatch(r"[\w-]+", name):
-            raise ValueError("an arm's name names files: letters, digits, - and _ only")
+            raise ValueError("a strategy's name names files: letters, digits, - and _ only")
         sees_truth = fields.get("use_verifier") or "oracle" in (
             fields.get("guidance"), fields.get("answer"),
         )  # fmt: skip
@@ -59,14 +61,14 @@ def read_arm(name: str, values: Mapping[str, Any], common: SearchSettings) -> Ar
             raise ValueError("it sees the truth, so its name must hold 'oracle'")
         config = {key: value for key, value in fields.items() if key in own}
         searches = [(b,) for b in budgets] if rerun else [budgets]
-        return Arm(
+        return ComparedStrategy(
             name=name,
             searches=tuple(known.config(**config, budgets=b) for b in searches),
             settings=replace(common, **{k: v for k, v in fields.items() if k in shared}),
             budgets=budgets,
         )
     except (TypeError, ValueError) as error:
-        raise ValueError(f"arm {name!r}: {error}") from error
+        raise ValueError(f"strategy {name!r}: {error}") from error
 
 
 def fine_grid(budgets: tuple[int, ...]) -> tuple[int, ...]:
@@ -88,7 +90,7 @@ class Measured:
 
 
 class StrategyBench:
-    """Runs arms on the same problems."""
+    """Runs strategies on the same problems."""
 
     def __init__(
         self, workbench: Workbench, problems: Sequence[Problem], folder: Path, policy: str
@@ -100,22 +102,24 @@ class StrategyBench:
         self.ends = ends_of([])
         self.paths = paths_of([])
 
-    def run(self, arm: Arm) -> Measured:
+    def run(self, strategy: ComparedStrategy) -> Measured:
         rows: dict[int, AccuracyRow] = {}
         correct: dict[int, list[bool]] = {}
-        for search in arm.searches:
+        for search in strategy.searches:
             results: list[SearchResult] = self.workbench.search(
                 self.problems,
                 search,
-                arm.settings,
+                strategy.settings,
                 folder=self.folder,
-                name=f"{arm.name}_{search.budgets[-1]}",
+                name=f"{strategy.name}_{search.budgets[-1]}",
                 policy_name=self.policy,
             )
             self.ends += ends_of(results)
             self.paths += paths_of(results)
             for budget in search.budgets:
-                rows[budget] = accuracy_row(self.workbench, self.policy, arm.name, results, budget)
+                rows[budget] = accuracy_row(
+                    self.workbench, self.policy, strategy.name, results, budget
+                )
                 correct[budget] = correct_at(self.workbench, results, budget)
         return Measured(rows=rows, correct=correct)
 
@@ -123,7 +127,7 @@ class StrategyBench:
 def at_equal_flops(
     measured: Measured, reference: Measured, problems: Sequence[Problem]
 ) -> dict[int, Comparison]:
-    """Each budget of an arm against the reference's N nearest in FLOPs."""
+    """Each budget of an strategy against the reference's N nearest in FLOPs."""
     found: dict[int, Comparison] = {}
     for budget, row in measured.rows.items():
         n = min(reference.rows, key=lambda n: abs(reference.rows[n].flops - row.flops))
@@ -158,7 +162,7 @@ def growth_of(name: str, measured: Measured, problems: Sequence[Problem]) -> Gro
         for a, b in itertools.pairwise(budgets)
     ]
     return Growth(
-        arm=name,
+        strategy=name,
         budgets=tuple(budgets),
         last_minus_first=mean_estimate(difference, groups),
         slope=mean_estimate(slopes, groups),
@@ -178,5 +182,5 @@ def match(
         c = compare(measured.correct[budget], reference.correct[target], "", problems)
         if c.low >= -margin:
             ratio = measured.rows[budget].flops / max(reference.rows[target].flops, 1.0)
-            return Match(arm=name, budget=budget, flops_ratio=ratio)
-    return Match(arm=name, budget=None, flops_ratio=None)
+            return Match(strategy=name, budget=budget, flops_ratio=ratio)
+    return Match(strategy=name, budget=None, flops_ratio=None)

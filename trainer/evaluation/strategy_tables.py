@@ -28,17 +28,19 @@ def comparison_markdown(comparison: StrategyComparison) -> str:
     for row in comparison.growth:
         drops = ", ".join(f"{p:.2g}" for p in row.adjacent_drops)
         lines.append(
-            f"| {row.arm} | {_estimate(row.last_minus_first)} | {_estimate(row.slope)} | {drops} |"
+            f"| {row.strategy} | {_estimate(row.last_minus_first)} | {_estimate(row.slope)} "
+            f"| {drops} |"
         )
     margin = f"{100 * comparison.margin:.0f} points"
     lines += [
         "",
-        f"| no worse than best of {comparison.target} by {margin} | budget | FLOPs, share |",
+        f"| no worse than best of {comparison.target_best_of_n} by {margin} | budget "
+        "| FLOPs, share |",
     ]
     lines += ["|---|---|---|"]
     for row in comparison.matches:
         ratio = "" if row.flops_ratio is None else f"{row.flops_ratio:.2f}"
-        lines.append(f"| {row.arm} | {row.budget or 'none'} | {ratio} |")
+        lines.append(f"| {row.strategy} | {row.budget or 'none'} | {ratio} |")
     return "\n".join(lines) + "\n"
 
 

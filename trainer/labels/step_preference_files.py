@@ -43,7 +43,9 @@ def read_step_preferences(source: str, engine: Engine, max_length: int | None) -
 def _pairs_file(source: Path) -> Path:
     candidates = [source] if source.is_file() else sorted(source.glob(f"{PAIRS}.*"))
     if len(candidates) != 1 or candidates[0].suffix not in (".jsonl", ".parquet"):
-        raise ValueError(f"pairs holds {str(source)!r}: no {PAIRS}.jsonl or .parquet is there")
+        raise ValueError(
+            f"step_preferences holds {str(source)!r}: no {PAIRS}.jsonl or .parquet is there"
+        )
     return candidates[0]
 
 

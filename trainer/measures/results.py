@@ -104,7 +104,7 @@ class Growth:
     `adjacent_drops`: Holm-adjusted one-sided p-values (`paired_p_value`) that a budget is worse
     than the one before."""
 
-    arm: str
+    strategy: str
     budgets: tuple[int, ...]
     last_minus_first: Estimate
     slope: Estimate
@@ -113,10 +113,10 @@ class Growth:
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """The smallest budget at which an arm is no worse than the target by more than the margin
+    """The smallest budget at which a strategy is no worse than the target by more than the margin
     (lower end of the paired 95 % interval), and its FLOPs over the target's; None: at no budget."""
 
-    arm: str
+    strategy: str
     budget: int | None
     flops_ratio: float | None
 
@@ -130,7 +130,7 @@ class StrategyComparison:
     equal_flops: tuple[EqualFlopsRow, ...]
     growth: tuple[Growth, ...]
     matches: tuple[Match, ...]
-    target: int
+    target_best_of_n: int
     margin: float
 
 

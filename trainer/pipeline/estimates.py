@@ -226,7 +226,7 @@ def _group_rl(
     batch = settings.get("per_device_train_batch_size", 8)
     accumulated = _accumulated(settings, batch, launch)
     samples = settings.get("num_generations", 8)
-    generated = settings.get("max_completion_length", 256)
+    generated = settings.get("max_new_tokens", 64)
     rows = batch * accumulated * launch.processes
     length = _prompt(model) + generated
     steps = settings.get("max_steps")
@@ -359,7 +359,7 @@ def _search(
         problems=problems,
         samples=budgets[-1],
         # A tree search samples a problem's solutions one after another.
-        at_once=problems * settings.get("parallel", 1),
+        at_once=problems * settings.get("parallel_simulations", 1),
         guided=True,
         line=f"searches {problems:,} problems with {budgets[-1]} simulations, a solution each",
     )

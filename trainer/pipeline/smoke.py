@@ -65,8 +65,8 @@ SIZES: dict[str, Any] = {
     "prm_problems": 2,
     "prm_rollouts": 2,
     "prm_prefixes": 2,
-    "making_problems": 2,
-    "making_simulations": 2,
+    "data_making_problems": 2,
+    "data_making_simulations": 2,
     "cycles": 2,
     "problems_per_cycle": 2,
     "samples_per_problem": 2,
@@ -76,7 +76,6 @@ SIZES: dict[str, Any] = {
     "evaluation_problems": 2,
     "save_every": 1,
     "num_generations": 2,
-    "max_completion_length": 16,
 }
 # What a tiny model has where its original has more: a config's fields.
 TWIN_SIZES = {
@@ -130,7 +129,7 @@ def _sizes(stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
     keys = dict.fromkeys([*(entry.smoke_keys if entry else ()), *settings])
     changes: dict[str, Any] = {}
     for key in keys:
-        if key not in SIZES or (key == "rollouts" and isinstance(settings[key], bool)):
+        if key not in SIZES:
             continue
         size, own = SIZES[key], settings.get(key)
         changes[key] = min(own, size) if isinstance(own, int) else size

@@ -66,7 +66,7 @@ class PPOConfig:
     """Peak learning rate of the critic."""
     warmup_cycles: int = 0
     """First cycles in which only the critic learns."""
-    decay: bool = True
+    learning_rate_decay: bool = True
     """Let learning rates fall linearly to 0."""
     weight_decay: float = 0.0
     """Weight decay of AdamW."""

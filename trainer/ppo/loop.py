@@ -236,7 +236,7 @@ class PPORun:
     def _set_learning_rates(self, cycle: int) -> float:
         config = self.config
         share = min(1.0, (cycle + 1) / config.warmup_cycles) if config.warmup_cycles else 1.0
-        share *= 1.0 - cycle / config.cycles if config.decay else 1.0
+        share *= 1.0 - cycle / config.cycles if config.learning_rate_decay else 1.0
         rates = (config.learning_rate, config.critic_learning_rate)
         for group, rate in zip(self.learner.optimizer.param_groups, rates, strict=True):
             group["lr"] = share * rate

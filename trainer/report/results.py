@@ -39,7 +39,7 @@ class ReportConfig:
     """Folder of the evaluation stage."""
     description: str = ""
     """Text at the report's top."""
-    task: str = "countdown"
+    verifier: str = "countdown"
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     num_trees: int = 20
     """Search trees drawn in the report."""
@@ -98,7 +98,7 @@ def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
     return RunResults(
         run=runtime.run_group or folder_name(runtime),
         seed=runtime.seed,
-        task={"name": config.task, "description": config.description},
+        task={"verifier": config.verifier, "description": config.description},
         stages=spent,
         evaluation=evaluation,
         prm_evaluations=prm_evaluations(Path(runtime.output_dir).parent),
@@ -134,7 +134,7 @@ def folder_name(runtime: RuntimeConfig) -> str:
 
 def chosen_trees(config: ReportConfig, results: dict[str, Any]) -> list[dict[str, Any]]:
     """The first trees of the final policy, each terminal node with its verdict."""
-    verifier = VERIFIERS[config.task]()
+    verifier = VERIFIERS[config.verifier]()
     policies = [row["policy"] for row in results["accuracy"] if row["strategy"] == "mcts"]
     if not policies:
         return []

@@ -33,15 +33,15 @@ class HeldOutConfig:
     """Validation problems per evaluation; 0: no evaluation."""
     evaluation_skip: int = 0
     """Validation problems left out at the start."""
-    evaluation_tokens: int = 64
-    """Limit of one solution in the evaluation, in tokens after the prompt."""
+    max_new_tokens: int = 64
+    """Limit of one solution, in tokens after the prompt; GRPO and RLOO sample with it too."""
 
     def __post_init__(self) -> None:
         for name, least in (
             ("evaluate_every", 1),
             ("evaluation_problems", 0),
             ("evaluation_skip", 0),
-            ("evaluation_tokens", 1),
+            ("max_new_tokens", 1),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
@@ -116,7 +116,7 @@ class HeldOut(TrainerCallback):
             self.problems[processes.process_index :: processes.num_processes],
             SamplingConfig(
                 samples_per_problem=1,
-                max_new_tokens=self.config.evaluation_tokens,
+                max_new_tokens=self.config.max_new_tokens,
                 temperature=0.0,
             ),
             RewardConfig(),

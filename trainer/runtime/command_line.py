@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from data.renamed_keys import refuse_renamed_keys
 from data.settings import check_values, field_docs, nearest, read_yaml_mapping, without_none
 from search.labellers.by_name import labeller_entry
 from search.strategies.by_name import entry
@@ -36,9 +37,9 @@ def parse_recipe(
     list and tuple fields take several words. transformers' `use_cpu` is on where several processes
     were launched on a machine without an accelerator, its `ddp_backend` set where by DeepSpeed.
 
-    Raises ValueError for an unknown key, a value of the wrong type, a missing required field, a
-    missing or malformed file, a training argument out of its range, and a field named `config` or
-    `env`.
+    Raises ValueError for an unknown key, for an old name of a key, a value of the wrong type, a
+    missing required field, a missing or malformed file, a training argument out of its range, and a
+    field named `config` or `env`.
     """
     words = _split_config_flag(sys.argv[1:] if argv is None else argv)
     hints = _field_hints(dataclass_types)
@@ -71,7 +72,7 @@ def check_recipe(dataclass_types: tuple[type, ...], argv: Sequence[str]) -> None
 
 
 # For what the data stage will say, in a check before it has run.
-STAND_INS = {"verifier": "countdown", "max_new_tokens": "1", "evaluation_tokens": "1"}
+STAND_INS = {"verifier": "countdown", "max_new_tokens": "1"}
 
 
 def _checked_parser(
@@ -81,7 +82,10 @@ def _checked_parser(
     built: tuple[type, ...],
 ) -> Any:
     if "--config" in words:
-        check_values(read_yaml_mapping(Path(words[words.index("--config") + 1])), hints)
+        values = read_yaml_mapping(Path(words[words.index("--config") + 1]))
+        refuse_renamed_keys(values, dataclass_types)
+        check_values(values, hints)
+    refuse_renamed_keys(_flag_names(words), dataclass_types)
     parser = _build_parser(dataclass_types, built)
     _check_flags(words, parser._option_string_actions)
     return parser
@@ -112,13 +116,13 @@ def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[st
         return []
     known = solution_defaults(Path(data))
     found: list[str] = []
-    for key in ("verifier", "max_new_tokens", "evaluation_tokens"):
+    for key in ("verifier", "max_new_tokens"):
         given = (peek(name, words, None) for name in (key, key.replace("_", "-")))
         if key not in hints or any(value is not None for value in given):
             continue
         if key in known:
             found += [f"--{key}", known[key]]
-        elif key != "evaluation_tokens":
+        else:
             raise ValueError(f"{key} is not given, and {data!r} does not say it: set {key}")
     return found
 
@@ -154,6 +158,12 @@ def _split_config_flag(argv: Sequence[str]) -> list[str]:
     if words and words[-1] == "--config":
         raise ValueError("--config needs the path of a YAML file")
     return words
+
+
+def _flag_names(words: Sequence[str]) -> list[str]:
+    """`key_name` for each of --key_name, --key-name and --key_name=value."""
+    flags = (word.partition("=")[0] for word in words if word.startswith("--"))
+    return [flag.removeprefix("--").replace("-", "_") for flag in flags]
 
 
 def _check_flags(words: Sequence[str], known: Mapping[str, Any]) -> None:

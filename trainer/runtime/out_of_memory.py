@@ -16,7 +16,6 @@ LOWER = {
     "micro_batch_size": "lower it; the updates stay as they are",
     "max_length": "lower it; longer rows are cut or left out",
     "max_new_tokens": "lower it; longer solutions are cut off",
-    "max_completion_length": "lower it; longer completions are cut off",
     "num_generations": "lower it",
 }
 SWITCH = {

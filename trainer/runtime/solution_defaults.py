@@ -9,7 +9,7 @@ from trainer.runtime.manifests import MANIFEST, read_json
 # What a recipe may leave out, by the task of the data stage. A limit that depends on the model and
 # the prompt has no entry: the recipe must give it.
 DEFAULTS_OF_TASK: dict[str, dict[str, str]] = {
-    "countdown": {"verifier": "countdown", "max_new_tokens": "64", "evaluation_tokens": "64"},
+    "countdown": {"verifier": "countdown", "max_new_tokens": "64"},
     "math": {"verifier": "math"},
     "code": {"verifier": "code"},
     "reasoning_gym": {"verifier": "reasoning_gym"},

@@ -110,7 +110,7 @@ STAGES: dict[str, StageEntry] = {
             "transformers:TrainingArguments",
             LORA,
         ),
-        reads=("model", "labels", "pairs", "calibration_labels"),
+        reads=("model", "labels", "preference_pairs", "calibration_labels"),
         writes=("reward model",),
         estimate="reward_model_training",
         smoke_keys=TRAINING,
@@ -195,7 +195,7 @@ STAGES: dict[str, StageEntry] = {
     "dpo": StageEntry(
         launcher="train_dpo.py",
         configs=(RUNTIME, "trainer.stages.dpo:StepPreferenceConfig", HELD_OUT, "trl:DPOConfig"),
-        reads=("policy", "data", "pairs"),
+        reads=("policy", "data", "step_preferences"),
         writes=("policy", "evaluations.jsonl"),
         estimate="policy_training",
     ),
@@ -212,7 +212,7 @@ STAGES: dict[str, StageEntry] = {
         estimate="evaluation",
         smoke_keys=(
             "greedy_problems", "search_problems", "best_of_n", "prm_problems", "prm_rollouts",
-            "prm_prefixes", "making_problems", "making_simulations", "max_new_tokens",
+            "prm_prefixes", "data_making_problems", "data_making_simulations", "max_new_tokens",
             "max_step_tokens", "max_depth",
         ),
     ),

@@ -146,10 +146,11 @@ def _label_recipe(config: AuditConfig) -> dict[str, Any]:
     manifest = read_manifest(config.labels)
     if manifest["stage"] != "label":
         raise ValueError(f"labels is {config.labels!r}: a folder of stage {manifest['stage']!r}")
-    if manifest["recipe"].get("hard"):
+    recipe = manifest["recipe"]
+    if recipe.get("hard_labels", recipe.get("hard")):  # older manifests have the second name
         raise ValueError(
             f"labels is {config.labels!r}, whose labels are hard: no estimates of a success rate; "
-            "audit those of a run with hard: false"
+            "audit those of a run with hard_labels: false"
         )
     made_with = manifest["inputs"].get("policy", {}).get("fingerprint")
     if made_with != hash_input(config.policy).get("fingerprint") and not config.other_policy:
@@ -157,7 +158,7 @@ def _label_recipe(config: AuditConfig) -> dict[str, Any]:
             f"policy is {config.policy!r}, with which {config.labels!r} was not labelled; "
             "other_policy: true allows it"
         )
-    return manifest["recipe"]
+    return recipe
 
 
 def _references(

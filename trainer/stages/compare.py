@@ -19,14 +19,14 @@ from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
 from search.strategies.solutions import SolutionsConfig
 from trainer.evaluation.strategies import (
-    Arm,
+    ComparedStrategy,
     Measured,
     StrategyBench,
     at_equal_flops,
     fine_grid,
     growth_of,
     match,
-    read_arm,
+    read_strategy,
 )
 from trainer.evaluation.strategy_tables import comparison_markdown
 from trainer.measures.results import EqualFlopsRow, StrategyComparison
@@ -41,10 +41,10 @@ REFERENCE = "best_of_n"
 class CompareConfig:
     """Which strategies are compared.
 
-    An arm is a mapping: `strategy`, `budgets`, and any other key of the strategy's config or of
-    `SearchSettings`, whose values in the recipe hold for every arm. `rerun: true` searches anew for
-    every budget, as strategies without nested budgets need it. Every arm is compared at equal FLOPs
-    with best of N, whose answer is chosen by the recipe's settings.
+    Each of `strategies` is a mapping: `strategy`, `budgets`, and any other key of the strategy's
+    config or of `SearchSettings`, whose values in the recipe hold for every one. `rerun: true`
+    searches anew for every budget, as strategies without nested budgets need it. Every strategy is
+    compared at equal FLOPs with best of N, whose answer is chosen by the recipe's settings.
     """
 
     policy: str
@@ -53,7 +53,7 @@ class CompareConfig:
     """Folder, hub id, http address or YAML description of the reward model."""
     data: str
     """Folder of the data stage, with one JSONL file per split."""
-    arms: dict[str, Any]
+    strategies: dict[str, Any]
     """Strategies to compare: a name for each, and its settings."""
     split: str = "validation"
     """Split whose problems are used: train, validation or test."""
@@ -65,34 +65,36 @@ class CompareConfig:
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     reference_budgets: tuple[int, ...] = (4, 16, 64)
     """Values N of best of N that strategies are compared with."""
-    target: int = 64
+    target_best_of_n: int = 64
     """Value N of best of N that strategies are to match; one of reference_budgets."""
     margin: float = 0.02
     """Points of accuracy that a match may be below, as a fraction of 1."""
-    growing: list[str] = field(default_factory=list[str])
+    strategies_tested_for_growth: list[str] = field(default_factory=list[str])
     """Strategies whose growth with their budget is tested."""
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
-        for name in self.growing:
-            if name not in self.arms:
+        for name in self.strategies_tested_for_growth:
+            if name not in self.strategies:
                 raise ValueError(
-                    f"growing names {name!r}, which is no arm; did you mean "
-                    f"{nearest(name, self.arms)!r}?"
+                    f"strategies_tested_for_growth names {name!r}, which is none of strategies; "
+                    f"did you mean {nearest(name, self.strategies)!r}?"
                 )
-            if len(self.arms[name].get("budgets", ())) < 2:
-                raise ValueError(f"growing names {name!r}, which has fewer than two budgets")
-        if self.target not in self.reference_budgets:
+            if len(self.strategies[name].get("budgets", ())) < 2:
+                raise ValueError(
+                    f"strategies_tested_for_growth names {name!r}, which has fewer than two budgets"
+                )
+        if self.target_best_of_n not in self.reference_budgets:
             raise ValueError(
-                f"target is {self.target}; it must be one of reference_budgets, "
-                f"{self.reference_budgets}"
+                f"target_best_of_n is {self.target_best_of_n}; it must be one of "
+                f"reference_budgets, {self.reference_budgets}"
             )
-        if REFERENCE in self.arms:
-            raise ValueError(f"{REFERENCE!r} is the reference's name: give the arm another")
+        if REFERENCE in self.strategies:
+            raise ValueError(f"{REFERENCE!r} is the reference's name: give the strategy another")
 
 
 def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchSettings) -> None:
-    arms = [read_arm(name, values, settings) for name, values in config.arms.items()]
+    compared = [read_strategy(name, values, settings) for name, values in config.strategies.items()]
     inputs: dict[str, str | None] = {
         "policy": config.policy,
         "reward_model": config.reward_model,
@@ -112,9 +114,9 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         grid = fine_grid(config.reference_budgets)
         search = SolutionsConfig(budgets=grid)
         reference = bench.run(
-            Arm(name=REFERENCE, searches=(search,), settings=settings, budgets=grid)
+            ComparedStrategy(name=REFERENCE, searches=(search,), settings=settings, budgets=grid)
         )
-        measured = {arm.name: bench.run(arm) for arm in arms}
+        measured = {strategy.name: bench.run(strategy) for strategy in compared}
         record.search(workbench.usage)
         if workbench.accelerator.is_main_process:
             comparison = _comparison(config, problems, reference, measured)
@@ -147,11 +149,14 @@ def _comparison(
             for name, m in measured.items()
             for budget, c in at_equal_flops(m, reference, problems).items()
         ),
-        growth=tuple(growth_of(name, measured[name], problems) for name in config.growing),
+        growth=tuple(
+            growth_of(name, measured[name], problems)
+            for name in config.strategies_tested_for_growth
+        ),
         matches=tuple(
-            match(name, m, reference, config.target, config.margin, problems)
+            match(name, m, reference, config.target_best_of_n, config.margin, problems)
             for name, m in measured.items()
         ),
-        target=config.target,
+        target_best_of_n=config.target_best_of_n,
         margin=config.margin,
     )

@@ -29,7 +29,7 @@ class StepPreferenceConfig:
 
     policy: str
     """Folder or hub id of the policy."""
-    pairs: list[str]
+    step_preferences: list[str]
     """Folders of the export stage with step_preferences, or such files."""
     data: str
     """Folder of the data stage, whose validation problems measure the policy."""
@@ -37,8 +37,8 @@ class StepPreferenceConfig:
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
 
     def __post_init__(self) -> None:
-        if not self.pairs:
-            raise ValueError("pairs is empty; it must name a folder of the export stage")
+        if not self.step_preferences:
+            raise ValueError("step_preferences is empty; it must name a folder of the export stage")
         check_verifier(self.verifier)
 
 
@@ -57,17 +57,20 @@ def run_dpo(
     DPOConfig. A run that was cut off goes on from its last checkpoint. Raises ValueError without a
     pair, and what `read_step_preferences` does."""
     inputs: dict[str, str | None] = {"policy": config.policy, "data": config.data}
-    inputs |= numbered_inputs("pairs", config.pairs)
+    inputs |= numbered_inputs("step_preferences", config.step_preferences)
     with run_stage("dpo", runtime, [config, evaluation, arguments], inputs) as record:
         model, tokenizer = load_policy(config.policy)
         engine = TransformersEngine(model, tokenizer, EngineConfig(seed=runtime.seed))
         pairs = [
             pair
-            for source in config.pairs
+            for source in config.step_preferences
             for pair in read_step_preferences(source, engine, arguments.max_length)
         ]
         if not pairs:
-            raise ValueError(f"pairs {config.pairs} hold no row: lower min_gap or min_visits")
+            raise ValueError(
+                f"step_preferences {config.step_preferences} hold no row: "
+                "lower min_gap or min_visits"
+            )
         held_out = HeldOut(
             evaluation,
             engine,

@@ -79,9 +79,9 @@ class EvaluateConfig:
     """Prefixes measured per problem."""
     tree_max_value: int | None = None
     """Largest result in a Countdown problem's tree when its seen share is worked out."""
-    making_problems: int = 100
+    data_making_problems: int = 100
     """Problems on which searches that make training data are measured."""
-    making_simulations: int = 16
+    data_making_simulations: int = 16
     """Simulations of such a search."""
 
     def __post_init__(self) -> None:
@@ -391,16 +391,16 @@ def _prm_quality(bench: _PolicyBench, seed: int) -> PRMQuality | None:
 
 def _data_making(bench: _PolicyBench, tokens_per_sample: float) -> tuple[DataMaking, ...]:
     """Tree search beside plain sampling as a maker of training data, on the last training problems;
-    nothing where `making_problems` is 0."""
+    nothing where `data_making_problems` is 0."""
     config, workbench = bench.config, bench.workbench
-    if not config.making_problems:
+    if not config.data_making_problems:
         return ()
-    making = read_problems(Path(config.data) / "train.jsonl")[-config.making_problems :]
+    making = read_problems(Path(config.data) / "train.jsonl")[-config.data_making_problems :]
     trees = workbench.search(
         making,
         replace(
             bench.mcts,
-            budgets=(config.making_simulations,),
+            budgets=(config.data_making_simulations,),
             use_verifier=True,
             max_solutions=ANY_NUMBER_OF_SOLUTIONS,
         ),

@@ -21,7 +21,7 @@ from trainer.runtime.processes import process_state
 from trainer.runtime.row_files import usage_numbers, usage_of
 from trainer.runtime.stage import run_stage
 from trainer.searching.engines import open_engine
-from trainer.training.checkpoints import CheckpointManifest, latest_checkpoint, train_to_the_end
+from trainer.training.checkpoints import CheckpointManifest, train_to_the_end
 from trainer.training.step_progress import StepProgress
 from trainer.training.trained import save_trained
 
@@ -40,6 +40,7 @@ def run_group_rl(
     from trl.trainer.rloo_trainer import RLOOTrainer
 
     trainers = {"grpo": GRPOTrainer, "rloo": RLOOTrainer}
+    arguments.max_completion_length = evaluation.max_new_tokens  # one limit, by our name of it
     inputs: dict[str, str | None] = {
         "policy": config.policy,
         "data": config.data,
@@ -80,10 +81,7 @@ def run_group_rl(
             # The manifest lists what is there before it.
             callbacks=[StepProgress(), held_out, counts, CheckpointManifest()],
         )
-        checkpoint = latest_checkpoint(runtime.output_dir)
-        if checkpoint is not None:
-            counts.restore(checkpoint)
-        train_to_the_end(trainer, count_tokens=False)  # the reward counts them
+        train_to_the_end(trainer, count_tokens=False, restore=counts.restore)  # counted as sampled
         own = [*usage_numbers(reward.usage), float(reward.positions), reward.flops]
         total = torch.tensor(own, dtype=torch.float64, device=trainer.accelerator.device)
         *spent, positions, flops = trainer.accelerator.reduce(total, reduction="sum").tolist()

@@ -35,7 +35,7 @@ class ImportConfig:
     """Source (data/sources.py) of the rows."""
     format: str = AUTO
     """Format of the rows: a key of FORMATS, or auto, which looks at the first row's columns."""
-    neutral: str = "correct"
+    neutral_rating: str = "correct"
     """How a neutral rating (PRM800K's 0) is read: correct, incorrect or unlabelled."""
     delimiter: str | None = None
     """Text that ends every step but the last; null: the format's own."""
@@ -67,7 +67,7 @@ class ImportConfig:
         self.options()
 
     def options(self) -> FormatOptions:
-        return FormatOptions(neutral=self.neutral, delimiter=self.delimiter)
+        return FormatOptions(neutral_rating=self.neutral_rating, delimiter=self.delimiter)
 
 
 def run_import(runtime: RuntimeConfig, config: ImportConfig) -> None:

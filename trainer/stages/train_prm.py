@@ -37,7 +37,7 @@ class RewardModelConfig:
     """Folders of the label or the import stage."""
     targets: str = "steps"
     """What is trained on: steps (all labels), outcome (last labels alone) or pairs."""
-    pairs: list[str] = field(default_factory=list[str])
+    preference_pairs: list[str] = field(default_factory=list[str])
     """Folders of the export stage, or sources, with preference pairs; where targets is pairs."""
     per_side: int = 2
     """Most steps of one place on each side of the pairs made of labels."""
@@ -59,9 +59,9 @@ class RewardModelConfig:
             raise ValueError(f"max_length is {self.max_length}; allowed: 1 or more, or null")
         if self.targets not in TARGETS_OF:
             raise ValueError(f"targets is {self.targets!r}; allowed: {', '.join(TARGETS_OF)}")
-        if self.pairs and self.targets != "pairs":
-            raise ValueError(f"pairs are given, but targets is {self.targets!r}")
-        if not self.labels and not self.pairs:
+        if self.preference_pairs and self.targets != "pairs":
+            raise ValueError(f"preference_pairs are given, but targets is {self.targets!r}")
+        if not self.labels and not self.preference_pairs:
             raise ValueError("labels is empty; there must be a folder of labels, or of pairs")
         self.rules()
 
@@ -88,7 +88,7 @@ def run_prm(
     ValueError, before a model is loaded, for parts that do not fit."""
     set_accumulation(arguments, config.global_batch_size)
     inputs: dict[str, str | None] = {"model": config.model}
-    for name in ("labels", "pairs", "calibration_labels"):
+    for name in ("labels", "preference_pairs", "calibration_labels"):
         inputs |= numbered_inputs(name, getattr(config, name))
     check = partial(check_policy, config.model)
     with run_stage("prm", runtime, [config, lora, arguments], inputs, check) as record:
@@ -150,7 +150,7 @@ def _on_labels(
 
 def _on_pairs(model: Any, tokenizer: Any, config: RewardModelConfig, arguments: Any) -> Trained:
     labels, too_long = read_training_rows(config.labels, tokenizer, config.max_length)
-    read = read_pairs(config.pairs, tokenizer)
+    read = read_pairs(config.preference_pairs, tokenizer)
     given = fitting(read, config.max_length)
     made = list(pairs_of_labels(labels, tokenizer.eos_token_id, config.rules()))
     pairs = [*given, *made]

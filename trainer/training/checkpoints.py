@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,14 @@ def resume_from(arguments: Any) -> str | None:
     return str(checkpoint)
 
 
-def train_to_the_end(trainer: Any, *, count_tokens: bool = True) -> None:
-    """Train with a transformers trainer from the newest whole checkpoint, if there is one.
-    `count_tokens` counts those of every batch, without padding, in
+def train_to_the_end(
+    trainer: Any,
+    *,
+    count_tokens: bool = True,
+    restore: Callable[[Path], None] = lambda checkpoint: None,
+) -> None:
+    """Train with a transformers trainer from the newest whole checkpoint, if there is one, which
+    `restore` gets first. `count_tokens` counts the tokens of every batch, without padding, in
     `trainer.state.num_input_tokens_seen`; a checkpoint keeps the count.
 
     A checkpoint of the last update is restored and nothing more is trained: the Trainer itself
@@ -133,6 +139,8 @@ def train_to_the_end(trainer: Any, *, count_tokens: bool = True) -> None:
     if count_tokens:
         trainer.args.include_num_input_tokens_seen = "non_padding"
     checkpoint = resume_from(trainer.args)
+    if checkpoint is not None:
+        restore(Path(checkpoint))
     if checkpoint is not None and _is_of_the_last_update(Path(checkpoint)):
 
         def no_update(**_: Any) -> None:

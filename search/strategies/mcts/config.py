@@ -22,7 +22,7 @@ class MCTSConfig:
     """How a simulation chooses its path: puct, uct or gumbel."""
     exploration: float = 1.0
     """Exploration constant c of PUCT and UCT."""
-    considered: int = 16
+    considered_actions: int = 16
     """Steps that gumbel considers at the root; as rollouts, some may begin alike."""
     gumbel_scale: float = 1.0
     """Factor on gumbel's noise; 0: no noise."""
@@ -30,15 +30,15 @@ class MCTSConfig:
     """Constant c_visit of gumbel's sigma."""
     c_scale: float = 0.1
     """Constant c_scale of gumbel's sigma."""
-    commit: bool = False
+    answer_from_root_choice: bool = False
     """The answer begins with the step that was chosen at the root."""
     proposals: int = 4
     """Steps sampled when a node is expanded (K)."""
-    distinct: bool = False
+    distinct_proposals: bool = False
     """Sample until that many proposals differ: sampling without replacement."""
     priors: str = "count"
     """Prior of a step: count (times it was proposed), sequence (its probability) or uniform."""
-    rollouts: bool = False
+    expand_by_rollouts: bool = False
     """Expand by whole rollouts instead of single steps."""
     leaf_value: str = "children"
     """Value of a new leaf: children (from its proposals) or own (its own guidance value)."""
@@ -48,13 +48,13 @@ class MCTSConfig:
     """Rollouts per leaf, whose verdicts or values enter the leaf's value; 0: none."""
     rollout_weight: float = 0.0
     """Weight of these rollouts in a leaf's value, 0 to 1."""
-    maximum: bool = False
+    max_backup: bool = False
     """Back up the largest value below a node instead of the mean."""
     score_weight: float = 0.0
     """Visits that a step's score counts as in its value Q, at least 0."""
     widening: float = 0.0
     """Expand a node again once its visits exceed (its expansions)^(1 / this); 0 to 1, 0: never."""
-    parallel: int = 1
+    parallel_simulations: int = 1
     """Simulations of one tree that share a batch, kept apart by virtual loss."""
     use_verifier: bool = False
     """Value finished solutions by the verifier; only for making training data."""
@@ -70,7 +70,7 @@ class MCTSConfig:
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
-        for name in ("proposals", "parallel", "considered", "max_solutions"):
+        for name in ("proposals", "parallel_simulations", "considered_actions", "max_solutions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("leaf_best_weight", "widening", "rollout_weight"):
@@ -79,7 +79,7 @@ class MCTSConfig:
         for name in ("exploration", "score_weight", "gumbel_scale", "c_visit", "c_scale"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        if self.rollouts and self.leaf_rollouts:
+        if self.expand_by_rollouts and self.leaf_rollouts:
             raise ValueError(
                 f"leaf_rollouts is {self.leaf_rollouts}; it must be 0 where proposals are rollouts"
             )
@@ -91,4 +91,4 @@ class MCTSConfig:
 
     @property
     def visits_per_expansion(self) -> int:
-        return self.proposals if self.rollouts else 1
+        return self.proposals if self.expand_by_rollouts else 1

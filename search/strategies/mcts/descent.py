@@ -108,7 +108,7 @@ class Descent:
         return q_value(
             node,
             score_weight=config.score_weight,
-            maximum=config.maximum,
+            max_backup=config.max_backup,
             first_play=first_play,
         )
 

@@ -65,7 +65,7 @@ class _Search:
         for leaf in leaves:
             for node in [0, *path_to(nodes, leaf)]:
                 nodes[node].simulations += 1
-            if config.rollouts:
+            if config.expand_by_rollouts:
                 scored = [(end, s) for end in ends[leaf] if (s := nodes[end].score) is not None]
             else:
                 value = self._leaf_value(leaf, rollouts.get(leaf, []))
@@ -78,7 +78,7 @@ class _Search:
                 settle(nodes, nodes[leaf].parent if nodes[leaf].settled else leaf)
         spent = len(leaves)
         if config.selection == "gumbel" and leaves[0] == 0:
-            if config.rollouts:
+            if config.expand_by_rollouts:
                 spent = math.ceil(len(ends[0]) / config.proposals)
             left = max(1, config.budgets[0] - spent)
             self.descent.schedule = considered_visits(len(nodes[0].children), left)
@@ -104,7 +104,10 @@ class _Search:
             open_leaves = [
                 leaf
                 for leaf in open_leaves
-                if (config.distinct or (self._is_gumbel_root(leaf) and not config.rollouts))
+                if (
+                    config.distinct_proposals
+                    or (self._is_gumbel_root(leaf) and not config.expand_by_rollouts)
+                )
                 and len(self.nodes[leaf].children) - before[leaf] < self._wanted(leaf)
                 and len(ends[leaf]) < MAX_DRAWS * self._wanted(leaf)
             ]
@@ -120,9 +123,11 @@ class _Search:
         config = self.config
         if not self._is_gumbel_root(leaf):
             return config.proposals
-        if config.rollouts:  # at most half of all rollouts: the rest is for the best of them
-            return min(config.considered, max(1, config.budgets[0] * config.proposals // 2))
-        return min(config.considered, max(1, config.budgets[0] - 1))
+        if (
+            config.expand_by_rollouts
+        ):  # at most half of all rollouts: the rest is for the best of them
+            return min(config.considered_actions, max(1, config.budgets[0] * config.proposals // 2))
+        return min(config.considered_actions, max(1, config.budgets[0] - 1))
 
     def _request(self, leaf: int, n: int, first_index: int, rollout: bool = False) -> SampleRequest:
         return continuation(
@@ -131,13 +136,13 @@ class _Search:
             leaf,
             n,
             first_index=first_index,
-            whole=rollout or self.config.rollouts,
+            whole=rollout or self.config.expand_by_rollouts,
         )
 
     def _add(self, leaf: int, sample: Sample, beside: bool = False) -> int:
         return add_sample(
             self.session, self.nodes, leaf, sample, priors=self.config.priors,
-            rollout=self.config.rollouts or beside, beside=beside,
+            rollout=self.config.expand_by_rollouts or beside, beside=beside,
         )  # fmt: skip
 
     async def _leaf_rollouts(self, leaves: Sequence[int]) -> dict[int, list[int]]:
@@ -222,10 +227,10 @@ async def search_mcts(session: Session, config: MCTSConfig) -> SearchResult:
             else:
                 end = session.exhausted()
             if end is None:
-                leaves = search.descent.leaves(min(config.parallel, budget - done))
+                leaves = search.descent.leaves(min(config.parallel_simulations, budget - done))
                 assert leaves, "a tree that is not settled has a leaf to expand"
                 session.share_after_call = (done + len(leaves)) / config.budgets[-1]
                 done += await search.simulate(leaves)
-        below = search.descent.root_choice() if config.commit else 0
+        below = search.descent.root_choice() if config.answer_from_root_choice else 0
         snapshots.append(await answers.take(budget, below=below))
     return finish(session, "mcts", search.nodes, snapshots, end or SearchEnd.COMPLETE)

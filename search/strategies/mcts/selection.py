@@ -14,9 +14,9 @@ from search.base import Node
 
 
 def q_value(
-    child: Node, *, score_weight: float = 0.0, maximum: bool = False, first_play: float = 0.0
+    child: Node, *, score_weight: float = 0.0, max_backup: bool = False, first_play: float = 0.0
 ) -> float:
-    """The child's value: the mean (or the `maximum`) of what was backed up through it.
+    """The child's value: the mean (with `max_backup` the largest) of what was backed up through it.
 
     Its own score stands for `score_weight` visits of that value, and for its whole value before
     the first visit; `first_play` does where it has no score. A virtual loss is a visit of value 0.
@@ -24,7 +24,7 @@ def q_value(
     visits = child.visit_count + child.virtual_loss
     if not visits:
         return first_play if child.score is None else child.score
-    if maximum and child.visit_count:
+    if max_backup and child.visit_count:
         return child.value_max
     weight = 0.0 if child.score is None else score_weight
     return (child.value_sum + weight * (child.score or 0.0)) / (visits + weight)

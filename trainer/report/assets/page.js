@@ -286,7 +286,7 @@ function drawPage() {
   fill("headline", headline(results));
   fill("subline", subline(results));
   const task = results.task || {};
-  fill("task", [task.name, task.description].filter(Boolean).join(": "));
+  fill("task", [task.verifier, task.description].filter(Boolean).join(": "));
   fill("footer", "");
   document.getElementById("footer").append(element("p", { class: "quiet" },
     "Every number on this page is in results.json beside it. Intervals of accuracies are Wilson's, "

@@ -113,9 +113,9 @@ def test_prm800k_by_hand() -> None:
     assert {s.problem_id for s in solutions} == {problem_id_of("what is  2+2?")}
     assert solutions[0].solution.prompt == "What is 2+2?" and solutions[0].counts == (0, 0, 0)
     # A neutral rating as the options say; without a label there is nothing to learn from.
-    unlabelled = prm800k_row(row(PRM800K), FormatOptions(neutral="unlabelled"))
+    unlabelled = prm800k_row(row(PRM800K), FormatOptions(neutral_rating="unlabelled"))
     assert brief(unlabelled) == brief(solutions)[:4]
-    wrong = prm800k_row(row(PRM800K), FormatOptions(neutral="incorrect", delimiter=""))
+    wrong = prm800k_row(row(PRM800K), FormatOptions(neutral_rating="incorrect", delimiter=""))
     assert brief(wrong)[4] == ("We add.|It is 4.|Fine.", (None, None, 0.0))
 
 
@@ -288,8 +288,10 @@ def test_formats_are_told_by_their_columns(tmp_path: Path) -> None:
         format_of_source(str(path))
     with pytest.raises(ValueError, match="format is 'prm'; allowed: prm800k, "):
         read_labelled(str(path), "prm")
-    with pytest.raises(ValueError, match="neutral is 'good'; allowed: correct, unlabelled, inc"):
-        FormatOptions(neutral="good")
+    with pytest.raises(
+        ValueError, match="neutral_rating is 'good'; allowed: correct, unlabelled, inc"
+    ):
+        FormatOptions(neutral_rating="good")
 
 
 def test_bad_rows_name_file_and_line_and_the_rest_is_counted(tmp_path: Path) -> None:
@@ -344,9 +346,9 @@ def test_real_prm800k() -> None:
     summary = read.summary
     assert (summary.rows, summary.rejected, summary.problems) == (6, 0, 6)
     assert (summary.solutions, summary.labelled_steps, summary.positive) == (36, 75, 60)
-    less = read_labelled(source, "prm800k", FormatOptions(neutral="unlabelled")).summary
+    less = read_labelled(source, "prm800k", FormatOptions(neutral_rating="unlabelled")).summary
     assert (less.labelled_steps, less.positive) == (72, 57)
-    harsh = read_labelled(source, "prm800k", FormatOptions(neutral="incorrect")).summary
+    harsh = read_labelled(source, "prm800k", FormatOptions(neutral_rating="incorrect")).summary
     assert (harsh.labelled_steps, harsh.positive) == (75, 57)
     # The walk as the data set's description puts it together, of the rows that chose to the end.
     texts = {"".join(s.solution.steps) for s in read.solutions}

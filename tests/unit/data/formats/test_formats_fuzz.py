@@ -66,7 +66,7 @@ objects = st.dictionaries(
 )
 options = st.builds(
     FormatOptions,
-    neutral=st.sampled_from(list(NEUTRAL)),
+    neutral_rating=st.sampled_from(list(NEUTRAL)),
     delimiter=st.none() | st.sampled_from(["", "\n", " | "]),
 )
 

@@ -120,7 +120,9 @@ def test_every_step_by_hand(toys: Any) -> None:
     assert sum(len(s) for s in ROW) + 1 == 8
     cost = label(toys, engine, EveryStepConfig(solutions=1, rollouts=4))["p"].usage
     assert cost.policy.generated_tokens == 8 + 4 * 28
-    hard = label(toys, engine, EveryStepConfig(solutions=1, rollouts=4, hard=True))["p"].rows[0]
+    hard = label(toys, engine, EveryStepConfig(solutions=1, rollouts=4, hard_labels=True))[
+        "p"
+    ].rows[0]
     assert hard.labels == (1, 1, 1, 0, 0, 0, 0, 0) and hard.completions == ROW
     # P(some of 4 are right) at V = 1/2 is 15/16, at V = 1/6 it is 1 - (5/6)^4
     missed = (5 / 6) ** 4
@@ -138,7 +140,7 @@ def test_stopping_at_the_first_error_by_hand(toys: Any) -> None:
     assert row.labels == (0.5, 0.5, 0.5, 0, 0) and row.counts == (4, 4, 4, 4, 1)
     assert row.completion_ids[-1] == (97, 97, 97, 0)
     assert found.usage.policy.generated_tokens == 8 + 4 * (7 + 6 + 5 + 4)
-    config = EveryStepConfig(solutions=1, rollouts=4, stop_at_first_error=True, hard=True)
+    config = EveryStepConfig(solutions=1, rollouts=4, stop_at_first_error=True, hard_labels=True)
     [row] = label(toys, engine, config)["p"].rows
     assert row.completions == ROW and row.labels == (1, 1, 1, 0, 0, 0, 0, 0)
     assert row.counts == (4,) * 7 + (1,) and first_error(row) == 3
@@ -146,7 +148,7 @@ def test_stopping_at_the_first_error_by_hand(toys: Any) -> None:
 
 def test_binary_search_by_hand(toys: Any) -> None:
     engine = scripted(toys, fourth)
-    config = BinarySearchConfig(solutions=1, rollouts=4, searches=1, unsolved=True)
+    config = BinarySearchConfig(solutions=1, rollouts=4, searches=1, search_unsolved=True)
     found = label(toys, engine, config)["p"]
     # between 0 and 8: at 4 none is right, at 2 some are, at 3 some are
     assert asked(toys, engine) == [("", 1), ("aaax", 4), ("aa", 4), ("aaa", 4)]
@@ -154,7 +156,9 @@ def test_binary_search_by_hand(toys: Any) -> None:
     [row] = found.rows
     assert row.completions == ("aa", "a", "x", "aaa")  # edges between the states asked about
     assert row.labels == (0.5, 0.5, 0, 0) and row.counts == (4, 4, 4, 1)
-    hard = BinarySearchConfig(solutions=1, rollouts=4, searches=1, unsolved=True, hard=True)
+    hard = BinarySearchConfig(
+        solutions=1, rollouts=4, searches=1, search_unsolved=True, hard_labels=True
+    )
     [row] = label(toys, engine, hard)["p"].rows
     # 1 before a state with a correct rollout, 0 after one without
     assert row.completions == ROW and row.labels == (1, 1, 1, 0, 0, 0, 0, 0)
@@ -218,7 +222,7 @@ def test_which_rollout_is_searched_by_hand() -> None:
 
 def test_hard_monte_carlo_labels(toys: Any) -> None:
     engine = scripted(toys, fourth)
-    rows = label(toys, engine, MonteCarloConfig(solutions=3, hard=True))["p"].rows
+    rows = label(toys, engine, MonteCarloConfig(solutions=3, hard_labels=True))["p"].rows
     assert [row.labels[:4] for row in rows] == [(1, 1, 1, 0), (1, 1, 1, 0), (1, 1, 1, 1)]
     assert rows[0].counts == (3, 3, 3, 1, 1, 1, 1, 1)
 
@@ -317,7 +321,7 @@ CONFIGS = [
     MonteCarloConfig(solutions=6, rollouts_per_step=4, prefixes=4),
     MonteCarloConfig(solutions=6, rollouts_per_step=4, prefixes=4, own_rollout="leave_out"),
     EveryStepConfig(solutions=4, rollouts=4),
-    EveryStepConfig(solutions=4, rollouts=4, stop_at_first_error=True, hard=True),
+    EveryStepConfig(solutions=4, rollouts=4, stop_at_first_error=True, hard_labels=True),
     BinarySearchConfig(solutions=6, rollouts=4, searches=6),
 ]
 

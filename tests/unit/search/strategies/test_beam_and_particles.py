@@ -205,6 +205,11 @@ def test_templates_take_ids_and_name_unknown_fields(toys: Any) -> None:
             verify=toys.verify,
         )
     )  # fmt: skip
-    for wrong in ({"chains": 3}, {"critique": "x"}, {"revision_prompt": "{prompt}"}, {"seen": 0}):
+    for wrong in (
+        {"chains": 3},
+        {"critique": "x"},
+        {"revision_prompt": "{prompt}"},
+        {"seen_attempts": 0},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             RevisionConfig(budgets=(4,), **wrong)

@@ -40,7 +40,7 @@ def search(
     "config",
     [
         MCTSConfig(budgets=(30,), proposals=6),
-        MCTSConfig(budgets=(8,), rollouts=True),
+        MCTSConfig(budgets=(8,), expand_by_rollouts=True),
         BeamConfig(budgets=(3,)),
         ParticleConfig(budgets=(6,)),
         SolutionsConfig(budgets=(6,)),
@@ -112,7 +112,10 @@ def test_gumbel_considers_no_more_than_it_is_told_to(toys: Any) -> None:
 
     for considered, budget in ((16, 33), (4, 9), (8, 5)):
         config = MCTSConfig(
-            budgets=(budget,), selection="gumbel", considered=considered, distinct=True
+            budgets=(budget,),
+            selection="gumbel",
+            considered_actions=considered,
+            distinct_proposals=True,
         )
         result, _ = search(toys, config, engine=toys.Engine(many))
         children = result.nodes[0].children
@@ -178,7 +181,7 @@ def test_the_answer_begins_with_the_roots_choice_even_if_it_must_be_completed(to
         return {".": 1.0} if len(text) == 7 else {"x": 0.5, "y": 0.5}
 
     scorer = toys.Scorer(lambda text: 0.9 if text.startswith("b") else 0.1)
-    config = MCTSConfig(budgets=(4,), commit=True, proposals=8)
+    config = MCTSConfig(budgets=(4,), answer_from_root_choice=True, proposals=8)
     result, _ = search(toys, config, engine=toys.Engine(letters), scorer=scorer)
     assert any(n.terminal is StopReason.END_OF_SOLUTION for n in result.nodes)
     assert result.snapshots[0].answer and result.snapshots[0].answer[0] == "b"
@@ -190,7 +193,7 @@ def test_a_rollout_cut_off_at_a_steps_end_is_no_end_for_others(toys: Any) -> Non
         return {".": 1.0} if len(text) == 8 else {"a": 0.6, "b": 0.4}
 
     settings = SearchSettings(max_new_tokens=4, max_depth=20)
-    config = MCTSConfig(budgets=(40,), rollouts=True, widening=1.0, exploration=3.0)
+    config = MCTSConfig(budgets=(40,), expand_by_rollouts=True, widening=1.0, exploration=3.0)
     result, _ = search(toys, config, settings, engine=toys.Engine(long))
     cut = [n for n in result.nodes if n.terminal is StopReason.LENGTH]
     assert cut and not any(node.children for node in cut)

@@ -33,24 +33,27 @@ ALL = {
     "dvts": DVTSConfig(budgets=(6,), expansions=3),
     "puct": MCTSConfig(budgets=(3, 9), proposals=3),
     "uct, rollouts, widening": MCTSConfig(
-        budgets=(9,), selection="uct", rollouts=True, widening=0.5, proposals=2
+        budgets=(9,), selection="uct", expand_by_rollouts=True, widening=0.5, proposals=2
     ),
-    "gumbel": MCTSConfig(budgets=(9,), selection="gumbel", considered=4, commit=True),
+    "gumbel": MCTSConfig(
+        budgets=(9,), selection="gumbel", considered_actions=4, answer_from_root_choice=True
+    ),
     "gumbel, rollouts": MCTSConfig(
-        budgets=(9,), selection="gumbel", considered=3, proposals=1, rollouts=True, widening=1.0
+        budgets=(9,), selection="gumbel", considered_actions=3, proposals=1,
+        expand_by_rollouts=True, widening=1.0,
     ),
     "without replacement, own values, a mix": MCTSConfig(
-        budgets=(9,), distinct=True, priors="sequence", leaf_value="own", leaf_rollouts=2,
-        rollout_weight=0.5, parallel=2,
+        budgets=(9,), distinct_proposals=True, priors="sequence", leaf_value="own", leaf_rollouts=2,
+        rollout_weight=0.5, parallel_simulations=2,
     ),
     "rollout values, max": MCTSConfig(
-        budgets=(9,), leaf_rollouts=2, rollout_weight=1.0, maximum=True
+        budgets=(9,), leaf_rollouts=2, rollout_weight=1.0, max_backup=True
     ),
     "particles": ParticleConfig(budgets=(6,)),
     "ratio particles": ParticleConfig(budgets=(6,), weighting="ratio", resample_below=0.5),
     "revision": RevisionConfig(budgets=(4,), chains=2),
     "revision, critique": RevisionConfig(
-        budgets=(4,), critique="policy", critique_prompt="{prompt}{attempt}\n", seen=2
+        budgets=(4,), critique="policy", critique_prompt="{prompt}{attempt}\n", seen_attempts=2
     ),
 }  # fmt: skip
 
@@ -205,8 +208,8 @@ def test_a_spent_limit_ends_a_search_that_still_answers(toys: Any, name: str, li
     in_flight = round_ * (1 + getattr(ALL[name], "lookahead", 0))
     if isinstance(ALL[name], MCTSConfig):  # draws until enough are distinct belong together
         config = ALL[name]
-        draws = MAX_DRAWS * max(config.proposals, config.considered)
-        in_flight = max(in_flight, config.parallel * (draws + 5 * config.leaf_rollouts))
+        draws = MAX_DRAWS * max(config.proposals, config.considered_actions)
+        in_flight = max(in_flight, config.parallel_simulations * (draws + 5 * config.leaf_rollouts))
     assert spent <= 4 + in_flight + 5
 
 

@@ -1,4 +1,4 @@
-"""The comparison of strategies: arms as recipes give them, growth and matching by hand."""
+"""The comparison of strategies: strategies as recipes give them, growth and matching by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainer.evaluation.strategies import (
     fine_grid,
     growth_of,
     match,
-    read_arm,
+    read_strategy,
 )
 from trainer.evaluation.strategy_tables import comparison_markdown
 from trainer.measures.results import AccuracyRow, EqualFlopsRow, Growth, Match, StrategyComparison
@@ -31,13 +31,18 @@ from trainer.stages.compare import CompareConfig
 
 def test_arms_take_keys_of_the_strategy_and_of_the_settings() -> None:
     common = SearchSettings(temperature=0.7)
-    values = {"strategy": "mcts", "budgets": [2, 8], "rollouts": True, "guidance": "likelihood"}
-    arm = read_arm("tree", values, common)
-    assert arm.searches == (MCTSConfig(budgets=(2, 8), rollouts=True),)
+    values = {
+        "strategy": "mcts",
+        "budgets": [2, 8],
+        "expand_by_rollouts": True,
+        "guidance": "likelihood",
+    }
+    arm = read_strategy("tree", values, common)
+    assert arm.searches == (MCTSConfig(budgets=(2, 8), expand_by_rollouts=True),)
     assert arm.settings == SearchSettings(temperature=0.7, guidance="likelihood")
-    again = read_arm("tree", values | {"selection": "gumbel", "rerun": True}, common)
+    again = read_strategy("tree", values | {"selection": "gumbel", "rerun": True}, common)
     assert [search.budgets for search in again.searches] == [(2,), (8,)]
-    assert read_arm("vote", {"strategy": "solutions", "budgets": [4]}, common).searches == (
+    assert read_strategy("vote", {"strategy": "solutions", "budgets": [4]}, common).searches == (
         SolutionsConfig(budgets=(4,)),
     )
 
@@ -45,7 +50,7 @@ def test_arms_take_keys_of_the_strategy_and_of_the_settings() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"strategy": "mtcs"}, "arm 'x': strategy is 'mtcs'"),
+        ({"strategy": "mtcs"}, "strategy 'x': strategy is 'mtcs'"),
         ({"strategy": "mcts", "budgets": [1], "proposal": 3}, "did you mean 'proposals'"),
         ({"strategy": "mcts", "budgets": [1], "proposals": "3"}, "proposals must be an int"),
         ({"strategy": "mcts", "budgets": [2, 1]}, "ascending"),
@@ -57,23 +62,23 @@ def test_arms_take_keys_of_the_strategy_and_of_the_settings() -> None:
         ({"strategy": "solutions", "budgets": [2], "answer": "oracle"}, "must hold 'oracle'"),
     ],
 )
-def test_a_wrong_arm_is_named(values: dict[str, Any], said: str) -> None:
+def test_a_wrong_strategy_is_named(values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        read_arm("x", values, SearchSettings())
+        read_strategy("x", values, SearchSettings())
 
 
 def test_wrong_comparisons_are_named() -> None:
     fields: dict[str, Any] = {"policy": "p", "reward_model": "r", "data": "d"}
     arms = {"tree": {"strategy": "mcts", "budgets": [2]}}
     for wrong, said in (
-        ({"growing": ["tre"]}, "did you mean 'tree'"),
-        ({"target": 5}, "target is 5"),
-        ({"growing": ["tree"]}, "fewer than two budgets"),
+        ({"strategies_tested_for_growth": ["tre"]}, "did you mean 'tree'"),
+        ({"target_best_of_n": 5}, "target_best_of_n is 5"),
+        ({"strategies_tested_for_growth": ["tree"]}, "fewer than two budgets"),
     ):
         with pytest.raises(ValueError, match=said):
-            CompareConfig(**fields, arms=arms, **wrong)
+            CompareConfig(**fields, strategies=arms, **wrong)
     with pytest.raises(ValueError, match="the reference's name"):
-        CompareConfig(**fields, arms={"best_of_n": {}})
+        CompareConfig(**fields, strategies={"best_of_n": {}})
 
 
 PROBLEMS = [Problem(id=str(i), prompt="", answer="x") for i in range(4)]
@@ -141,12 +146,13 @@ def test_the_table_shows_every_row() -> None:
     )  # fmt: skip
     estimate = Estimate(value=0.5, low=0.25, high=0.75, n=4)
     growth = Growth(
-        arm="arm", budgets=(2, 4, 8), last_minus_first=estimate, slope=estimate,
+        strategy="arm", budgets=(2, 4, 8), last_minus_first=estimate, slope=estimate,
         adjacent_drops=(0.5, 1.0),
     )  # fmt: skip
     comparison = StrategyComparison(
         split="test", accuracy=(row,), equal_flops=(difference,), growth=(growth,),
-        matches=(Match(arm="arm", budget=None, flops_ratio=None),), target=64, margin=0.02,
+        matches=(Match(strategy="arm", budget=None, flops_ratio=None),), margin=0.02,
+        target_best_of_n=64,
     )  # fmt: skip
     assert (
         record_from_json(StrategyComparison, json.loads(json.dumps(asdict(comparison))))

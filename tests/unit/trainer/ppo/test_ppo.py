@@ -47,7 +47,7 @@ def test_ppo_reaches_the_optimum_of_a_chain(ppo: Any) -> None:
         learning_rate=5e-3,
         critic_learning_rate=5e-3,
         kl_coefficient=0.0,
-        decay=False,
+        learning_rate_decay=False,
         evaluate_every=30,
         save_every=100,
     )

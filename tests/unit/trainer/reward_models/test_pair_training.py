@@ -131,7 +131,7 @@ def test_a_separable_preference_is_learnt_calibrated_and_read_back(
     out = tmp_path / "out"
     config = RewardModelConfig(
         model=policy, targets="pairs",
-        pairs=[write_rows(tmp_path / "pairs" / "step_pairs.jsonl", toy_rows(1, 64))],
+        preference_pairs=[write_rows(tmp_path / "pairs" / "step_pairs.jsonl", toy_rows(1, 64))],
         calibration_labels=[write_rows(tmp_path / "held" / "labels.jsonl", held_out(2, 32))],
     )  # fmt: skip
     run_prm(
@@ -178,7 +178,9 @@ def test_scores_that_fall_with_the_labels_are_not_calibrated(policy: str, tmp_pa
     upside_down = [pair(p.prompt_token_ids, 9, 8) for p in toy_rows(1, 64)]
     config = RewardModelConfig(
         model=policy, targets="pairs",
-        pairs=[write_rows(tmp_path / "pairs" / "rows.jsonl", upside_down) + "/rows.jsonl"],
+        preference_pairs=[
+            write_rows(tmp_path / "pairs" / "rows.jsonl", upside_down) + "/rows.jsonl"
+        ],
         calibration_labels=[write_rows(tmp_path / "held" / "labels.jsonl", held_out(2, 32))],
     )  # fmt: skip
     with pytest.raises(ValueError, match="do not rise with the labels"):
@@ -265,7 +267,10 @@ def test_a_bad_pair_names_file_and_line(
     [
         ({}, "labels is empty"),
         ({"labels": ["a"], "targets": "pair"}, "targets is 'pair'; allowed: steps, outcome, pairs"),
-        ({"labels": ["a"], "pairs": ["b"]}, "pairs are given, but targets is 'steps'"),
+        (
+            {"labels": ["a"], "preference_pairs": ["b"]},
+            "preference_pairs are given, but targets is 'steps'",
+        ),
         ({"labels": ["a"], "min_gap": 2.0}, "min_gap is 2.0"),
     ],
 )

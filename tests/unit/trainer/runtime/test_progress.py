@@ -262,7 +262,7 @@ def test_a_real_engine_is_seen_from_inside_its_batch(tiny_policy: Any) -> None:
 
 
 def test_a_tree_search_says_how_much_of_its_budget_is_spent(tiny_policy: Any) -> None:
-    config = MCTSConfig(budgets=(2, 6), proposals=2, parallel=1)
+    config = MCTSConfig(budgets=(2, 6), proposals=2, parallel_simulations=1)
     seen: list[SearchProgress] = []
     searched(tiny_policy, partial(search_mcts, config=config), seen.append)
     done = [now.done for now in seen]

@@ -83,11 +83,18 @@ def test_every_strategy(benches: Any, tmp_path: Path, strategy: str) -> None:
 
 
 def test_every_labeller(benches: Any, tmp_path: Path) -> None:
-    trees_of(benches[1], PROBLEMS, MCTSConfig(budgets=(8,), rollouts=True), tmp_path / "searched")
+    trees_of(
+        benches[1],
+        PROBLEMS,
+        MCTSConfig(budgets=(8,), expand_by_rollouts=True),
+        tmp_path / "searched",
+    )
     configs = {
         "monte_carlo": MonteCarloConfig(solutions=4),
         "every_step": EveryStepConfig(solutions=2, rollouts=4),
-        "binary_search": BinarySearchConfig(solutions=2, rollouts=4, searches=2, unsolved=True),
+        "binary_search": BinarySearchConfig(
+            solutions=2, rollouts=4, searches=2, search_unsolved=True
+        ),
         "tree_q": TreeConfig(trees=str(tmp_path / "searched"), min_visits=1),
     }
     assert configs.keys() == LABELLERS.keys()

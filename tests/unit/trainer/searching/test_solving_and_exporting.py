@@ -42,7 +42,7 @@ def folder(tiny_policy: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
 def trees(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     engine, _ = load_engine(folder, None, seed=1, device=torch.device("cpu"))
     problems = [make_problem((3, 4, 7), 11), make_problem((1, 2, 5), 8)]
-    config = MCTSConfig(budgets=(8,), rollouts=True)
+    config = MCTSConfig(budgets=(8,), expand_by_rollouts=True)
     results = run_searches(
         problems, partial(search_mcts, config=config), engine=engine,
         scorer=None, verify=VERIFIERS["countdown"]().verify, settings=SETTINGS,

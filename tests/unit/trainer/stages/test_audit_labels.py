@@ -159,7 +159,7 @@ METHODS: dict[str, list[str]] = {
     "every_step": ["--method", "every_step", "--solutions", "2", "--rollouts", "4"],
     "binary_search": [
         "--method", "binary_search", "--solutions", "2", "--rollouts", "4", "--searches", "2",
-        "--unsolved", "true",
+        "--search_unsolved", "true",
     ],
 }  # fmt: skip
 
@@ -200,7 +200,9 @@ def test_labels_by_every_method_and_their_audit(made: Path, method: str) -> None
 
 
 def test_an_audit_says_what_it_cannot_judge(made: Path) -> None:
-    hard = make_labels(made, "hard", "--solutions", "2", "--hard", "true", "--num_problems", "1")
+    hard = make_labels(
+        made, "hard", "--solutions", "2", "--hard_labels", "true", "--num_problems", "1"
+    )
     settings: dict[str, Any] = {"policy": str(made / "sft"), "data": str(made / "data")}
     runtime = RuntimeConfig(output_dir=str(made / "refused"), wandb=False)
     with pytest.raises(ValueError, match="labels are hard"):

@@ -84,9 +84,11 @@ def arguments_of(out: Path, **changes: Any) -> Any:
 def run(folders: Path, name: str, **changes: Any) -> Path:
     out = folders / name
     config = StepPreferenceConfig(
-        policy=str(folders / "policy"), pairs=[str(folders / "export")], data=str(folders / "data")
+        policy=str(folders / "policy"),
+        step_preferences=[str(folders / "export")],
+        data=str(folders / "data"),
     )
-    evaluation = HeldOutConfig(evaluate_every=1, evaluation_problems=1, evaluation_tokens=6)
+    evaluation = HeldOutConfig(evaluate_every=1, evaluation_problems=1, max_new_tokens=6)
     runtime = RuntimeConfig(output_dir=str(out), wandb=False)
     run_dpo(runtime, config, evaluation, arguments_of(out, **changes))
     return out
@@ -236,7 +238,7 @@ def test_what_cannot_be_learnt_from_is_refused(folders: Path, tiny_policy: Any) 
     with pytest.raises(ValueError, match=r"no step_preferences\.jsonl or \.parquet is there"):
         read_step_preferences(str(folders / "data"), engine, None)
     with pytest.raises(ValueError, match="pairs is empty"):
-        StepPreferenceConfig(policy="p", data="d", pairs=[])
+        StepPreferenceConfig(policy="p", data="d", step_preferences=[])
     (folders / "export" / "step_preferences.jsonl").write_text("")
     with pytest.raises(ValueError, match="hold no row: lower min_gap or min_visits"):
         run(folders, "none")

@@ -107,7 +107,7 @@ def test_too_many_bad_rows_are_reported_and_fail(
     ("fields", "said"),
     [
         ({"format": "prm800"}, "format is 'prm800'; did you mean 'prm800k'"),
-        ({"neutral": "fine"}, "neutral is 'fine'; allowed: correct"),
+        ({"neutral_rating": "fine"}, "neutral_rating is 'fine'; allowed: correct"),
         ({"prompt": "x"}, "prompt is 'x'; allowed: question"),
         ({"rows": "json"}, "rows is 'json'; allowed: labels, trl"),
         ({"threshold": 0.0}, "threshold is 0.0; allowed: above 0"),

@@ -157,7 +157,7 @@ def test_gumbel_visits_what_mctx_visits(
 ) -> None:
     config = MCTSConfig(
         budgets=(simulations + 1,), proposals=actions, priors="sequence", selection="gumbel",
-        considered=actions, gumbel_scale=0.0, c_visit=50.0, c_scale=0.1, leaf_value="own",
+        considered_actions=actions, gumbel_scale=0.0, c_visit=50.0, c_scale=0.1, leaf_value="own",
     )  # fmt: skip
     theirs = their_visits(seed, actions, simulations, partial(gumbel_policy, actions))
     assert our_visits(toys, seed, actions, config) == theirs

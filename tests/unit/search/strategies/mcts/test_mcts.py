@@ -39,9 +39,9 @@ def test_widening_by_hand() -> None:
     assert not may_widen(node, MCTSConfig(widening=0.0))
     # A rollout is a visit, so 8 visits are 2 simulations of 4 rollouts.
     node.expansions, node.visit_count = 1, 4
-    assert not may_widen(node, MCTSConfig(widening=0.5, rollouts=True, proposals=4))
+    assert not may_widen(node, MCTSConfig(widening=0.5, expand_by_rollouts=True, proposals=4))
     node.visit_count = 8
-    assert may_widen(node, MCTSConfig(widening=0.5, rollouts=True, proposals=4))
+    assert may_widen(node, MCTSConfig(widening=0.5, expand_by_rollouts=True, proposals=4))
 
 
 CONTROL = SearchSettings(guidance="random", max_depth=6)
@@ -97,7 +97,7 @@ def test_one_expansion_by_rollouts_by_hand(toys: Any) -> None:
     def value(text: str) -> float:
         return {"aa": 0.2, "ab": 0.4, "ba": 0.8, "bb": 0.6}.get(text[:2], 0.1)
 
-    config = MCTSConfig(budgets=(1,), proposals=40, rollouts=True)
+    config = MCTSConfig(budgets=(1,), proposals=40, expand_by_rollouts=True)
     result = run(toys, config, letters, value, "ba")
     nodes = result.nodes
     ends = [node for node in nodes if node.terminal is StopReason.END_OF_SOLUTION]
@@ -122,7 +122,8 @@ def test_rollouts_find_the_known_optimum(toys: Any, widening: float) -> None:
     # Four proposals that are never widened may lack the right first letter for good.
     proposals = 4 if widening else 12
     fields = {
-        "proposals": proposals, "rollouts": True, "exploration": 0.5, "widening": widening,
+        "proposals": proposals, "expand_by_rollouts": True, "exploration": 0.5,
+        "widening": widening,
     }  # fmt: skip
     result = run(toys, MCTSConfig(budgets=(64,), **fields), four_letters, closeness)
     assert result.snapshots[-1].answer == "badd"
@@ -132,7 +133,7 @@ def test_rollouts_find_the_known_optimum(toys: Any, widening: float) -> None:
 
 
 def test_with_the_verifier_rollouts_ask_the_reward_model_only_for_what_steers(toys: Any) -> None:
-    fields = {"budgets": (3,), "proposals": 4, "rollouts": True, "use_verifier": True}
+    fields = {"budgets": (3,), "proposals": 4, "expand_by_rollouts": True, "use_verifier": True}
     free = run(toys, MCTSConfig(**fields), four_letters, closeness)
     assert free.usage.reward.sequences == 0
     guided = run(toys, MCTSConfig(score_weight=1.0, **fields), four_letters, closeness)
@@ -144,7 +145,7 @@ def test_with_the_verifier_rollouts_ask_the_reward_model_only_for_what_steers(to
 
 
 def test_virtual_loss_keeps_parallel_simulations_apart(toys: Any) -> None:
-    config = MCTSConfig(budgets=(64,), proposals=12, exploration=0.5, parallel=4)
+    config = MCTSConfig(budgets=(64,), proposals=12, exploration=0.5, parallel_simulations=4)
     result = run(toys, config, four_letters, closeness)
     assert result.snapshots[-1].answer == "badd"
     assert all(node.virtual_loss == 0 for node in result.nodes)
@@ -207,8 +208,8 @@ def test_every_node_is_its_parent_plus_its_step(
         return {".": 1.0} if len(text) == 3 else dict(zip("abc", weights, strict=True))
 
     config = MCTSConfig(
-        budgets=(budget,), proposals=proposals, parallel=parallel, exploration=exploration,
-        rollouts=rollouts, widening=widening,
+        budgets=(budget,), proposals=proposals, parallel_simulations=parallel,
+        exploration=exploration, expand_by_rollouts=rollouts, widening=widening,
     )  # fmt: skip
     result = run(toys, config, letters, lambda text: (len(text) * 37 % 10) / 10)
     nodes = result.nodes
@@ -264,7 +265,7 @@ def test_same_seed_same_tree_whatever_the_company(toys: Any) -> None:
         ({"selection": "ucb"}, "allowed: "),
         ({"selection": "gumbel", "budgets": (2, 4)}, "one budget"),
         ({"rollout_weight": 0.5}, "both must be above 0"),
-        ({"parallel": 0}, "parallel is 0"),
+        ({"parallel_simulations": 0}, "parallel_simulations is 0"),
         ({"widening": 1.5}, "widening is 1.5"),
         ({"score_weight": -1.0}, "score_weight is -1.0"),
         ({"budgets": (0, 2)}, "at least 1"),

@@ -22,17 +22,18 @@ WORDS = ["".join(word) for word in itertools.product("abc", repeat=3)]
 SEARCHES: dict[str, dict[str, Any]] = {
     "puct": {"selection": "puct"},
     "uct": {"selection": "uct", "exploration": 0.7},
-    "gumbel": {"selection": "gumbel", "considered": 3},
+    "gumbel": {"selection": "gumbel", "considered_actions": 3},
     "own values": {"leaf_value": "own", "exploration": 0.3},
-    "max backup": {"maximum": True},
-    "without replacement": {"distinct": True, "priors": "sequence"},
-    "rollouts": {"rollouts": True, "widening": 1.0, "exploration": 0.5},
+    "max backup": {"max_backup": True},
+    "without replacement": {"distinct_proposals": True, "priors": "sequence"},
+    "rollouts": {"expand_by_rollouts": True, "widening": 1.0, "exploration": 0.5},
     "gumbel rollouts": {
-        "selection": "gumbel", "considered": 12, "rollouts": True, "widening": 1.0,
+        "selection": "gumbel", "considered_actions": 12, "expand_by_rollouts": True,
+        "widening": 1.0,
     },
     "lambda mix": {"leaf_rollouts": 2, "rollout_weight": 0.5},
     "rollout values": {"leaf_rollouts": 2, "rollout_weight": 1.0},
-    "parallel": {"parallel": 3},
+    "parallel": {"parallel_simulations": 3},
 }  # fmt: skip
 
 
@@ -95,9 +96,9 @@ def test_committing_to_the_roots_choice_restricts_the_answer(toys: Any) -> None:
     def value(text: str) -> float:
         return known.get(text, 0.85 if text.startswith("c") else 0.05)
 
-    fields = {"selection": "gumbel", "considered": 12, "c_scale": 1.0}
+    fields = {"selection": "gumbel", "considered_actions": 12, "c_scale": 1.0}
     free = search(toys, value, 120, fields)
-    bound = search(toys, value, 120, fields | {"commit": True})
+    bound = search(toys, value, 120, fields | {"answer_from_root_choice": True})
     assert free.snapshots[0].answer == "aaa"
     assert bound.snapshots[0].answer and bound.snapshots[0].answer[0] == "c"
 

@@ -33,7 +33,7 @@ def make_node(**fields: Any) -> Node:
 def test_values_by_hand() -> None:
     node = make_node(visit_count=3, value_sum=1.5, value_max=0.9)
     assert q_value(node) == 0.5
-    assert q_value(node, maximum=True) == 0.9
+    assert q_value(node, max_backup=True) == 0.9
     # unvisited: its own score, else what first play is worth
     assert q_value(make_node(score=0.6), first_play=0.3) == 0.6
     assert q_value(make_node(), first_play=0.3) == 0.3

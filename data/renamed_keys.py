@@ -1,0 +1,47 @@
+"""Keys of recipes that have a new name: who gives the old one is told the new one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# Class of the config -> old key -> new key. By class: `rollouts` is still a key of other classes.
+RENAMED_KEYS: dict[str, dict[str, str]] = {
+    "MCTSConfig": {
+        "rollouts": "expand_by_rollouts",
+        "considered": "considered_actions",
+        "commit": "answer_from_root_choice",
+        "distinct": "distinct_proposals",
+        "maximum": "max_backup",
+        "parallel": "parallel_simulations",
+    },
+    "RevisionConfig": {"seen": "seen_attempts"},
+    "MonteCarloConfig": {"hard": "hard_labels"},
+    "EveryStepConfig": {"hard": "hard_labels"},
+    "BinarySearchConfig": {"hard": "hard_labels", "unsolved": "search_unsolved"},
+    "RewardModelConfig": {"pairs": "preference_pairs"},
+    "StepPreferenceConfig": {"pairs": "step_preferences"},
+    "ImportConfig": {"neutral": "neutral_rating"},
+    "HeldOutConfig": {"evaluation_tokens": "max_new_tokens"},
+    "GroupRLConfig": {"max_completion_length": "max_new_tokens"},  # TRL's name
+    "PPOConfig": {"decay": "learning_rate_decay"},
+    "EvaluateConfig": {
+        "making_problems": "data_making_problems",
+        "making_simulations": "data_making_simulations",
+    },
+    "CompareConfig": {
+        "arms": "strategies",
+        "growing": "strategies_tested_for_growth",
+        "target": "target_best_of_n",
+    },
+    "ReportConfig": {"task": "verifier"},
+}
+
+
+def refuse_renamed_keys(keys: Iterable[str], kinds: Iterable[type]) -> None:
+    """`kinds` are the config classes that the keys are for. Raises ValueError for an old name."""
+    renamed = {
+        old: new for kind in kinds for old, new in RENAMED_KEYS.get(kind.__name__, {}).items()
+    }
+    for key in keys:
+        if key in renamed:
+            raise ValueError(f"the key {key!r} is now called {renamed[key]!r}")
