@@ -21,10 +21,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/python scripts/run_recipe.py recipes/countdown/demo.yaml $(ARGS)
 
-# The unit suite first, then the slow end-to-end runs.
+# The unit suite first, then the slow end-to-end runs; each in two workers of one thread.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" tests/unit
-	$(BIN)/python -m pytest -q tests/integration
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder \
+		--durations 30 tests/integration
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""`\\boxed{...}` in a text: finding the last one, its braces matched, in linear time."""
+"""Read the last `\\boxed{...}` in a text, with matching braces, in linear time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ class BadBox(ValueError):
 
 
 def last_boxes(text: str) -> str | None:
-    """What the last box holds; None where there is no box. Boxes with nothing but "," ";" "and"
-    "or" and dollar signs between them are joined by commas. Raises BadBox."""
+    """The content of the last box, or None when there is no box. Boxes that have only "," ";" "and"
+    "or", spaces and dollar signs between them are joined by commas. Raises BadBox for a box that is
+    cut off or too long."""
     contents: list[str] = []
     end, following = len(text), -1
     while len(contents) < MAX_JOINED_BOXES:
@@ -33,7 +34,8 @@ def last_boxes(text: str) -> str | None:
 
 
 def box_at(text: str, position: int) -> tuple[str, int]:
-    """The braces' content from `position` on, and where it ends. `\\boxed 5` holds one word."""
+    """The content of the box whose name ends at `position`, and the position after the box. The
+    content of `\\boxed 5`, without braces, is one word. Raises BadBox."""
     while position < len(text) and text[position] in " \t":
         position += 1
     if position >= len(text):

@@ -1,11 +1,14 @@
-"""Questions that occur in two splits, or in a test set one must not train on: exact and nearly.
+"""Find questions that are in two splits, or in training data and a test set: exact and near copies.
 
-Exact: the same words in the same order, whatever the case, spaces and punctuation. Near: the sets
-of runs of `SHINGLE` words have a Jaccard similarity of at least a threshold; candidates come from
-MinHash with locality-sensitive hashing (Broder 1997; Leskovec, Rajaraman, Ullman, chapter 3) and
-are then measured exactly, so nothing is reported that is not near. Of 1,000 planted pairs right at
-the threshold, at most 6 were missed for each of the thresholds 0.3, 0.5, 0.7, 0.8 and 0.9 (none at
-0.7); fewer above it. Thresholds below 0.04 miss more.
+Exact copies have the same words in the same order. Case, spaces and punctuation do not matter. Two
+near copies have a Jaccard similarity of at least a threshold, computed on their sets of runs of
+`SHINGLE` words. MinHash with locality-sensitive hashing gives the candidates (Broder 1997;
+Leskovec, Rajaraman, Ullman, chapter 3). Their similarity is then computed exactly, so every
+reported pair is near.
+
+Some near copies are missed. Of 1,000 planted pairs right at the threshold, at most 6 were missed
+for each of the thresholds 0.3, 0.5, 0.7, 0.8 and 0.9 (none at 0.7). Fewer are missed above the
+threshold. Thresholds below 0.04 miss more.
 """
 
 from __future__ import annotations
@@ -20,13 +23,13 @@ from data.progress import reported
 
 SHINGLE = 3  # words
 PERMUTATIONS = 128
-MISSED_AT_MOST = 0.01  # of pairs at the threshold, where the number of permutations allows it
+MISSED_AT_MOST = 0.01  # share of the pairs at the threshold; very low thresholds miss more
 _datasketch: Any = importlib.import_module("datasketch")  # has no type stubs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """A question of one set that is in another; `similarity` is 1.0 for the same words."""
+    """A question of one set that is also in another set. `similarity` is 1.0 for the same words."""
 
     first: str  # the set's name
     first_id: str
@@ -36,11 +39,12 @@ class Overlap:
 
     @property
     def exact(self) -> bool:
+        """Whether both questions have the same words in the same order."""
         return self.similarity == 1.0
 
 
 class QuestionIndex:
-    """Questions of one set, by id, ready to be asked for what is near."""
+    """An index of the questions of one set, which finds the near copies of other questions."""
 
     def __init__(self, name: str, questions: Mapping[str, str], threshold: float) -> None:
         if not 0.0 < threshold <= 1.0:
@@ -62,7 +66,7 @@ class QuestionIndex:
             self._near.insert(id, hashed)
 
     def overlaps(self, other: QuestionIndex) -> list[Overlap]:
-        """One for each question of `other` that is here, with the one most like it."""
+        """One overlap per question of `other` that has a copy here, with its most similar copy."""
         found: list[Overlap] = []
         compared = f"questions of {other.name} compared with {self.name}"
         for id, words in reported(list(other.words.items()), compared):
@@ -87,7 +91,7 @@ class QuestionIndex:
         near = [
             (similarity, candidate)
             for candidate in sorted(self._near.query(hashed))
-            # Only the same words in the same order are 1.0.
+            # The similarity 1.0 is reserved for the same words in the same order.
             if (similarity := min(jaccard(own, self._shingles[candidate]), 0.9999))
             >= min(self.threshold, 0.9999)
         ]
@@ -95,9 +99,13 @@ class QuestionIndex:
 
 
 def bands_and_rows(threshold: float) -> tuple[int, int]:
-    """The longest bands, so the fewest candidates, of which a pair as similar as the threshold
-    shares one but for a chance of `MISSED_AT_MOST`: (1 - threshold ** rows) ** bands. datasketch's
-    own choice minds false candidates as much, and missed a pair in five."""
+    """The number of bands and of rows per band for locality-sensitive hashing.
+
+    Longer bands give fewer candidates. The bands are as long as possible, under one condition: a
+    pair with the similarity `threshold` is missed with a probability of at most `MISSED_AT_MOST`.
+    This probability is (1 - threshold ** rows) ** bands. The default of datasketch gives false
+    candidates the same weight as missed pairs, and it missed one pair in five.
+    """
     rows = max(
         (
             rows
@@ -110,19 +118,19 @@ def bands_and_rows(threshold: float) -> tuple[int, int]:
 
 
 def normal_words(text: str) -> tuple[str, ...]:
-    """Words and mathematical signs, without case, spaces and punctuation."""
+    """The words and mathematical signs of a text, in lower case, without spaces and punctuation."""
     return tuple(re.findall(r"\w+|[^\w\s.,;:!?'\"]", text.casefold()))
 
 
 def shingles(words: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
-    """All runs of `SHINGLE` words; a shorter text is one run."""
+    """All runs of `SHINGLE` words. A text with fewer words is one run."""
     if len(words) <= SHINGLE:
         return frozenset([words])
     return frozenset(words[i : i + SHINGLE] for i in range(len(words) - SHINGLE + 1))
 
 
 def jaccard(first: frozenset[Any], second: frozenset[Any]) -> float:
-    """|both| / |either|, 1.0 for two empty sets."""
+    """The size of the intersection divided by the size of the union. 1.0 for two empty sets."""
     either = len(first | second)
     return len(first & second) / either if either else 1.0
 
@@ -135,8 +143,8 @@ def _hashes(sets: Sequence[frozenset[tuple[str, ...]]]) -> list[Any]:
 def cross_overlaps(
     sets: Mapping[str, Mapping[str, str]], held_out: Sequence[str], threshold: float
 ) -> list[Overlap]:
-    """Between every set in `held_out` and every other set, questions by id. Raises ValueError for
-    a threshold outside (0, 1]."""
+    """The overlaps between every set in `held_out` and every other set. `sets` maps the name of a
+    set to its questions by id. Raises ValueError for a threshold outside (0, 1]."""
     indexes = {name: QuestionIndex(name, questions, threshold) for name, questions in sets.items()}
     found: list[Overlap] = []
     seen: set[frozenset[str]] = set()

@@ -1,4 +1,4 @@
-"""Floating point operations of a decoder-only transformer's forward pass."""
+"""The floating point operations (FLOPs) of a decoder-only transformer's forward pass."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class FlopModel:
-    """2 x active parameters per position (embedding look-ups do no arithmetic, the output head
-    does), plus 4 x layers x width x context for attention's two products (Kaplan et al. 2020)."""
+    """The sizes that decide the FLOPs of a forward pass (Kaplan et al. 2020).
 
-    body_parameters: int  # of matrix products at every position
-    head_parameters: int  # of the output head, which a prefill runs at its last position alone
+    A position costs 2 FLOPs per active parameter. The output head is active, and embedding look-ups
+    are not, because they do no arithmetic. The two products of attention cost 4 x layers x width x
+    context per position.
+    """
+
+    body_parameters: int  # parameters of the matrix products at every position
+    head_parameters: int  # parameters of the output head; a prefill runs it at its last position
     layers: int
     attention_width: int  # heads x head size
 
     def forward(self, start: int, end: int, outputs: int | None = None) -> float:
-        """FLOPs of running positions start..end-1 of one sequence, each attending to all before,
-        with the output head at `outputs` of them (None: at all)."""
+        """The FLOPs of positions start..end-1 of one sequence. Each position attends to itself and
+        to all positions before it. The output head runs at `outputs` positions (None: at all)."""
         context = (end * (end + 1) - start * (start + 1)) / 2
         heads = end - start if outputs is None else outputs
         return (
@@ -28,7 +32,7 @@ class FlopModel:
 
 
 def flop_model(model: Any) -> FlopModel:
-    """Read the sizes off a transformers model (causal LM or token classification)."""
+    """The sizes of a transformers model (causal language model or token classification)."""
     config = model.config.get_text_config()
     embedding = model.get_input_embeddings().weight
     total = sum(map(_size, model.parameters()))
@@ -47,5 +51,6 @@ def flop_model(model: Any) -> FlopModel:
 
 
 def _size(parameter: Any) -> int:
-    """Numbers in a parameter: of the whole of it where DeepSpeed's ZeRO-3 keeps a share here."""
+    """The number of elements of a parameter. With DeepSpeed's ZeRO-3, which keeps only a share of a
+    parameter on each process, this is the number of the whole parameter."""
     return int(getattr(parameter, "ds_numel", None) or parameter.numel())

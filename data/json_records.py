@@ -1,9 +1,11 @@
-"""Frozen dataclasses read back from the JSON that `dataclasses.asdict` gives of them."""
+"""Read frozen dataclasses back from the JSON of `dataclasses.asdict`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -14,10 +16,19 @@ def record_from_json(kind: type[T], value: Any) -> T:
     """The dataclass `kind` from a JSON mapping. Fields may be dataclasses, tuples of one type,
     mappings with text as keys, unions with None, and plain values.
 
-    Raises ValueError naming the place for an unknown key, a missing key and a value of another
-    type.
+    Raises ValueError for an unknown key, a missing key and a value of another type. The message
+    names the place.
     """
     return _record(kind, value, kind.__name__)
+
+
+def read_record(kind: type[T], path: Path) -> T:
+    """The dataclass `kind` from a JSON file. Raises ValueError naming the file and the place, and
+    FileNotFoundError."""
+    try:
+        return record_from_json(kind, json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _record(kind: Any, value: Any, place: str) -> Any:

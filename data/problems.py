@@ -1,8 +1,8 @@
-"""Problems and demonstrations as JSON lines, our own and the user's.
+"""Problems and demonstrations as JSON lines, written by this project or by its users.
 
-Columns: `prompt` (or `problem`), the exact text the policy continues; `answer`; optional
-`completion` (or `solution`), `id`, `numbers`, `group`. Other columns are ignored, null is the same
-as absent, blank lines are skipped.
+The required columns are `prompt` (or `problem`), the exact text that the policy continues, and
+`answer`. The optional columns are `completion` (or `solution`), `id`, `numbers` and `group`. Other
+columns and blank lines are ignored. A null counts as an absent column.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from data.types import Demonstration, Problem
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """What one line holds."""
+    """The content of one line."""
 
     problem: Problem
     solution: str | None
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
-    """One line per problem: id, prompt, answer, numbers, group."""
+    """Write one line per problem, with its id, prompt, answer, numbers and group."""
     _write(path, (_problem_columns(problem) for problem in problems))
 
 
 def write_demonstrations(path: Path, demonstrations: Iterable[Demonstration]) -> None:
-    """One line per demonstration: id, prompt, completion, answer, numbers, group."""
+    """Write one line per demonstration, with its id, prompt, completion, answer, numbers and
+    group."""
     _write(
         path,
         (
@@ -43,18 +44,23 @@ def write_demonstrations(path: Path, demonstrations: Iterable[Demonstration]) ->
 
 
 def read_problems(path: Path, bad_rows: list[BadRow] | None = None) -> list[Problem]:
-    """The file's problems, in order. An absent id becomes the file's stem and line number.
+    """The problems of a file, in order.
 
-    A Countdown prompt gives `numbers` and `group` where they are absent. Raises ValueError naming
-    file, line and reason for a bad row, and for a file without rows; with `bad_rows`, bad rows are
-    added to that list instead and the others go on.
+    A row without an id gets the name of the file (without suffix) and the line number as its id. A
+    row with a Countdown prompt but without `numbers` or `group` gets them from the prompt.
+
+    Raises ValueError for a bad row, with its file, line and reason, and for a file without rows.
+    With `bad_rows`, a bad row is added to that list instead, and reading goes on.
     """
     return [row.problem for row in _read(path, bad_rows)]
 
 
 def read_demonstrations(path: Path, bad_rows: list[BadRow] | None = None) -> list[Demonstration]:
-    """The file's demonstrations, in order; as `read_problems`, and every row needs a
-    completion. One problem may have several rows, with the same id or not."""
+    """The demonstrations of a file, in order.
+
+    The rules and errors are those of `read_problems`. Also, every row needs a completion. One
+    problem may have several rows, and these rows may have the same id.
+    """
     return [
         Demonstration(problem=row.problem, solution=row.solution or "")
         for row in _read(path, bad_rows, demonstrations=True)
@@ -82,7 +88,7 @@ def _read(
 ) -> Iterator[_Row]:
     first_with_id: dict[str, Problem] = {}
     rows = 0
-    # Bytes: text mode would also have to guess what ends a line inside a JSON string.
+    # The file is read as bytes, because text mode would also end a line at "\r".
     with path.open("rb") as file:
         for line_number, line in enumerate(file, start=1):
             if not line.strip():
@@ -103,14 +109,15 @@ def _read(
                 continue
             yield row
     if not rows:
-        raise ValueError(f"{path}: has no rows; it must have at least one")
+        raise ValueError(f"{path} has no rows; it must have at least one")
 
 
 def _parse(line: bytes, default_id: str) -> _Row:
-    """The row; ValueError with the reason alone (json and utf-8 errors are ValueErrors too)."""
+    """The row that a line holds. Raises ValueError with the reason, without the place. Errors of
+    JSON and UTF-8 are ValueErrors too."""
     parsed: Any = json.loads(line.decode("utf-8-sig"))
     if not isinstance(parsed, dict):
-        raise ValueError(f"is a JSON {type(parsed).__name__}; it must be an object")
+        raise ValueError(f"the row is a JSON {type(parsed).__name__}; it must be an object")
     columns = cast("dict[str, Any]", parsed)
     prompt = _text(columns, ("prompt", "problem"))
     answer = _text({**columns, "answer": _integer_as_text(columns.get("answer"))}, ("answer",))
@@ -147,12 +154,13 @@ def _integer_as_text(value: Any) -> Any:
 
 
 def _text(columns: dict[str, Any], names: Sequence[str]) -> str | None:
-    """The text under the one of `names` that the row has, or None."""
+    """The text in the one column of `names` that the row has, or None. Raises ValueError when the
+    row has two of them, or when the value is not text."""
     present = [name for name in names if columns.get(name) is not None]
     if not present:
         return None
     if len(present) > 1:
-        raise ValueError(f"has both {' and '.join(present)}; it must have one of them")
+        raise ValueError(f"the row has both {' and '.join(present)}; it must have only one of them")
     value = columns[present[0]]
     if not isinstance(value, str):
         raise ValueError(f"{present[0]} is {value!r}; it must be text")

@@ -1,7 +1,8 @@
-"""How far a batch is: whoever works on one reports it, and whoever shows progress listens.
+"""Progress inside a batch: the code that works on a batch reports, and a display listens.
 
-A search waits minutes for one batch of an engine. The engine, a reward model or a check of many
-rows reports from inside its loop. It knows nothing of a display, and works the same without one.
+A search may wait minutes for one batch of an engine. The engine, a reward model or a check of many
+rows therefore reports its progress from inside its loop. This code does not know the display and
+works the same without one.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ T = TypeVar("T")
 
 
 class Batch:
-    """`done` of the batch's `total` pieces of work are finished. `unit` is their name, in the
-    plural; a total of 0 is not known. `tokens` have been generated or read so far, `new_tokens`
-    since the last report."""
+    """The progress of one batch: `done` of its `total` pieces of work are finished.
+
+    `unit` is the name of the pieces, in the plural. A `total` of 0 means that the total is not
+    known. `tokens` is the number of tokens generated or read so far, and `new_tokens` is the number
+    since the last report.
+    """
 
     def __init__(self, unit: str, total: int) -> None:
         self.unit, self.total = unit, total
@@ -32,7 +36,8 @@ class Batch:
 
 
 def reported(items: Sequence[T], unit: str) -> Iterator[T]:
-    """The items as they are, as a batch: each counts as done when the next one is asked for."""
+    """Yield the items unchanged and report them as a batch. An item counts as done when the next
+    item is requested."""
     batch = Batch(unit, len(items))
     for item in items:
         yield item
@@ -45,7 +50,8 @@ _LISTENERS: list[Listener] = []
 
 @contextmanager
 def listening(listener: Listener) -> Generator[None]:
-    """`listener` gets every report of every batch while the block runs. Blocks may be nested."""
+    """Call `listener` with every report of every batch while the block runs. Blocks may be
+    nested."""
     _LISTENERS.append(listener)
     try:
         yield

@@ -1,4 +1,4 @@
-"""How a question is put to a policy: as text that a base model continues, or as a chat's turn."""
+"""Prompts: turn a question into text that a base model continues, or into a turn of a chat."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PROMPTS = {
 
 
 def render(question: str, style: str, chat_model: str | None) -> str:
-    """The exact text that the policy continues. With `chat_model` (a folder or hub id) it is a
-    user's turn, and the beginning of the answer, in that model's chat template.
+    """The exact text that the policy continues. With `chat_model` (a folder or hub id), the text is
+    a user's turn in the chat template of that model, followed by the beginning of the answer.
 
-    Raises ValueError for an unknown style and a model without a chat template.
+    Raises ValueError for an unknown style and for a model without a chat template.
     """
     if style not in PROMPTS:
         raise ValueError(f"prompt is {style!r}; allowed: {', '.join(PROMPTS)}")
@@ -34,11 +34,11 @@ def render(question: str, style: str, chat_model: str | None) -> str:
 
 
 def question_of(prompt: str, tokenizer: Any) -> str:
-    """The question that `render` put into a prompt: what is left without the chat template of
-    `tokenizer`, the policy's, and without the words of `PROMPTS`. Reward models with templates of
-    their own are asked about this.
+    """The question that `render` put into a prompt.
 
-    A prompt of another make is its own question, as far as it is not recognised.
+    This removes the chat template of `tokenizer`, the policy's tokenizer, and the text of `PROMPTS`
+    from the prompt. Reward models with their own templates read this question. A part that is not
+    recognised stays in the question, so a prompt that `render` did not make is returned unchanged.
     """
     text = prompt
     if getattr(tokenizer, "chat_template", None) is not None:

@@ -1,10 +1,11 @@
-"""Keys of recipes that have a new name: who gives the old one is told the new one."""
+"""Keys of recipes that have a new name. An old key is an error that names the new key."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-# Class of the config -> old key -> new key. By class: `rollouts` is still a key of other classes.
+# Class of the config -> old key -> new key. An old key, such as `rollouts`, may still be a valid
+# key of another class.
 RENAMED_KEYS: dict[str, dict[str, str]] = {
     "MCTSConfig": {
         "rollouts": "expand_by_rollouts",
@@ -38,7 +39,8 @@ RENAMED_KEYS: dict[str, dict[str, str]] = {
 
 
 def refuse_renamed_keys(keys: Iterable[str], kinds: Iterable[type]) -> None:
-    """`kinds` are the config classes that the keys are for. Raises ValueError for an old name."""
+    """Raises ValueError for a key that has a new name. `kinds` are the config classes that may have
+    the keys."""
     renamed = {
         old: new for kind in kinds for old, new in RENAMED_KEYS.get(kind.__name__, {}).items()
     }

@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def read_whole_lines(path: Path) -> list[str]:
-    """Lines of a file that is appended to; a last line without its newline is cut off the file."""
+    """The complete lines of a file that grows. A last line without a newline is cut off the file.
+    A file that does not exist has no lines."""
     if not path.exists():
         return []
     content = path.read_bytes()

@@ -1,5 +1,5 @@
-"""Strict settings: YAML mappings read, their keys and value types checked against dataclass
-fields."""
+"""Strict settings: read YAML mappings, and check their keys and value types against the fields of
+dataclasses."""
 
 # PyYAML has no complete types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -21,12 +21,13 @@ import yaml
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """The allowed name most like `name`, '' where none is allowed."""
+    """The allowed name that is most similar to `name`, or '' when no name is allowed."""
     return next(iter(difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.0)), "")
 
 
 def read_yaml_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file whose top is a mapping. Raises ValueError if it is not, or repeats a key."""
+    """The mapping in a YAML file. Raises ValueError when there is no file, no valid YAML or no
+    mapping, and when the mapping repeats a key."""
     if not path.is_file():
         raise ValueError(f"config {str(path)!r} is not a file")
     text = path.read_text(encoding="utf-8")
@@ -45,7 +46,11 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
 
 
 def check_values(values: Mapping[str, Any], hints: Mapping[str, Sequence[Any]]) -> None:
-    """Check keys and value types. `hints` maps a field to the annotations of every type with it."""
+    """Check the keys and the types of the values. `hints` maps a field's name to its annotations,
+    one per dataclass that has the field.
+
+    Raises ValueError for an unknown key and for a value of another type.
+    """
     for key, value in values.items():
         if key == "env":
             continue
@@ -59,9 +64,10 @@ def check_values(values: Mapping[str, Any], hints: Mapping[str, Sequence[Any]]) 
 
 
 def field_docs(kind: type) -> dict[str, str]:
-    """Every field's line of documentation: the string literal below it in the class's source.
+    """The documentation of every field: the string literal below the field in the class's source.
 
-    A field without one is left out. So is every field of a class whose source is not there.
+    The result leaves out fields without documentation. It is empty when the source of the class is
+    not available.
     """
     try:
         source = textwrap.dedent(inspect.getsource(kind))
@@ -79,7 +85,7 @@ def field_docs(kind: type) -> dict[str, str]:
 
 
 def without_none(hint: Any) -> Any:
-    """`X` for `X | None`; every other annotation as it is."""
+    """`X` for `X | None`. Every other annotation stays as it is."""
     if get_origin(hint) in (Union, UnionType):
         rest = [kind for kind in get_args(hint) if kind is not NoneType]
         if len(rest) == 1:
@@ -111,7 +117,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return items and (not arguments or all(_fits(item, arguments[0]) for item in value))
     if kind in (dict, Mapping):
         return isinstance(value, dict)
-    return True  # a class this module does not know: its own __post_init__ judges
+    return True  # this module does not know the class; its __post_init__ checks the value
 
 
 def _is_number(text: str) -> bool:

@@ -1,8 +1,13 @@
-"""Rows of data sets: a JSON lines file of one's own, or a split of a data set in `datasets`' reach.
+"""Rows of data sets, from a local file or from a split of a data set that `datasets` can load.
 
-A source is a path to `.jsonl` (or `.jsonl.gz`), to `.json` with one array of rows, or `name:split`
-or `name:config:split`, where `name` is an id of the hub or a folder that `datasets` can load. A row
-that cannot be used is a `BadRow`, which names where it stands and why, and the others go on.
+A source is one of these:
+- a path to a `.jsonl` (or `.jsonl.gz`) file;
+- a path to a `.json` file with one array of rows;
+- `name:split` or `name:config:split`, where `name` is an id of the hub or a folder that `datasets`
+  can load.
+
+A row that cannot be used becomes a `BadRow`, which gives its place and the reason. Reading goes on
+with the next row.
 """
 
 from __future__ import annotations
@@ -23,14 +28,17 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """`location` is file and line, or data set and row (from 1)."""
+    """One row. `location` is the file and the line, or the data set and the row (from 1)."""
 
     location: str
     columns: dict[str, Any]
 
     def text(self, *names: str) -> str:
-        """The text under the first of `names` that the row has. Raises ValueError, the reason
-        alone, where there is none, or it is no text, or blank."""
+        """The text in the first column of `names` that the row has.
+
+        Raises ValueError when there is no such column, and when its value is not text or is blank.
+        The message is the reason without the place.
+        """
         name = next((name for name in names if self.columns.get(name) is not None), None)
         if name is None:
             raise ValueError(f"{' (or '.join(names)}{')' * (len(names) - 1)} is absent")
@@ -44,6 +52,8 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class BadRow:
+    """A row that cannot be used: its place and the reason."""
+
     location: str
     reason: str
 
@@ -52,23 +62,30 @@ class BadRow:
 
 
 def read_source(source: str) -> Iterator[Row | BadRow]:
-    """Raises ValueError for a source that is neither a file nor `name:split`, and, where it comes
-    to it, for a packed file that is cut off."""
+    """The rows of a source, one at a time.
+
+    Raises ValueError for a source that is neither a file nor `name:split`. While reading, raises
+    ValueError at the place where a compressed file is cut off.
+    """
     path = Path(source)
     if path.is_file():
         return _read_array(path) if path.suffix == ".json" else _read_file(path)
     name, separator, split = source.rpartition(":")
     if not separator or not name or not split:
         raise ValueError(
-            f"source {source!r} is no file; a data set is written name:split or name:config:split"
+            f"source {source!r} is not a file; write a data set as name:split or name:config:split"
         )
     name, _, config = name.partition(":")
     return _read_dataset(name, config or None, split)
 
 
 def take_in(source: str, make: Callable[[Row, int], Made]) -> tuple[list[Made], list[BadRow]]:
-    """What `make(row, number)` makes of each row (numbers from 1, blank lines not counted), and
-    the rows for which it raised ValueError. Raises ValueError for a source without any row."""
+    """Call `make(row, number)` for each row of a source. Row numbers begin at 1 and do not count
+    blank lines.
+
+    Returns the results, and the rows for which `make` raised ValueError. Raises ValueError for a
+    source without any row.
+    """
     made: list[Made] = []
     bad: list[BadRow] = []
     progress = Batch(f"rows of {source}", 0)
@@ -100,7 +117,8 @@ def _read_file(path: Path) -> Iterator[Row | BadRow]:
             yield Row(location=location, columns=cast("dict[str, Any]", parsed))
         else:
             kind = type(parsed).__name__
-            yield BadRow(location=location, reason=f"is a JSON {kind}; it must be an object")
+            reason = f"the row is a JSON {kind}; it must be an object"
+            yield BadRow(location=location, reason=reason)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -109,12 +127,13 @@ def _lines(path: Path) -> Iterator[bytes]:
         try:
             yield from cast("Sequence[bytes]", file)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            # The rows behind it are gone, however many: that is no bad row.
-            raise ValueError(f"{path} is cut off or no gzip file ({error})") from error
+            # An unknown number of rows is lost here. So this is an error, not one bad row.
+            raise ValueError(f"{path} is cut off or is not a gzip file ({error})") from error
 
 
 def _read_array(path: Path) -> Iterator[Row | BadRow]:
-    """Sanitized MBPP is put out like this. A file that is no array is read by lines."""
+    """Read a file with one JSON array of rows, as sanitized MBPP is published. A file that is not
+    an array is read line by line."""
     try:
         parsed: Any = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError):
@@ -127,12 +146,12 @@ def _read_array(path: Path) -> Iterator[Row | BadRow]:
         if isinstance(columns, dict):
             yield Row(location=location, columns=cast("dict[str, Any]", columns))
         else:
-            reason = f"is a JSON {type(columns).__name__}; it must be an object"
+            reason = f"the row is a JSON {type(columns).__name__}; it must be an object"
             yield BadRow(location=location, reason=reason)
 
 
 def _read_dataset(name: str, config: str | None, split: str) -> Iterator[Row | BadRow]:
-    datasets: Any = importlib.import_module("datasets")  # seconds: only where it is needed
+    datasets: Any = importlib.import_module("datasets")  # this import takes seconds
     rows: Any = datasets.load_dataset(name, config, split=split)
     for number, columns in enumerate(rows, start=1):
         yield Row(location=f"{name}:{split}, row {number}", columns=dict(columns))

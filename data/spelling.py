@@ -1,4 +1,4 @@
-"""Two spellings of one final answer, as far as that can be told without algebra."""
+"""Compare two spellings of a final answer, without algebra."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
 def rational(text: str) -> Fraction | None:
-    """The exact value of an integer, decimal, fraction or mixed number; None for all else."""
+    """The exact value of an integer, decimal, fraction or mixed number. None for any other text."""
     match = RATIONAL.fullmatch(text.replace("{,}", ""))
     if match is None:
         return None
@@ -44,9 +44,13 @@ def rational(text: str) -> Fraction | None:
 
 
 def same_spelling(first: str, second: str) -> bool:
-    """Whether two final answers are one: the same number, or the same text but for spaces, sizes,
-    fonts, delimiters, signs of units and a name before it ("x = 5"). Words after a number count for
-    nothing where the other side has none. False says only that they are not seen to be one."""
+    """Whether two texts are spellings of the same final answer.
+
+    They are when they are the same number, or the same text apart from spaces, sizes, fonts,
+    delimiters, unit signs and a name before the answer ("x = 5"). Words after a number are ignored
+    when the other text has none. False means only that this function cannot see that they are the
+    same.
+    """
     ours, theirs = _spellings(first), _spellings(second)
     if ours & theirs:
         return True
@@ -58,7 +62,7 @@ def same_spelling(first: str, second: str) -> bool:
 
 
 def _spellings(text: str) -> set[str]:
-    """With its words and, where something is left, without them."""
+    """The normalised text with its words, and also without them if that leaves some text."""
     text = re.sub(r"\\[dt]frac(?![A-Za-z])", r"\\frac", text.strip().rstrip("."))
     found: set[str] = set()
     for replacement in (r"\1", ""):

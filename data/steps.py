@@ -1,8 +1,8 @@
-"""Steps as runs of token ids. A step ends at a token whose own text contains the delimiter.
+"""Steps as runs of token ids. A step ends at a token that contains the delimiter in its text.
 
-Real tokenizers merge the delimiter with what precedes it (".\\n\\n" is one token), so steps are
-found in token texts, never by splitting decoded text. A delimiter that a tokenizer spreads over
-several tokens is not seen.
+Real tokenizers merge the delimiter with the text before it (".\\n\\n" is one token). So the ends of
+steps are read from the texts of single tokens. Decoded text is never split. A delimiter that a
+tokenizer spreads over several tokens is not recognised.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 
 def step_ends(token_texts: Sequence[str], delimiter: str = "\n") -> list[int]:
-    """Offsets of each step's last token, ascending; [] for no tokens.
+    """The offset of each step's last token, in ascending order. [] for no tokens.
 
-    `token_texts[i]` is token i decoded alone. The last token always ends a step: it is the end
-    token of a finished solution, or where a truncated one was cut. Raises ValueError when
+    `token_texts[i]` is token i decoded alone. The last token always ends a step. It is the end
+    token of a finished solution, or the last token of a truncated one. Raises ValueError when
     `delimiter` is empty.
     """
     if not delimiter:
@@ -26,14 +26,14 @@ def step_ends(token_texts: Sequence[str], delimiter: str = "\n") -> list[int]:
 def split_steps(
     token_ids: Sequence[int], token_texts: Sequence[str], delimiter: str = "\n"
 ) -> list[tuple[int, ...]]:
-    """The ids of each step; joined they are `token_ids` again.
+    """The token ids of each step. Joined, they are `token_ids` again.
 
-    Raises ValueError when there is not one text per id.
+    Raises ValueError when the numbers of texts and ids differ.
     """
     if len(token_ids) != len(token_texts):
         raise ValueError(
-            f"token_texts has {len(token_texts)} texts; it must have one for each of the "
-            f"{len(token_ids)} token_ids"
+            f"token_texts has {len(token_texts)} texts; it must have one text per token id, "
+            f"{len(token_ids)}"
         )
     steps: list[tuple[int, ...]] = []
     start = 0

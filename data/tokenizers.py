@@ -1,11 +1,14 @@
 """Small tokenizers for models trained from scratch.
 
-"numbers": a token per number, per sign and per line break; a number is the same token wherever it
-stands, and the single spaces between tokens of a line are implied. "characters": a token per
-character. Text outside the vocabulary is an error, never an unknown token. "bpe": byte pairs
-(1508.07909, on bytes as in GPT-2) learnt from texts, for any text; a digit and a line break are
-tokens of their own. All decode line by line as they decode the whole, so the texts of steps join to
-the text of the solution.
+- "numbers": one token per number, per sign and per line break. A number is the same token at every
+  place. The single spaces between the tokens of a line are implied.
+- "characters": one token per character.
+- "bpe": byte pairs (1508.07909, on bytes as in GPT-2) that are learnt from texts. It can encode any
+  text. A digit or a line break is never merged with another token.
+
+For "numbers" and "characters", text outside the vocabulary is an error and never an unknown token.
+All three decode a text line by line to the same text as the whole. So the joined texts of the steps
+are the text of the solution.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ END_TOKEN = "<eos>"
 SIGNS = ("+", "-", "*", "/", "=", "|", "->")
 PATTERN = r"\d+|->|[^\s\d]|\n"
 KINDS = ("numbers", "characters", "bpe")
-LEAST_VOCABULARY = 2 + 256  # the special tokens and the bytes
+LEAST_VOCABULARY = 2 + 256  # 2 special tokens and 256 bytes
 
 
 def build_tokenizer(
@@ -29,9 +32,12 @@ def build_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """A tokenizer with `<pad>` and `<eos>` and no beginning-of-sequence token.
 
-    `kind` is "numbers" (0..max_number are tokens), "characters" or "bpe" (at most `vocab_size`
-    tokens, learnt from `texts`, the same for the same texts). Raises ValueError for another kind,
-    max_number < 1, and for "bpe" without texts or with fewer tokens than there are bytes.
+    `kind` is one of three. "numbers" has the tokens 0..max_number. "characters" has one token per
+    character. "bpe" learns at most `vocab_size` tokens from `texts`; the same texts give the same
+    tokenizer.
+
+    Raises ValueError for another kind, for max_number < 1, and for "bpe" without texts or with a
+    `vocab_size` below `LEAST_VOCABULARY`.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; allowed: {', '.join(KINDS)}")
@@ -44,7 +50,7 @@ def build_tokenizer(
         pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split(Regex(PATTERN), "isolated")]
         )
-        # A space before every token, then none at a line's start or end.
+        # Put a space before every token, then remove the spaces at the start and end of a line.
         decoder = decoders.Sequence(
             [
                 decoders.Replace(Regex("^"), " "),
@@ -68,12 +74,12 @@ def build_tokenizer(
 def byte_pair_tokenizer(
     vocab_size: int, texts: Sequence[str], special_tokens: Sequence[str]
 ) -> Any:
-    """A byte-level tokenizer of the tokenizers library, its special tokens first. Raises ValueError
-    as `build_tokenizer` does."""
+    """A byte-level tokenizer of the tokenizers library. The special tokens have the first ids.
+    Raises ValueError without texts or with a `vocab_size` below `LEAST_VOCABULARY`."""
     if vocab_size < LEAST_VOCABULARY:
         raise ValueError(f"vocab_size is {vocab_size}; allowed: {LEAST_VOCABULARY} or more")
     if not texts:
-        raise ValueError("a bpe tokenizer is learnt from texts, and there are none")
+        raise ValueError("a bpe tokenizer is learnt from texts, but there are no texts")
     tokenizer: Any = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -98,16 +104,18 @@ def _wrapped(tokenizer: Any) -> PreTrainedTokenizerFast:
         pad_token=PAD_TOKEN,
         eos_token=END_TOKEN,
         clean_up_tokenization_spaces=False,
-        # Saved with the tokenizer: older readers would add token_type_ids, which models refuse.
+        # These names are saved with the tokenizer. Without them, older versions of transformers add
+        # token_type_ids, which models refuse.
         model_input_names=["input_ids", "attention_mask"],
     )
 
 
 def encode_strict(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """Token ids of `text`, no special tokens added.
+    """The token ids of `text`, without added special tokens.
 
-    Raises ValueError naming the text that the vocabulary lacks, or a special token spelt out in
-    it, which only tokenizers with a chat template let pass: a chat's prompt is made of them.
+    Raises ValueError for text that the vocabulary lacks, and the message names that text. Also
+    raises ValueError for text that contains a special token. Tokenizers with a chat template are an
+    exception, because the prompt of a chat contains special tokens.
     """
     try:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False)

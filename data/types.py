@@ -1,4 +1,7 @@
-"""What flows between the parts of thinktree. No torch here: plain, frozen, keyword-only records."""
+"""The records that the parts of thinktree pass to each other: frozen, keyword-only dataclasses.
+
+This file does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,28 @@ from typing import Any
 
 
 class StopReason(StrEnum):
-    """Why one sample, or one path of a search, ended. Only `END_OF_SOLUTION` is a finished
-    solution; what follows it names why a path has no answer."""
+    """Why one sample, or one path of a search, ended. Only `END_OF_SOLUTION` means a finished
+    solution. The reasons after it are the reasons why a path has no answer."""
 
-    STEP_END = "step_end"  # a token whose text contains the step delimiter
-    END_OF_SOLUTION = "end_of_solution"  # the end-of-sequence token
-    LENGTH = "length"  # the token limit of a step or a solution: it is truncated
+    STEP_END = "step_end"  # a token contains the step delimiter in its text
+    END_OF_SOLUTION = "end_of_solution"  # the policy sampled the end-of-sequence token
+    LENGTH = "length"  # the sample reached the token limit of a step or a solution
     CONTEXT = "context"  # the policy's context is full
-    DEPTH = "depth"  # the limit on the number of steps
-    BAD_SCORE = "bad_score"  # an open path whose guidance gave no number in [0, 1]
+    DEPTH = "depth"  # the path reached the limit on the number of steps
+    BAD_SCORE = "bad_score"  # the guidance of an open path gave no number in [0, 1]
 
 
 class Outcome(StrEnum):
-    """What a verifier says of a solution."""
+    """A verifier's verdict on a solution."""
 
     CORRECT = "correct"
     WRONG = "wrong"
-    UNVERIFIABLE = "unverifiable"  # malformed, truncated: no answer can be read
+    UNVERIFIABLE = "unverifiable"  # the solution is malformed or truncated and has no answer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A verifier's judgement; `reason` says in plain words why it is not correct."""
+    """A verifier's verdict. `reason` says in plain words why the solution is not correct."""
 
     outcome: Outcome
     reason: str = ""
@@ -47,9 +50,11 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One problem. `prompt` is the exact text the policy continues; `answer` is the gold answer.
+    """One problem. `prompt` is the exact text that the policy continues. `answer` is the gold
+    answer.
 
-    `group` is the key by which splits are kept disjoint (Countdown: the multiset of numbers).
+    Problems with the same `group` may not be in both test (or validation) and another split. In
+    Countdown, the group is the multiset of numbers.
     """
 
     id: str
@@ -61,7 +66,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstration:
-    """A problem with one worked solution, the text that follows the prompt (no end token)."""
+    """A problem with one worked solution: the text after the prompt, without the end token."""
 
     problem: Problem
     solution: str
@@ -69,13 +74,16 @@ class Demonstration:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelUsage:
-    """What one model spent. Counts are tokens; padding is never counted here.
+    """The cost of one model. Counts never include padding.
 
-    `prompt_tokens`: prefix tokens run through the model; `cached_tokens`: prefix tokens that a
-    further sample of the same prefix took from the cache instead; `generated_tokens`: tokens
-    sampled; `positions`: token positions run through the model (the last token of a sample is
-    never fed back); `sequences`: samples or scored sequences; `flops`: floating point operations
-    for `positions` (2 x active parameters each, plus attention).
+    - `prompt_tokens`: prefix tokens that went through the model.
+    - `cached_tokens`: prefix tokens that further samples of a prefix took from the cache instead.
+    - `generated_tokens`: sampled tokens.
+    - `positions`: token positions that went through the model. The last token of a sample is never
+      fed back, so it is not one of them.
+    - `sequences`: samples, or scored sequences.
+    - `flops`: floating point operations of `positions`: 2 x active parameters per position, plus
+      attention.
     """
 
     prompt_tokens: int = 0
@@ -104,7 +112,7 @@ class ModelUsage:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What policy and reward model spent, apart."""
+    """The cost of the policy and the cost of the reward model."""
 
     policy: ModelUsage = field(default_factory=ModelUsage)
     reward: ModelUsage = field(default_factory=ModelUsage)
@@ -122,11 +130,11 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One continuation of a prefix, as generated (ids are never re-encoded).
+    """One continuation of a prefix, exactly as generated. The ids are never re-encoded.
 
-    `step_logprobs` holds the log-probability of each of its steps and `step_entropies` the entropy
-    of the distributions its tokens were drawn from, both in nats, summed over the step's tokens,
-    from the unnoised logits at temperature 1.
+    `step_logprobs` holds one log-probability per step. `step_entropies` holds one entropy per step,
+    that of the distributions from which its tokens were drawn. Both are in nats, summed over the
+    step's tokens, from the logits without noise at temperature 1.
     """
 
     token_ids: tuple[int, ...]
@@ -136,19 +144,24 @@ class Sample:
 
     @property
     def logprob(self) -> float:
-        """Nats, summed over all tokens."""
+        """The log-probability of the sample in nats, summed over all tokens."""
         return math.fsum(self.step_logprobs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepLabels:
-    """A solution with a label at every step: TRL's stepwise-supervision row, plus ids.
+    """A solution with a label per completion: TRL's stepwise-supervision row, plus token ids.
 
-    `labels[i]` is the estimated probability in [0, 1] that a completion of steps 0..i is correct
-    (soft), or 0 or 1 (hard); `counts[i]` is the number of rollouts behind it, `standard_errors[i]`
-    its standard error. `completion_ids` holds the token ids of every step. Where steps have no
-    label, one completion is several of them, labelled at its end. The last label of a finished
-    solution is the verifier's word.
+    A completion is usually one step. Steps without a label are joined with the next step that has
+    one, so such a completion is several steps, with the label at its end.
+
+    - `labels[i]`: a soft label is the estimated probability, in [0, 1], that a rollout from the end
+      of completion i is correct. A hard label is 0 or 1.
+    - `counts[i]`: the number of rollouts behind this label.
+    - `standard_errors[i]`: the standard error of this label.
+    - `completion_ids[i]`: the token ids of completion i.
+
+    The last label of a finished solution is the verifier's verdict.
     """
 
     problem_id: str
@@ -163,8 +176,8 @@ class StepLabels:
 
 @dataclass(frozen=True, kw_only=True)
 class SteppedSolution:
-    """A problem's text and a solution cut into steps: what reward models with a tokenizer and a
-    convention of their own are asked about. `steps` are as written, each with its delimiter."""
+    """A problem's text and a solution cut into steps, for reward models that have their own
+    tokenizer and prompt convention. Each of `steps` keeps its delimiter."""
 
     prompt: str
     steps: tuple[str, ...]
@@ -172,11 +185,12 @@ class SteppedSolution:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledSolution:
-    """A solution whose steps have labels from elsewhere: people, published files, other policies.
+    """A solution whose step labels come from outside: people, published files, other policies.
 
-    `labels[i]` is in [0, 1], None where the step has none; `counts[i]` is the number of rollouts
-    behind it, 0 where it does not come from rollouts. `answer` is the gold answer, if known.
-    `finished` says that the solution is known to end with its last step.
+    `labels[i]` is in [0, 1], or None when step i has no label. `counts[i]` is the number of
+    rollouts behind the label, or 0 when the label does not come from a known number of rollouts.
+    `answer` is the gold answer, or '' when it is not known. `finished` is true when the solution is
+    known to end with its last step.
     """
 
     problem_id: str
@@ -189,12 +203,15 @@ class LabelledSolution:
 
 @dataclass(frozen=True, kw_only=True)
 class StepPair:
-    """Two continuations of the same prefix, `prompt`: a step each, or whole solutions, read at
-    their last token; the first is better. A finished one's ids end with the end token.
+    """Two continuations of the same prefix `prompt`, of which `chosen` is the better one.
 
-    The values are the evidence, in [0, 1]: mean values of the steps, of a solution's steps on
-    average. `weight` is its share of the loss. The ids are not named as TRL's tokenised columns
-    are, which hold prompts too: to TRL a row is its text.
+    Each continuation is one step or a whole solution. A reward model reads it at its last token.
+    The ids of a finished solution end with the end token.
+
+    `chosen_value` and `rejected_value` are the evidence, in [0, 1]: the mean value of the step, or
+    the average over the steps of a solution. `weight` is the weight of the pair in the loss. The
+    names of the id columns differ from those of TRL's tokenised columns, because TRL's columns also
+    hold the prompt. TRL therefore reads the texts of a row.
     """
 
     problem_id: str
@@ -219,8 +236,8 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Preference:
-    """Two whole texts or two whole conversations, what was asked included; the first is preferred,
-    by at least `margin` in score where that is given."""
+    """Two whole texts or two whole conversations, of which `chosen` is preferred. Both include the
+    prompt. If `margin` is given, the score of `chosen` should be larger by at least that much."""
 
     chosen: str | tuple[Message, ...]
     rejected: str | tuple[Message, ...]
@@ -228,6 +245,7 @@ class Preference:
 
 
 def usage_from_json(row: dict[str, Any]) -> Usage:
+    """Read back the JSON of `dataclasses.asdict` of a usage. Missing counts are 0."""
     return Usage(
         policy=ModelUsage(**row.get("policy", {})), reward=ModelUsage(**row.get("reward", {}))
     )

@@ -1,4 +1,5 @@
-"""The judges of a solution: a verifier of whole solutions, reward models of its steps."""
+"""The interfaces of verifiers, which judge whole solutions, and of reward models, which score
+steps."""
 
 from __future__ import annotations
 
@@ -9,10 +10,11 @@ from data.types import ModelUsage, Problem, SteppedSolution, Verdict
 
 
 class Verifier(Protocol):
-    """Says whether a whole solution is correct. Strict; a malformed solution is not an error."""
+    """Decides strictly whether a whole solution is correct. A malformed solution gets a verdict and
+    raises no error."""
 
     def verify(self, problem: Problem, solution: str) -> Verdict:
-        """`solution` is the text after the prompt, without end token.
+        """The verdict on `solution`, the text after the prompt, without the end token.
 
         Raises ValueError only for a problem that cannot be judged.
         """
@@ -20,22 +22,27 @@ class Verifier(Protocol):
 
 
 class RewardModel(Protocol):
-    """Estimates at each step's end the probability that the solution ends correct."""
+    """Estimates, at the end of each step, the probability that the whole solution will be
+    correct. It reads token ids."""
 
     def score(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
     ) -> tuple[list[list[float]], list[ModelUsage]]:
-        """P(correct), in [0, 1], at each position of `step_ends[i]` in the token ids
-        `sequences[i]` (prompt included), and each sequence's usage, in input order.
+        """Returns the scores and the usage of each sequence, in input order.
 
-        Raises ValueError when a step end lies outside its sequence.
+        `sequences[i]` holds token ids, including the prompt. Its scores are P(correct), in [0, 1],
+        one per position in `step_ends[i]`. Raises ValueError when a step end is outside its
+        sequence.
         """
         ...
 
 
 class SolutionTooLong(ValueError):
-    """Solutions longer than a reward model's context; `indices` names all of them, `lengths` their
-    tokens, `limit` the context in tokens."""
+    """Some solutions are longer than a reward model's context.
+
+    `indices` are the indices of all of these solutions, `lengths` their numbers of tokens, and
+    `limit` is the context in tokens.
+    """
 
     def __init__(
         self,
@@ -52,22 +59,23 @@ class SolutionTooLong(ValueError):
 
 
 class TextRewardModel(Protocol):
-    """A reward model with its own tokenizer and convention, asked in text."""
+    """A reward model that reads text. It has its own tokenizer and prompt convention."""
 
     def score_solutions(
         self, solutions: Sequence[SteppedSolution]
     ) -> tuple[list[list[float]], list[ModelUsage]]:
-        """P(correct), in [0, 1], one per step of each solution, and each solution's usage, in input
-        order. NaN where a model that was to say yes or no said neither.
+        """Returns the scores and the usage of each solution, in input order.
 
-        Raises ValueError naming the solution for one without steps, SolutionTooLong for those that
-        are too long for the model.
+        The scores of a solution are P(correct), in [0, 1], one per step. A score is NaN when the
+        model should answer yes or no and answered neither. Raises ValueError for a solution without
+        steps, and the message names it. Raises SolutionTooLong when solutions are too long for the
+        model.
         """
         ...
 
 
 def check_steps(solutions: Sequence[SteppedSolution]) -> None:
-    """Raises ValueError naming the first solution without steps."""
+    """Raises ValueError when a solution has no steps. The message names the first one."""
     for i, solution in enumerate(solutions):
         if not solution.steps:
             raise ValueError(f"solution {i} (of {solution.prompt[:40]!r}) has no steps")

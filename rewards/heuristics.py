@@ -1,4 +1,4 @@
-"""Heuristic functions of a partial or finished solution: guidance without any model."""
+"""Heuristic functions that score a partial or finished solution without a model."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from data.types import Problem
 
 
 def countdown_closeness(problem: Problem, text: str) -> float:
-    """How promising a Countdown path looks, in [0, 1]: 0 once a step is malformed or false;
-    otherwise 1 / (1 + d / target), d the distance from the target to the nearest number
-    that remains. The target stands in the prompt, so nothing hidden is read.
+    """The score of a Countdown path, in [0, 1].
 
-    Raises ValueError for a prompt that is not a Countdown prompt.
+    The score is 0 when a step is malformed or false. Otherwise it is 1 / (1 + d / target), where d
+    is the distance from the target to the nearest number that remains. The target is in the prompt,
+    so the score uses no hidden information. Raises ValueError for a prompt that is not a Countdown
+    prompt.
     """
     parsed = parse_prompt(problem.prompt)
     if parsed is None:

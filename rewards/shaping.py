@@ -1,13 +1,12 @@
-"""Process rewards as pure functions: from a reward model's word on every step to a reward a step.
+"""Process rewards as pure functions: they turn a reward model's scores into one reward per step.
 
-A solution has S steps; `scores[i]` is Phi(s_i), the reward model's P(correct) after step i, and the
-outcome is the verifier's word on the whole. What a shape returns is added, times a weight, to the
-outcome, which stands at the last step.
+A solution has S steps. `scores[i]` is Phi(s_i), the reward model's P(correct) after step i. The
+outcome is the verifier's reward for the whole solution, and it is added at the last step. A shape
+returns S process rewards, which are multiplied by a weight and added.
 
-What the theory says: potential-based shaping leaves the optimal policy as it is (Ng, Harada and
-Russell 1999, theorem 1), and learning with it equals learning without it from values that start at
-Phi (Wiewiora 2003): with gamma = lambda = 1 it changes nothing but the baseline. The other shapes
-change what is optimal.
+Potential-based shaping does not change the optimal policy (Ng, Harada and Russell 1999, theorem 1).
+Learning with it equals learning without it from values that start at Phi (Wiewiora 2003). With
+gamma = lambda = 1, it changes only the baseline. The other shapes change the optimal policy.
 """
 
 from __future__ import annotations
@@ -19,16 +18,18 @@ Shape = Callable[[Sequence[float], float], list[float]]
 
 
 def outcome_only(scores: Sequence[float], discount: float) -> list[float]:
-    """No process reward."""
+    """No process reward: all values are 0."""
     del discount
     return [0.0] * len(scores)
 
 
 def potential(scores: Sequence[float], discount: float) -> list[float]:
-    """F = discount x Phi(s_i) - Phi(s_(i-1)), one discount a step (Ng et al. 1999, equation 2).
+    """F = discount x Phi(s_i) - Phi(s_(i-1)), with one discount per step (Ng et al. 1999,
+    equation 2).
 
-    Phi is 0 at the prompt and where the solution ends, finished or truncated: it must be for the
-    policy to stay optimal, and with Phi(prompt) = 0 undiscounted rewards sum to 0.
+    Phi is 0 at the prompt and at the end of the solution, whether it is finished or truncated. Phi
+    must be 0 at the end so that the optimal policy does not change. With Phi(prompt) = 0, the
+    rewards without discount sum to 0.
     """
     after = [*scores[:-1], 0.0]
     before = [0.0, *scores[:-1]]
@@ -36,16 +37,19 @@ def potential(scores: Sequence[float], discount: float) -> list[float]:
 
 
 def step_reward(scores: Sequence[float], discount: float) -> list[float]:
-    """Each step's own score, summed over steps as Math-Shepherd's PPO does (2312.08935, section
-    3.5): more steps earn more."""
+    """The reward of each step is its score, as in Math-Shepherd's PPO (2312.08935, section 3.5).
+    The sum of these rewards grows with the number of steps."""
     del discount
     return list(scores)
 
 
 def min_form(scores: Sequence[float], discount: float) -> list[float]:
-    """Rewards whose undiscounted sum from step i on is the smallest score from i on (PURE,
-    2504.15275, section 3: a chain is as good as its worst step). r_i = m_i - m_(i+1) with
-    m_i = min(scores[i:]), m_S = 0. Raises ValueError for a discount other than 1."""
+    """Rewards whose sum from step i on is the smallest score from step i on (PURE, 2504.15275,
+    section 3: a chain is as good as its worst step).
+
+    r_i = m_i - m_(i+1), with m_i = min(scores[i:]) and m_S = 0. Raises ValueError for a discount
+    other than 1.
+    """
     if discount != 1:
         raise ValueError(f"min_form is defined for a discount of 1, got {discount}")
     smallest = [min(scores[i:]) for i in range(len(scores))] + [0.0]
@@ -63,9 +67,9 @@ SHAPES: dict[str, Shape] = {
 def step_rewards(
     scores: Sequence[float], outcome: float, *, shape: str, weight: float, discount: float = 1.0
 ) -> list[float]:
-    """The reward of each of S steps: weight x process reward, and the outcome at the last step.
+    """The rewards of the S steps: weight x process reward, plus the outcome at the last step.
 
-    Raises ValueError for no steps, and for a score that is no number in [0, 1].
+    Raises ValueError when there are no steps and for a score that is not in [0, 1].
     """
     if not scores:
         raise ValueError("a solution without steps has no rewards")

@@ -1,7 +1,7 @@
-"""Rewards that look at a solution's text alone, as plain functions of numbers and text.
+"""Rewards for the form of a solution, as plain functions of numbers and text.
 
-None of them says anything about correctness: they shape, and are to be added to a verifier's
-verdict with a weight of the user's. Each names its source, and where it departs from it.
+They do not judge correctness. A user adds them, with a weight, to the reward of a verifier. Each
+docstring names the source and the differences from it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 def format_reward(solution: str) -> float:
-    """1.0 where the solution is `<think>...</think>` and then `<answer>...</answer>`, each once and
-    not empty, and nothing else; else 0.0.
+    """1.0 when the solution is `<think>...</think>` followed by `<answer>...</answer>`, else 0.0.
 
-    DeepSeek-R1 (2501.12948), section 2.2.2, which names the tags but not how strictly they are
-    matched; here nothing may stand outside them.
+    Each part must appear once and must not be empty. There may be only white space outside the
+    tags. The source is DeepSeek-R1 (2501.12948), section 2.2.2. It names the tags, but it does not
+    say how strictly they are matched.
     """
     match = THINK_THEN_ANSWER.fullmatch(solution)
     if match is None or any(solution.count(tag) != 1 for tag in TAGS):
@@ -40,13 +40,15 @@ def cosine_length_reward(
     wrong_at_max: float = 0.0,
     over_length: float = -10.0,
 ) -> float:
-    """A reward that moves on half a cosine from its value at length 0 to its value at `max_tokens`
-    (tokens generated): short is better where correct, and long is better where wrong.
+    """A reward that follows half a cosine from its value at length 0 to its value at `max_tokens`.
 
-    r = end + (start - end) (1 + cos(pi t / T)) / 2, and `over_length` for t >= T. Demystifying Long
-    Chain-of-Thought Reasoning (2502.03373), section 4.2 and appendix; the defaults are its
-    (r_0^c = 2, r_L^c = 1, r_0^w = -10, r_L^w = 0, r_e = -10). Raises ValueError for a negative
-    `num_tokens` or a `max_tokens` below 1.
+    Lengths are numbers of generated tokens. With the defaults, shorter is better for correct
+    solutions, and longer is better for wrong solutions. For t tokens and T = `max_tokens`,
+    r = end + (start - end) (1 + cos(pi t / T)) / 2. For t >= T, r = `over_length`.
+
+    The source is Demystifying Long Chain-of-Thought Reasoning (2502.03373), section 4.2 and
+    appendix. The defaults are those of the paper (r_0^c = 2, r_L^c = 1, r_0^w = -10, r_L^w = 0,
+    r_e = -10). Raises ValueError for a negative `num_tokens` and for a `max_tokens` below 1.
     """
     if num_tokens < 0:
         raise ValueError(f"num_tokens is {num_tokens}; allowed: 0 or more")
@@ -61,11 +63,11 @@ def cosine_length_reward(
 def repetition_penalties(
     token_ids: Sequence[int], *, ngram: int = 40, penalty: float = -0.05
 ) -> list[float]:
-    """A penalty for every token that lies in an n-gram which occurred before, 0.0 for all others.
+    """One value per token: `penalty` for a token in an n-gram that occurred before, else 0.0.
 
-    2502.03373, section 4.3 and appendix (N = 40, P = -0.05): dense, a value a token, so that the
-    repetition itself is discouraged and not the solution around it. Raises ValueError for an
-    `ngram` below 1 and a penalty above 0.
+    The source is 2502.03373, section 4.3 and appendix (N = 40, P = -0.05). There is one value per
+    token, so the penalty applies to the repetition and not to the text around it. Raises ValueError
+    for an `ngram` below 1 and for a penalty above 0.
     """
     if ngram < 1:
         raise ValueError(f"ngram is {ngram}; allowed: 1 or more")
@@ -85,11 +87,11 @@ def repetition_penalties(
 
 
 def repetition_penalty(text: str, *, ngram: int = 3, max_penalty: float = -1.0) -> float:
-    """`max_penalty` times the share of word n-grams that are repeats: 0.0 for none, and for fewer
-    words than `ngram`.
+    """`max_penalty` times the share of word n-grams that are repetitions. 0.0 for a text with fewer
+    than `ngram` words.
 
-    The scalar form used in open reproductions of DeepSeek-R1 (huggingface/open-r1), after
-    2502.03373. Raises ValueError for an `ngram` below 1 and a `max_penalty` above 0.
+    This is the scalar form in open reproductions of DeepSeek-R1 (huggingface/open-r1), after
+    2502.03373. Raises ValueError for an `ngram` below 1 and for a `max_penalty` above 0.
     """
     if ngram < 1:
         raise ValueError(f"ngram is {ngram}; allowed: 1 or more")

@@ -1,12 +1,14 @@
 """Choosing one answer among the finished solutions of a search.
 
-- score: the best `answer_value`: guidance weighed with the policy's likelihood;
-- majority: the final answer most often proposed (self-consistency, 2203.11171);
-- weighted_vote: the final answer with the largest sum of scores, every proposal a vote, and of its
-  solutions the best (best-of-N weighted, 2408.03314, section 5.1);
-- first: the first sample: plain sampling, or greedy decoding at temperature 0;
-- oracle: a correct solution if there is one: pass@N. It alone sees the truth.
-Of equals the earlier sample wins, so nested subsets agree.
+- score: the solution with the largest `answer_value`, which combines the guidance value and the
+  policy's likelihood.
+- majority: the final answer that was proposed most often (self-consistency, 2203.11171).
+- weighted_vote: every proposal votes for its final answer with its score as the weight. The final
+  answer with the largest sum wins, and its solution with the largest `answer_value` is the answer
+  (best-of-N weighted, 2408.03314, section 5.1).
+- first: the first sample. This is plain sampling, or greedy decoding at temperature 0.
+- oracle: a correct solution if there is one (pass@N). Only this rule sees the truth.
+The earlier sample wins a tie, so nested subsets agree.
 """
 
 from __future__ import annotations
@@ -37,9 +39,13 @@ def choose(
     final_answer: Callable[[str], str],
     correct: Callable[[str], bool] | None = None,
 ) -> int:
-    """One of `candidates` (ids of path ends, in the order they were sampled; not empty). Finished
-    solutions come before all others, and scored ones before those without a score. `final_answer`
-    maps a solution to what it votes for; only the oracle needs to know what is `correct`."""
+    """Choose one of `candidates`, which are the ids of path ends in the order of sampling.
+
+    There must be at least one candidate. All rules but `first` choose an unfinished path only when
+    no candidate is a finished solution. A solution without a score comes after all solutions with a
+    score. `final_answer` maps a solution text to the answer that it votes for. `correct` says
+    whether a solution text is correct. Only the oracle needs it.
+    """
     finished = [id for id in candidates if nodes[id].terminal is StopReason.END_OF_SOLUTION]
     if answer == "first":
         return candidates[0]
@@ -64,8 +70,8 @@ def choose(
 
 
 def choose_for(session: Session, nodes: Sequence[Node], candidates: Sequence[int]) -> int:
-    """`choose` as the session's settings have it. Scores that are vote shares are those among the
-    candidates."""
+    """`choose` by the rules in the session's settings. With the guidance self_consistency, the
+    scores are first set to the vote shares among the candidates."""
     if session.settings.guidance == "self_consistency":
         finished = [id for id in candidates if nodes[id].terminal is StopReason.END_OF_SOLUTION]
         for id, share in vote_shares(session, nodes, finished).items():
@@ -90,7 +96,7 @@ def _best(nodes: Sequence[Node], candidates: Sequence[int], likelihood_weight: f
 
 
 class Answers:
-    """Takes the answers that a tree gives at its budgets."""
+    """Takes a tree's answer at each budget."""
 
     def __init__(self, session: Session, nodes: Sequence[Node]) -> None:
         self.session = session
@@ -98,10 +104,10 @@ class Answers:
         self._completed: dict[int, tuple[str, bool, Usage]] = {}  # by the path's end
 
     async def take(self, budget: int, *, below: int = 0) -> Snapshot:
-        """The answer among the finished solutions that begin with node `below`.
+        """The answer among the finished solutions below node `below`.
 
-        Without one, the most promising open path is completed greedily. Only this snapshot pays for
-        that; a path that was completed before is not completed again.
+        When there is none, the most promising open path is completed greedily. Only the usage of
+        this snapshot includes the cost of the completion. A path is completed only once.
         """
         session, nodes = self.session, self.nodes
         inside = [
@@ -137,7 +143,8 @@ class Answers:
         )
 
     async def _complete(self, leaf: int) -> tuple[str, bool, Usage]:
-        """The path's text with its greedy completion, whether that is finished, and its cost."""
+        """Returns the path's text with its greedy completion, whether the solution is finished,
+        and the cost of the completion."""
         session, path = self.session, solution_ids(self.nodes, leaf)
         if len(session.prompt_ids) + len(path) >= session.engine.context_length:
             return session.engine.decode(path), False, Usage()

@@ -1,8 +1,8 @@
-"""What every search strategy is written against: requests, answers, the session of one problem.
+"""The types that every search strategy uses: requests, results, the session of one problem, nodes.
 
-A strategy is plain sequential code for one problem: an `async` function that awaits
-`session.sample(...)` and `session.score(...)`. It never sees the batch that serves it (see
-search/batcher.py) and never sees the gold answer, unless it is told to use the verifier.
+A strategy is plain sequential code for one problem. It is an `async` function that awaits
+`session.sample(...)` and `session.score(...)`. It never sees the batch that its requests are part
+of (see search/batcher.py). It never sees the gold answer, unless it is told to use the verifier.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Protocol
 from data.types import ModelUsage, Problem, Sample, StopReason, Usage, Verdict
 from search.settings import SearchSettings
 
-# Samples of one node for different ends have indices apart, so that they share no noise.
+# The samples of one node serve several purposes. Each purpose has its own range of sample indices,
+# so that samples for different purposes share no noise.
 GUIDANCE_INDEX = 1_000_000
 ROLLOUT_INDEX = 2_000_000
 AUDIT_INDEX = 3_000_000
@@ -25,8 +26,11 @@ AUDIT_INDEX = 3_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRequest:
-    """`n` continuations of `prefix` (token ids). The noise of sample i is keyed by
-    (seed, problem, node, first_index + i), so it does not depend on who shares the batch."""
+    """A request for `n` continuations of `prefix` (token ids).
+
+    The noise of sample i is keyed by (seed, problem, node, first_index + i). It does not depend on
+    the other requests in the batch.
+    """
 
     node: int
     prefix: tuple[int, ...]
@@ -39,14 +43,20 @@ class SampleRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleResult:
+    """The `n` samples of a request, in the order of their indices, and their cost."""
+
     samples: tuple[Sample, ...]
     usage: ModelUsage
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRequest:
-    """Process rewards of `sequence` (prompt and steps) at the positions `step_ends`. The first
-    `prompt_length` ids are the prompt's: reward models that are asked in text must know."""
+    """A request for the process rewards of `sequence` (prompt and steps) at the positions
+    `step_ends`.
+
+    The first `prompt_length` ids of the sequence are the prompt. Reward models that read text need
+    this number.
+    """
 
     node: int
     sequence: tuple[int, ...]
@@ -56,13 +66,16 @@ class ScoreRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreResult:
-    scores: tuple[float, ...]  # P(correct), in [0, 1], one per step end
+    """The scores of a request, in the order of its `step_ends`, and their cost."""
+
+    scores: tuple[float, ...]  # one P(correct) per step end, in [0, 1]
     usage: ModelUsage
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceRequest:
-    """How probable each of the token ids `options` is as the next token after `prefix`."""
+    """A request for the probability of each token id in `options` as the next token after
+    `prefix`."""
 
     node: int
     prefix: tuple[int, ...]
@@ -71,14 +84,18 @@ class ChoiceRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceResult:
-    probabilities: tuple[float, ...]  # of the whole vocabulary's softmax, one per option
+    """The probabilities of a request's `options`, in their order, and their cost."""
+
+    probabilities: tuple[float, ...]  # one per option, from the softmax over the whole vocabulary
     usage: ModelUsage
 
 
 class Engine(Protocol):
-    """Batches in, results out in input order. `items` pairs a problem id with its request.
-    `context_length` is the most tokens a prefix and what is sampled after it may have together,
-    `seed` what all noise is keyed by."""
+    """A policy as search uses it. Every batch method returns its results in input order.
+
+    An item is a pair of a problem id and its request. `context_length` is the largest number of
+    tokens that a prefix and its continuation may have together. All noise is keyed by `seed`.
+    """
 
     @property
     def context_length(self) -> int: ...
@@ -103,7 +120,7 @@ class Engine(Protocol):
 
 
 class Scorer(Protocol):
-    """A reward model as search sees it: batches of score requests."""
+    """A reward model as search uses it. It answers batches of score requests, in input order."""
 
     def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]: ...
 
@@ -111,24 +128,30 @@ class Scorer(Protocol):
 class SearchEnd(StrEnum):
     """Why a search ended."""
 
-    COMPLETE = "complete"  # it did all it was to do
-    SETTLED = "settled"  # nothing that is left to do could change the answer
-    SOLVED = "solved"  # as many correct solutions as were wanted
-    CONFIDENT = "confident"  # a finished solution is worth `SearchSettings.stop_score`
-    TOKENS = "tokens"  # a limit of `SearchSettings` was spent: generated tokens,
-    FLOPS = "flops"  # floating point operations,
-    DEADLINE = "deadline"  # seconds
-    EMPTY_PROMPT = "empty_prompt"  # never started: the prompt has too few tokens
-    LONG_PROMPT = "long_prompt"  # never started: the prompt leaves no room in the context
+    COMPLETE = "complete"  # the search finished all of its work
+    SETTLED = "settled"  # the rest of the budget could not change the answer
+    SOLVED = "solved"  # the search has the required number of correct solutions
+    CONFIDENT = "confident"  # the value of a finished solution reached `SearchSettings.stop_score`
+    TOKENS = "tokens"  # the search reached `SearchSettings.max_generated_tokens`
+    FLOPS = "flops"  # the search reached `SearchSettings.max_flops`
+    DEADLINE = "deadline"  # the search reached `SearchSettings.max_seconds`
+    EMPTY_PROMPT = "empty_prompt"  # the search never started: the prompt has too few tokens
+    LONG_PROMPT = "long_prompt"  # the search never started: the prompt fills the context
 
 
 class Session(Protocol):
-    """One problem's view of policy, reward model and verifier; adds up what was spent, in all
-    (`usage`), by the node that asked for it (`node_usage`), and on answers alone (`beside`: greedy
-    completions of open paths, which are no part of the search and of no limit). `best_score` is
-    the largest guidance value of a finished solution so far. A strategy that
-    knows sets `share_after_call` before it awaits a call: the share of its search, in [0, 1], that
-    is done once the call is answered. Only the display of progress reads it."""
+    """The policy, the reward model and the verifier, as the search for one problem uses them.
+
+    The session adds up the cost of the search:
+    - `usage` is the total cost.
+    - `node_usage` is the cost per node that made the requests.
+    - `beside` is the cost of greedy completions of open paths, which are needed only to give an
+      answer. They are not part of the search and count towards no limit. `usage` includes them.
+
+    `best_score` is the largest guidance value of a finished solution so far. `share_after_call` is
+    the share of the search, in [0, 1], that is done when the next call returns. A strategy that
+    knows this share sets it before it awaits the call. Only the display of progress reads it.
+    """
 
     problem: Problem
     prompt_ids: tuple[int, ...]
@@ -149,54 +172,59 @@ class Session(Protocol):
     def verify(self, solution: str) -> Verdict: ...
 
     def final_answer(self, solution: str) -> str:
-        """What the solution has in common with others that give the same answer."""
+        """The final answer as a text that is equal for all solutions with the same answer."""
         ...
 
     def exhausted(self) -> SearchEnd | None:
-        """Why the settings end the search here: a limit is spent, or a solution is good enough."""
+        """The reason why the search must end now, or None. The search must end when it has
+        reached a limit or when a finished solution has a value of at least `stop_score`."""
         ...
 
 
 @dataclass(slots=True, kw_only=True)
 class Node:
-    """One step (or one whole solution) in a tree. `value_sum / visit_count` is its mean value, in
-    [0, 1]. A node that is not among its parent's `children` hangs beside the tree (a rollout's or a
-    lookahead's steps): it may be the answer, but no search walks into it."""
+    """One step (or one whole solution) in a tree.
+
+    The mean value of a node is `value_sum / visit_count`, in [0, 1]. A node that is not in the
+    `children` of its parent is beside the tree: it is a step of a rollout or of a lookahead. Such a
+    node may be the answer, but no search descends into it.
+    """
 
     id: int
     parent: int
     token_ids: tuple[int, ...]
     text: str
     prior: float = 1.0
-    proposals: int = 0  # how often the policy proposed this step from its parent
-    logprob: float = 0.0  # of this step after its parent, nats, at temperature 1
-    entropy: float = 0.0  # of its tokens' distributions, nats, summed, at temperature 1
+    proposals: int = 0  # how often the policy proposed this step after the parent
+    logprob: float = 0.0  # log pi(step | path to the parent), nats, at temperature 1
+    entropy: float = 0.0  # entropy summed over the step's tokens, nats, at temperature 1
     visit_count: int = 0
     value_sum: float = 0.0
-    value_max: float = 0.0  # the largest value backed up through it
-    simulations: int = 0  # that walked through it, its own expansions among them
-    score: float | None = None  # the process reward at this step's end
+    value_max: float = 0.0  # the largest value that was backed up through this node
+    simulations: int = 0  # simulations that passed through this node or expanded it
+    score: float | None = None  # the guidance value of the path that ends with this step
     terminal: StopReason | None = None
-    bad_score: bool = False  # its guidance gave no number in [0, 1]
+    bad_score: bool = False  # the guidance gave no number in [0, 1]
     verdict: Verdict | None = None
     children: list[int] = field(default_factory=list[int])
-    expansions: int = 0  # how often proposals were sampled from here
-    settled: bool = False  # nothing below can change any more: no visit is wasted on it
+    expansions: int = 0  # how often proposals were sampled from this node
+    settled: bool = False  # nothing below can change any more, so no search visits this node
     virtual_loss: int = 0
-    revises: int = -1  # the earlier attempt that this one was made from
-    usage: Usage = field(default_factory=Usage)  # of all requests made for this node
+    revises: int = -1  # the node of the earlier attempt that this attempt revises, or -1
+    usage: Usage = field(default_factory=Usage)  # the cost of all requests of this node
 
     @property
     def expanded(self) -> bool:
+        """Whether proposals were sampled from this node."""
         return self.expansions > 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The answer a search would have given with this budget, and what it had spent by then."""
+    """The answer that a search gives at this budget, and the cost of the search up to there."""
 
     budget: int
-    answer: str | None  # the solution text; None when nothing was produced
+    answer: str | None  # the solution text; None when there is no solution
     answer_node: int | None
     truncated: bool
     usage: Usage
@@ -204,6 +232,11 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
+    """The result of one search: its tree, its answer at each budget and its cost.
+
+    The id of a node is its index in `nodes`. Node 0 is the root.
+    """
+
     problem: Problem
     strategy: str
     nodes: tuple[Node, ...]
@@ -213,8 +246,8 @@ class SearchResult:
 
     @property
     def terminals(self) -> Counter[str]:
-        """How many paths ended in which way (`StopReason`): truncations and scores that were no
-        numbers are counted here, never taken for wrong answers."""
+        """The number of paths per reason why they ended (`StopReason`). Truncated paths and paths
+        with a bad score have their own counts here. They never count as wrong answers."""
         return Counter(
             StopReason.BAD_SCORE.value if node.bad_score else node.terminal.value
             for node in self.nodes
@@ -222,9 +255,9 @@ class SearchResult:
         )
 
     def at(self, budget: int) -> Snapshot:
-        """The answer at `budget`: none, at no cost, where the search never started.
+        """The answer at `budget`. A search that never started has no answer and no cost.
 
-        Raises ValueError for a budget the search did not answer at.
+        Raises ValueError when the search gave no answer at this budget.
         """
         for snapshot in self.snapshots:
             if snapshot.budget == budget:
@@ -234,8 +267,8 @@ class SearchResult:
                 budget=budget, answer=None, answer_node=None, truncated=True, usage=Usage()
             )
         raise ValueError(
-            f"problem {self.problem.id}: no answer at budget {budget}; there are answers at "
-            f"{[snapshot.budget for snapshot in self.snapshots]}"
+            f"problem {self.problem.id}: there is no answer at budget {budget}; the budgets with "
+            f"an answer are {[snapshot.budget for snapshot in self.snapshots]}"
         )
 
 
@@ -243,7 +276,7 @@ Strategy = Callable[[Session], Awaitable[SearchResult]]
 
 
 def path_to(nodes: Sequence[Node], node: int) -> list[int]:
-    """Node ids from the root's child down to `node` (the root itself is left out)."""
+    """The node ids from the root's child down to `node`. The path does not include the root."""
     path: list[int] = []
     while nodes[node].parent >= 0:
         path.append(node)
@@ -252,21 +285,22 @@ def path_to(nodes: Sequence[Node], node: int) -> list[int]:
 
 
 def solution_ids(nodes: Sequence[Node], node: int) -> tuple[int, ...]:
-    """Token ids from the end of the prompt to the end of `node`, exactly as generated."""
+    """The token ids from the end of the prompt to the end of `node`, exactly as generated."""
     return tuple(token for step in path_to(nodes, node) for token in nodes[step].token_ids)
 
 
 def solution_text(nodes: Sequence[Node], node: int) -> str:
+    """The text from the end of the prompt to the end of `node`."""
     return "".join(nodes[step].text for step in path_to(nodes, node))
 
 
 def without_end(session: Session, token_ids: Sequence[int]) -> tuple[int, ...]:
-    """The ids but for the end token: for what is continued after all."""
+    """The ids without the end token. A text that goes on after a solution needs this."""
     return tuple(token for token in token_ids if token != session.engine.end_token_id)
 
 
 def solution_logprob(nodes: Sequence[Node], node: int) -> float:
-    """log pi(solution | prompt), nats, of all steps down to `node`."""
+    """log pi(solution | prompt) in nats, summed over all steps down to `node`."""
     return math.fsum(nodes[step].logprob for step in path_to(nodes, node))
 
 
@@ -277,8 +311,8 @@ def finish(
     snapshots: Sequence[Snapshot],
     end: SearchEnd,
 ) -> SearchResult:
-    """The result of a search, each node with what was spent for it; the nodes' usages add up to
-    the result's."""
+    """The result of a search. Every node gets the cost of its requests as its `usage`. The usages
+    of the nodes add up to the usage of the result."""
     for node, usage in session.node_usage.items():
         nodes[node].usage = usage
     return SearchResult(
@@ -292,19 +326,21 @@ def finish(
 
 
 def answer_value(score: float, logprob: float, likelihood_weight: float) -> float:
-    """log score + likelihood_weight x log pi(solution | prompt): the answer maximises it.
+    """log score + likelihood_weight x log pi(solution | prompt), in nats.
 
-    At weight 0 the best process reward wins, and with ever more samples ever stranger solutions
-    that the reward model misjudges. With pi as a prior they must be likely too. In N samples a
-    solution appears N x pi times on average, so this is also the vote weighted by the reward model
-    (best-of-N weighted, Snell et al. 2408.03314, section 5.1) without the noise of counting.
+    The solution with the largest value is the answer. At weight 0 the solution with the best
+    process reward wins. The more samples there are, the more often that is a strange solution that
+    the reward model misjudges. A positive weight uses pi as a prior, so the answer must be likely
+    too. A solution appears N x pi times in N samples on average. At weight 1 this value therefore
+    ranks solutions like the vote weighted by the reward model (best-of-N weighted, Snell et al.
+    2408.03314, section 5.1), but without the noise of counting.
     """
     return math.log(max(score, 1e-12)) + likelihood_weight * logprob
 
 
 def step_end_positions(session: Session, nodes: Sequence[Node], node: int) -> list[tuple[int, ...]]:
-    """For each node on the path, the positions of its steps' last tokens, counted from the prompt's
-    start. A node is one step, or a whole solution with several."""
+    """For each node on the path, the positions of the last tokens of its steps. Positions count
+    from the start of the prompt. A node is one step, or a whole solution of several steps."""
     ends: list[tuple[int, ...]] = []
     position = len(session.prompt_ids)
     for step in path_to(nodes, node):

@@ -1,10 +1,12 @@
-"""Runs many one-problem searches together and resumes them after a crash.
+"""Runs the searches of many problems together and resumes them after a crash.
 
-A strategy's coroutine runs until it awaits a call; when every running problem waits, all calls are
-answered as one batch, in (problem, node, index) order, so timing decides nothing. Every answer is
-journalled. After a crash the same strategies are started again and the journal answers the calls
-it knows: each search continues in the middle of its tree, and nothing is computed twice but the
-batch that was in flight.
+The coroutine of a strategy runs until it awaits a call. When the coroutines of all running problems
+wait, all calls are answered together, with one batch per kind of call. The order in a batch is the
+order of the problems, and within a problem the order of its requests, so timing has no influence.
+
+Every answer goes into the journal. After a crash the same strategies start again, and the journal
+answers the calls that it holds. Each search then continues in the middle of its tree. Only the
+batch that was running at the crash is computed twice.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ FinalAnswer = Callable[[Problem, str], str]
 
 @dataclass(frozen=True, kw_only=True)
 class _Call:
-    """What a coroutine waits for. Awaiting it hands it to the batcher and gets the results."""
+    """A call that a coroutine waits for. `await` gives the call to the batcher and returns the
+    results."""
 
     kind: str  # "sample", "score" or "choose"
     requests: tuple[Any, ...]
@@ -96,7 +99,7 @@ class ProblemSession:
 
     async def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreResult]:
         if not self._has_reward_model:
-            raise ValueError("this search asks for process rewards, but no reward model was given")
+            raise ValueError("this search needs process rewards, but there is no reward model")
         results: list[ScoreResult] = await _Call(kind="score", requests=tuple(requests))
         for request, result in zip(requests, results, strict=True):
             self._spend(request.node, Usage(reward=result.usage))
@@ -127,8 +130,8 @@ class ProblemSession:
         return None
 
     def refusal(self) -> SearchResult | None:
-        """The result of a problem that no search can begin: its prompt has fewer than the 2 tokens
-        an engine needs, or fills the context."""
+        """The result of a problem whose search cannot start, else None. A search cannot start when
+        the prompt has fewer than the 2 tokens that an engine needs, or fills the context."""
         if len(self.prompt_ids) < 2:
             end = SearchEnd.EMPTY_PROMPT
         elif len(self.prompt_ids) >= self.engine.context_length:
@@ -150,11 +153,14 @@ class ProblemSession:
 
 
 class Journal:
-    """Answers already paid for: one JSON line per call, keyed by (problem id, call number), with a
-    hash of what was asked: an answer to another question (a deadline made the search take another
-    turn) is not used.
+    """A file of the calls that have an answer already, one JSON line per call.
 
-    A torn last line (the process was killed while writing) is cut off on opening.
+    The key of a line is (problem id, call number). A line also holds a hash of the requests. The
+    journal does not answer a call with other requests, which can happen when a deadline changed the
+    course of the search.
+
+    When a process was killed while it wrote, the last line is incomplete. It is cut off when the
+    file is opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -169,11 +175,12 @@ class Journal:
         self._file = path.open("a", encoding="utf-8")
 
     def get(self, problem_id: str, number: int, call: _Call) -> Results | None:
+        """The results of a call, or None when the journal has no answer to these requests."""
         asked, results = self._known.get((problem_id, number), ("", None))
         return results if asked == call.fingerprint() else None
 
     def add(self, answers: Sequence[tuple[str, int, _Call, Results]]) -> None:
-        """Append and flush, so that a kill of the process loses nothing that was added."""
+        """Append the answers and flush the file, so that they survive a kill of the process."""
         for problem_id, number, call, results in answers:
             row = {
                 "problem": problem_id,
@@ -215,13 +222,14 @@ class _Running:
     coroutine: Coroutine[_Call, Any, SearchResult]
     waiting_for: _Call | None = None
     calls: int = 0
-    share: float = 0.0  # of the search that was done before the call it waits for
+    share: float = 0.0  # the share of the search that was done before the pending call
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchProgress:
-    """`finished` problems have a result and `running` ones are being searched. `done`, in problems,
-    also counts what is done of the running ones, where their strategy says it."""
+    """How far the searches are. `finished` problems have a result, and `running` problems are being
+    searched. `done` is a number of problems too. It adds to `finished` the share that is done of
+    each running search, if the strategy reports that share."""
 
     finished: int
     running: int
@@ -244,12 +252,13 @@ def run_searches(
     journal: Journal | None = None,
     on_progress: OnProgress = lambda _: None,
 ) -> Iterator[SearchResult]:
-    """Yield each problem's result as it finishes. `strategy` is started once per problem; a problem
-    whose prompt allows no search gets a result that says so (`SearchEnd`).
+    """Yield the result of each problem when its search ends.
 
-    At most `max_concurrent` problems run at once; one that finishes makes room for the next.
-    `on_progress` is told how far they are, from inside every batch and after it.
-    Raises whatever a strategy, the engine or the verifier raises.
+    `strategy` starts once per problem. A problem whose prompt allows no search gets a result whose
+    `end` gives the reason (`SearchEnd`). At most `max_concurrent` problems run at once. When one
+    ends, the next one starts. `on_progress` is called during every batch and after it.
+
+    Raises every error that a strategy, the engine, the scorer or the verifier raises.
     """
     queue = deque(enumerate(problems))
     running: list[_Running] = []
@@ -312,7 +321,8 @@ def run_searches(
 def _advance(
     search: _Running, results: Results | None, journal: Journal | None
 ) -> SearchResult | None:
-    """Run one search until it waits for a call the journal cannot answer, or ends."""
+    """Run one search until it waits for a call that the journal cannot answer (returns None), or
+    until it ends (returns its result)."""
     while True:
         try:
             call = search.coroutine.send(results)
@@ -371,8 +381,9 @@ def _answer(
 def _inside_batch(
     finished: int, running: int, done: float, gain: float, on_progress: OnProgress
 ) -> contextlib.AbstractContextManager[None]:
-    """While it is open, what the engine or the scorer reports of its batch goes on to
-    `on_progress`. `done` is that before the batch, `gain` what all of the batch adds to it."""
+    """A context that passes the progress inside one batch of the engine or the scorer on to
+    `on_progress`. `done` is the number of problems done before the batch. The whole batch adds
+    `gain` to it."""
 
     def tell(batch: Batch) -> None:
         now = done + (gain * batch.done / batch.total if batch.total else 0.0)

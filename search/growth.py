@@ -1,5 +1,7 @@
-"""Requests for continuations of a path, and how samples become nodes: cut into steps, identical
-siblings merged, priors kept up to date."""
+"""Growing a tree: requests for continuations of a path, and new nodes made from the samples.
+
+A sample is cut into steps. Identical siblings become one node, and the priors are updated.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ PRIORS = ("count", "sequence", "uniform")
 
 
 def new_tree() -> list[Node]:
+    """A tree that has only the root, node 0."""
     return [Node(id=0, parent=-1, token_ids=(), text="")]
 
 
@@ -26,8 +29,11 @@ def continuation(
     whole: bool = False,
     greedy: bool = False,
 ) -> SampleRequest:
-    """A request for `n` next steps after the path to node `at`, or for `whole` rests of solutions,
-    sampled as the settings have it, or `greedy`."""
+    """A request for `n` continuations of the path to node `at`.
+
+    A continuation is one step, or with `whole` the rest of a solution. `greedy` samples at
+    temperature 0 instead of at the temperature in the settings.
+    """
     settings = session.settings
     return SampleRequest(
         node=at,
@@ -41,7 +47,7 @@ def continuation(
 
 
 def add_solution(session: Session, nodes: list[Node], sample: Sample, *, revises: int = -1) -> Node:
-    """A whole solution as one node below the root; equal ones stay apart."""
+    """Add a whole solution as one node below the root. Equal solutions get separate nodes."""
     node = Node(
         id=len(nodes),
         parent=0,
@@ -68,12 +74,13 @@ def add_sample(
     rollout: bool = False,
     beside: bool = False,
 ) -> int:
-    """Add the sample's steps below node `at`; returns the node at which it ends.
+    """Add the steps of the sample below node `at`. Returns the id of the node where it ends.
 
-    A step equal to one that is there already (same token ids; a sample that was cut off after it
-    ends in a node of its own) is that node again. An unfinished
-    path at `max_depth` ends there (`StopReason.DEPTH`); a `rollout` may go deeper, but no search
-    walks into what lies beyond. `beside`: the first step is no child of `at` (see `Node`).
+    A step becomes the same node as an existing sibling when both have the same token ids and the
+    same `terminal`. So a step after which the sample was cut off gets a separate node. An
+    unfinished path ends at `max_depth` (`StopReason.DEPTH`). A `rollout` may go deeper, but no
+    search descends below `max_depth`. With `beside`, the first step is no child of `at` (see
+    `Node`).
     """
     start = 0
     depth = len(path_to(nodes, at))
@@ -111,10 +118,14 @@ def add_sample(
 
 
 def set_priors(siblings: Sequence[Node], kind: str) -> None:
-    """- count: the share of all proposals (i.i.d. proposals: Sampled MuZero 2104.06303, section 5);
-    - sequence: the policy's own probabilities of the distinct steps, renormalised (proposals
-      without replacement), at temperature 1;
-    - uniform: for controls."""
+    """Set the priors of all siblings by one of three rules. The priors of siblings sum to 1.
+
+    - count: a step's share of all proposals, for independent proposals (Sampled MuZero, 2104.06303,
+      section 5).
+    - sequence: the policy's probability of the step at temperature 1, renormalised over the
+      distinct steps, for proposals without replacement.
+    - uniform: equal priors, for control experiments.
+    """
     if kind == "sequence":
         top = max(node.logprob for node in siblings)
         weights = [math.exp(node.logprob - top) for node in siblings]

@@ -1,8 +1,8 @@
-"""What values paths: the reward models, the policy's own confidence, functions, the verifier.
+"""Guidance: how paths get their values from reward models, the policy, functions or the verifier.
 
-One entry, `judge`, for every strategy; `SearchSettings.guidance` says which. Each judge is plain
-code that gives paths their value in [0, 1]. What is no such number is never taken for 0: a finished
-solution is left without a score, an open path ends there (`StopReason.BAD_SCORE`).
+Every strategy calls one function, `judge`. `SearchSettings.guidance` selects the judge. Each judge
+is plain code that gives paths a value in [0, 1]. Any other value is bad, and it never counts as 0:
+a finished solution then has no score, and an open path ends there (`StopReason.BAD_SCORE`).
 
 Sources: process reward (2305.20050); outcome reward (2110.14168); mean token probability
 (2306.13063 calls it sequence likelihood); P(True) (2207.05221); self-consistency (2203.11171);
@@ -33,12 +33,12 @@ from search.base import (
 from search.growth import continuation
 from search.noise import uniform
 
-Scores = dict[int, float]  # by node id
+Scores = dict[int, float]  # node id -> score
 
 
 async def judge(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> None:
-    """Set `score` of the paths' ends `ids`; judges for which it costs no more also set that of the
-    steps on the way which have none yet."""
+    """Set the `score` of the nodes `ids`, which are ends of paths. A judge that gets the values of
+    earlier steps at no extra cost also sets the scores that these steps do not have yet."""
     if not ids:
         return
     scores = await JUDGES[session.settings.guidance](session, nodes, ids)
@@ -54,7 +54,7 @@ async def judge(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> 
 
 
 async def _process_rewards(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
-    """A path is run through the reward model once, for all of its steps."""
+    """The reward model reads each path once and scores all of its steps."""
     ends = [step_end_positions(session, nodes, id) for id in ids]
     results = await session.score(
         [
@@ -131,7 +131,7 @@ async def _random(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -
 
 
 def _with_paths(nodes: Sequence[Node], ids: Sequence[int]) -> list[int]:
-    """`ids` and the steps on the way to them that have no score yet, each once."""
+    """`ids` and the earlier steps of their paths that have no score yet. Each id appears once."""
     found = dict.fromkeys(ids)
     for id in ids:
         found |= dict.fromkeys(step for step in path_to(nodes, id) if nodes[step].score is None)
@@ -139,16 +139,17 @@ def _with_paths(nodes: Sequence[Node], ids: Sequence[int]) -> list[int]:
 
 
 async def _self_evaluation(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
-    """P(yes) / (P(yes) + P(no)). A path that leaves no room for the question has no value.
+    """P(yes) / (P(yes) + P(no)), from the first token of each answer. A path that leaves no room
+    for the question in the context has no value (NaN).
 
-    Raises ValueError when yes and no begin with the same token.
+    Raises ValueError when yes and no begin with the same token, or when one of them is empty.
     """
     engine, settings = session.engine, session.settings
     question = engine.encode(settings.question)
     yes, no = (engine.encode(text)[:1] for text in (settings.yes, settings.no))
     if yes == no or not yes or not no:
         raise ValueError(
-            f"yes is {settings.yes!r} and no is {settings.no!r}: their first tokens must differ"
+            f"yes is {settings.yes!r} and no is {settings.no!r}; their first tokens must differ"
         )
     asked = {
         id: session.prompt_ids + without_end(session, solution_ids(nodes, id)) + question
@@ -176,8 +177,11 @@ async def _self_consistency(session: Session, nodes: Sequence[Node], ids: Sequen
 
 
 def vote_shares(session: Session, nodes: Sequence[Node], candidates: Sequence[int]) -> Scores:
-    """The share of all proposals of the candidates, finished solutions, that give the same final
-    answer. It changes with every further one, so an answer is chosen by shares of its own time."""
+    """For each candidate, the share of all candidates' proposals that give the same final answer.
+
+    The candidates are finished solutions. The shares change with every new solution. So they are
+    computed again whenever an answer is chosen.
+    """
     answers = {id: session.final_answer(solution_text(nodes, id)) for id in candidates}
     votes: Counter[str] = Counter()
     for id in candidates:
@@ -201,7 +205,8 @@ async def _oracle(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -
 async def _rollouts(
     session: Session, nodes: Sequence[Node], ids: Sequence[int]
 ) -> dict[int, list[str]]:
-    """The finished ones among `guidance_rollouts` completions of each unfinished path of `ids`."""
+    """Sample `guidance_rollouts` completions of each unfinished path of `ids`. Returns the texts of
+    the finished solutions by node id."""
     n = session.settings.guidance_rollouts
     asked = [id for id in ids if nodes[id].terminal is None]
     if not asked:

@@ -1,4 +1,4 @@
-"""Laplace's rule for a share of trials: one success and one failure are added to those seen."""
+"""Laplace's rule for a share of trials: add one success and one failure to the observed ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import math
 
 
 def laplace_error(share: float, count: float) -> float:
-    """Standard error of a share of `count` trials, sqrt(p(1-p)/n) with p = (k+1)/(n+2): never 0,
-    for 0 of 2 correct is no proof of anything."""
+    """The standard error of a share of n = `count` trials: sqrt(p(1-p)/n) with p = (k+1)/(n+2).
+
+    k = share x n is the number of successes. The error is never 0, because a result such as 0
+    correct of 2 does not prove that the probability is 0.
+    """
     p = (share * count + 1) / (count + 2)
     return math.sqrt(p * (1 - p) / count)

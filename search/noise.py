@@ -1,9 +1,10 @@
-"""Randomness that belongs to the request: counter-based Gumbel noise.
+"""Counter-based Gumbel noise: the noise of a sample depends on its request alone.
 
-A sample is a function of (seed, problem, node, index) alone. Every (sample, token position, token
-id) gets its own 64-bit counter, mixed by SplitMix64's finaliser (Steele et al. 2014), and turned
-into standard Gumbel noise; argmax(logits / temperature + noise) is then a draw from the softmax
-(Gumbel-max). torch has no generator keyed per element, hence this file.
+The noise is a function of (seed, problem, node, index). Every triple of sample, token position and
+token id has its own 64-bit counter. The finaliser of SplitMix64 (Steele et al. 2014) mixes the
+counter, and the result becomes standard Gumbel noise. argmax(logits / temperature + noise) is then
+a draw from the softmax (the Gumbel-max trick). This file exists because torch has no random
+generator that takes a key per element.
 Shapes: R rows, K candidate tokens.
 """
 
@@ -20,13 +21,13 @@ _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
 def row_key(seed: int, problem_id: str, node: int, index: int) -> int:
-    """A signed 64-bit key of one sample."""
+    """The signed 64-bit key of one sample."""
     text = f"{seed}\x1f{problem_id}\x1f{node}\x1f{index}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
 
 def uniform(seed: int, problem_id: str, node: int, index: int) -> float:
-    """A number in (0, 1) for a strategy's own dice: a function of its arguments alone."""
+    """A random number in (0, 1) for a strategy. It depends on the arguments alone."""
     key = row_key(seed, f"dice:{problem_id}", node, index)
     return ((key & (2**53 - 1)) + 0.5) * 2.0**-53
 

@@ -1,4 +1,4 @@
-"""A reward model as search sees it: score requests in, score results out."""
+"""Reward models behind the interface that search uses: they turn score requests into results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from search.base import Engine, ScoreRequest, ScoreResult
 
 
 class RewardScorer:
-    """Implements `search.base.Scorer` over a reward model that shares the policy's vocabulary."""
+    """Implements `search.base.Scorer` with a reward model that shares the policy's vocabulary."""
 
     def __init__(self, reward_model: RewardModel) -> None:
         self.reward_model = reward_model
@@ -32,19 +32,20 @@ class RewardScorer:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """A request as text, and which of its steps answers each position that was asked for."""
+    """A request as text. `steps[i]` is the index of the step whose score answers `step_ends[i]`."""
 
     solution: SteppedSolution
     steps: tuple[int, ...]
 
 
 class TextScorer:
-    """Implements `search.base.Scorer` over a reward model that is asked in text, whatever its
-    tokenizer. `question` makes the problem's own text of a prompt's ids.
+    """Implements `search.base.Scorer` with a reward model that reads text and may have another
+    tokenizer than the policy. `question` turns the token ids of a prompt into the problem's text.
 
-    A request is cut into the policy's steps, also where only its end is asked for. A step without
-    text (the end token alone) has the score of the step before it. What is too long for the reward
-    model has no score: NaN, which ends the path and is counted (`StopReason.BAD_SCORE`).
+    A request is always cut into the policy's steps, even when it has only one position. A step
+    without text (the end token alone) gets the score of the step before it. A solution that is too
+    long for the reward model gets NaN as its scores. NaN ends the path, and the path counts as
+    `StopReason.BAD_SCORE`.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class TextScorer:
         self._questions: dict[tuple[int, ...], str] = {}
 
     def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]:
-        """Raises ValueError for a request that does not say where its prompt ends."""
+        """Raises ValueError for a request without a valid `prompt_length`."""
         asked = [self._as_text(problem_id, request) for problem_id, request in items]
         left = list(range(len(asked)))
         results: dict[int, ScoreResult] = {}

@@ -1,4 +1,4 @@
-"""What every strategy shares: how it samples, what guides it, how it answers, what it may spend."""
+"""The settings that every strategy shares: sampling, guidance, the choice of answers, limits."""
 
 from __future__ import annotations
 
@@ -16,43 +16,45 @@ ANSWERS = ("score", "weighted_vote", "majority", "first", "oracle")
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """What every search has: how paths are valued, how an answer is chosen, and the limits.
+    """The settings of every search: how paths get values, how an answer is chosen, and the limits.
 
-    `guidance` values a path, partial or finished, in [0, 1] (search/guidance.py):
-    - prm: the process reward model, a path's steps aggregated by `aggregate`;
-    - outcome: an outcome reward model, read at the path's end alone;
-    - likelihood: exp(mean log-probability per token), the policy's own confidence;
-    - entropy: exp(-mean entropy per token);
-    - self_evaluation: P(yes) when the policy itself is asked `question`;
-    - self_consistency: the share of the most frequent answer among `guidance_rollouts` rollouts;
-      for a finished solution, the share of its answer among those finished so far;
-    - heuristic: a function of `rewards/heuristics.py`;
-    - oracle: the verifier; for an unfinished path its share of correct rollouts. It sees the truth;
-    - random: random numbers, for controls.
+    `guidance` gives a partial or finished path a value in [0, 1] (search/guidance.py):
+    - prm: a process reward model scores every step; `aggregate` makes one value of the scores.
+    - outcome: an outcome reward model scores the end of the path alone.
+    - likelihood: exp(mean log-probability per token), the confidence of the policy.
+    - entropy: exp(-mean entropy per token).
+    - self_evaluation: P(yes) / (P(yes) + P(no)) when the policy answers `question`.
+    - self_consistency: for an unfinished path, the share of the most frequent answer among
+      `guidance_rollouts` rollouts. For a finished solution, the share of its answer among the
+      solutions that are finished so far.
+    - heuristic: a function of `rewards/heuristics.py`.
+    - oracle: the verifier. For an unfinished path, the share of correct rollouts. The oracle sees
+      the truth.
+    - random: random numbers, for control experiments.
 
-    A search stops when it has spent one of its limits, and answers with what it has. It never
-    spends more than what was in flight over the limit. A limit of `max_seconds` makes results
-    depend on the machine.
+    A search stops when it reaches one of its limits, and answers with the solutions that it has.
+    It exceeds a limit by at most the batch that was running. With `max_seconds`, results depend on
+    the speed of the machine.
     """
 
     guidance: str = "prm"
-    """What values a path: prm, outcome, likelihood, entropy, self_evaluation, ... (see above)."""
+    """What gives paths their values: prm, outcome, likelihood, ... (see search/settings.py)."""
     aggregate: str = "last"
     """How the scores of a path's steps become one value: last, min, product or mean."""
     heuristic: str = ""
-    """Function in rewards/heuristics.py, where guidance is heuristic."""
+    """Function in rewards/heuristics.py, for the guidance heuristic."""
     question: str = "\nIs this correct so far? Answer:"
-    """Question that follows a path, where guidance is self_evaluation."""
+    """Question that follows a path, for the guidance self_evaluation."""
     yes: str = " yes"
-    """Answer to the question that means correct."""
+    """Answer to `question` that means correct."""
     no: str = " no"
-    """Answer to the question that means wrong."""
+    """Answer to `question` that means wrong."""
     guidance_rollouts: int = 4
-    """Rollouts per path, where guidance is self_consistency or oracle."""
+    """Rollouts per unfinished path, for the guidances self_consistency and oracle."""
     answer: str = "score"
     """How one solution is chosen: score, weighted_vote, majority, first or oracle."""
     likelihood_weight: float = 0.0
-    """Weight of the mean log-probability per token in the choice of an answer; 0: none."""
+    """Weight of log pi(solution | prompt), in nats, in the choice by score; 0: not used."""
     temperature: float = 1.0
     """Sampling temperature, at least 0; 0 is greedy."""
     max_step_tokens: int = 24
@@ -93,8 +95,8 @@ class SearchSettings:
             raise ValueError(f"stop_score is {self.stop_score}; it must be in [0, 1]")
         if self.stop_score and self.guidance == "self_consistency":
             raise ValueError(
-                "stop_score needs a value of each solution by itself; the guidance "
-                "self_consistency gives the first one 1"
+                "stop_score needs a guidance whose value of a solution does not depend on the "
+                "other solutions; self_consistency gives the first solution the value 1"
             )
 
     @property
@@ -104,13 +106,13 @@ class SearchSettings:
 
 
 def check_budgets(budgets: tuple[int, ...], *, nested: bool) -> None:
-    """Raises ValueError for budgets that are empty, not ascending or below 1, and for several of
-    them where a strategy answers at one (not `nested`)."""
+    """Raises ValueError when budgets are empty, not ascending or below 1. If `nested` is false, the
+    strategy takes one budget only, and several budgets raise ValueError too."""
     if not budgets or list(budgets) != sorted(set(budgets)):
         raise ValueError(f"budgets is {budgets}; it must be ascending and not empty")
     if budgets[0] < 1:
         raise ValueError(f"the smallest of budgets is {budgets[0]}; it must be at least 1")
     if not nested and len(budgets) > 1:
         raise ValueError(
-            f"budgets is {budgets}; this strategy has one budget: run it again for another"
+            f"budgets is {budgets}; this strategy takes one budget: run it once per budget"
         )

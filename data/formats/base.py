@@ -1,9 +1,10 @@
-"""What the readers of step-label files share: options, and checks of untrusted values.
+"""The options and the checks of untrusted values that all readers of step-label files share.
 
-A reader is a function from a row to the solutions that it holds. It raises ValueError, the reason
-alone, for a row that cannot be used; `data.sources.take_in` adds file and line. In every format the
-prompt and the steps of a solution, joined, are the text as published: nothing is stripped, and what
-is added (a delimiter) or taken out (a tag) is said at the reader.
+A reader is a function from a row to the solutions that the row holds. For a row that cannot be
+used, it raises ValueError with the reason only, and `data.sources.take_in` adds the file and the
+line. In every format, the prompt and the steps of a solution, joined, are the text as published.
+Nothing is stripped. When a reader adds text (a delimiter) or removes text (a tag), its docstring
+says so.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ NEUTRAL: dict[str, float | None] = {"correct": 1.0, "unlabelled": None, "incorre
 
 @dataclass(frozen=True, kw_only=True)
 class FormatOptions:
-    """How step labels are read where formats leave it open. Raises ValueError for another
+    """How step labels are read when the format leaves a choice. Raises ValueError for an unknown
     `neutral_rating`.
     """
 
     neutral_rating: str = "correct"
     """How a neutral rating (PRM800K's 0) is read: correct, incorrect or unlabelled."""
     delimiter: str | None = None
-    """Text that ends every step but the last; null: the format's own."""
+    """Text that ends every step but the last; null: the delimiter of the format."""
 
     def __post_init__(self) -> None:
         if self.neutral_rating not in NEUTRAL:
@@ -42,8 +43,9 @@ Reader = Callable[[Row, FormatOptions], list[LabelledSolution]]
 
 
 def as_text(value: object, name: str, *, blank: bool = False) -> str:
-    """Text with something in it, or any with `blank`. Half a character, as a wrong encoding leaves
-    it, is an error."""
+    """The value as text. Raises ValueError when the value is not text, or when it is blank and
+    `blank` is false. Also raises ValueError for half a character (a lone surrogate), which a wrong
+    encoding leaves behind."""
     if value is None:
         raise ValueError(f"{name} is absent")
     if not isinstance(value, str):
@@ -60,6 +62,7 @@ def as_text(value: object, name: str, *, blank: bool = False) -> str:
 
 
 def as_mapping(value: object, name: str) -> Mapping[str, object]:
+    """The value as a mapping. Raises ValueError when it is not a JSON object."""
     if value is None:
         raise ValueError(f"{name} is absent")
     if not isinstance(value, dict):
@@ -68,6 +71,7 @@ def as_mapping(value: object, name: str) -> Mapping[str, object]:
 
 
 def as_list(value: object, name: str) -> list[object]:
+    """The value as a list. Raises ValueError when it is not a JSON array."""
     if value is None:
         raise ValueError(f"{name} is absent")
     if not isinstance(value, list):
@@ -76,7 +80,8 @@ def as_list(value: object, name: str) -> list[object]:
 
 
 def as_label(value: object, name: str) -> float:
-    """A number in [0, 1], or a bool. NaN is out of range."""
+    """The value, a number in [0, 1] or a bool, as a float. Raises ValueError for any other value.
+    NaN is out of range."""
     if value is None:
         raise ValueError(f"{name} is absent")
     if not isinstance(value, (bool, int, float)):
@@ -87,20 +92,21 @@ def as_label(value: object, name: str) -> float:
 
 
 def shown(value: object) -> str:
-    """A value in an error message, cut to a size one can read."""
-    if isinstance(value, int) and abs(value) >= 10**20:  # str() refuses the largest ones
+    """A value for an error message, cut to at most 80 characters and an ellipsis."""
+    if isinstance(value, int) and abs(value) >= 10**20:  # str() refuses very large integers
         return "an integer of over 20 digits"
     text = ascii(value) if isinstance(value, (str, bool, int, float)) else type(value).__name__
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def problem_id_of(question: str) -> str:
-    """The same for solutions of one question, whatever row, file or format they come from."""
+    """The problem id of a question. All solutions of one question get the same id, whatever row,
+    file or format they come from."""
     return hashlib.sha256(group_of(question).encode("utf-8")).hexdigest()[:16]
 
 
 def with_delimiter(texts: Sequence[str], delimiter: str) -> tuple[str, ...]:
-    """`texts` as steps: all but the last end with `delimiter`."""
+    """The texts as steps. Every step but the last ends with `delimiter`."""
     ended = [text if text.endswith(delimiter) else text + delimiter for text in texts[:-1]]
     return (*ended, *texts[-1:])
 

@@ -1,16 +1,17 @@
-"""Math-Shepherd (2312.08935; peiyi9979/Math-Shepherd): hard estimates by rollouts, as tagged text.
+"""Math-Shepherd (2312.08935; peiyi9979/Math-Shepherd): hard labels by rollouts, as tagged text.
 
-`input` is the question and the solution in one text, a tag " ки" after every step; `label` is the
-same text with "+" (some rollout from here was right) or "-" in the place of each "ки". The solution
-begins with its own "Step 1:".
+`input` is the question and the solution in one text, with a tag " ки" after every step. `label` is
+the same text with "+" (at least one rollout from here was right) or "-" in place of each "ки". The
+solution begins with "Step 1:".
 
-How it is read: "ки" and the space before it go, and nothing else: the blanks after a tag, a line
-break, end the step they follow. "+" is the label 1 and "-" is 0. They say whether any of several
-rollouts was right, not which share, so no count stands behind them. Rows are whole solutions; the
-gold answer is not in them.
+The reader removes "ки" and the space before it, and nothing else. The blanks after a tag (a line
+break) belong to the end of the step before it. "+" is the label 1, and "-" is the label 0. The
+labels do not say how many rollouts were right, so their counts are 0. Each row is a whole solution.
+Rows do not contain the gold answer.
 
-TRL's conversion of the same data also takes the first "?" for the end of the question and leaves
-out a label inside a question; such rows are refused here, for the cut would be a guess.
+TRL's conversion of the same data also takes the first "?" as the end of the question, and it leaves
+out a label inside a question. This reader refuses such rows, because it would have to guess where
+the question ends.
 """
 
 from __future__ import annotations
@@ -27,16 +28,19 @@ LABELS = {"+": 1.0, "-": 0.0}
 
 
 def math_shepherd_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
-    """One solution. Raises ValueError for text without tags or not told from the question, for
-    text after the last tag, for an empty step, and where `label` is another text than `input`."""
+    """The one solution of a row.
+
+    Raises ValueError for text without tags, for text without exactly one end of the question, for
+    text after the last tag, for an empty step, and when `label` is another text than `input`.
+    """
     text = as_text(row.columns.get("input"), "input")
     labels = _labels(text, as_text(row.columns.get("label"), "label"))
     head, *parts = text.split(TAG)
     starts = list(FIRST_STEP.finditer(head))
     if len(starts) != 1:
         raise ValueError(
-            f"input has {len(starts)} times 'Step 1:' before its first tag; it must be once, where "
-            "the question ends"
+            f"input has 'Step 1:' {len(starts)} times before its first tag; it must have it once, "
+            "at the end of the question"
         )
     question = as_text(head[: starts[0].start()], "the question in input")
     if parts[-1].strip():
@@ -52,7 +56,8 @@ def math_shepherd_row(row: Row, options: FormatOptions) -> list[LabelledSolution
 
 
 def _labels(text: str, label: str) -> list[float]:
-    """What stands in `label` where `text` has its tags; all else must be the same."""
+    """The labels in `label` at the places of the tags in `text`. Raises ValueError when the rest of
+    the two texts differs."""
     parts = text.split(TAG)
     if len(parts) == 1:
         raise ValueError(f"input has no step tag {TAG!r}")

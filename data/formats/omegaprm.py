@@ -1,16 +1,16 @@
 """Trees of OmegaPRM (2406.06592) as openreasoner/openr saves them: Monte Carlo values of prefixes.
 
-`reasoning_steps` is the root: a node has the `text` it adds (the root: the question), `mc_value`,
-the share of the rollouts from there that were right, and `children`.
+`reasoning_steps` is the root of a tree. A node has the `text` that it adds (the question at the
+root), its `mc_value`, which is the share of right rollouts from there, and its `children`.
 
-How it is read:
+The reader follows these rules:
 
-- Every path from the root to a leaf is a solution. A node that several paths share has its label in
-  the first of them alone, so each value is read once. A value of null is no label.
-- Texts were saved without what stood between them: "\\n\\n" there, which ends all steps but the
-  last. How many rollouts are behind a value is not saved, so counts are 0.
-- A leaf of value 1 is a whole rollout that was right. Other leaves are prefixes from which no
-  rollout was right, so they are not known to be the end of a solution.
+- Every path from the root to a leaf is a solution. When several paths share a node, only the first
+  path has its label, so each value is read once. A value of null is no label.
+- The file does not contain the separator between steps. It was "\\n\\n", so the reader ends every
+  step but the last with it. The file does not say how many rollouts a value has, so counts are 0.
+- A leaf with the value 1 is a whole rollout that was right. No rollout from any other leaf was
+  right, so it is not known whether that leaf is the end of a solution.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _Path = tuple[tuple[str, ...], tuple[float | None, ...]]  # texts and labels abo
 
 
 def omegaprm_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
-    """A solution a leaf, in the tree's order; none without a label. Raises ValueError."""
+    """One solution per leaf, in the order of the tree. A leaf whose path has no label gives no
+    solution. Raises ValueError for a row that is not such a tree."""
     question = as_text(row.columns.get("question"), "question")
     answer = row.columns.get("final_answer")
     answer = "" if answer is None else as_text(answer, "final_answer", blank=True)
@@ -45,7 +46,7 @@ def omegaprm_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
         raise ValueError(f"text of the root is {shown(text)}; it must be the question")
     delimiter = DELIMITER if options.delimiter is None else options.delimiter
     solutions: list[LabelledSolution] = []
-    # A stack and not recursion: a tree of rows may be as deep as its author likes.
+    # A stack instead of recursion, because the tree of a row may be very deep.
     waiting: list[tuple[object, _Path]] = [
         (child, ((), ())) for child in reversed(_children(root, "the root"))
     ]

@@ -1,14 +1,15 @@
-"""Preference rows as TRL's dataset types define them ("preference"), with the prompt or without it,
-as text or as conversations.
+"""Preference rows of TRL's dataset type "preference", as text or as conversations, with an explicit
+or an implicit prompt.
 
-- text: `prompt`, `chosen` and `rejected`; or, with an implicit prompt, `chosen` and `rejected`,
-  which then begin with it;
-- conversations: lists of messages, each with a `role` and a `content` of text; the answers end with
-  the assistant's turn. A `prompt` of text beside conversations (as UltraFeedback is published) must
-  be the first user's turn of both, and adds nothing.
+- Text: the columns are `prompt`, `chosen` and `rejected`. With an implicit prompt there is no
+  `prompt`, and both `chosen` and `rejected` begin with the prompt.
+- Conversations: the columns hold lists of messages. Each message has a `role` and a `content` of
+  text. `chosen` and `rejected` end with the assistant's turn. `prompt` may be text while the others
+  are conversations (UltraFeedback is published like this). It must then be the first user's turn of
+  both, and it adds nothing.
 
-`margin`, a number of 0 or more, is TRL's. Other columns are ignored, but for those that would
-change what the model reads: rows with tools, images or template arguments are refused.
+`margin` is a number of 0 or more, as in TRL. Other columns are ignored, except columns that would
+change the model's input: rows with tools, images or template arguments are refused.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Turns = tuple[Message, ...]
 
 
 def preference_row(row: Row) -> Preference:
-    """Raises ValueError, the reason alone."""
+    """The preference of a row. Raises ValueError with the reason, without the place."""
     columns = row.columns
     for name in NOT_READ:
         if columns.get(name):
@@ -43,7 +44,8 @@ def preference_row(row: Row) -> Preference:
 
 
 def _conversation(columns: dict[str, object], prompt: object, name: str) -> Turns:
-    """The whole conversation. Raises ValueError."""
+    """The whole conversation in the column `name`, with the prompt before it when the prompt is a
+    conversation. Raises ValueError when it is not a valid conversation."""
     said = _messages(columns.get(name), name)
     if said[-1].role != "assistant":
         raise ValueError(f"{name} ends with the turn of {shown(said[-1].role)}, not the assistant")

@@ -1,28 +1,29 @@
-"""PRM800K (Let's Verify Step by Step, 2305.20050; github.com/openai/prm800k): people's ratings.
+"""PRM800K (Let's Verify Step by Step, 2305.20050; github.com/openai/prm800k): ratings by people.
 
-A row is one walk of a labeller through a problem. At each step stand the `completions` that a model
-proposed, each with a `rating` of -1 (wrong), 0 (neutral: neither wrong nor of use) or 1, and
-`chosen_completion`, the index of the one the walk went on with. Where all were wrong the labellers
-of phase 1 could write a `human_completion` and go on with that. Phase 2 walks along solutions made
-beforehand (`question.pre_generated_steps`), stops at the first error, and then has ratings of other
-steps in its place.
+A row is the walk of one labeller through a problem. Each step has the `completions` that a model
+proposed. Each completion has a `rating` of -1 (wrong), 0 (neutral: neither wrong nor useful) or 1.
+`chosen_completion` is the index of the completion with which the walk went on. When all completions
+were wrong, the labellers of phase 1 could write a `human_completion` and go on with it. In phase 2,
+the walk follows a solution that was generated before (`question.pre_generated_steps`). It stops at
+the first error and then has ratings of other completions for this step.
 
-How it is read:
+The reader follows these rules:
 
-- The walk is one solution. Every completion off it is a solution of its own: the steps of the walk
-  before it, which have no label there (they have it in the walk), and then itself. So each rating
-  is read once.
-- 1 is the label 1 and -1 is 0; 0 is as `neutral_rating` says (the paper takes it for correct when
-  it scores solutions; TRL's conversion takes it for incorrect). A human completion is correct, as
-  the data set's description has it, unless it has a rating. A rating of null and one that the
-  labeller flagged as unsure are no label.
-- Where the walk ends without a choice (`finish_reason` "found_error", "give_up"), it ends with the
-  first completion: in phase 2 that is the solution's own step. A last step without any completion
-  is none. The unrated rest of a pre-generated solution is left out. A problem reported as broken
-  ("bad_problem") gives no solution. Quality control and screening, where many labellers rated one
-  solution, are read like all else.
-- Steps are published without what stood between them, line breaks in the paper: "\\n" ends all
-  but the last. A step with "# Answer" is the end of a solution.
+- The walk is one solution. Every completion that is not on the walk is the end of another solution:
+  the steps of the walk before it, and then the completion. These earlier steps have no label there,
+  because they have their labels in the walk. So each rating is read once.
+- The rating 1 is the label 1, and -1 is the label 0. The option `neutral_rating` decides about the
+  rating 0. (The paper counts it as correct when it scores solutions. TRL's conversion counts it as
+  incorrect.) A human completion is correct, as the description of the data set says, unless it has
+  a rating. A rating of null, or one that the labeller flagged as unsure, is no label.
+- When the walk ends without a choice (`finish_reason` "found_error" or "give_up"), its last step is
+  the first completion. In phase 2, this is the step of the pre-generated solution. A last step
+  without completions is ignored. The rest of a pre-generated solution, which has no ratings, is
+  left out. A problem that was reported as broken ("bad_problem") gives no solution. Rows for
+  quality control and screening, in which many labellers rated one solution, are read like all
+  other rows.
+- The steps are published without the line breaks between them (the paper has them). The reader
+  ends every step but the last with "\\n". A step with "# Answer" is the end of a solution.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ ANSWER_MARK = "# Answer"
 
 @dataclass(frozen=True, kw_only=True)
 class _Step:
-    """What stood at one step, the human completion last; `chosen` is what the walk went on with."""
+    """The completions of one step, with the human completion last. `chosen` is the index of the
+    completion with which the walk went on."""
 
     texts: tuple[str, ...]
     labels: tuple[float | None, ...]
@@ -58,7 +60,8 @@ class _Step:
 
 
 def prm800k_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
-    """The walk, then the completions off it in order; none without a label. Raises ValueError."""
+    """The walk as one solution, then the solutions of the other completions, in order. A solution
+    without a label is left out. Raises ValueError for a row that is not such a walk."""
     question = as_mapping(row.columns.get("question"), "question")
     problem = as_text(question.get("problem"), "question.problem")
     answer = question.get("ground_truth_answer")
@@ -137,7 +140,7 @@ def _check_walk(steps: Sequence[_Step], pre_generated: object) -> None:
     texts = as_list(pre_generated, "question.pre_generated_steps")
     for number, step in enumerate(steps, start=1):
         if step.texts and (number > len(texts) or step.texts[0] != texts[number - 1]):
-            raise ValueError(f"step {number} is not in question.pre_generated_steps in its place")
+            raise ValueError(f"step {number} is not step {number} of question.pre_generated_steps")
 
 
 def _paths(steps: Sequence[_Step]) -> list[tuple[list[str], list[float | None]]]:

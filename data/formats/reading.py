@@ -1,4 +1,4 @@
-"""Published step-label files as labelled solutions: formats by name, reading, and what was read."""
+"""Read published step-label files as labelled solutions: the registry of formats, and a summary."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from data.types import LabelledSolution
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """`columns` must be there and `lacks` must not, for a row to look like this format.
-    `bare_question`: its prompt is a question alone, not text that a solution follows at once."""
+    """A format. A row has this format when it has all of `columns` and none of `lacks`.
+
+    `bare_question` is true when the prompt is only a question. It is false when the prompt is the
+    exact text before the solution.
+    """
 
     read: Reader
     columns: frozenset[str]
@@ -38,7 +41,8 @@ FORMATS: dict[str, Format] = {
 
 
 def detect_format(columns: Mapping[str, object]) -> str:
-    """The one format whose columns a row has. Raises ValueError where none or several fit."""
+    """The one format whose columns a row has. Raises ValueError when no format or several formats
+    fit."""
     present = {name for name, value in columns.items() if value is not None}
     fitting = [
         name
@@ -54,8 +58,8 @@ def detect_format(columns: Mapping[str, object]) -> str:
 
 
 def format_of_source(source: str) -> str:
-    """The format of a source's first row that is an object. Raises ValueError as `detect_format`,
-    and for a source without such a row."""
+    """The format of the first row of a source that is an object. Raises ValueError when
+    `detect_format` does, and for a source without such a row."""
     for row in read_source(source):
         if isinstance(row, Row):
             return detect_format(row.columns)
@@ -64,9 +68,12 @@ def format_of_source(source: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSummary:
-    """What a source held. `rows` are all rows; `rejected` of them could not be used, `unlabelled`
-    were in order but held no label. `steps` counts a step in every solution it is in;
-    `labelled_steps` and `positive` (labels of at least 0.5) count each label once."""
+    """The counts of a source.
+
+    `rows` counts all rows. `rejected` counts the rows that could not be used, and `unlabelled` the
+    valid rows without a label. `steps` counts a step once per solution that contains it.
+    `labelled_steps` counts each label once, and `positive` counts the labels of at least 0.5.
+    """
 
     rows: int
     rejected: int
@@ -85,7 +92,7 @@ class LabelSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledRows:
-    """`bad_rows` name file, line and reason."""
+    """The solutions of a source. Each of `bad_rows` gives the file, the line and the reason."""
 
     solutions: tuple[LabelledSolution, ...]
     bad_rows: tuple[BadRow, ...]
@@ -93,8 +100,10 @@ class LabelledRows:
 
 
 def read_labelled(source: str, format: str, options: FormatOptions | None = None) -> LabelledRows:
-    """Read a source (see `data.sources`) in one of `FORMATS`; rows that cannot be used are told
-    apart and the others go on. Raises ValueError for an unknown format and a source without rows.
+    """Read a source (see `data.sources`) in one of `FORMATS`. Rows that cannot be used are listed
+    in `bad_rows`, and reading goes on.
+
+    Raises ValueError for an unknown format and for a source without rows.
     """
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; allowed: {', '.join(FORMATS)}")

@@ -1,12 +1,13 @@
-"""Stepwise-supervision rows as TRL defines them, and this project's own, read and written.
+"""Read and write stepwise-supervision rows, in TRL's format and in the format of this project.
 
-TRL's: `prompt`, `completions` (the steps) and `labels`, a bool a step; soft labels are read too.
-TRL's tokenisation ends every step with a separator, a line break unless told otherwise, so "\\n" is
-given to steps but the last where they do not have it.
+TRL's rows have `prompt`, `completions` (the steps) and `labels` (one bool per step). The reader
+also accepts soft labels. TRL's tokenisation ends every step with a separator, by default a line
+break. So the reader ends every step but the last with "\\n" if the step does not end with it.
 
-Ours (labels.jsonl of the label and import stages) has the same columns and more: `problem_id`,
-`counts`, `answer` and `finished`; labels are numbers in [0, 1], null where a step has none, and
-steps hold their own delimiters, so nothing is added. A step may be empty: an end token alone.
+The rows of this project (labels.jsonl of the label and import stages) have the same columns, and
+also `problem_id`, `counts`, `answer` and `finished`. Labels are numbers in [0, 1], or null for a
+step without a label. Steps contain their delimiters, so the reader adds nothing. A step may be
+empty when it is the end token alone.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ TRL_DELIMITER = "\n"
 
 
 def trl_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
-    """One solution, every step labelled. Raises ValueError."""
+    """The one solution of a row of TRL's format. Raises ValueError for an invalid row and when a
+    step has no label."""
     delimiter = TRL_DELIMITER if options.delimiter is None else options.delimiter
     solution = _solution(row, delimiter, blank=False)
     for number, label in enumerate(solution.labels, start=1):
@@ -40,7 +42,8 @@ def trl_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
 
 
 def labels_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
-    """One solution, some step labelled. Raises ValueError."""
+    """The one solution of a row of this project's format. Raises ValueError for an invalid row and
+    when no step has a label."""
     solution = _solution(row, options.delimiter or "", blank=True)
     if all(label is None for label in solution.labels):
         raise ValueError("labels holds no label")
@@ -55,7 +58,7 @@ def _solution(row: Row, delimiter: str, *, blank: bool) -> LabelledSolution:
         for number, text in enumerate(as_list(columns.get("completions"), "completions"), start=1)
     ]
     if not texts:
-        raise ValueError("completions is empty; there must be a step")
+        raise ValueError("completions is empty; it must have at least one step")
     labels = [
         None if value is None else as_label(value, f"label {number}")
         for number, value in enumerate(as_list(columns.get("labels"), "labels"), start=1)
@@ -89,7 +92,7 @@ def _count(value: object) -> int:
 
 
 def labels_columns(solution: LabelledSolution) -> dict[str, Any]:
-    """Our own row of a solution; `labels_row` reads it back as it was."""
+    """The row of a solution in this project's format. `labels_row` reads it back unchanged."""
     return {
         "problem_id": solution.problem_id,
         "prompt": solution.solution.prompt,
@@ -102,10 +105,10 @@ def labels_columns(solution: LabelledSolution) -> dict[str, Any]:
 
 
 def trl_columns(solution: LabelledSolution, threshold: float = 0.5) -> dict[str, Any]:
-    """TRL's row of a solution with some label: bools, true from `threshold` on.
+    """The row of a solution in TRL's format. A label is true when it is at least `threshold`.
 
-    TRL knows no unlabelled step, so such a step is joined to the labelled one that follows it, and
-    what comes after the last label is left out. Raises ValueError for a threshold outside (0, 1].
+    TRL has no steps without a label. So such a step is joined with the next step that has one, and
+    the steps after the last label are left out. Raises ValueError for a threshold outside (0, 1].
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold}; allowed: above 0, up to 1")
@@ -119,6 +122,7 @@ def trl_columns(solution: LabelledSolution, threshold: float = 0.5) -> dict[str,
 
 
 def labelled_groups(labels: Sequence[float | None]) -> list[tuple[int, int]]:
-    """Ranges [start, end) of steps: each ends with a labelled step and begins after the last."""
+    """Ranges [start, end) of steps. Each range ends with a labelled step, and the next range begins
+    after it."""
     ends = [i + 1 for i, label in enumerate(labels) if label is not None]
     return list(zip([0, *ends[:-1]], ends, strict=True)) if ends else []

@@ -1,7 +1,7 @@
-"""What a task offers: problems in disjoint splits, and worked solutions to start from.
+"""The interface of a task: problems in disjoint splits, and worked solutions as demonstrations.
 
-Judging a solution is not here: verifiers live in `rewards`, which may import `data`, not the
-other way round.
+A task does not judge solutions. Verifiers are in `rewards`. `rewards` may import `data`, but not
+the other way round.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from data.types import Demonstration, Problem
 class Splits:
     """The four sets of problems of a run.
 
-    No group (`Problem.group`) of validation or test occurs in any other split. Demonstrations and
-    train are both the training side: they may share groups, never the same problem. `bad_rows` are
-    rows of a source that could not be used.
+    A group (`Problem.group`) of validation or test is in no other split. Demonstrations and train
+    are both used for training. They may share groups, but never the same problem. `bad_rows` are
+    the rows of a source that could not be used.
     """
 
     demonstrations: tuple[Demonstration, ...]
@@ -31,7 +31,7 @@ class Splits:
 
 
 class Task(Protocol):
-    """A source of problems. Everything random comes from the seed or generator passed in."""
+    """A source of problems. All random choices depend on the given seed or generator alone."""
 
     @property
     def name(self) -> str: ...
@@ -39,15 +39,15 @@ class Task(Protocol):
     def make_splits(
         self, seed: int, *, demonstrations: int, train: int, validation: int, test: int
     ) -> Splits:
-        """Splits of exactly these sizes (problems), the same for the same seed.
+        """Splits with exactly these numbers of problems. The same seed gives the same splits.
 
-        Raises ValueError when the task holds too few problems.
+        Raises ValueError when the task has too few problems.
         """
         ...
 
     def demonstrate(self, problem: Problem, rng: random.Random) -> str:
-        """A correct solution: the text after the prompt, without end token.
+        """A correct solution: the text after the prompt, without the end token.
 
-        Raises ValueError when the problem has none.
+        Raises ValueError when there is no correct solution.
         """
         ...

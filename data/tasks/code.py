@@ -1,13 +1,14 @@
-"""Programming problems with tests: HumanEval's and MBPP's formats.
+"""Programming problems with tests, in the formats of HumanEval and MBPP.
 
-HumanEval (2107.03374): `prompt` (a function's head with its documentation), `canonical_solution`,
-`test` (a function `check`), `entry_point`. MBPP (2108.07732): `text` or `prompt`, `code`,
-`test_list` (asserts), `test_setup_code`, `test_imports`.
+The columns of HumanEval (2107.03374) are `prompt` (the head of a function with its docstring),
+`canonical_solution`, `test` (a function `check`) and `entry_point`. The columns of MBPP
+(2108.07732) are `text` or `prompt`, `code`, `test_list` (asserts), `test_setup_code` and
+`test_imports`. MBPP's `challenge_test_list` is not used, because published results are on
+`test_list` alone.
 
-MBPP's `challenge_test_list` is not used: published results are on `test_list` alone.
-
-MBPP's prompts customarily show all asserts. Here they are the whole reward, which a table of the
-shown answers would earn: the prompt shows the first `shown_tests` and the others stay hidden.
+The usual MBPP prompt shows all asserts. Here the asserts decide the reward, so a program could earn
+it with a table of the shown answers. Therefore the prompt shows only the first `shown_tests`
+asserts.
 """
 
 from __future__ import annotations
@@ -36,12 +37,16 @@ CHAT_QUESTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class CodeTests:
-    """What `Problem.answer` holds for a programming problem, as JSON.
+    """The tests of a programming problem. `Problem.answer` holds them as JSON.
 
-    `prefix`: code that precedes a completion, the prompt of HumanEval, '' where the solution is a
-    whole program; `tests`: code; `check`: the name of the function in it that takes the program's
-    (HumanEval), or null (MBPP: asserts that call it by name); `names`: the program's functions that
-    tests call, the first one being the one asked for; `setup`: code the tests need.
+    - `tests`: the code of the tests.
+    - `names`: the functions of the program that the tests call. The first one is the function that
+      the problem asks for.
+    - `prefix`: the code before a completion. For HumanEval this is the prompt. It is '' when the
+      solution is a whole program.
+    - `check`: the name of the test function that takes the program's function (HumanEval), or null
+      when asserts call the program's function by its name (MBPP).
+    - `setup`: code that must run before the tests.
     """
 
     tests: str
@@ -55,7 +60,8 @@ class CodeTests:
 
     @staticmethod
     def from_answer(answer: str) -> CodeTests:
-        """Raises ValueError, the reason alone, for anything but what `to_answer` writes."""
+        """Read the text that `to_answer` writes. Raises ValueError for any other text, with the
+        reason, without the place."""
         values: Any = json.loads(answer)
         if not isinstance(values, dict):
             raise ValueError("is not a JSON object")
@@ -67,7 +73,7 @@ class CodeTests:
             raise ValueError(f"names is {names!r}; it must be a list of function names")
         for name in cast("list[Any]", names):
             if not isinstance(name, str) or not name.isidentifier():
-                raise ValueError(f"names holds {name!r}, which names no function")
+                raise ValueError(f"names holds {name!r}, which is not the name of a function")
         for name, text in texts.items():
             if not isinstance(text, str):
                 raise ValueError(f"{name} is {text!r}; it must be text")
@@ -80,22 +86,22 @@ class CodeTests:
 
 @dataclass(frozen=True, kw_only=True)
 class CodeConfig:
-    """Where programming problems are read from, and how they are put."""
+    """The sources of programming problems, and the form of their prompts."""
 
     train_rows: str | None = None
-    """Source (data/sources.py) of training rows; null where none are needed."""
+    """Source (data/sources.py) of training rows; null: no training rows."""
     test_rows: str | None = None
-    """Source (data/sources.py) of test rows; null where none are needed."""
+    """Source (data/sources.py) of test rows; null: no test rows."""
     row_format: Literal["humaneval", "mbpp"] = "humaneval"
     """Columns of the rows: humaneval or mbpp."""
     prompt: str = "as_is"
-    """Style in which a question is put; one of the names in data/prompts.py."""
+    """Style of the prompt, one of the names in data/prompts.py."""
     chat_model: str | None = None
-    """Model whose chat template the prompts get; null: none."""
+    """Model whose chat template is applied to the prompts; null: no chat template."""
     shown_tests: int = 1
-    """Tests that an MBPP prompt shows, at least 1; all of a problem's tests judge."""
+    """Tests that an MBPP prompt shows, at least 1; a solution must pass all tests."""
     check_solutions: bool = True
-    """Count a row as bad where its own solution does not pass its own tests."""
+    """true: a row is bad when the solution in the row does not pass the tests in the row."""
 
     def __post_init__(self) -> None:
         if self.shown_tests < 1:
@@ -108,8 +114,8 @@ class CodeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CodeTask:
-    """Implements `data.tasks.base.Task`. `judge` is what `check_solutions` asks: a verifier's
-    verdict on a problem and a solution."""
+    """Implements `data.tasks.base.Task`. `judge` is a verifier's function from a problem and a
+    solution to a verdict. `check_solutions` needs it."""
 
     config: CodeConfig
     judge: Callable[[Problem, str], Verdict] | None = None
@@ -132,7 +138,7 @@ class CodeTask:
         )
 
     def demonstrate(self, problem: Problem, rng: random.Random) -> str:
-        raise ValueError(f"problem {problem.id}: solutions come from the rows alone")
+        raise ValueError(f"problem {problem.id}: this task has only the solutions in its rows")
 
     def _take(self, side: str, source: str | None) -> tuple[list[Demonstration], list[BadRow]]:
         if source is None:
@@ -145,7 +151,9 @@ class CodeTask:
             if self.judge is not None and self.config.check_solutions:
                 verdict = self.judge(made.problem, made.solution)
                 if not verdict.correct:
-                    raise ValueError(f"its own solution does not pass its tests: {verdict.reason}")
+                    raise ValueError(
+                        f"the row's solution does not pass the row's tests: {verdict.reason}"
+                    )
             return made
 
         return take_in(source, checked)
@@ -186,7 +194,8 @@ def mbpp_row(row: Row, identifier: str, config: CodeConfig) -> Demonstration:
 
 
 def _setup(row: Row) -> str:
-    """What the tests need before them: their imports (MBPP's sanitized rows) and other code."""
+    """The code that must run before the tests: their imports (in MBPP's sanitized rows) and other
+    code."""
     imports: Any = row.columns.get("test_imports") or []
     if not isinstance(imports, list):
         raise ValueError(f"test_imports is {imports!r}; it must be a list of imports")
@@ -197,12 +206,13 @@ def _setup(row: Row) -> str:
 
 
 def _functions_called(code: str, tests: str) -> tuple[str, ...]:
-    """The functions and classes that `code` defines at its top and `tests` name, as they come."""
+    """The functions and classes that `code` defines at its top level and that `tests` use, in the
+    order of their use."""
     try:
         defined = {name for node in ast.parse(code).body for name in _defined(node)}
         used = [node.id for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)]
     except (SyntaxError, RecursionError) as error:
-        raise ValueError(f"code or test_list is no Python: {error}") from None
+        raise ValueError(f"code or test_list is not valid Python: {error}") from None
     names = tuple(dict.fromkeys(name for name in used if name in defined))
     if not names:
         raise ValueError("test_list calls no function that code defines")

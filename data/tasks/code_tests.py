@@ -1,9 +1,9 @@
-"""What a programming problem's tests ask of the program, read off their text.
+"""Analyse the text of a programming problem's tests before they run.
 
-Program and tests run in different processes, and only values pass between them. So the text of the
-tests says beforehand which exceptions of the program's they want to see and which arguments they
-look at afterwards; and tests that could not be judged so, or that would pass whatever the program
-does, are refused with a reason.
+The program and its tests run in different processes, and only values pass between them. So the text
+of the tests must show two things in advance: which exceptions of the program the tests expect, and
+which arguments they read after a call. Tests that cannot be judged in this way are refused with a
+reason. So are tests that every program passes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 IN_PLACE = "in_place"
-# Inside an iteration these say that it is over, and a test would read no further.
+# Inside an iteration, these exceptions end it, and a test would read no further values.
 ENDS_OF_ITERATION = ("StopIteration", "StopAsyncIteration")
 MAKES_MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 MUTABLE_TYPES = ("list", "dict", "set", "copy", "deepcopy", "sorted")
@@ -24,9 +24,12 @@ SINGLETONS = (None, True, False, ...)
 
 @dataclass(frozen=True, kw_only=True)
 class TestPlan:
-    """`tests` is the code to run, in which `f.in_place(x)` stands for a call `f(x)` whose argument
-    the tests look at afterwards. `expected` names the exceptions, built into Python, that may reach
-    the tests; every other one that the program raises fails it."""
+    """How to run the tests.
+
+    `tests` is the code to run. In it, `f.in_place(x)` replaces a call `f(x)` whose argument the
+    tests read afterwards. `expected` holds the names of the built-in exceptions that may reach the
+    tests. The program fails when it raises any other exception.
+    """
 
     __test__ = False
 
@@ -35,11 +38,12 @@ class TestPlan:
 
 
 def plan_tests(tests: str, setup: str, names: Sequence[str], check: str | None) -> TestPlan:
-    """Raises ValueError, the reason alone, for tests that cannot be judged."""
+    """The plan for tests. Raises ValueError for tests that cannot be judged, with the reason,
+    without the place."""
     try:
         tree, before = ast.parse(tests), ast.parse(setup)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"the tests are no Python: {error}") from None
+        raise ValueError(f"the tests are not valid Python: {error}") from None
     _refuse_imports([*ast.walk(tree), *ast.walk(before)])
     callees = {*names, *_parameters(tree, check)}
     nodes = list(ast.walk(tree))
@@ -56,13 +60,13 @@ def plan_tests(tests: str, setup: str, names: Sequence[str], check: str | None) 
 
 
 def _parameters(tree: ast.Module, check: str | None) -> list[str]:
-    """What the function that takes the program's calls it."""
+    """The name of the parameter through which the function `check` gets the program's function."""
     if check is None:
         return []
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == check and node.args.args:
             return [node.args.args[0].arg]
-    raise ValueError(f"the tests define no function {check} that takes the program's")
+    raise ValueError(f"the tests define no function {check} that takes the program's function")
 
 
 def _refuse_imports(nodes: Sequence[ast.AST]) -> None:
@@ -74,11 +78,11 @@ def _refuse_imports(nodes: Sequence[ast.AST]) -> None:
             modules = [node.module or "."]
         for module in modules:
             if module.partition(".")[0] not in sys.stdlib_module_names:
-                raise ValueError(f"the tests import {module}, which is not of Python's own library")
+                raise ValueError(f"the tests import {module}, which is not in Python's library")
 
 
 def _refuse_identity(nodes: Sequence[ast.AST]) -> None:
-    """A value that passed from one process to another is never the very same."""
+    """Refuse tests of identity. A value that passed from one process to another is a new object."""
     for node in nodes:
         if isinstance(node, ast.Compare):
             for operator, side in zip(node.ops, node.comparators, strict=True):
@@ -153,9 +157,11 @@ def _blocks(tree: ast.Module) -> Iterator[list[ast.stmt]]:
 
 
 def _mark_in_place(block: list[ast.stmt], callees: set[str]) -> bool:
-    """Marks calls whose value is not used. Refuses to guess where a call's value is used and its
-    argument is looked at as well: a test that compares the two would then believe a program that
-    empties both."""
+    """Mark the calls whose value is not used. Returns whether there are any.
+
+    Raises ValueError when a test uses the value of a call and also reads its argument afterwards. A
+    program that empties both could pass a test that compares the two.
+    """
     mutable: set[str] = set()
     used: set[str] = set()  # mutable arguments of calls whose value is used
     marked = False

@@ -1,9 +1,9 @@
-"""Countdown: reach a target from a few numbers, one operation a step.
+"""Countdown: reach a target from a few numbers, with one operation per step.
 
-A prompt is "3 4 7 12 -> 24\n"; a solution is steps joined by "\n", each "7 - 4 = 3 | 3 12 3":
-an operation and the numbers that remain (the unused ones in their order, then the result). Every
-number is used at most once, division is exact, results are positive. The step whose result is the
-target is the last one.
+A prompt is "3 4 7 12 -> 24\n". A solution is a sequence of steps, joined by "\n". A step such as
+"7 - 4 = 3 | 3 12 3" has an operation and the numbers that remain: the unused numbers in their
+order, then the result. Every number is used at most once, division is exact, and results are
+positive. The last step is the step whose result is the target.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from data.progress import Batch, reported
 from data.tasks.base import Splits
 from data.types import Demonstration, Problem
 
-# Plain ASCII integers without leading zeros; the length bound keeps int() cheap.
+# Plain ASCII integers without leading zeros. The limit of the length keeps int() fast.
 NUMBER_PATTERN = r"(?:0|[1-9][0-9]{0,17})"
 PROMPT_REGEX = re.compile(
     rf"(?P<numbers>{NUMBER_PATTERN}(?: {NUMBER_PATTERN})*) -> (?P<target>{NUMBER_PATTERN})\n"
@@ -28,25 +29,25 @@ STEP_REGEX = re.compile(
     rf" = (?P<result>{NUMBER_PATTERN}) \| (?P<remaining>{NUMBER_PATTERN}(?: {NUMBER_PATTERN})*)"
 )
 OPERATORS = ("+", "-", "*", "/")
-MAX_MULTISETS_LOOKED_AT = 200_000  # bounds the search for problems in ranges that hold few
+MAX_MULTISETS_LOOKED_AT = 200_000  # limits the search when a range has few problems
 
 
 @dataclass(frozen=True, kw_only=True)
 class CountdownConfig:
-    """Which Countdown problems are made. Every problem is solvable with all results in
+    """Which Countdown problems are made. Every problem has a solution with all results in
     1..max_value.
 
-    Raises ValueError naming the field when a value is not allowed.
+    Raises ValueError for a value that is not allowed. The message names the field.
     """
 
     num_numbers: int
     """Numbers per problem, 3 to 6."""
     min_number: int
-    """Smallest number that a problem may give, at least 1."""
+    """Smallest number in a problem, at least 1."""
     max_number: int
-    """Largest number that a problem may give, at most max_value."""
+    """Largest number in a problem, at most max_value."""
     max_value: int
-    """Largest result that a step may have; numbers and targets are not above it either."""
+    """Largest value of a step's result; it also limits numbers and targets."""
     min_target: int
     """Smallest target, at least 1."""
     max_target: int
@@ -66,13 +67,15 @@ class CountdownConfig:
 
     @property
     def num_multisets(self) -> int:
+        """The number of multisets of numbers that the config allows."""
         span = self.max_number - self.min_number + 1
         return math.comb(span + self.num_numbers - 1, self.num_numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CountdownStep:
-    """One parsed step, "left operator right = result | remaining"; nothing is checked yet."""
+    """One parsed step, "left operator right = result | remaining". Its arithmetic is not checked
+    yet."""
 
     left: int
     operator: str
@@ -105,7 +108,7 @@ class CountdownTask:
 
 
 def parse_step(line: str) -> CountdownStep | None:
-    """The step that `line` (without newline) spells, or None when it is not exactly one."""
+    """The step in `line` (without newline), or None when the line is not exactly one step."""
     match = STEP_REGEX.fullmatch(line)
     if match is None:
         return None
@@ -119,7 +122,7 @@ def parse_step(line: str) -> CountdownStep | None:
 
 
 def parse_prompt(prompt: str) -> tuple[tuple[int, ...], int] | None:
-    """(numbers, target) of a Countdown prompt, or None when it is not exactly one."""
+    """(numbers, target) of a Countdown prompt, or None when the text is not exactly one prompt."""
     match = PROMPT_REGEX.fullmatch(prompt)
     if match is None:
         return None
@@ -127,12 +130,13 @@ def parse_prompt(prompt: str) -> tuple[tuple[int, ...], int] | None:
 
 
 def group_key(numbers: Sequence[int]) -> str:
-    """The multiset of numbers as text: the same for every order of the same numbers."""
+    """The multiset of numbers as text. Every order of the same numbers has the same key."""
     return " ".join(str(number) for number in sorted(numbers))
 
 
 def make_problem(numbers: Sequence[int], target: int) -> Problem:
-    """The problem of reaching `target`; its id is made of its content."""
+    """The problem of reaching `target` from `numbers`. Its id consists of the numbers and the
+    target."""
     joined = [str(number) for number in numbers]
     return Problem(
         id=f"countdown-{'-'.join(joined)}-to-{target}",
@@ -144,8 +148,8 @@ def make_problem(numbers: Sequence[int], target: int) -> Problem:
 
 
 def apply(left: int, operator: str, right: int) -> int | None:
-    """The result, or None where the rules allow none (inexact division, division by zero, a
-    result below 1)."""
+    """The result, or None when the rules do not allow the operation (inexact division, division by
+    zero, a result below 1)."""
     if operator == "+":
         result = left + right
     elif operator == "-":
@@ -161,12 +165,12 @@ def apply(left: int, operator: str, right: int) -> int | None:
 
 @lru_cache(maxsize=1 << 18)
 def _values_of_all(numbers: tuple[int, ...], max_value: int) -> frozenset[int]:
-    """Values of expressions that use every one of `numbers` (sorted) once, each intermediate in
-    1..max_value."""
+    """The values of all expressions that use each of `numbers` (sorted) once, with every
+    intermediate result in 1..max_value."""
     if len(numbers) == 1:
         return frozenset(numbers)
     values: set[int] = set()
-    # Every cut of the numbers in two; the last number always lies in the second part.
+    # Every split of the numbers into two parts. The last number is always in the second part.
     for mask in range(1, 1 << (len(numbers) - 1)):
         first = tuple(number for i, number in enumerate(numbers) if mask >> i & 1)
         second = tuple(number for i, number in enumerate(numbers) if not mask >> i & 1)
@@ -185,8 +189,8 @@ def _values_of_all(numbers: tuple[int, ...], max_value: int) -> frozenset[int]:
 def _values_with(
     required: tuple[int, ...], optional: tuple[int, ...], max_value: int
 ) -> frozenset[int]:
-    """Values that one or more steps reach using all of `required` and any of `optional`, both
-    sorted."""
+    """The values that one or more steps reach with all of `required` and any of `optional`. Both
+    are sorted."""
     values: set[int] = set()
     subsets = {
         tuple(number for i, number in enumerate(optional) if mask >> i & 1)
@@ -199,8 +203,8 @@ def _values_with(
 
 
 def reachable_targets(numbers: Sequence[int], config: CountdownConfig) -> list[int]:
-    """Targets in the config's range that some solution reaches, ascending, given numbers left
-    out."""
+    """The targets in the config's range that a solution reaches, in ascending order. The given
+    numbers are no targets."""
     values = _values_with((), tuple(sorted(numbers)), config.max_value)
     return sorted(
         value for value in values - set(numbers) if config.min_target <= value <= config.max_target
@@ -208,12 +212,13 @@ def reachable_targets(numbers: Sequence[int], config: CountdownConfig) -> list[i
 
 
 def demonstrate(problem: Problem, rng: random.Random, *, max_value: int) -> str:
-    """A random solution in which every result is used, commutative operations larger first.
+    """A random solution that uses every result. Each operation has the larger number first.
 
-    Depth-first search over shuffled operations that enters only states from which the target can
-    still be reached. Raises ValueError when no solution keeps every result in 1..max_value.
+    This is a depth-first search over shuffled operations. It enters only states from which the
+    target can still be reached. Raises ValueError when no solution keeps every result in
+    1..max_value.
     """
-    # Given numbers are optional; a result must be used, or its step was idle.
+    # The given numbers are optional. A result must be used, or its step would be useless.
     numbers = [(number, False) for number in problem.numbers]
     lines = _search(numbers, int(problem.answer), max_value, rng)
     if lines is None:
@@ -227,7 +232,8 @@ def demonstrate(problem: Problem, rng: random.Random, *, max_value: int) -> str:
 def _search(
     state: list[tuple[int, bool]], target: int, max_value: int, rng: random.Random
 ) -> list[str] | None:
-    """Lines that lead from `state`, pairs (number, whether it is a result), to the target."""
+    """The lines of steps from `state` to the target, or None. The state holds pairs (number,
+    whether it is a result)."""
     moves = [
         (i, j, operator)
         for i in range(len(state))
@@ -271,19 +277,15 @@ def make_splits(
     validation: int,
     test: int,
 ) -> Splits:
-    """Splits of exactly these sizes, the same for the same config and seed.
+    """Splits with exactly these sizes. The same config and seed give the same splits.
 
-    Multisets of numbers are drawn uniformly and dealt to test, validation and the training side,
-    as few targets from each as the sizes allow (one, where there are multisets enough). Raises
-    ValueError when a size is negative or the ranges hold too few problems.
+    Multisets of numbers are drawn uniformly. Each goes to one of three sides: test, validation, or
+    training (demonstrations and train). Each multiset gives as few targets as the sizes allow. That
+    is one target if there are enough multisets. Raises ValueError when a size is negative or when
+    the ranges hold too few problems.
     """
-    sizes = {
-        "demonstrations": demonstrations,
-        "train": train,
-        "validation": validation,
-        "test": test,
-    }
-    for name, size in sizes.items():
+    sizes = {"demonstrations": demonstrations, "train": train, "validation": validation}
+    for name, size in {**sizes, "test": test}.items():
         if size < 0:
             raise ValueError(f"{name} is {size}; allowed: 0 or more")
     sides = _deal(config, seed, [test, validation, demonstrations + train])
@@ -296,7 +298,7 @@ def make_splits(
             Demonstration(
                 problem=problem, solution=demonstrate(problem, rng, max_value=config.max_value)
             )
-            for problem in training_side[:demonstrations]
+            for problem in reported(training_side[:demonstrations], "demonstrations")
         ),
         train=tuple(training_side[demonstrations:]),
         validation=tuple(validation_side),
@@ -305,7 +307,7 @@ def make_splits(
 
 
 def _deal(config: CountdownConfig, seed: int, sizes: Sequence[int]) -> list[list[Problem]]:
-    """One list of problems for each size; no multiset lies in two lists."""
+    """One list of problems per size. No multiset is in two lists."""
     total = sum(sizes)
     targets = _ShuffledTargets(config, seed, limit=max(MAX_MULTISETS_LOOKED_AT, 10 * total))
     most = config.max_target - config.min_target + 1
@@ -314,7 +316,7 @@ def _deal(config: CountdownConfig, seed: int, sizes: Sequence[int]) -> list[list
         if [len(side) for side in sides] == list(sizes):
             return sides
         if targets.count() < total:
-            break  # more targets from each multiset will not do either
+            break  # more targets per multiset would not be enough either
     looked_at = "all" if targets.limit == config.num_multisets else f"{targets.limit} of"
     raise ValueError(
         f"demonstrations, train, validation and test ask for {total} problems; {config} holds "
@@ -326,9 +328,11 @@ def _deal(config: CountdownConfig, seed: int, sizes: Sequence[int]) -> list[list
 def _deal_at_most(
     per_multiset: int, targets: _ShuffledTargets, sizes: Sequence[int]
 ) -> list[list[Problem]]:
-    """Fill one side after the other; the last ones stay short when the multisets run out."""
+    """Fill one side after the other. When there are no more multisets, the last sides stay too
+    short."""
     sides: list[list[Problem]] = [[] for _ in sizes]
     multisets = iter(targets)
+    batch = Batch("problems", sum(sizes))
     for side, size in zip(sides, sizes, strict=True):
         while len(side) < size:
             drawn = next(multisets, None)
@@ -337,12 +341,13 @@ def _deal_at_most(
             numbers, shuffled = drawn
             chosen = shuffled[: min(per_multiset, size - len(side))]
             side += [make_problem(numbers, target) for target in chosen]
+            batch.add(len(chosen))
     return sides
 
 
 class _ShuffledTargets:
-    """Distinct multisets in random order, each with its targets in random order. Iterating again
-    gives the same; what was worked out is kept."""
+    """Distinct multisets in random order, each with its targets in random order. Every iteration
+    gives the same multisets and targets, because the drawn ones are kept."""
 
     def __init__(self, config: CountdownConfig, seed: int, limit: int) -> None:
         self.limit = min(limit, config.num_multisets)
@@ -350,7 +355,7 @@ class _ShuffledTargets:
         self._rng = random.Random(f"{seed} problems")
         self._known: list[tuple[tuple[int, ...], list[int]]] = []
         self._seen: set[int] = set()
-        # Every multiset has a number of its own, so drawing one uniformly needs no list of all.
+        # Every multiset has an index, so a uniform draw needs no list of all multisets.
         self._order: list[int] | None = None
         if config.num_multisets <= MAX_MULTISETS_LOOKED_AT:
             self._order = self._rng.sample(range(config.num_multisets), config.num_multisets)
@@ -362,8 +367,11 @@ class _ShuffledTargets:
             yield self._known[i]
 
     def count(self) -> int:
-        """All problems in the multisets that may be looked at; works every one of them out."""
-        return sum(len(targets) for _, targets in self)
+        """The number of problems in all multisets up to the limit. This draws all of them."""
+        batch = Batch("multisets of numbers", self.limit)
+        for _ in self:
+            batch.add(1)
+        return sum(len(targets) for _, targets in self._known)
 
     def _draw(self, position: int) -> tuple[tuple[int, ...], list[int]]:
         if self._order is not None:
@@ -380,10 +388,10 @@ class _ShuffledTargets:
 
 
 def multiset_at(index: int, config: CountdownConfig) -> tuple[int, ...]:
-    """The multiset with this index (0..num_multisets - 1), ascending; a bijection.
+    """The multiset with this index (0..num_multisets - 1), in ascending order. This is a bijection.
 
-    The combinatorial number system: index = sum of comb(c_i, i) over c_k > ... > c_1 >= 0, and
-    the numbers are min_number + c_i - (i - 1).
+    It uses the combinatorial number system: index = sum of comb(c_i, i) over c_k > ... > c_1 >= 0.
+    The numbers are min_number + c_i - (i - 1).
     """
     numbers: list[int] = []
     c = config.max_number - config.min_number + config.num_numbers

@@ -1,8 +1,8 @@
-"""Replaying Countdown steps: which one is false, and after which one no solution is left.
+"""Replay Countdown steps: the first false step, and the first step after which no solution exists.
 
-The two truths about a solution's first error are kept apart. A step is false by its own text alone:
-its numbers are not there, or what it states is not so. A true step may still give up the target:
-that only the exhaustive solver can say (data/tasks/countdown_tree.py).
+A solution has two kinds of first errors. A step is false when it uses numbers that are not there or
+states something wrong. The text of the steps shows this. A true step may also make the target
+impossible. Only the exhaustive solver can show that (data/tasks/countdown_tree.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from data.types import Problem
 
 
 def numbers_and_target(problem: Problem) -> tuple[tuple[int, ...], int]:
-    """Raises ValueError when the problem has no numbers or its answer is not an integer."""
+    """The numbers and the target of a problem. Raises ValueError when the problem has no numbers or
+    when its answer is not an integer."""
     numbers = problem.numbers
     if not numbers:
         parsed = parse_prompt(problem.prompt)
@@ -34,8 +35,8 @@ def numbers_and_target(problem: Problem) -> tuple[tuple[int, ...], int]:
 def replay_step(
     step: CountdownStep, available: Counter[int], max_value: int | None = None
 ) -> str | None:
-    """Replace the operands by the result in `available`; what is wrong with the step, or None.
-    After a fault `available` is of no use."""
+    """Replace the operands by the result in `available`. Returns the error of the step, or None.
+    After an error, `available` is not valid."""
     for operand in (step.left, step.right):
         if available[operand] < 1:
             return f"{operand} is not among the numbers that remain"
@@ -56,18 +57,23 @@ def replay_step(
 
 
 def first_false_step(problem: Problem, lines: Sequence[str]) -> int:
-    """Index of the first of a whole solution's `lines` (steps without newlines) that is no step, or
-    a false one, or reaches the target and is not the last; -1 where there is none."""
+    """The index of the first wrong line of a whole solution, or -1 when all lines are right.
+
+    `lines` are the steps without newlines. A line is wrong when it is not a step, when it is a
+    false step, or when it reaches the target and is not the last line.
+    """
     states = _states(problem, lines)
     return len(states) if len(states) < len(lines) else -1
 
 
 def first_hopeless_step(problem: Problem, lines: Sequence[str], max_value: int | None) -> int:
-    """Index of the first of a whole solution's `lines` after which no further steps, with results
-    up to `max_value`, reach the target; -1 for a correct solution. A solution that stops while the
-    target is still in reach gives it up with its last step.
+    """The index of the first line of a whole solution after which no further steps can reach the
+    target, or -1 for a correct solution.
 
-    Raises ValueError when the target is out of reach from the start.
+    The results of further steps may be at most `max_value`. When a solution stops although the
+    target can still be reached, the index is that of its last line.
+
+    Raises ValueError when no steps reach the target from the start.
     """
     numbers, target = numbers_and_target(problem)
     if not can_reach(tuple(sorted(numbers)), target, max_value):
@@ -83,14 +89,14 @@ def first_hopeless_step(problem: Problem, lines: Sequence[str], max_value: int |
 
 
 def in_reach(problem: Problem, lines: Sequence[str], max_value: int | None) -> bool:
-    """Whether further steps after `lines`, the first ones of a solution, can reach the target."""
+    """Whether further steps can reach the target after `lines`, the first steps of a solution."""
     numbers, target = numbers_and_target(problem)
     states = [tuple(sorted(numbers)), *_states(problem, [*lines, ""])]
     return len(states) == len(lines) + 1 and can_reach(states[-1], target, max_value)
 
 
 def _states(problem: Problem, lines: Sequence[str]) -> list[tuple[int, ...]]:
-    """The numbers that remain, sorted, after each line up to the first false one."""
+    """The numbers that remain after each line, sorted, up to the first false line."""
     numbers, target = numbers_and_target(problem)
     available = Counter(numbers)
     states: list[tuple[int, ...]] = []

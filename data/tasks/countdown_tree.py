@@ -1,8 +1,8 @@
-"""How much of a Countdown problem's tree of legal steps a search has seen.
+"""The share of a Countdown problem's tree of legal steps that a search has seen.
 
-A node of the whole tree is a sequence of legal operations; the order of an operation's two numbers
-does not count, nor does which of two equal numbers is used. A path ends when the target is reached
-or one number is left.
+A node of the whole tree is a sequence of legal operations. Two operations are the same when they
+differ only in the order of their two numbers, or in the choice between equal numbers. A path ends
+when it reaches the target or when one number is left.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Move = tuple[int, str, int]  # larger number, operator, smaller number
 def legal_moves(
     numbers: tuple[int, ...], max_value: int | None
 ) -> dict[Move, tuple[int, tuple[int, ...]]]:
-    """Every distinct operation on two of `numbers` (sorted), with its result and the sorted
-    numbers that remain after it."""
+    """Every distinct operation on two of `numbers` (sorted), with its result and the sorted numbers
+    that remain after it. A result may be at most `max_value` (None: no limit)."""
     moves: dict[Move, tuple[int, tuple[int, ...]]] = {}
     for i, small in enumerate(numbers):
         for j in range(i + 1, len(numbers)):
@@ -36,7 +36,7 @@ def legal_moves(
 
 @lru_cache(maxsize=1 << 16)
 def tree_size(numbers: tuple[int, ...], target: int, max_value: int | None) -> int:
-    """Nodes below the root of the whole tree. `numbers` are sorted."""
+    """The number of nodes below the root of the whole tree. `numbers` are sorted."""
     size = 0
     for result, remaining in legal_moves(numbers, max_value).values():
         size += 1 if result == target else 1 + tree_size(remaining, target, max_value)
@@ -45,7 +45,7 @@ def tree_size(numbers: tuple[int, ...], target: int, max_value: int | None) -> i
 
 @lru_cache(maxsize=1 << 18)
 def can_reach(numbers: tuple[int, ...], target: int, max_value: int | None) -> bool:
-    """Whether one or more legal operations on `numbers` (sorted) result in the target."""
+    """Whether one or more legal operations on `numbers` (sorted) reach the target."""
     return any(
         result == target or can_reach(remaining, target, max_value)
         for result, remaining in legal_moves(numbers, max_value).values()
@@ -53,8 +53,8 @@ def can_reach(numbers: tuple[int, ...], target: int, max_value: int | None) -> b
 
 
 def nodes_seen(problem: Problem, paths: Iterable[str], max_value: int | None) -> int:
-    """Distinct nodes of the whole tree on `paths` (steps joined by newlines). A path counts up to
-    its first illegal step."""
+    """The number of distinct nodes of the whole tree on `paths`. A path is the text of its steps,
+    joined by newlines. It counts up to its first illegal step."""
     target = int(problem.answer)
     seen: set[tuple[Move, ...]] = set()
     for path in paths:
@@ -80,6 +80,7 @@ def nodes_seen(problem: Problem, paths: Iterable[str], max_value: int | None) ->
 
 
 def share_seen(problem: Problem, paths: Iterable[str], max_value: int | None) -> float:
-    """`nodes_seen` over `tree_size`, in [0, 1]; results above `max_value` are no nodes."""
+    """`nodes_seen` divided by `tree_size`, in [0, 1]. Steps with a result above `max_value` are not
+    in the tree. The share is 1 for a tree without nodes."""
     size = tree_size(tuple(sorted(problem.numbers)), int(problem.answer), max_value)
     return nodes_seen(problem, paths, max_value) / size if size else 1.0

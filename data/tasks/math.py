@@ -1,8 +1,9 @@
-"""Mathematics from rows: GSM8K's and MATH's formats, or one's own files in one of them.
+"""Mathematics problems from rows in the format of GSM8K or MATH.
 
-GSM8K (2110.14168): `question`, and an `answer` of worked steps, one a line, calculator marks
-`<<48/2=24>>` in them, and a last line `#### 72`. MATH (2103.03874): `problem`, `solution`, and
-`answer`, or the solution's last box in its place.
+The columns of GSM8K (2110.14168) are `question` and `answer`. The answer has one worked step per
+line, with calculator marks such as `<<48/2=24>>`, and a last line `#### 72`. The columns of MATH
+(2103.03874) are `problem`, `solution` and `answer`. Without `answer`, the last box of the solution
+is the answer.
 """
 
 from __future__ import annotations
@@ -26,27 +27,27 @@ SENTENCE_END = re.compile(r"(?<=[.?!]) +(?=[A-Z\\$])")
 
 @dataclass(frozen=True, kw_only=True)
 class MathConfig:
-    """Where questions with a final answer are read from, and how they are put.
+    """The sources of questions with a final answer, and the form of their prompts.
 
-    Raises ValueError naming the field when a value is not allowed.
+    Raises ValueError for a value that is not allowed. The message names the field.
     """
 
     train_rows: str | None = None
-    """Source (data/sources.py) of training rows; null where none are needed."""
+    """Source (data/sources.py) of training rows; null: no training rows."""
     more_train_rows: tuple[str, ...] = ()
     """Further sources of training rows."""
     test_rows: str | None = None
-    """Source (data/sources.py) of test rows; null where none are needed."""
+    """Source (data/sources.py) of test rows; null: no test rows."""
     row_format: Literal["gsm8k", "math", "mixed"] = "gsm8k"
-    """Columns of the rows: gsm8k, math, or mixed (rows with a `solution` are MATH's)."""
+    """Format of the rows: gsm8k, math, or mixed (rows with a `solution` have MATH's format)."""
     prompt: str = "question"
-    """Style in which a question is put; one of the names in data/prompts.py."""
+    """Style of the prompt, one of the names in data/prompts.py."""
     chat_model: str | None = None
-    """Model whose chat template the prompts get; null: none."""
+    """Model whose chat template is applied to the prompts; null: no chat template."""
     calculator_marks: Literal["removed", "kept"] = "removed"
     """Marks like <<3*4=12>> in demonstrations: removed or kept."""
     answer_mark: Literal["hash", "boxed"] = "hash"
-    """How a demonstration ends: hash (`#### 72`) or boxed."""
+    """End of a demonstration: hash (`#### 72`) or boxed (the answer in a box)."""
 
     def __post_init__(self) -> None:
         allowed = (
@@ -87,7 +88,7 @@ class MathTask:
         )
 
     def demonstrate(self, problem: Problem, rng: random.Random) -> str:
-        raise ValueError(f"problem {problem.id}: solutions come from the rows alone")
+        raise ValueError(f"problem {problem.id}: this task has only the solutions in its rows")
 
     def _take(self, side: str, source: str | None) -> tuple[list[Demonstration], list[BadRow]]:
         if source is None:
@@ -98,7 +99,8 @@ class MathTask:
 
 
 def gsm8k_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
-    """Raises ValueError, the reason alone, for a row without question, steps or final answer."""
+    """The demonstration in a row of GSM8K's format. Raises ValueError for a row without question,
+    steps or final answer, with the reason, without the place."""
     question, worked = row.text("question"), row.text("answer")
     steps, mark, answer = worked.rpartition("####")
     if not mark or not answer.strip() or "\n" in answer.strip():
@@ -109,8 +111,11 @@ def gsm8k_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
 
 
 def math_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
-    """Raises ValueError, the reason alone, for a row without problem, solution or answer, and for
-    one whose solution boxes another answer than `answer` holds."""
+    """The demonstration in a row of MATH's format.
+
+    Raises ValueError for a row without problem, solution or answer, and for a row whose `answer`
+    differs from the boxed answer in its solution. The message is the reason, without the place.
+    """
     question, solution = row.text("problem", "question"), row.text("solution")
     answer = row.text("answer") if row.columns.get("answer") is not None else None
     boxed = last_boxes(solution)
@@ -124,7 +129,8 @@ def math_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
 
 
 def mixed_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
-    """A row of either format. Raises what that one's reader does."""
+    """The demonstration in a row of either format. Raises ValueError as `math_row` and `gsm8k_row`
+    do."""
     make = math_row if row.columns.get("solution") is not None else gsm8k_row
     return make(row, identifier, config)
 
@@ -133,7 +139,7 @@ ROW_FORMATS = {"gsm8k": gsm8k_row, "math": math_row, "mixed": mixed_row}
 
 
 def _holds(boxed: str, answer: str) -> bool:
-    """Whether the boxes hold the answer; several boxes may each hold it, in other spellings."""
+    """Whether the boxes hold the answer. Several boxes may each hold it, in different spellings."""
     parts = boxed.split(", ")
     return same_spelling(boxed, answer) or all(same_spelling(part, answer) for part in parts)
 

@@ -1,10 +1,11 @@
 """Generated puzzles of the library reasoning-gym (2505.24760): 92 of its 106 kinds (0.1.19).
 
-The scorers of the others evaluate the text of an answer as Python, which makes an answer a program:
-they are refused.
+The other kinds are refused. Their scorers evaluate the text of an answer as Python, so a model's
+answer could be a program.
 
-An optional extra: `pip install thinktree[reasoning-gym]`. A problem's `answer` says which puzzle it
-is, so that the library's own scorer can be asked about an answer (`rewards.verifiers.puzzles`).
+The library is an optional extra: `pip install thinktree[reasoning-gym]`. The `answer` of a problem
+identifies the puzzle. So `rewards.verifiers.puzzles` can score a solution with the library's own
+scorer.
 """
 
 from __future__ import annotations
@@ -31,26 +32,29 @@ class ReasoningGymConfig:
     """Which puzzles of the library reasoning-gym are made."""
 
     dataset: str
-    """The library's name of a kind of puzzle."""
+    """Kind of puzzle, by its name in the library."""
     options: dict[str, Any] = field(default_factory=dict[str, Any])
-    """The library's settings of that kind, without seed and size."""
+    """The library's settings for this kind, without seed and size."""
     prompt: str = "hash"
-    """Style in which a question is put; one of the names in data/prompts.py."""
+    """Style of the prompt, one of the names in data/prompts.py."""
     chat_model: str | None = None
-    """Model whose chat template the prompts get; null: none."""
+    """Model whose chat template is applied to the prompts; null: no chat template."""
 
     def __post_init__(self) -> None:
         if self.prompt not in PROMPTS:
             raise ValueError(f"prompt is {self.prompt!r}; allowed: {', '.join(PROMPTS)}")
         for name in ("seed", "size"):
             if name in self.options:
-                raise ValueError(f"options holds {name!r}: it is worked out from the splits' sizes")
+                raise ValueError(f"options holds {name!r}; the task itself sets this option")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GymPuzzle:
-    """What `Problem.answer` holds, as JSON: puzzle `index` of a data set of `size` puzzles made
-    with `seed`, and its expected answer as text."""
+    """One puzzle. `Problem.answer` holds it as JSON.
+
+    It is puzzle `index` of a data set of `size` puzzles that the library makes with `seed`.
+    `expected` is its expected answer as text.
+    """
 
     dataset: str
     options: dict[str, Any]
@@ -64,7 +68,7 @@ class GymPuzzle:
 
     @staticmethod
     def from_answer(answer: str) -> GymPuzzle:
-        """Raises ValueError for anything but what `to_answer` writes."""
+        """Read the text that `to_answer` writes. Raises ValueError for any other text."""
         values: Any = json.loads(answer)
         if not isinstance(values, dict):
             raise ValueError("is not a JSON object")
@@ -81,8 +85,8 @@ class GymPuzzle:
 
 @dataclass(frozen=True, kw_only=True)
 class ReasoningGymTask:
-    """Implements `data.tasks.base.Task`. The library has no worked solutions: a demonstration is
-    the answer's line alone."""
+    """Implements `data.tasks.base.Task`. The library has no worked solutions, so a demonstration is
+    only the line with the answer."""
 
     config: ReasoningGymConfig
     name: str = "reasoning_gym"
@@ -112,15 +116,15 @@ class ReasoningGymTask:
         return f"#### {GymPuzzle.from_answer(problem.answer).expected}"
 
     def _distinct(self, seed: int, wanted: int) -> list[Demonstration]:
-        """The first `wanted` distinct puzzles of a data set twice as large. Raises ValueError for a
-        kind whose scorer is refused."""
+        """The first `wanted` distinct puzzles of a data set twice as large. Raises ValueError when
+        there are fewer, and for a kind whose scorer evaluates text."""
         size = max(1, 2 * wanted)
         seed = library_seed(seed)
         puzzles = gym_dataset(self.config.dataset, self.config.options, seed, size)
         if runs_text(puzzles):
             raise ValueError(
                 f"dataset {self.config.dataset!r} cannot be verified: its scorer evaluates the "
-                "text of an answer, which a model wrote, as Python"
+                "text of an answer as Python, and a model writes that text"
             )
         found: dict[str, Demonstration] = {}
         for index in range(size):
@@ -158,22 +162,23 @@ class ReasoningGymTask:
 
 
 def library_seed(seed: int) -> int:
-    """The library makes puzzle `index` from `seed + index`, so seeds next to each other would make
-    nearly the same puzzles."""
+    """The seed for the library, a hash of `seed`. The library makes puzzle `index` from
+    `seed + index`, so without the hash, neighbouring seeds would make nearly the same puzzles."""
     digest = hashlib.sha256(f"{seed} puzzles".encode()).digest()
     return int.from_bytes(digest[:8]) % 2**31
 
 
 def runs_text(puzzles: Any) -> bool:
-    """Whether the scorer's module evaluates text: then an answer could be a program."""
+    """Whether the module of the scorer evaluates text as Python. If it does, an answer could be a
+    program."""
     kind: Any = puzzles.__class__
     module = sys.modules.get(kind.__module__)
     return module is None or RUNS_TEXT.search(inspect.getsource(module)) is not None
 
 
 def gym_dataset(name: str, options: dict[str, Any], seed: int, size: int) -> Any:
-    """Raises ValueError where the library is not installed, for an unknown name and for options
-    that it does not take."""
+    """A data set of the library. Raises ValueError when the library is not installed, for an
+    unknown name and for options that the library does not accept."""
     try:
         library: Any = importlib.import_module("reasoning_gym")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Splits of a task whose problems are rows of files, for every such task the same way."""
+"""The splits of every task whose problems are rows of files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from data.types import Demonstration, Problem
 
 
 def group_of(text: str) -> str:
-    """A question's key: the same for texts that differ in case or spaces alone."""
+    """The group key of a question. Texts that differ only in case or spaces have the same key."""
     return " ".join(text.casefold().split())
 
 
 def id_prefix(side: str, source: str) -> str:
-    """What the ids of a source's rows begin with. Files of the two sides may have one name."""
+    """The prefix of the ids of a source's rows. It includes `side`, because the training file and
+    the test file may have the same name."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", source.rpartition("/")[2]).strip("-")
     return f"{side}-{name}"
 
@@ -33,11 +34,14 @@ def splits_of_rows(
     validation: int,
     test: int,
 ) -> Splits:
-    """Test problems from the test rows; validation, train and demonstrations from the training
-    rows, in this order, shuffled by the seed. Questions asked twice are taken once, and what is
-    in the test rows at all is not trained on.
+    """Splits with exactly these numbers of problems.
 
-    Raises ValueError naming the split for a negative size and for too few rows.
+    Test problems come from the test rows. Validation, train and demonstrations come from the
+    training rows, in this order. Both are shuffled with the seed. Questions that appear twice are
+    used once. A question that is in the test rows is never in another split, even if it is not
+    in the test split.
+
+    Raises ValueError for a negative size and for too few rows. The message names the split.
     """
     sizes = {"demonstrations": demonstrations, "train": train, "validation": validation}
     for name, size in {**sizes, "test": test}.items():

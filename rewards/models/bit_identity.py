@@ -1,10 +1,10 @@
-"""What keeps fp32 results on a CPU the same whoever shares the batch.
+"""Batches in which a row's fp32 result on a CPU does not depend on the other rows of the batch.
 
-Measured on x86 with torch's CPU kernels: the last bits of a row depend on whether it is among the
-rows left over after whole blocks, on the length its keys are padded to, and, with several threads,
-on the fused attention's scratch memory. So a batch has a multiple of `BLOCK` rows, all padded to
-one length that each would have alone, and attention is plain matrix products. On GPUs none of this
-promises anything.
+Measurements on x86 with torch's CPU kernels show that the last bits of a row depend on three
+things: whether the row is in the incomplete block after the whole blocks, the length that its keys
+are padded to, and, with several threads, the scratch memory of fused attention. So the number of
+rows is a multiple of `BLOCK`, all rows have the padded length that each of them would have alone,
+and attention uses plain matrix products. On GPUs, this gives no guarantee.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ BLOCK = 16
 
 
 def padded(length: int) -> int:
-    """The next multiple of `BLOCK`."""
+    """The smallest multiple of `BLOCK` that is at least `length`."""
     return -(-length // BLOCK) * BLOCK
 
 
 def use_plain_attention_on_cpu(model: Any) -> None:
+    """Set the attention of a model on a CPU to plain matrix products."""
     if model.device.type == "cpu":
         model.set_attn_implementation("eager")
 
@@ -28,8 +29,12 @@ def use_plain_attention_on_cpu(model: Any) -> None:
 def batches_of_one_length(
     lengths: Sequence[int], rows: Sequence[int], max_rows: int
 ) -> list[list[int]]:
-    """Indices of the inputs of each batch, ascending: one padded length, at most `max_rows` rows
-    (more only where a single input has more). `rows[i]` is how many rows input i needs."""
+    """Split the inputs into batches. Returns the indices of each batch's inputs, in ascending
+    order.
+
+    `rows[i]` is the number of rows that input i needs. The inputs of a batch have the same padded
+    length. A batch has at most `max_rows` rows, unless a single input needs more.
+    """
     by_length: dict[int, list[int]] = {}
     for i, length in enumerate(lengths):
         by_length.setdefault(padded(length), []).append(i)

@@ -1,6 +1,6 @@
-"""Causal language models as reward models: what their next-token distribution says.
+"""Causal language models as reward models: read their next-token distribution.
 
-The output head is applied only where it is read, since a head of 100,000 tokens at every position
+The output head runs only at the positions that are read. A head of 100,000 tokens at every position
 would fill the memory. Legend: R rows, L padded length, H hidden size, N positions read, C chosen
 tokens, V vocabulary.
 """
@@ -16,12 +16,15 @@ from torch import Tensor
 from rewards.models.bit_identity import padded, use_plain_attention_on_cpu
 from rewards.models.position_reader import PositionReader
 
-CHUNK = 512  # positions whose whole distributions are held at once
+CHUNK = 512  # number of positions whose whole distributions are in memory at the same time
 
 
 class NextTokens:
-    """A causal LM, ready to be read at single positions. Raises ValueError for one whose logits are
-    not its output embeddings applied to its last hidden states (they are scaled or capped)."""
+    """Reads a causal language model at single positions.
+
+    Raises ValueError for a model that scales or caps its logits. The logits must be the output
+    embeddings applied to the last hidden states.
+    """
 
     def __init__(self, model: Any) -> None:
         self.model = model.eval()
@@ -32,7 +35,8 @@ class NextTokens:
 
     @torch.inference_mode()
     def _check(self) -> None:
-        size = len(self.head.weight)  # not the first ids: a padding token may be all zeros
+        # The check avoids the first ids, because the embedding of a padding token may be all zeros.
+        size = len(self.head.weight)
         ids_RL = torch.tensor([[size // 3, size // 2]], device=self.model.device)
         theirs_V = self.model(input_ids=ids_RL).logits[0, -1]
         ours_V = self.head(self.decoder(input_ids=ids_RL).last_hidden_state[0, -1])
@@ -44,8 +48,11 @@ class NextTokens:
             )
 
     def hidden(self, ids_RL: Tensor, mask_RL: Tensor, positions: Sequence[Sequence[int]]) -> Tensor:
-        """The last hidden states (N, H) at the positions of the first rows, row after row; filled
-        up to a multiple of 16, so that no result depends on how many there are."""
+        """The last hidden states (N, H) at the given positions, row after row.
+
+        `positions[i]` belongs to row i. The result is filled up to a multiple of 16 states, so that
+        no state depends on the number of states.
+        """
         device = self.model.device
         hidden_RLH = self.decoder(
             input_ids=ids_RL.to(device), attention_mask=mask_RL.to(device)
@@ -56,13 +63,13 @@ class NextTokens:
         return hidden_RLH[rows + [0] * fill, columns + [0] * fill]
 
     def chosen_logits(self, hidden_NH: Tensor, tokens: Sequence[int]) -> Tensor:
-        """Logits (N, C) of these next tokens, in fp32."""
+        """The logits (N, C) of the next tokens `tokens`, in fp32."""
         weight_CH = self.head.weight[list(tokens)].float()
         bias_C = self.head.bias[list(tokens)].float() if self.head.bias is not None else 0.0
         return (hidden_NH.float()[:, None, :] * weight_CH).sum(dim=-1) + bias_C
 
     def logprobs(self, hidden_NH: Tensor, tokens_N: Sequence[int]) -> Tensor:
-        """Log-probability (N,) of each position's own next token, nats, in fp32."""
+        """The log-probabilities (N,) of one next token per position, in nats, in fp32."""
         found: list[Tensor] = []
         ids_N = torch.tensor(list(tokens_N), device=hidden_NH.device)
         for start in range(0, len(hidden_NH), CHUNK):
@@ -73,7 +80,8 @@ class NextTokens:
 
 
 def split_rows(values: Sequence[float], positions: Sequence[Sequence[int]]) -> list[list[float]]:
-    """One list a row again, of what `NextTokens.hidden` lined up."""
+    """Split values that are in the order of `NextTokens.hidden` into one list per row. Values after
+    the last position are dropped."""
     left: Iterator[float] = iter(values)
     return [[next(left) for _ in of_row] for of_row in positions]
 
@@ -81,10 +89,10 @@ def split_rows(values: Sequence[float], positions: Sequence[Sequence[int]]) -> l
 def candidate_reader(
     model: Any, good: int, bad: int, pad_token_id: int, flops: Callable[[int, int], float]
 ) -> PositionReader:
-    """P(good) / (P(good) + P(bad)) of the next token at each position; a
-    `rewards.base.RewardModel`. `flops` counts the decoder's forward, without the head.
+    """A `rewards.base.RewardModel` with the score P(good) / (P(good) + P(bad)) of the next token.
 
-    Raises ValueError when the two tokens are the same.
+    `flops` gives the FLOPs of the decoder's forward pass, without the head. Raises ValueError when
+    the two tokens are the same.
     """
     if good == bad:
         raise ValueError(f"good and bad are both token {good}; they must differ")

@@ -1,19 +1,20 @@
-"""How published process reward models are asked: one function of a tokenizer for each.
+"""The prompt conventions of published process reward models: one function of a tokenizer each.
 
-- qwen_math_prm (2501.07301 and its model card): a chat of system prompt, problem and steps; read at
-  the `<extra_0>` after each step, softmax of 2 classes.
-- math_shepherd (2312.08935 and its model card): the problem, then lines `Step i: ... ки`; read at
-  each `ки`, the next token `+` against `-`.
-- rlhflow (RLHFlow/RLHF-Reward-Modeling, math): a chat in which each step is a turn that is answered
-  `+`; read before each answer, the next token `+` against `-`.
-- skywork (SkyworkAI/skywork-o1-prm-inference): beginning-of-sequence, problem, a step a line; read
-  at each line's end, sigmoid of a value head.
-- trl (TRL's PRMTrainer, until 1.13): problem, steps, a separator after each; read at each
-  separator's last token, softmax of 2 classes.
-- outcome (TRL's RewardTrainer): problem and whole solution; sigmoid of one label at the last token
-  that is no padding token.
+- qwen_math_prm (2501.07301 and its model card): a chat of system prompt, problem and steps. The
+  score is the softmax of 2 classes at the `<extra_0>` after each step.
+- math_shepherd (2312.08935 and its model card): the problem, then lines `Step i: ... ки`. The score
+  compares the next tokens `+` and `-` at each `ки`.
+- rlhflow (RLHFlow/RLHF-Reward-Modeling, math): a chat in which each step is a turn with the answer
+  `+`. The score compares the next tokens `+` and `-` before each answer.
+- skywork (SkyworkAI/skywork-o1-prm-inference): the beginning-of-sequence token, the problem, then
+  one step per line. The score is the sigmoid of a value head at the end of each line.
+- trl (TRL's PRMTrainer, until 1.13): the problem, then the steps with a separator after each. The
+  score is the softmax of 2 classes at the last token of each separator.
+- outcome (TRL's RewardTrainer): the problem and the whole solution. The score is the sigmoid of one
+  label at the last token that is not a padding token.
 
-Steps are asked without the white space around them (trl: that after them).
+The steps are written without the white space around them. The convention trl removes only the white
+space after them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from rewards.models.rendering import (
     without_special_tokens,
 )
 
-# Published models know these words by heart, so they stay as they are.
+# Published models were trained with exactly these texts, so they must not change.
 QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 QWEN_TAG = "<extra_0>"
 SHEPHERD_TAG = "ки"
@@ -39,7 +40,7 @@ NUMBERED = re.compile(r"Step \d+\s*:")
 
 
 def qwen_math_prm(tokenizer: Any) -> Render:
-    """One chat; the tag token stands right after every step of the assistant's turn."""
+    """One chat. The tag token follows every step of the assistant's turn."""
     tag = single_token(tokenizer, QWEN_TAG)
     clean = without_special_tokens(tokenizer, QWEN_TAG)
 
@@ -65,7 +66,8 @@ def qwen_math_prm(tokenizer: Any) -> Render:
 
 
 def math_shepherd(tokenizer: Any) -> Render:
-    """A step that is not numbered yet gets its `Step i: `, as all have in the training data."""
+    """The problem, then one numbered line per step. A step without a number gets `Step i: `, as all
+    steps have it in the training data."""
     tag = single_token(tokenizer, SHEPHERD_TAG)
     clean = without_special_tokens(tokenizer)
 
@@ -86,8 +88,9 @@ def math_shepherd(tokenizer: Any) -> Render:
 
 
 def rlhflow(tokenizer: Any) -> Render:
-    """The problem stands before the first step. Each step is a user's turn that the assistant
-    answers with `+`, whatever it would have said: the next turn is asked as after right steps."""
+    """Each step is a user's turn, and the problem is before the first step. The assistant answers
+    every step with `+`, whatever its score is. So each step is scored as if all steps before it
+    were right."""
     plus = single_token(tokenizer, "+")
     clean = without_special_tokens(tokenizer)
 
@@ -111,7 +114,7 @@ def rlhflow(tokenizer: Any) -> Render:
 
 
 def skywork(tokenizer: Any) -> Render:
-    """Problem and steps are encoded apart, and the line's end is a token of its own."""
+    """The problem and each step are encoded separately. The end of a line is a separate token."""
     line_end: int = tokenizer.encode("\n", add_special_tokens=False)[-1]
     clean = without_special_tokens(tokenizer)
 
@@ -128,11 +131,11 @@ def skywork(tokenizer: Any) -> Render:
 
 
 def trl(tokenizer: Any, step_separator: str = "\n") -> Render:
-    """Problem, steps and separators are encoded apart; a beginning-of-sequence token, if there is
-    one, comes first. Raises ValueError for an empty separator."""
+    """The problem, each step and each separator are encoded separately. A beginning-of-sequence
+    token, if the tokenizer has one, comes first. Raises ValueError for an empty separator."""
     separator: list[int] = tokenizer.encode(step_separator, add_special_tokens=False)
     if not separator:
-        raise ValueError("step_separator is empty; each step is read at its last token")
+        raise ValueError("step_separator is empty; a step is scored at the separator's last token")
     clean = without_special_tokens(tokenizer)
     begin = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
 
@@ -150,12 +153,14 @@ def trl(tokenizer: Any, step_separator: str = "\n") -> Render:
 
 
 def outcome(tokenizer: Any, pad_token_id: int | None = None) -> Render:
-    """A preference model's conversation: the problem and the whole solution, as a chat where the
-    tokenizer has a template, else as text with the end token.
+    """The input of a preference model: the problem and the whole solution. It is a chat when the
+    tokenizer has a chat template, else text with the end token.
 
-    The last step is read where transformers' sequence classifiers are, in training too: at the last
-    token that is not the model's padding token, which is before the end token where one token is
-    both. An earlier step is read where its text ends: the model was not trained for it."""
+    The last step is scored at the last token that is not the model's padding token. The sequence
+    classifiers of transformers do the same, also in training. When the end token is also the
+    padding token, this is the token before the end token. An earlier step is scored at the end of
+    its text, but the model was not trained for this.
+    """
     clean = without_special_tokens(tokenizer)
     end_token = "" if tokenizer.eos_token is None else str(tokenizer.eos_token)
 
@@ -170,7 +175,8 @@ def outcome(tokenizer: Any, pad_token_id: int | None = None) -> Render:
             said = answer.lstrip()
             text = chat(tokenizer, [("user", prompt.strip()), ("assistant", said)])
             start = _start_of(said, text) - (len(answer) - len(said))
-        # A template writes the beginning-of-sequence token itself; to text the tokenizer adds it.
+        # A chat template writes the beginning-of-sequence token. For plain text, the tokenizer
+        # must add it.
         in_text = tokenizer.chat_template is None
         encoded = encode_with_places(tokenizer, text, add_special_tokens=in_text)
         ends: list[int] = []
@@ -186,11 +192,13 @@ def outcome(tokenizer: Any, pad_token_id: int | None = None) -> Render:
 
 
 def _start_of(answer: str, text: str) -> int:
-    """Where the assistant's turn stands in a chat. Raises ValueError when the template changed
-    it."""
+    """The offset of the assistant's turn in the text of a chat. Raises ValueError when the template
+    changed the turn."""
     start = text.rfind(answer)
     if start < 0:
-        raise ValueError("the chat template of the reward model's tokenizer changes what is said")
+        raise ValueError(
+            "the chat template of the reward model's tokenizer changes the text of a turn"
+        )
     return start
 
 
@@ -199,5 +207,5 @@ def _check_tags(token_ids: tuple[int, ...], positions: list[int], tag: int, text
         if token_ids[position] != tag:
             raise ValueError(
                 f"step {step}: the tokenizer made token {token_ids[position]} of {text!r}, not "
-                f"{tag}: the reward model would be read in the wrong place"
+                f"{tag}, so the reward model would be read at the wrong position"
             )

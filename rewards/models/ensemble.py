@@ -1,8 +1,10 @@
-"""Several reward models as one pessimist: mean minus k standard deviations, kept in [0, 1].
+"""An ensemble of reward models with a pessimistic score: mean minus k standard deviations, clipped
+to [0, 1].
 
-Search and training climb on a reward model's mistakes; several models seldom make the same one, so
-where they disagree less is believed (Coste et al. 2310.02743, uncertainty-weighted optimisation,
-which subtracts a multiple of the variance; here of the standard deviation, over the members).
+Search and training exploit the errors of a reward model. Several models rarely make the same error,
+so the score is lower when the members disagree. The source is the uncertainty-weighted optimisation
+of Coste et al. (2310.02743). The paper subtracts a multiple of the variance. This file subtracts a
+multiple of the standard deviation over the members.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ Scored = tuple[list[list[float]], list[ModelUsage]]
 
 
 def pessimistic(scores: Sequence[float], deviations: float) -> float:
-    """mean - deviations x standard deviation (of the population), not below 0 or above 1; NaN where
-    a member's is."""
+    """mean - deviations x population standard deviation, clipped to [0, 1]. NaN when a score is
+    NaN."""
     mean = math.fsum(scores) / len(scores)
     spread = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores))
     value = mean - deviations * spread
@@ -26,7 +28,7 @@ def pessimistic(scores: Sequence[float], deviations: float) -> float:
 
 
 def combined(members: Sequence[Scored], deviations: float) -> Scored:
-    """All members' scores of the same steps as one; the usage is their sum."""
+    """Combine the members' scores of the same steps. The usage is the sum of the members' usage."""
     scores = [
         [pessimistic(of_step, deviations) for of_step in zip(*rows, strict=True)]
         for rows in zip(*(scores for scores, _ in members), strict=True)
@@ -67,6 +69,6 @@ class TextEnsembleRewardModel:
 
 def _check(members: int, deviations: float) -> None:
     if members < 1:
-        raise ValueError("members is empty; an ensemble needs one reward model at least")
+        raise ValueError("members is empty; an ensemble needs at least one reward model")
     if not 0 <= deviations < math.inf:
         raise ValueError(f"deviations is {deviations}; it must be 0 or more")

@@ -1,4 +1,5 @@
-"""Reward models as Hugging Face folders: the keys of config.json that say how one is asked."""
+"""Reward models as Hugging Face folders: loading, and the keys in config.json that describe their
+input."""
 
 # transformers has no complete types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -12,13 +13,14 @@ from transformers import (
     AutoTokenizer,
 )
 
-CONVENTION = "thinktree_convention"  # how a reward model is asked, as its config.json says
-TARGETS = "thinktree_targets"  # what ours was trained on, see TARGETS_OF
-WHOLE_PROMPT = "thinktree_whole_prompt"  # asked about the policy's prompt, not the bare question
+CONVENTION = "thinktree_convention"  # the convention of the model's input, one of CONVENTIONS
+TARGETS = "thinktree_targets"  # the targets that a model of this project was trained on
+WHOLE_PROMPT = "thinktree_whole_prompt"  # true: the model reads the policy's whole prompt
 OURS = "thinktree"
 
 
 def load_tokenizer(name_or_path: str) -> Any:
+    """Load a tokenizer. Its padding token is the end token when it has none."""
     tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -1,11 +1,14 @@
 """The implicit process reward of two causal language models (Yuan et al. 2412.01981, section 3).
 
-A model trained on outcomes alone, its reward written as r(y) = beta log(pi(y | x) / pi_ref(y | x)),
-holds process rewards too: q_t = beta x the log-ratio of the first t tokens is the soft value of the
-prefix (their proposition 3.1), and PRIME (2502.01456, section 3) uses its differences as rewards
-of tokens. Here the score of a step is sigmoid(q_t) at its end: with their cross-entropy loss that
-is, at the last step, the very probability of a correct answer that was trained. Of models trained
-by DPO it is none: it ranks, and wants calibrating. Both models read the same tokens.
+A model can be trained on outcomes alone, with the reward
+r(y) = beta log(pi(y | x) / pi_ref(y | x)). Such a model contains process rewards too. Let q_t be
+beta x the log-ratio of the first t tokens. It is the soft value of the prefix (proposition 3.1 of
+the paper). PRIME (2502.01456, section 3) uses the differences of q_t as rewards of tokens.
+
+Here, the score of a step is sigmoid(q_t) at its end. With the cross-entropy loss of the paper, the
+score of the last step is the probability of a correct answer that the model was trained to predict.
+For models trained by DPO, the score is not a probability. It only ranks, and needs calibration.
+Both models read the same tokens.
 """
 
 from __future__ import annotations
@@ -26,8 +29,12 @@ from rewards.models.text_models import check_lengths
 
 
 class ImplicitRewardModel:
-    """Implements `rewards.base.TextRewardModel`. `flops(start, end)` counts one sequence's forward
-    through both decoders, without their heads. `beta` is that of the training."""
+    """Implements `rewards.base.TextRewardModel`.
+
+    `flops(start, end)` gives the FLOPs of one sequence's forward pass through both decoders,
+    without their heads. `beta` must be the beta of the training. Raises ValueError when `beta` is
+    not positive and when the two models have different vocabulary sizes.
+    """
 
     def __init__(
         self,
@@ -68,11 +75,11 @@ class ImplicitRewardModel:
         check_lengths(lengths, self.max_tokens)
         for i, r in enumerate(rendered):
             if r.prompt_length < 1:
-                raise ValueError(f"solution {i}: its prompt is empty, and nothing predicts a step")
+                raise ValueError(f"solution {i} has an empty prompt, so nothing predicts a step")
         scores: list[list[float]] = [[] for _ in solutions]
         for batch in batches_of_one_length(lengths, [1] * len(lengths), self.max_rows):
             sequences = [rendered[i].token_ids for i in batch]
-            # The token before each of the solution's tokens predicts it.
+            # Each token of the solution is predicted at the position before it.
             before = [range(rendered[i].prompt_length - 1, lengths[i] - 1) for i in batch]
             ratios = self._log_ratios(sequences, before)
             for i, of_tokens in zip(batch, ratios, strict=True):
@@ -98,7 +105,7 @@ class ImplicitRewardModel:
     def _log_ratios(
         self, sequences: Sequence[Sequence[int]], before: Sequence[Sequence[int]]
     ) -> list[list[float]]:
-        """log pi / pi_ref, nats, of the token after each of the positions `before`."""
+        """log(pi / pi_ref), in nats, of the tokens after the positions `before`, per sequence."""
         ids_RL, mask_RL = padded_rows(sequences, self.pad_token_id)
         tokens = [
             sequence[position + 1]

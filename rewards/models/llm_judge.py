@@ -1,10 +1,11 @@
 """A language model behind an OpenAI-compatible server as a reward model.
 
-It is asked after every step whether all is right so far, for one token at temperature 0 with
-log-probabilities (`/chat/completions`, `logprobs` and `top_logprobs`, which vLLM, SGLang, llama.cpp
-and OpenAI serve): P(correct) = P(yes) / (P(yes) + P(no)), each summed over the ways of writing it
-among the tokens that the server names. Where it names neither, the score is NaN: no judgement is
-not a bad one.
+After every step, the judge answers a question: is everything right so far? The request asks for one
+token at temperature 0 with log-probabilities (`/chat/completions` with `logprobs` and
+`top_logprobs`, which vLLM, SGLang, llama.cpp and OpenAI support). The score is P(correct) =
+P(yes) / (P(yes) + P(no)). Each probability is summed over the spellings of the word among the
+tokens that the server returns. When the server returns neither word, the score is NaN and not 0,
+because a missing judgement is not a bad one.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from data.types import ModelUsage, SteppedSolution
 from rewards.base import check_steps
 from rewards.models.questions import QUESTION, check_question, fill
 
-TOP_LOGPROBS = 20  # the most that OpenAI's interface allows
+TOP_LOGPROBS = 20  # the largest number that OpenAI's interface allows
 RETRIED = (408, 409, 429, 500, 502, 503, 504)
 
 
 class JudgeUnavailable(RuntimeError):
-    """The server did not answer, or not as it should, for as often as it was asked."""
+    """The server gave no valid answer in all attempts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +40,25 @@ class JudgeConfig:
     server: str
     """Address of the server, up to /v1."""
     model: str
-    """Name under which the server serves the model."""
+    """Name of the model on the server."""
     question: str = QUESTION
-    """Question asked about every step."""
+    """Question about every step; it holds {problem} and {steps}."""
     yes: str = "yes"
     """Answer that means correct."""
     no: str = "no"
     """Answer that means wrong."""
     timeout_seconds: float = 60.0
-    """Seconds that one request may take."""
+    """Limit of one request, in seconds."""
     retries: int = 4
-    """Times a request is sent again after a time-out, overload or error of the server."""
+    """Retries of a request after a time-out, an overload or an error of the server."""
     retry_seconds: float = 1.0
     """Seconds before the first retry; each further wait is twice as long."""
     concurrency: int = 16
-    """Requests in flight at once."""
+    """Number of requests at the same time."""
     api_key_variable: str = ""
-    """Environment variable that holds the server's key; empty: no key."""
+    """Environment variable that holds the server's API key; empty: no key."""
     active_parameters: float = 0.0
-    """Parameters used per token, for the count of 2 FLOPs each; 0: not counted."""
+    """Parameters used per token, which cost 2 FLOPs each; 0: FLOPs are not counted."""
 
     def __post_init__(self) -> None:
         if not self.server.startswith(("http://", "https://")):
@@ -67,24 +68,27 @@ class JudgeConfig:
             raise ValueError(f"yes is {self.yes!r} and no is {self.no!r}; they must be two words")
         if self.retries < 0 or self.concurrency < 1:
             raise ValueError(
-                f"retries is {self.retries} and concurrency {self.concurrency}; the least are 0 "
-                "and 1"
+                f"retries is {self.retries} and concurrency is {self.concurrency}; they must be at "
+                "least 0 and 1"
             )
         if not (self.timeout_seconds > 0 and self.retry_seconds >= 0):
             raise ValueError(
-                f"timeout_seconds is {self.timeout_seconds} and retry_seconds "
-                f"{self.retry_seconds}; they must be positive"
+                f"timeout_seconds is {self.timeout_seconds} and retry_seconds is "
+                f"{self.retry_seconds}; the first must be positive, the second not negative"
             )
         if self.api_key_variable and self.api_key_variable not in os.environ:
             raise ValueError(
-                f"api_key_variable is {self.api_key_variable!r}, which the environment lacks"
+                f"api_key_variable is {self.api_key_variable!r}; the environment has no such "
+                "variable"
             )
 
 
 class JudgeRewardModel:
-    """Implements `rewards.base.TextRewardModel`. Scoring raises JudgeUnavailable, which names the
-    server, when it is not to be had or does not do as asked: a search that it cuts off goes on from
-    its journal."""
+    """Implements `rewards.base.TextRewardModel`.
+
+    Scoring raises JudgeUnavailable when the server is not available or gives no valid answer. The
+    message names the server. A search that ends with this error can continue from its journal.
+    """
 
     def __init__(self, config: JudgeConfig) -> None:
         self.config = config
@@ -145,7 +149,7 @@ class JudgeRewardModel:
                 f"server {self.config.server} gave no log-probabilities of one token ({error!r}); "
                 f"it answered {str(answer)[:200]}"
             ) from None
-        # The answer's one token is never fed back.
+        # The one generated token is never fed back, so the positions are those of the prompt.
         usage = ModelUsage(
             prompt_tokens=prompt,
             generated_tokens=generated,
@@ -164,7 +168,7 @@ class JudgeRewardModel:
         return yes / (yes + no) if yes + no > 0 else math.nan
 
     def _post(self, body: dict[str, Any]) -> Any:
-        """The server's answer as JSON, after as many tries as allowed."""
+        """The server's answer as JSON. Raises JudgeUnavailable after the last attempt."""
         problem, attempt = "", 0
         for attempt in range(1, self.config.retries + 2):
             if attempt > 1:
@@ -178,7 +182,7 @@ class JudgeRewardModel:
                 try:
                     return response.json()
                 except ValueError:
-                    problem = f"no JSON: {response.text[:200]!r}"
+                    problem = f"the answer is not JSON: {response.text[:200]!r}"
                     break
             problem = f"status {response.status_code}: {response.text[:200]!r}"
             if response.status_code not in RETRIED:
@@ -190,5 +194,5 @@ class JudgeRewardModel:
 
 
 def _plain(word: str) -> str:
-    """How a word is compared: " Yes", "yes" and "YES" are one."""
+    """A word in the form in which words are compared: " Yes", "yes" and "YES" become the same."""
     return word.strip().strip("▁Ġ.").casefold()

@@ -1,21 +1,22 @@
-"""Reward models of every kind, from a folder, a hub id, or a YAML file that describes one.
+"""Open a reward model of any kind, from a folder, a hub id, a server or a YAML description.
 
-Where a recipe names a `reward_model`, it may be
-- a folder or hub id: our own and published process reward models and TRL's outcome models say
-  themselves what they are (`thinktree_convention` and `architectures` in config.json);
-- the address of a scoring server (scripts/serve_prm.py), `http://host:port`;
-- a YAML file with a `convention` and its settings, one of `CONVENTIONS`: for causal language
-  models, whose folders do not say how they are to be asked, for judges behind a server, and for
-  what is made of several models:
+The `reward_model` in a recipe is one of these:
+- a folder or hub id. The config.json of this project's models, of published process reward models
+  and of TRL's outcome models says what they are (`thinktree_convention` and `architectures`).
+- the address of a scoring server (scripts/serve_prm.py), `http://host:port`.
+- a YAML file with a `convention`, one of `CONVENTIONS`, and the settings of this convention. It is
+  needed for causal language models, whose folders do not say which input they need, for judges
+  behind a server, and for models made of several models:
 
       convention: ensemble
       deviations: 1.0
       members: [outputs/prm_a, outputs/prm_b, judge.yaml]
 
-Our own models read the policy's token ids, which is exact and cheapest, so they need its
-vocabulary. All others are asked in text, with their own tokenizer, about the problem's question:
-the prompt without the policy's chat template and without the words that data/prompts.py put around
-it. Paths in a YAML file are relative to where the process runs, as those of recipes are.
+This project's models read the policy's token ids, which is exact and cheapest. So they need the
+policy's vocabulary. All other models read text, with their own tokenizer. The text is the problem's
+question: the prompt without the policy's chat template and without the text that data/prompts.py
+adds. Paths in a YAML file are relative to the working directory of the process, like those in
+recipes.
 """
 
 # transformers has no complete types.
@@ -69,9 +70,9 @@ from rewards.server.client import (
 )
 
 NO_LIMIT = 2**31
-TEXT_ROWS = 64  # solutions at once: published models are large
+TEXT_ROWS = 64  # solutions per batch; published models are large
 
-# Causal models of which it is known how they are to be asked, by the name they are published under.
+# Published causal models and their conventions, by the name on the hub.
 PUBLISHED_CAUSAL = {
     "peiyi9979/math-shepherd-mistral-7b-prm": "math_shepherd",
     "RLHFlow/Llama3.1-8B-PRM-Mistral-Data": "rlhflow",
@@ -81,10 +82,13 @@ PUBLISHED_CAUSAL = {
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedRewardModel:
-    """A reward model of one of two protocols. `token_model` reads the ids of its own vocabulary of
-    `vocab_size` tokens, at most `max_context` (0: no limit); `text_model` is asked in text, about
-    the problem's own question or, with `whole_prompt`, about the prompt as the policy gets it.
-    `ends_only`: it was trained at the end of finished solutions alone."""
+    """A reward model with one of two protocols.
+
+    `token_model` reads token ids of a vocabulary of `vocab_size` tokens, at most `max_context`
+    tokens (0: no limit). `text_model` reads text: the problem's question, or with `whole_prompt`
+    the prompt that the policy gets. `ends_only` is true when the model was trained only at the ends
+    of finished solutions.
+    """
 
     convention: str
     token_model: RewardModel | None = None
@@ -97,7 +101,7 @@ class LoadedRewardModel:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderConfig:
-    """A reward model that needs nothing but its folder."""
+    """A reward model that needs only its folder."""
 
     model: str
     """Folder or hub id of the model."""
@@ -110,17 +114,18 @@ class TrlConfig:
     model: str
     """Folder or hub id of the model."""
     step_separator: str = "\n"
-    """Text between steps, as in the model's training."""
+    """Text after each step, the same as in the model's training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerativeConfig:
-    """A causal LM that is asked a question after every step. First tokens of the answers count."""
+    """A causal language model that answers a question after every step. The score compares the
+    probabilities of the first tokens of the two answers."""
 
     model: str
     """Folder or hub id of the model."""
     question: str = QUESTION
-    """Question asked after every step."""
+    """Question after every step; it holds {problem} and {steps}."""
     yes: str = "yes"
     """Answer that means correct."""
     no: str = "no"
@@ -129,31 +134,31 @@ class GenerativeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ImplicitConfig:
-    """A causal LM trained on outcomes, read as a process reward model."""
+    """A causal language model that was trained on outcomes, used as a process reward model."""
 
     model: str
     """Folder or hub id of the model."""
     reference: str
-    """Folder or hub id of the model that it was trained against."""
+    """Folder or hub id of the reference model of that training."""
     beta: float
-    """Coefficient beta of that training, above 0."""
+    """Coefficient beta of the training, above 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleConfig:
-    """Several reward models, all asked in token ids or all in text."""
+    """Several reward models. All must read token ids, or all must read text."""
 
     members: list[str]
-    """Reward models, each named as a recipe names one."""
+    """Reward models, each named like the `reward_model` of a recipe."""
     deviations: float = 1.0
-    """Standard deviations between members that are taken off their mean score."""
+    """Number of standard deviations between the members that is subtracted from their mean."""
 
 
 def open_reward_model(name: str, device: Any) -> LoadedRewardModel:
-    """What a recipe's `reward_model` names, on `device` and ready to score.
+    """Open the `reward_model` of a recipe on `device`, ready to score.
 
-    Raises ValueError, naming the conventions there are, where the folder does not say which it
-    follows, and for a description with unknown, missing or wrong keys.
+    Raises ValueError when the folder does not say which convention it follows, and the message
+    lists all conventions. Raises ValueError for a description with unknown, missing or wrong keys.
     """
     if is_address(name):
         return _served(ServerConfig(server=name), device)
@@ -163,7 +168,7 @@ def open_reward_model(name: str, device: Any) -> LoadedRewardModel:
 
 
 def convention_of(name: str) -> str:
-    """Which convention a folder or hub id follows. Raises ValueError where it does not say."""
+    """The convention of a folder or hub id. Raises ValueError when its config does not say it."""
     config: Any = AutoConfig.from_pretrained(name, trust_remote_code=False)
     stated = getattr(config, CONVENTION, None)
     architecture = (config.architectures or [""])[0]
@@ -181,7 +186,7 @@ def convention_of(name: str) -> str:
     if found not in CONVENTIONS:
         raise ValueError(
             f"reward_model {name!r} ({architecture or 'no architecture'}) "
-            + (f"states the convention {found!r}" if found else "does not say how it is asked")
+            + (f"states the convention {found!r}" if found else "does not say its convention")
             + "; write a YAML file with its `model` and its `convention`, one of "
             + ", ".join(CONVENTIONS)
         )
@@ -214,11 +219,11 @@ def _checked(values: Mapping[str, Any], kind: type) -> dict[str, Any]:
     return dict(values)
 
 
-# --- One function a convention ---
+# --- One function per convention ---
 
 
 def _ours(config: FolderConfig, device: Any) -> LoadedRewardModel:
-    """Reads the policy's own token ids."""
+    """A model of this project that reads the policy's token ids."""
     model = load_reward_model(config.model).to(device)
     return LoadedRewardModel(
         convention=OURS,
@@ -230,11 +235,12 @@ def _ours(config: FolderConfig, device: Any) -> LoadedRewardModel:
 
 
 def _ours_in_text(config: FolderConfig, device: Any) -> LoadedRewardModel:
-    """For solutions that come as text, and policies with another vocabulary."""
+    """A model of this project that reads text, for solutions that come as text and for policies
+    with another vocabulary."""
     if _ends_only(AutoConfig.from_pretrained(config.model)):
         raise ValueError(
             f"reward model {config.model!r} was trained at the end token alone, which a text does "
-            "not hold: it is asked in token ids, by its folder"
+            "not contain; name its folder as the reward model, so that it reads token ids"
         )
     loaded = _classes("thinktree_text", config.model, as_written, load_reward_model, device)
     return replace(loaded, whole_prompt=True)
@@ -259,7 +265,7 @@ def _classes(
     load: Callable[[str], Any],
     device: Any,
 ) -> LoadedRewardModel:
-    """A two-class head that is asked in text."""
+    """A model with a two-class head that reads text."""
     tokenizer = load_tokenizer(name)
     model = load(name).to(device)
     flops = flop_model(model).forward
@@ -299,7 +305,7 @@ def _outcome(config: FolderConfig, device: Any) -> LoadedRewardModel:
 def _candidates(
     convention: str, render: Callable[[Any], Render], config: FolderConfig, device: Any
 ) -> LoadedRewardModel:
-    """A causal LM that says `+` or `-`."""
+    """A causal language model that answers `+` or `-`."""
     tokenizer, model = _causal(config.model, device)
     reader = candidate_reader(
         model,
@@ -316,7 +322,7 @@ def _generative(config: GenerativeConfig, device: Any) -> LoadedRewardModel:
     yes, no = answer_token(tokenizer, config.yes), answer_token(tokenizer, config.no)
     if yes == no:
         raise ValueError(
-            f"yes is {config.yes!r} and no is {config.no!r}: their first tokens must differ"
+            f"yes is {config.yes!r} and no is {config.no!r}; their first tokens must differ"
         )
     reader = candidate_reader(
         model, yes, no, tokenizer.pad_token_id, flop_model(model.get_decoder()).forward
@@ -347,7 +353,8 @@ def _judge(config: JudgeConfig, device: Any) -> LoadedRewardModel:
 
 
 def _served(config: ServerConfig, device: Any) -> LoadedRewardModel:
-    """Asked in token ids where the served model can be: as it would be here."""
+    """A served model. Requests have token ids if the model can read them, as for a model in this
+    process, unless `in_text` is true."""
     client = ScoringClient(config)
     served = client.description
     if IN_TOKEN_IDS in served.asked_in and not config.in_text:
@@ -360,7 +367,7 @@ def _served(config: ServerConfig, device: Any) -> LoadedRewardModel:
     if IN_TEXT not in served.asked_in:
         raise ValueError(
             f"in_text is true, but {config.server} serves {served.reward_model} "
-            f"({served.convention}), which is asked in token ids alone"
+            f"({served.convention}), which reads token ids only"
         )
     return LoadedRewardModel(
         convention="server",
@@ -376,9 +383,9 @@ def _ensemble(config: EnsembleConfig, device: Any) -> LoadedRewardModel:
     if in_text and in_tokens:
         asked = {name: m.convention for name, m in zip(config.members, members, strict=True)}
         raise ValueError(
-            f"members of an ensemble must all be asked in token ids ({OURS}) or all in text (the "
-            f"others); these are {asked}. Our own models are asked in text by a YAML file with "
-            "`convention: thinktree_text`"
+            f"members of an ensemble must all read token ids ({OURS}) or all read text (the other "
+            f"conventions); these are {asked}. A YAML file with `convention: thinktree_text` makes "
+            "a model of this project read text"
         )
     if in_text:
         text_model = TextEnsembleRewardModel(in_text, config.deviations)
@@ -391,7 +398,7 @@ def _ensemble(config: EnsembleConfig, device: Any) -> LoadedRewardModel:
     sizes = {member.vocab_size for member in members}
     if len(sizes) > 1:
         raise ValueError(
-            f"members of the ensemble have {sorted(sizes)} tokens: they must share one tokenizer"
+            f"members of the ensemble have {sorted(sizes)} tokens; they must share one tokenizer"
         )
     return LoadedRewardModel(
         convention="ensemble",
@@ -402,7 +409,7 @@ def _ensemble(config: EnsembleConfig, device: Any) -> LoadedRewardModel:
     )
 
 
-# --- What they share ---
+# --- Functions that the conventions share ---
 
 
 def _in_text(convention: str, reader: RewardModel, render: Render, model: Any) -> LoadedRewardModel:
@@ -417,13 +424,14 @@ def _causal(name: str, device: Any) -> tuple[Any, Any]:
 
 
 def _load_published(name: str, architecture: str) -> Any:
-    """Raises ValueError for a folder that lacks some of the architecture's weights."""
+    """Load a published model. Raises ValueError when the folder lacks some of the architecture's
+    weights."""
     model, info = PUBLISHED[architecture].from_pretrained(
         name, dtype="auto", output_loading_info=True
     )
     if info["missing_keys"] or info["mismatched_keys"]:
         raise ValueError(
-            f"reward_model {name!r} is no {architecture}: its weights lack "
+            f"reward_model {name!r} is not a {architecture}: its weights lack "
             f"{sorted(info['missing_keys'])[:5]}"
         )
     return model
@@ -439,7 +447,8 @@ def _context(model: Any) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ConventionEntry:
-    """`load(config, device)`; `config` is the dataclass of a YAML description's other keys."""
+    """One convention. `load(config, device)` opens a model. `config` is the dataclass for the other
+    keys of a YAML description."""
 
     config: type
     load: Callable[[Any, Any], LoadedRewardModel]

@@ -1,8 +1,8 @@
-"""Rows of token ids, run through a model in batches and read at chosen positions.
+"""Run rows of token ids through a model in batches, and read numbers at chosen positions.
 
-Every reward model over token ids is a `PositionReader` with its own `read`: what it makes of one
-padded batch. Batches are cut and padded so that on a CPU a row's result does not depend on its
-neighbours (rewards/models/bit_identity.py). Legend: R rows, L padded length.
+Every reward model over token ids is a `PositionReader` with its own function `read`, which turns
+one padded batch into scores. The batches are made so that on a CPU a row's result does not depend
+on the other rows (rewards/models/bit_identity.py). Legend: R rows, L padded length.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from data.progress import Batch
 from data.types import ModelUsage
 from rewards.models.bit_identity import batches_of_one_length, padded
 
-# (ids_RL, mask_RL, the positions wanted of each of the first rows) -> a number for each of these.
+# (ids_RL, mask_RL, the positions to read, per sequence) -> one number per position, per sequence.
+# Rows after the last sequence are padding.
 Read = Callable[[Tensor, Tensor, Sequence[Sequence[int]]], list[list[float]]]
 
 
 def padded_rows(sequences: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
-    """Ids and attention mask (R, L), padded on the right; R and L are multiples of 16, and a row
-    beyond the sequences attends to its first token alone."""
+    """The ids and the attention mask, both (R, L), padded on the right. R and L are multiples of
+    16. A row without a sequence attends to its first token alone."""
     rows = padded(len(sequences))
     length = padded(max(len(sequence) for sequence in sequences))
     ids_RL = torch.full((rows, length), pad_token_id, dtype=torch.long)
@@ -35,8 +36,11 @@ def padded_rows(sequences: Sequence[Sequence[int]], pad_token_id: int) -> tuple[
 
 
 class PositionReader:
-    """Implements `rewards.base.RewardModel` over a `read`. `flops(start, end)` counts one
-    sequence's forward, `flops_per_read` what reading one position adds to it."""
+    """Implements `rewards.base.RewardModel` with a function `read`.
+
+    `flops(start, end)` gives the FLOPs of one sequence's forward pass. `flops_per_read` is the
+    additional cost of reading one position.
+    """
 
     def __init__(
         self,
@@ -58,15 +62,16 @@ class PositionReader:
     def score(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
     ) -> tuple[list[list[float]], list[ModelUsage]]:
-        """What `read` says at each step end and each sequence's usage, in input order.
+        """Returns the numbers of `read` at each step end and the usage of each sequence, in input
+        order.
 
-        Raises ValueError when a step end lies outside its sequence.
+        Raises ValueError when a sequence has no step end, or one outside the sequence.
         """
         for sequence, ends in zip(sequences, step_ends, strict=True):
             if not ends or min(ends) < 0 or max(ends) >= len(sequence):
                 raise ValueError(
-                    f"step_ends is {list(ends)}; each must lie in a sequence of "
-                    f"{len(sequence)} tokens, and there must be one"
+                    f"step_ends is {list(ends)}; there must be at least one, and each must be in "
+                    f"the sequence of {len(sequence)} tokens"
                 )
         scores: list[list[float]] = [[] for _ in sequences]
         lengths = [len(sequence) for sequence in sequences]

@@ -1,10 +1,11 @@
-"""Process reward model: a token-classification model read at every step's last token.
+"""Process reward model: a token-classification model that is read at the last token of every step.
 
-Two classes (0 incorrect, 1 correct); the process reward of a step is P = softmax([l0 / T,
-l1 / T + b])[1], the estimated probability that the solution continued from here ends correct. T and
-b are the calibration (rewards/models/calibration.py), kept in the model's config, 1 and 0 where it
-has none. TRL-trained PRMs and transformers' own pipelines read the same folder (the pipelines at T
-= 1 and b = 0)."""
+It has two classes (0 incorrect, 1 correct). The process reward of a step is P = softmax([l0 / T,
+l1 / T + b])[1]. This is the estimated probability that the solution will be correct when it
+continues from here. T and b are the calibration (rewards/models/calibration.py) in the model's
+config. Without calibration, T = 1 and b = 0. The same code reads PRMs trained by TRL. transformers'
+own pipelines read the same folder, with T = 1 and b = 0.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from rewards.models.position_reader import PositionReader
 
 
 class ProcessRewardModel:
-    """Implements `rewards.base.RewardModel`. `flops(start, end)` counts one sequence's forward."""
+    """Implements `rewards.base.RewardModel`. `flops(start, end)` gives the FLOPs of one sequence's
+    forward pass. Raises ValueError when the model does not have the two classes."""
 
     def __init__(
         self,
@@ -40,7 +42,7 @@ class ProcessRewardModel:
         if labels not in ({0: "incorrect", 1: "correct"}, {0: "label_0", 1: "label_1"}):
             raise ValueError(
                 f"the reward model's labels are {labels}; they must be 0: incorrect, 1: correct "
-                "(or unnamed, which is read so)"
+                "(or have no names, which means the same)"
             )
         self.model = model.eval()
         use_plain_attention_on_cpu(model)
@@ -50,15 +52,16 @@ class ProcessRewardModel:
 
     @property
     def padding_positions(self) -> int:
-        """Positions run through the model for nothing."""
+        """The number of padding positions that went through the model."""
         return self._reader.padding_positions
 
     def score(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
     ) -> tuple[list[list[float]], list[ModelUsage]]:
-        """P(correct) at each step end, in [0, 1], and each sequence's usage, in input order.
+        """Returns P(correct) at each step end, in [0, 1], and the usage of each sequence, in input
+        order.
 
-        Raises ValueError when a step end lies outside its sequence.
+        Raises ValueError when a sequence has no step end, or one outside the sequence.
         """
         return self._reader.score(sequences, step_ends)
 
@@ -76,5 +79,6 @@ class ProcessRewardModel:
 
 
 def process_reward_model(model: Any, pad_token_id: int) -> ProcessRewardModel:
-    """Wrap a token-classification model, counting its FLOPs from its own sizes."""
+    """A process reward model from a token-classification model. Its FLOPs follow from the sizes of
+    the model."""
     return ProcessRewardModel(model, pad_token_id, flop_model(model).forward)

@@ -1,7 +1,8 @@
-"""The architectures of published process reward models that transformers has no class for.
+"""Architectures of published process reward models that transformers does not have.
 
-Their folders name code of their own (`auto_map`), which is not run: these classes hold the same
-parameters under the same names, so that `from_pretrained` reads the weights.
+The folders of these models refer to their own code (`auto_map`). This code is never run. The
+classes here have the same parameters with the same names, so `from_pretrained` can read the
+weights.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2Model, Qwen2PreTrained
 
 
 class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
-    """Qwen2.5-Math-PRM (2501.07301): two classes from two linear layers with a ReLU between."""
+    """Qwen2.5-Math-PRM (2501.07301): two linear layers with a ReLU between them, two classes."""
 
     _keys_to_ignore_on_load_unexpected = ["lm_head"]  # noqa: RUF012
 
@@ -34,7 +35,7 @@ class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
 
 
 class ValueHead(nn.Module):
-    """One number a position."""
+    """A linear layer that gives one number per position."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -45,7 +46,8 @@ class ValueHead(nn.Module):
 
 
 class Qwen2ForPrmModel(Qwen2PreTrainedModel):
-    """Skywork-o1-Open-PRM: a value head on Qwen2; its dropout is for training alone."""
+    """Skywork-o1-Open-PRM: a value head on Qwen2. The dropout of the original is left out, because
+    only training uses it."""
 
     _keys_to_ignore_on_load_unexpected = ["lm_head"]  # noqa: RUF012
 

@@ -1,4 +1,4 @@
-"""What a language model is asked about a solution's steps so far."""
+"""The question that a language model is asked about the steps of a solution so far."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ FIELDS = ("{problem}", "{steps}")
 
 
 def check_question(question: str) -> None:
-    """Raises ValueError for a question without a place for the problem or the steps."""
+    """Raises ValueError for a question that lacks {problem} or {steps}."""
     for field in FIELDS:
         if field not in question:
             raise ValueError(f"question is {question!r}; it must hold {field}")
 
 
 def fill(question: str, solution: SteppedSolution, step: int) -> str:
-    """The question about steps 0..step. Text of the solution that looks like a field stays text."""
+    """The question about steps 0..step. Text of the solution that looks like a field is not
+    replaced."""
     steps = [text.strip("\n") for text in solution.steps[: step + 1]]
     texts = {"{problem}": solution.prompt.strip(), "{steps}": "\n".join(steps)}
     return re.sub("{problem}|{steps}", lambda field: texts[field[0]], question)
 
 
 def asker(tokenizer: Any, question: str) -> Callable[[SteppedSolution, int], tuple[int, ...]]:
-    """The question as token ids: a user's turn where the tokenizer has a chat template, else text
-    that ends with "Answer:". Raises ValueError for a question without its fields."""
+    """A function that makes the token ids of the question about steps 0..step of a solution.
+
+    The question is a user's turn when the tokenizer has a chat template, else text that ends with
+    "Answer:". Raises ValueError for a question that lacks {problem} or {steps}.
+    """
     check_question(question)
     clean = without_special_tokens(tokenizer)
 
@@ -48,8 +52,10 @@ def asker(tokenizer: Any, question: str) -> Callable[[SteppedSolution, int], tup
 
 
 def answer_token(tokenizer: Any, word: str) -> int:
-    """The first token of the answer: what follows "Answer:" after a space, or begins a chat's turn.
-    Raises ValueError for an empty word, and where the tokenizer joins the answer to what is before.
+    """The first token of the answer `word`.
+
+    The answer follows "Answer:" and a space, or it begins a turn of a chat. Raises ValueError for
+    an empty word, and when the tokenizer merges the answer with the text before it.
     """
     before: list[int] = []
     text = word
@@ -58,5 +64,5 @@ def answer_token(tokenizer: Any, word: str) -> int:
         text = f"{ANSWER} {word}"
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
     if not word.strip() or ids[: len(before)] != before or len(ids) == len(before):
-        raise ValueError(f"the answer {word!r} has no token of its own after {ANSWER!r}")
+        raise ValueError(f"the answer {word!r} has no separate token after {ANSWER!r}")
     return ids[len(before)]

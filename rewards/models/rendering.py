@@ -1,8 +1,10 @@
-"""A problem and its steps as the token ids a reward model is asked with, and where it is read.
+"""Render a problem and its steps as the token ids that a reward model reads, with the positions at
+which the steps are scored.
 
-Text is encoded as a whole, and a step's token found by its place in the text: the same sign may
-stand anywhere else, and tokenizers merge across the ends of pieces. A chat template or a step tag
-is made of special tokens, and a model's own text could spell them out, so they are taken out of it.
+A text is encoded as a whole, and the token of a step is located by its character offset in the
+text. The same tag may also appear elsewhere in the text, and tokenizers merge across the ends of
+pieces, so a search for the tag or separate encoding would be wrong. Chat templates and step tags
+use special tokens. A solution could contain the texts of these tokens, so they are removed from it.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from data.types import SteppedSolution
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """`step_ends[i]` is the position in `token_ids` at which step i is read; the first
-    `prompt_length` ids are the problem's."""
+    """The input of a reward model. `step_ends[i]` is the position in `token_ids` at which step i is
+    scored. The first `prompt_length` ids are the problem."""
 
     token_ids: tuple[int, ...]
     step_ends: tuple[int, ...]
@@ -31,44 +33,46 @@ Render = Callable[[SteppedSolution], Rendering]
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """Token ids, and the character of the text at which each begins."""
+    """Token ids, and the offset of the character at which each token begins."""
 
     token_ids: tuple[int, ...]
     starts: tuple[int, ...]
 
     def at(self, character: int) -> int:
-        """The (last) token that holds this character."""
+        """The index of the last token that begins at or before this character."""
         return bisect_right(self.starts, character) - 1
 
 
 def encode_with_places(tokenizer: Any, text: str, *, add_special_tokens: bool) -> Encoded:
-    """Raises ValueError for a tokenizer that does not say where its tokens stand."""
+    """Encode a text with the offset of each token. Raises ValueError for a tokenizer that gives no
+    offsets."""
     if not tokenizer.is_fast:
         raise ValueError(
-            f"{type(tokenizer).__name__} does not say where in a text its tokens stand; a "
-            "tokenizer.json does"
+            f"{type(tokenizer).__name__} does not give the offsets of its tokens; a tokenizer with "
+            "a tokenizer.json does"
         )
     encoded = tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True)
     starts: list[int] = []
     for start, end in encoded["offset_mapping"]:
-        # A token added around the text has no place (0, 0): it stands where the last one does.
+        # A token that was added around the text has no offset: (0, 0). It gets the offset of the
+        # token before it.
         starts.append(int(start) if end > start or not starts else starts[-1])
     return Encoded(token_ids=tuple(encoded["input_ids"]), starts=tuple(starts))
 
 
 def single_token(tokenizer: Any, text: str) -> int:
-    """The id of a text that is one token. Raises ValueError where it is several."""
+    """The id of a text that is one token. Raises ValueError when it is several tokens."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
     if len(ids) != 1:
         raise ValueError(
-            f"{text!r} is {len(ids)} tokens of the reward model's tokenizer; this convention needs "
-            "it to be one: is it another model's convention?"
+            f"{text!r} is {len(ids)} tokens of the reward model's tokenizer, but this convention "
+            "needs it to be one; does the model follow another convention?"
         )
     return ids[0]
 
 
 def without_special_tokens(tokenizer: Any, *more: str) -> Callable[[str], str]:
-    """A function that takes the texts of special tokens, and `more`, out of a text."""
+    """A function that removes the texts of special tokens, and the texts `more`, from a text."""
     added: list[Any] = list(tokenizer.added_tokens_decoder.values())
     texts = {*map(str, tokenizer.all_special_tokens), *more}
     texts |= {str(token.content) for token in added if token.special}
@@ -78,7 +82,7 @@ def without_special_tokens(tokenizer: Any, *more: str) -> Callable[[str], str]:
     pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def clean(text: str) -> str:
-        while pattern.search(text):  # what is left may spell another one
+        while pattern.search(text):  # the remaining text may contain a new one
             text = pattern.sub("", text)
         return text
 
@@ -86,8 +90,9 @@ def without_special_tokens(tokenizer: Any, *more: str) -> Callable[[str], str]:
 
 
 def chat(tokenizer: Any, turns: Sequence[tuple[str, str]], *, answer_next: bool = False) -> str:
-    """(role, content) turns in the tokenizer's chat template; with `answer_next` up to where the
-    assistant's next answer begins. Raises ValueError without a chat template."""
+    """The text of (role, content) turns in the tokenizer's chat template. With `answer_next`, the
+    text ends where the assistant's next answer begins. Raises ValueError when the tokenizer has no
+    chat template."""
     if tokenizer.chat_template is None:
         raise ValueError(
             "the reward model's tokenizer has no chat template, which this convention needs"
@@ -100,18 +105,20 @@ def chat(tokenizer: Any, turns: Sequence[tuple[str, str]], *, answer_next: bool 
 
 
 def as_written(tokenizer: Any) -> Render:
-    """The prompt and the steps as they are, each read at its last token: our own reward models
-    asked in text. A step without text is read where the last one is.
+    """The prompt and the steps, unchanged. Each step is scored at its last token. A step without
+    text is scored at the same token as the step before it. Reward models of this project that read
+    text use this.
 
-    A finished solution's last step ends with the end token where the policy samples it; text does
-    not say whether it was there, so it is left out.
+    Text does not show whether the policy sampled the end token after the last step, so the end
+    token is left out.
     """
     return _extended(tokenizer, lambda prompt: prompt)
 
 
 def continued(tokenizer: Any) -> Render:
-    """The problem as a user's turn where the tokenizer has a chat template, else its text; then the
-    steps as they are, each read at its last token: for models trained as policies are."""
+    """The problem, then the steps, unchanged. Each step is scored at its last token. The problem is
+    a user's turn when the tokenizer has a chat template, else text. This is for models that were
+    trained like policies."""
     if tokenizer.chat_template is None:
         return as_written(tokenizer)
     return _extended(

@@ -1,4 +1,4 @@
-"""Reward models asked in text, over reward models that are asked in token ids."""
+"""Reward models that read text, built on reward models that read token ids."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from rewards.models.rendering import Render
 
 
 def check_lengths(lengths: Sequence[int], max_tokens: int) -> None:
-    """Raises SolutionTooLong naming all solutions of more tokens than the model can take."""
+    """Raises SolutionTooLong when solutions have more tokens than the model can read. The error
+    lists all of them."""
     too_long = [i for i, length in enumerate(lengths) if length > max_tokens]
     if too_long:
         raise SolutionTooLong(
-            f"solution {too_long[0]} has {lengths[too_long[0]]} tokens, more than the reward "
-            f"model's {max_tokens} ({len(too_long)} of {len(lengths)} have)",
+            f"solution {too_long[0]} has {lengths[too_long[0]]} tokens; the reward model reads at "
+            f"most {max_tokens} ({len(too_long)} of {len(lengths)} solutions are too long)",
             indices=tuple(too_long),
             lengths=tuple(lengths[i] for i in too_long),
             limit=max_tokens,
@@ -23,8 +24,8 @@ def check_lengths(lengths: Sequence[int], max_tokens: int) -> None:
 
 
 class ConventionRewardModel:
-    """Implements `rewards.base.TextRewardModel`: `render` puts a solution as the model knows it,
-    `model` reads it. `max_tokens` is the model's context."""
+    """Implements `rewards.base.TextRewardModel`. `render` turns a solution into token ids by the
+    model's convention, and `model` scores them. `max_tokens` is the model's context."""
 
     def __init__(self, model: RewardModel, render: Render, max_tokens: int) -> None:
         self.model = model
@@ -41,11 +42,12 @@ class ConventionRewardModel:
 
 
 class GenerativeRewardModel:
-    """Implements `rewards.base.TextRewardModel`: a language model is asked anew after each step.
+    """Implements `rewards.base.TextRewardModel` with a language model that answers a question after
+    each step (generative verifiers, 2408.15240, section 3.1, without the chain of thought).
 
-    `ask(solution, i)` is the prompt (token ids) about steps 0..i, and `model` reads P(yes) against
-    P(no) of the token after it. (Generative verifiers, 2408.15240, section 3.1, without the chain
-    of thought.) A solution's usage is that of all its questions.
+    `ask(solution, i)` gives the prompt about steps 0..i as token ids. `model` gives
+    P(yes) / (P(yes) + P(no)) for the token after the prompt. The usage of a solution is the sum
+    over all of its questions.
     """
 
     def __init__(

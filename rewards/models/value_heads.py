@@ -1,9 +1,9 @@
-"""Reward models with one number a position: P(correct) is its sigmoid.
+"""Reward models with one number per position, whose sigmoid is P(correct).
 
-Skywork's PRM has such a head, and so have sequence classifiers with one label, as TRL's
-RewardTrainer writes them. Such an outcome model is trained by the Bradley-Terry loss:
-sigmoid(score) is the probability that it prefers the solution to one of score 0, no share of
-correct ones.
+Skywork's PRM has such a head. Sequence classifiers with one label, which TRL's RewardTrainer
+writes, have one too. They are outcome models trained by the Bradley-Terry loss. Their
+sigmoid(score) is the probability that the model prefers the solution to a solution with score 0. It
+is not a share of correct solutions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Values = Callable[[Tensor, Tensor], Tensor]  # (ids_RL, mask_RL) -> values_RL
 def value_head_reader(
     model: Any, values: Values, pad_token_id: int, flops: Callable[[int, int], float]
 ) -> PositionReader:
-    """sigmoid(value) at each position; a `rewards.base.RewardModel`."""
+    """A `rewards.base.RewardModel` with the score sigmoid(value) at each position."""
     use_plain_attention_on_cpu(model.eval())
 
     def read(
@@ -36,11 +36,11 @@ def value_head_reader(
 
 
 def sequence_classifier_values(model: Any) -> Values:
-    """The one label's score of a sequence classifier, at every position rather than at the last
-    one that is not padding, which in transformers is another where the padding token ends a text.
+    """A function that gives the score of a sequence classifier's one label at every position.
 
-    Raises ValueError for a model with several labels and one without a linear head on its hidden
-    states.
+    transformers itself gives the score only at the last token that is not padding. That is another
+    token when the padding token also ends a text. Raises ValueError for a model with several labels
+    and for a model without a linear head on its hidden states.
     """
     if model.config.num_labels != 1:
         raise ValueError(
@@ -49,7 +49,7 @@ def sequence_classifier_values(model: Any) -> Values:
     if not hasattr(model, "score"):
         raise ValueError(
             f"the outcome reward model is a {type(model).__name__}, whose head does not read "
-            "single positions; a decoder's sequence classification model does"
+            "single positions; it must be the sequence classification model of a decoder"
         )
 
     def values(ids_RL: Tensor, mask_RL: Tensor) -> Tensor:

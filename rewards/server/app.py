@@ -1,10 +1,14 @@
 """The scoring server's HTTP interface: `POST /score` and `GET /health`.
 
-A POST's answer is `{"results": [...]}`, one result a request in their order, each with a `status`
-of its own: 200 with `scores` and `usage`, else `error`. HTTP's status is theirs where all agree,
-207 where they do not. What concerns the whole POST is `{"error": ...}`: 409 for another model than
-the one asked for, 413 for more requests than a POST may hold, 422 for a body that is not as
-`ScoreBody`, 503 with Retry-After while the model is loading or the queue is full.
+The answer to a POST is `{"results": [...]}`, with one result per request, in the order of the
+requests. Each result has its own `status`: 200 with `scores` and `usage`, or another status with
+`error`. The HTTP status is the status of the results when they all have the same one, else 207.
+
+An error of the whole POST has the answer `{"error": ...}` and one of these HTTP statuses:
+- 409: the server has another model than the one in the request.
+- 413: the POST has more requests than allowed.
+- 422: the body is not a valid `ScoreBody`.
+- 503 with Retry-After: the model is loading, or the queue is full.
 """
 
 from __future__ import annotations
@@ -26,12 +30,12 @@ from rewards.server.schema import ScoreBody
 from rewards.server.scoring import Answer, ServedModel
 
 RETRY_SECONDS = "1"
-GONE = 499  # nobody is there to read it
+GONE = 499  # the client closed the connection, so it does not read this status
 
 
 class Service:
-    """The model while it is loaded and served, on a thread of its own. `ended(error)` is told of
-    what ends it: an error in loading, or in the loop that answers."""
+    """Loads the model and serves it, on a separate thread. `ended(error)` is called when an error
+    in loading or in the loop that answers ends the service."""
 
     def __init__(
         self,
@@ -69,7 +73,7 @@ def build_app(
     config: BatchingConfig,
     ended: Callable[[BaseException], None],
 ) -> FastAPI:
-    """The server's application; it loads the model once it runs."""
+    """The application of the server. It loads the model when it starts to run."""
     service = Service(load, config, ended)
     app = FastAPI(title="thinktree scoring server", lifespan=service.running)
 
@@ -107,7 +111,7 @@ def build_app(
     async def invalid(  # pyright: ignore[reportUnusedFunction]
         request: Request, error: RequestValidationError
     ) -> JSONResponse:
-        """Places and reasons only: FastAPI's own answer repeats the whole body."""
+        """Answer with places and reasons only. FastAPI's default answer repeats the whole body."""
         found = [
             f"{'.'.join(map(str, problem['loc'][1:])) or 'body'}: {problem['msg']}"
             for problem in error.errors()
@@ -120,7 +124,8 @@ def build_app(
 async def _unless_gone(
     request: Request, answers: Sequence[asyncio.Future[Answer]]
 ) -> list[Answer] | None:
-    """The answers; None once the connection is closed: what nobody waits for is not computed."""
+    """The answers, or None when the client closes the connection. Requests that wait in the queue
+    are then cancelled and not computed."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":

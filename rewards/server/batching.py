@@ -1,7 +1,7 @@
-"""Requests of many connections, gathered into batches for one model.
+"""Collect the requests of many connections into batches for one model.
 
-While a batch is computed the next one gathers; where nothing waits, the first to come waits a few
-milliseconds for company. First come, first served.
+While one batch is computed, the next one is collected. When no request waits, the first new request
+waits a few milliseconds for more requests. Requests are served in the order in which they arrive.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from rewards.server.scoring import Answer, Question, ServedModel, size_of
 
 
 class QueueFull(Exception):
-    """There is no room for these requests now."""
+    """The queue has no room for these requests at the moment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchingConfig:
-    """How the server of a reward model puts requests into batches. A batch holds at least one
+    """How the server of a reward model collects requests into batches. A batch has at least one
     request.
     """
 
     batch_rows: int = 256
-    """Most requests per batch."""
+    """Limit of the requests per batch."""
     batch_tokens: int = 131_072
-    """Most tokens per batch; a text counts its bytes."""
+    """Limit of the tokens per batch; each byte of a text counts as one token."""
     linger_milliseconds: float = 2.0
-    """Longest wait for a batch to fill after its first request, in milliseconds."""
+    """Longest wait for more requests after the first one of a batch, in milliseconds."""
     max_waiting: int = 8192
-    """Most requests that may wait; further ones are refused."""
+    """Limit of the requests that wait; further requests are refused."""
 
     def __post_init__(self) -> None:
         for name in ("batch_rows", "batch_tokens", "max_waiting"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not self.linger_milliseconds >= 0:
             raise ValueError(
                 f"linger_milliseconds is {self.linger_milliseconds}; it must not be negative"
@@ -53,7 +53,8 @@ class _Waiting:
 
 
 class MicroBatcher:
-    """`run` answers, on `executor`, what `submit` was given; one batch at a time."""
+    """Answers the questions of `submit` in batches, one batch at a time. `run` is the loop. The
+    model runs on `executor`."""
 
     def __init__(self, model: ServedModel, config: BatchingConfig, executor: Executor) -> None:
         self.model = model
@@ -70,8 +71,11 @@ class MicroBatcher:
         return len(self._waiting)
 
     def submit(self, questions: Sequence[Question]) -> list[asyncio.Future[Answer]]:
-        """A future answer to each question; one that is cancelled before its batch is begun costs
-        nothing. Raises QueueFull where not all of them have room."""
+        """Put questions into the queue. Returns one future answer per question.
+
+        An answer that is cancelled before its batch starts is not computed. Raises QueueFull when
+        the queue does not have room for all questions.
+        """
         if len(self._waiting) + len(questions) > self.config.max_waiting:
             raise QueueFull
         loop = asyncio.get_running_loop()
@@ -90,6 +94,7 @@ class MicroBatcher:
         return [entry.answer for entry in entries]
 
     async def run(self) -> None:
+        """Answer batches of waiting questions until the task is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await self._gather()
@@ -105,7 +110,7 @@ class MicroBatcher:
                     entry.answer.set_result(answer)
 
     async def _gather(self) -> None:
-        """Until there is a batch to begin."""
+        """Wait until a batch can start."""
         loop = asyncio.get_running_loop()
         while not self._waiting:
             self._arrived.clear()

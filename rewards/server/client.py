@@ -1,9 +1,9 @@
-"""A reward model behind a scoring server (scripts/serve_prm.py), used as if it were loaded here.
+"""A reward model behind a scoring server (scripts/serve_prm.py), used like a model in this process.
 
-A request is scored the same whenever it is asked, so one that got no answer is simply sent again:
-a server that is down, loading or overloaded is waited for, and what it was computing when it went
-is neither counted nor lost. Every request names the model it is meant for by its fingerprint, so a
-server that comes back with another one is noticed before it scores.
+The score of a request does not depend on when it is sent. So a request without an answer is sent
+again. The client waits for a server that is down, loading or overloaded. When a server stops during
+a request, its work is not counted, and the request is not lost. Every request contains the
+fingerprint of the model. So a server that restarts with another model refuses the request.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from data.progress import Batch
 from data.types import ModelUsage, SteppedSolution
 from rewards.base import SolutionTooLong, check_steps
 
-IN_TEXT, IN_TOKEN_IDS = "text", "token_ids"  # how a served model may be asked
+IN_TEXT, IN_TOKEN_IDS = "text", "token_ids"  # the two forms of requests
 REQUESTS_PER_POST = 64
-UNAVAILABLE = (429, 502, 503, 504)  # overloaded or loading; a proxy's word for one that is gone
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between tries, doubling
+UNAVAILABLE = (429, 502, 503, 504)  # overloaded or loading; a proxy also sends them without server
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts; each pause is twice as long
 CONNECT_SECONDS = 10.0
 
 
 class ServerUnavailable(RuntimeError):
-    """The server did not answer for as long as it was waited for."""
+    """The server did not answer within the waiting time."""
 
 
 class ServedModelChanged(RuntimeError):
-    """The server has another reward model than the one asked for."""
+    """The server has another reward model than the expected one."""
 
 
 class ScoringFailed(RuntimeError):
-    """The server answered, but with an error or not as a scoring server does."""
+    """The server answered with an error, or with an answer that no scoring server gives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,32 +47,34 @@ class ServerConfig:
     server: str
     """Address of the server, as http://host:port."""
     in_text: bool = False
-    """Ask in text also where token ids are possible; for policies with another vocabulary."""
+    """true: always send text, not token ids; for policies with another vocabulary."""
     wait_seconds: float = 300.0
-    """Seconds to keep asking while the server does not answer."""
+    """Seconds to wait for a server that does not answer."""
     timeout_seconds: float = 120.0
-    """Seconds that one answer may take."""
+    """Limit of one answer, in seconds."""
     concurrency: int = 8
-    """Requests of 64 solutions in flight at once."""
+    """Number of POSTs, each with up to 64 solutions, at the same time."""
     fingerprint: str = ""
     """Fingerprint that the served model must have; empty: any."""
 
     def __post_init__(self) -> None:
         if not is_address(self.server):
-            raise ValueError(f"server is {self.server!r}; it must be as http://host:port")
+            raise ValueError(f"server is {self.server!r}; it must have the form http://host:port")
         if not (self.wait_seconds >= 0 and self.timeout_seconds > 0 and self.concurrency >= 1):
             raise ValueError(
-                f"wait_seconds is {self.wait_seconds}, timeout_seconds {self.timeout_seconds} and "
-                f"concurrency {self.concurrency}; the first must not be negative, the others must "
-                "be positive"
+                f"wait_seconds is {self.wait_seconds}, timeout_seconds is {self.timeout_seconds} "
+                f"and concurrency is {self.concurrency}; the first must not be negative, the "
+                "others must be positive"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServedDescription:
-    """What a server says of its reward model. `asked_in` holds "text", "token_ids" or both;
-    `whole_prompt` says what text it is asked about (`LoadedRewardModel`); `vocab_size` and
-    `max_tokens` are 0 where there is none that the server knows of. A POST may hold `max_requests`.
+    """A server's description of its reward model.
+
+    `asked_in` holds "text", "token_ids" or both. `whole_prompt` says which prompt the model reads
+    (see `LoadedRewardModel`). `vocab_size` and `max_tokens` are 0 when the server does not know
+    them. A POST may have at most `max_requests` requests.
     """
 
     reward_model: str
@@ -87,7 +89,7 @@ class ServedDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """P(correct) of each step, NaN for no judgement, and what it took."""
+    """One P(correct) per step, NaN for a missing judgement, and the usage."""
 
     scores: tuple[float, ...]
     usage: ModelUsage
@@ -95,8 +97,11 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """Why one request has no scores. `status` is HTTP's: 413 for one of `length` tokens where
-    `limit` are allowed, 422 for one this model cannot be asked, 500 for an error in scoring."""
+    """The reason why one request has no scores.
+
+    `status` is an HTTP status: 413 for a request of `length` tokens when at most `limit` are
+    allowed, 422 for a request that this model cannot score, 500 for an error in scoring.
+    """
 
     status: int
     reason: str
@@ -105,11 +110,13 @@ class Refused:
 
 
 def is_address(name: str) -> bool:
+    """Whether a reward model's name is the address of a server."""
     return name.startswith(("http://", "https://"))
 
 
 class ScoringClient:
-    """The connection to one server. Making one waits for the server and learns what it serves."""
+    """The connection to one server. The constructor waits for the server and reads the description
+    of its model."""
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
@@ -124,10 +131,10 @@ class ScoringClient:
         self.description = self._describe()
 
     def score(self, requests: Sequence[Mapping[str, Any]]) -> list[Scored | Refused]:
-        """An answer to each request, in their order.
+        """One answer per request, in the order of the requests.
 
-        Raises ServerUnavailable, ServedModelChanged, or ScoringFailed for what is not scored for
-        another reason than its length.
+        Raises ServerUnavailable and ServedModelChanged. Raises ScoringFailed when a request has no
+        scores for any other reason than its length.
         """
         size = min(REQUESTS_PER_POST, self.description.max_requests)
         chunks = [requests[i : i + size] for i in range(0, len(requests), size)]
@@ -148,7 +155,7 @@ class ScoringClient:
             found = ServedDescription(**known)
         except (KeyError, TypeError) as error:
             raise ScoringFailed(
-                f"{self.config.server} is no scoring server ({error!r}): it answered "
+                f"{self.config.server} is not a scoring server ({error!r}): it answered "
                 f"{str(body)[:200]}"
             ) from None
         if self.config.fingerprint not in ("", found.fingerprint):
@@ -193,14 +200,16 @@ class ScoringClient:
             usage = ModelUsage(**result["usage"])
         except (KeyError, TypeError, ValueError) as error:
             raise ScoringFailed(
-                f"{self.config.server} answered {str(result)[:200]}, which is no score ({error!r})"
+                f"{self.config.server} answered {str(result)[:200]}, which is not a valid result "
+                f"({error!r})"
             ) from None
         if len(scores) != steps:
             raise ScoringFailed(f"{self.config.server} gave {len(scores)} scores for {steps} steps")
         return Scored(scores=scores, usage=usage)
 
     def _answer(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """The first answer that is not "unavailable", after as many tries as it takes."""
+        """The first answer with another status than `UNAVAILABLE`. Raises ServerUnavailable after
+        `wait_seconds` without such an answer."""
         give_up, pause = math.inf, FIRST_PAUSE
         while True:
             told = 0.0
@@ -230,7 +239,7 @@ class ScoringClient:
             body = None
         if not isinstance(body, dict):
             raise ScoringFailed(
-                f"{self.config.server} is no scoring server: status {response.status_code}, "
+                f"{self.config.server} is not a scoring server: status {response.status_code}, "
                 f"{response.text[:200]!r}"
             )
         return cast("dict[str, Any]", body)
@@ -245,8 +254,8 @@ class ServedTokenModel:
     def score(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
     ) -> tuple[list[list[float]], list[ModelUsage]]:
-        """Raises SolutionTooLong for sequences beyond the model's context, and what
-        `ScoringClient.score` does."""
+        """Raises SolutionTooLong for sequences that are longer than the model's context, and the
+        errors of `ScoringClient.score`."""
         answers = self.client.score(
             [
                 {"token_ids": list(sequence), "step_ends": list(ends)}
@@ -267,8 +276,12 @@ class ServedTextModel:
     def score_solutions(
         self, solutions: Sequence[SteppedSolution]
     ) -> tuple[list[list[float]], list[ModelUsage]]:
-        """Raises what `ScoringClient.score` does. Where some are too long, the others' answers are
-        kept for when they are asked again without those: they are paid for."""
+        """Raises SolutionTooLong for solutions that are too long, and the errors of
+        `ScoringClient.score`.
+
+        When some solutions are too long, the answers for the other solutions are kept. They are
+        used in the next call, so the server does not score these solutions again.
+        """
         check_steps(solutions)
         paid, self._paid = self._paid, {}
         unknown = [i for i, solution in enumerate(solutions) if solution not in paid]
@@ -307,5 +320,5 @@ def _scores_and_usage(
 
 
 def _seconds(text: str) -> float:
-    """What a Retry-After header says; 0 for a date or nothing."""
+    """The number of seconds in a Retry-After header. 0 for a date and for no header."""
     return float(text) if text.isdecimal() else 0.0

@@ -1,5 +1,5 @@
-"""What `POST /score` takes. Strict: an unknown key, a missing one or a value of another type is an
-error that names its place."""
+"""The body of `POST /score`. The check is strict: an unknown key, a missing key and a value of
+another type are errors, and the message names the place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rewards.server.scoring import TokenSequence
 
 
 def _whole(text: str) -> str:
-    """JSON can spell half a surrogate pair, which no tokenizer reads."""
+    """Refuse half a surrogate pair. JSON can contain one, but no tokenizer can read it."""
     text.encode()  # raises a ValueError
     return text
 
@@ -35,8 +35,8 @@ class _Strict(BaseModel):
 
 
 class TextRequest(_Strict):
-    """A problem and a solution cut into steps, each with its delimiter (`SteppedSolution`): one
-    score a step."""
+    """A problem and a solution cut into steps, each with its delimiter (see `SteppedSolution`). The
+    answer has one score per step."""
 
     prompt: Text
     steps: list[Text] = Field(min_length=1)
@@ -46,8 +46,8 @@ class TextRequest(_Strict):
 
 
 class TokenRequest(_Strict):
-    """Prompt and solution as the ids of the model's own vocabulary: one score at each of the
-    positions `step_ends`."""
+    """A prompt and a solution as token ids of the model's vocabulary. The answer has one score per
+    position in `step_ends`."""
 
     token_ids: list[NonNegativeInt] = Field(min_length=1)
     step_ends: list[NonNegativeInt] = Field(min_length=1)
@@ -65,13 +65,14 @@ class TokenRequest(_Strict):
 
 
 def _kind(value: Any) -> str:
-    """So that an error names what is wrong with the kind of request that was meant."""
+    """The kind of a request, by its keys. An error message then describes the kind that was
+    meant."""
     in_ids = isinstance(value, dict) and ("token_ids" in value or "step_ends" in value)
     return IN_TOKEN_IDS if in_ids else IN_TEXT
 
 
 class ScoreBody(_Strict):
-    """`fingerprint`, if given, is that of the model which is to score."""
+    """The body of a POST. `fingerprint`, if it is not empty, must be that of the served model."""
 
     requests: list[
         Annotated[

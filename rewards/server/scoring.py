@@ -1,4 +1,4 @@
-"""A served reward model's answers to a batch of requests: scores, or why there are none."""
+"""A served reward model's answers to a batch of requests: scores, or the reason for having none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSequence:
-    """Prompt and solution as token ids, and the positions to be scored."""
+    """A prompt and a solution as token ids, and the positions to score."""
 
     token_ids: tuple[int, ...]
     step_ends: tuple[int, ...]
@@ -28,7 +28,8 @@ Score = Callable[[Sequence[Any]], tuple[list[list[float]], list[ModelUsage]]]
 
 
 def size_of(question: Question) -> int:
-    """In tokens; of a text, whose tokens are not known yet, its bytes, which are seldom fewer."""
+    """The size of a question in tokens. The number of tokens of a text is not known yet, so its
+    number of bytes is used, which is rarely smaller."""
     if isinstance(question, TokenSequence):
         return len(question.token_ids)
     return sum(len(text.encode()) for text in (question.prompt, *question.steps))
@@ -36,15 +37,15 @@ def size_of(question: Question) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """A loaded reward model of one or both protocols, and what is told of it."""
+    """A loaded reward model of one or both protocols, and its description for clients."""
 
     description: ServedDescription
     token_model: RewardModel | None = None
     text_model: TextRewardModel | None = None
 
     def answers(self, questions: Sequence[Question]) -> list[Answer]:
-        """One answer a question, in input order. Never raises: what cannot be scored is refused
-        with its reason, and the rest is scored."""
+        """One answer per question, in input order. This never raises. A question that cannot be
+        scored is refused with a reason, and the other questions are scored."""
         found: dict[int, Answer] = {}
         for i, question in enumerate(questions):
             refused = self._unfit(question)
@@ -58,8 +59,8 @@ class ServedModel:
         return [found[i] for i in range(len(questions))]
 
     def _unfit(self, question: Question) -> Refused | None:
-        """A question that this model is not to be asked: an id beyond the vocabulary would end a
-        GPU's process."""
+        """The refusal of a question that this model cannot answer, or None. For example, a token id
+        outside the vocabulary would crash a GPU process."""
         in_ids = isinstance(question, TokenSequence)
         if (self.token_model if in_ids else self.text_model) is None:
             return Refused(
@@ -108,7 +109,8 @@ def _attempt(score: Score, questions: Sequence[Question]) -> list[Answer]:
             for i in range(len(questions))
         ]
     except ValueError as error:
-        # One question's fault: it must not cost the others, which may be other people's.
+        # One question caused the error. The other questions may come from other clients, so each
+        # question is now scored alone.
         if len(questions) > 1:
             return [answer for question in questions for answer in _attempt(score, [question])]
         return [_failed(error)]

@@ -1,13 +1,16 @@
-"""Generation with a transformers model and our own decode loop.
+"""Generation with a transformers model and a decode loop of this project.
 
-Why our own: each prefix is prefilled once for its n samples, finished rows leave the batch, noise
-belongs to the request, and what was computed is counted exactly. Legend: P prefixes, R rows
-(samples), L cached prefix length (padded), V vocabulary.
+The loop does four things that `generate` of transformers does not do together. It prefills each
+prefix once for all of its samples. It removes finished rows from the batch. It draws noise that
+depends on the request alone. It counts the computation exactly.
 
-Layout of a row: prefix tokens at cache slots 0..p-2, padding up to a multiple of 16, then the
-last prefix token and the generated tokens. Padding is masked, positions are explicit and a batch
-holds prefixes of one padded length, so on CPU in fp32 the logits of a row are bit-identical whoever
-shares the batch (rewards/models/bit_identity.py).
+Legend: P prefixes (one per request), R rows (samples), L cache length (padded), V vocabulary, K
+candidate tokens.
+
+A row has its prefix tokens at cache slots 0..p-2, then padding up to a multiple of 16, then the
+last prefix token and the generated tokens. Padding is masked, positions are explicit, and all
+prefixes of a batch have the same padded length. On a CPU in fp32 the logits of a row are therefore
+bit-identical, whatever other rows are in the batch (rewards/models/bit_identity.py).
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from search.base import ChoiceRequest, ChoiceResult, SampleRequest, SampleResult
 from search.noise import gumbel_noise, row_key
 
 TOP_K = 256
-NO_LIMIT = 2**31  # the context of a model whose config names none
+NO_LIMIT = 2**31  # the context length of a model whose config gives none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,7 @@ class EngineConfig:
     step_delimiter: str = "\n"
     """Text that ends a step."""
     max_context: int = 0
-    """Tokens of context used; 0: all that the model has."""
+    """Limit of the context, in tokens; 0: the whole context of the model."""
 
     def __post_init__(self) -> None:
         if self.max_rows < BLOCK:
@@ -68,7 +71,7 @@ class _Row:
 
 
 class TransformersEngine:
-    """Implements `search.base.Engine`. `model` is a causal LM, `tokenizer` its tokenizer."""
+    """Implements `search.base.Engine` for a causal language model and its tokenizer."""
 
     def __init__(self, model: Any, tokenizer: Any, config: EngineConfig) -> None:
         self.model = model.eval()
@@ -76,7 +79,7 @@ class TransformersEngine:
         self.tokenizer = tokenizer
         self.config = config
         self.flops: FlopModel = flop_model(model)
-        self.padding_positions = 0  # positions run through the model for nothing
+        self.padding_positions = 0  # positions of padding that went through the model
         if tokenizer.eos_token_id is None:
             raise ValueError("the tokenizer has no end-of-sequence token")
         self._end_token_id: int = tokenizer.eos_token_id
@@ -92,7 +95,7 @@ class TransformersEngine:
 
     @property
     def context_length(self) -> int:
-        """Tokens: the model's own context, or less where the config wants less."""
+        """The context length in tokens: that of the model or `max_context`, whichever is less."""
         return self._context_length
 
     @property
@@ -100,11 +103,12 @@ class TransformersEngine:
         return self.config.seed
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Raises ValueError naming the text that the vocabulary lacks."""
+        """Token ids of a text. Raises ValueError for text that the vocabulary lacks; the message
+        names that text."""
         return encode_strict(self.tokenizer, text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of generated ids, without the end token."""
+        """The text of generated ids, without the end token."""
         return self.tokenizer.decode(
             [token for token in token_ids if token != self.end_token_id],
             skip_special_tokens=False,
@@ -112,13 +116,16 @@ class TransformersEngine:
         )
 
     def step_ends(self, token_ids: Sequence[int]) -> list[int]:
-        """Offsets of each step's last token: see `data.steps.step_ends`."""
+        """The offset of the last token of each step (see `data.steps.step_ends`)."""
         texts = [self._texts[token] for token in token_ids]
         return step_ends(texts, self.config.step_delimiter)
 
     def sample_usage(self, prefix_length: int, lengths: Sequence[int]) -> ModelUsage:
-        """What n samples of one prefix cost: the prefix but its last token once, and for every
-        sample its last prefix token and all generated tokens but the last."""
+        """The cost of n samples of one prefix that have the given lengths in tokens.
+
+        The prefix without its last token goes through the model once. For every sample, the last
+        prefix token and all generated tokens but the last one go through the model.
+        """
         shared = prefix_length - 1
         generated = sum(lengths)
         flops = self.flops.forward(0, shared, outputs=1) + sum(
@@ -134,8 +141,8 @@ class TransformersEngine:
         )
 
     def sample_batch(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
-        """Raises ValueError for a prefix under 2 tokens or one that fills the context, and for an
-        empty request."""
+        """Raises ValueError for a prefix of fewer than 2 tokens, for a prefix that fills the
+        context, and for a request of 0 samples or 0 tokens."""
         for problem_id, request in items:
             if len(request.prefix) < 2 or request.n < 1 or request.max_new_tokens < 1:
                 raise ValueError(
@@ -161,12 +168,12 @@ class TransformersEngine:
         return [found[i] for i in range(len(items))]
 
     def choice_batch(self, items: Sequence[tuple[str, ChoiceRequest]]) -> list[ChoiceResult]:
-        """Raises ValueError for a prefix that does not fit into the context."""
+        """Raises ValueError for an empty prefix and for one that does not fit into the context."""
         for problem_id, request in items:
             if not 1 <= len(request.prefix) <= self.context_length:
                 raise ValueError(
-                    f"problem {problem_id}: a prefix of {len(request.prefix)} tokens; it must have "
-                    f"1 to {self.context_length}"
+                    f"problem {problem_id}: the prefix has {len(request.prefix)} tokens; it must "
+                    f"have 1 to {self.context_length}"
                 )
         lengths = [len(request.prefix) for _, request in items]
         found: dict[int, ChoiceResult] = {}
@@ -351,10 +358,12 @@ class TransformersEngine:
 def _draw(
     logits_RV: Tensor, keys_R: Tensor, temperature_R: Tensor, position: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gumbel-max on the top logits; greedy where the temperature is 0.
+    """Draw one token per row with the Gumbel-max trick over the TOP_K largest logits. A row with
+    temperature 0 takes the token with the largest logit.
 
-    Returns token ids (R,), their log-probabilities (R,) and the distributions' entropies (R,),
-    nats, both from the unnoised logits.
+    Returns the token ids (R,), their log-probabilities (R,) and the entropies of the distributions
+    (R,). The last two are in nats, from the whole vocabulary's logits without noise at
+    temperature 1.
     """
     logits_RV = logits_RV.float()
     logprobs_RV = torch.log_softmax(logits_RV, dim=-1)

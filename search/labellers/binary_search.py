@@ -1,14 +1,17 @@
-"""The first error of incorrect solutions by binary search (OmegaPRM 2406.06592, section 3.3).
+"""Binary search for the first error of wrong solutions (OmegaPRM, 2406.06592, section 3.3).
 
-Taken from the paper: the tree of states; the Monte Carlo value MC(s) of a state by k rollouts; the
-pool of wrong rollouts of states with 0 < MC < 1, each of which can be searched; its choice by
-Q(s, r) + U(s); a search that halves a wrong rollout until the first step that cannot be completed
-correctly is found; new rollouts made on the way that join the pool; labels MC(s), soft or hard.
+As in the paper: there is a tree of states, and k rollouts give a state its Monte Carlo value MC(s).
+The wrong rollouts of states with 0 < MC < 1 form a pool. The rollout with the largest Q(s, r) +
+U(s) is searched next. The search halves this rollout until it has the first step after which no
+rollout is correct. New rollouts of the search join the pool. Labels are MC(s), soft or hard.
 
-Left, or different: a rollout is halved at the ends of its steps, not of pieces of about equal
-length; rollouts that are equal are searched once; a state that several rollouts share is rolled
-out once; labels are of whole solutions that were sampled or searched, and what else was rolled out
-serves as evidence only; the pairwise training objective is no matter of labels.
+Different from the paper:
+- A rollout is cut at the ends of its steps, not into pieces of about equal length.
+- Equal rollouts are searched once.
+- A state that several rollouts share is rolled out once.
+- Only solutions that were sampled freely or searched become rows of labels. All other rollouts
+  serve as evidence only.
+- The pairwise training objective is left out, because it does not concern labels.
 """
 
 from __future__ import annotations
@@ -35,26 +38,27 @@ from search.labellers.solutions import (
 
 @dataclass(frozen=True, kw_only=True)
 class BinarySearchConfig:
-    """Settings of OmegaPRM's binary search. Defaults of alpha to exploration are the paper's."""
+    """Settings of OmegaPRM's binary search. The defaults of alpha, beta, length_scale and
+    exploration are those of the paper."""
 
     solutions: int = 8
-    """Free samples per problem; they are the rollouts of the problem itself (8 in the paper)."""
+    """Free samples per problem, which are the rollouts of the empty prefix (8 in the paper)."""
     rollouts: int = 8
-    """Rollouts per other state (k; 8 in the paper)."""
+    """Rollouts per state other than the empty prefix (k; 8 in the paper)."""
     searches: int = 16
-    """Most wrong rollouts that are searched per problem (100 in the paper)."""
+    """Limit of the wrong rollouts that are searched per problem (100 in the paper)."""
     alpha: float = 0.5
-    """Base of the value estimate's weight in the choice of a rollout, in (0, 1]."""
+    """alpha in Q(s, r), the base of the factor for the state's value MC(s), in (0, 1]."""
     beta: float = 0.9
-    """Base of the length's weight in the choice of a rollout, in (0, 1]."""
+    """beta in Q(s, r), the base of the factor for the rollout's length, in (0, 1]."""
     length_scale: float = 500.0
-    """Length scale L of the choice, in tokens."""
+    """Length scale L in Q(s, r), in tokens, above 0."""
     exploration: float = 0.125
-    """Exploration constant c_puct of the choice, at least 0."""
+    """Exploration constant c_puct in U(s), at least 0."""
     hard_labels: bool = False
     """true: a step's label is 1 if any of its rollouts is correct, else 0. false: the share."""
     search_unsolved: bool = False
-    """Search wrong solutions also where no solution is correct; the paper leaves those out."""
+    """true: also search when no solution of a problem is correct; the paper skips such problems."""
 
     def __post_init__(self) -> None:
         for name in ("solutions", "rollouts", "searches"):
@@ -71,8 +75,11 @@ class BinarySearchConfig:
 
 @dataclass(slots=True, kw_only=True)
 class State:
-    """The problem and some steps. `waiting`: its wrong rollouts that were not searched yet;
-    `selections`: how often one of them was (N in the paper)."""
+    """The problem and the first steps of a solution.
+
+    `waiting` holds the state's wrong rollouts that are not searched yet. `selections` counts the
+    state's rollouts that were searched (N in the paper).
+    """
 
     steps: Steps
     evidence: Evidence
@@ -81,6 +88,10 @@ class State:
 
 
 async def label_binary_search(session: Session, config: BinarySearchConfig) -> Labelled:
+    """Label the steps of a problem's solutions by binary searches for first errors.
+
+    The free solutions, and the other rollouts that were searched, each become one row of labels.
+    """
     solutions = await free_solutions(session, config.solutions)
     states = {(): _state((), solutions)}
     if not states[()].evidence.correct and not config.search_unsolved:
@@ -109,16 +120,22 @@ async def label_binary_search(session: Session, config: BinarySearchConfig) -> L
 
 
 def rollout_value(state: State, rollout: Rollout, config: BinarySearchConfig) -> float:
-    """Q(s, r) = alpha^(1 - MC(s)) beta^(len(r) / L), len(r) being the tokens sampled after the
-    state: wrong where it should be right, and short, is what is worth searching."""
+    """Q(s, r) = alpha^(1 - MC(s)) beta^(len(r) / L), with len(r) in tokens after the state.
+
+    A rollout is worth more when it is short, and when most rollouts of its state are correct
+    although it is wrong.
+    """
     mean = state.evidence.correct / state.evidence.count
     length = len(flat(rollout.steps[len(state.steps) :]))
     return config.alpha ** (1 - mean) * config.beta ** (length / config.length_scale)
 
 
 def select(states: Iterable[State], config: BinarySearchConfig) -> tuple[State, Rollout] | None:
-    """The waiting rollout with the largest Q(s, r) + U(s), U(s) = c sqrt(sum N) / (1 + N(s)); of
-    equals the earliest. None where nothing waits."""
+    """The waiting rollout with the largest Q(s, r) + U(s), and its state. None when no rollout
+    waits.
+
+    U(s) = c sqrt(sum N) / (1 + N(s)). The earliest rollout wins a tie.
+    """
     states = list(states)
     scale = config.exploration * math.sqrt(sum(state.selections for state in states))
     best: tuple[float, State, Rollout] | None = None
@@ -131,8 +148,8 @@ def select(states: Iterable[State], config: BinarySearchConfig) -> tuple[State, 
 
 
 def _state(steps: Steps, rollouts: list[Rollout]) -> State:
-    """A state that cannot be completed correctly has no rollout worth searching; the problem
-    itself is another matter."""
+    """A state with these rollouts. If none of them is correct, none of them is searched. The empty
+    prefix is an exception: `label_binary_search` decides about it."""
     evidence = evidence_of(rollouts)
     wrong = [rollout for rollout in rollouts if not rollout.correct]
     return State(
@@ -145,9 +162,9 @@ def _state(steps: Steps, rollouts: list[Rollout]) -> State:
 async def _search(
     session: Session, states: dict[Steps, State], state: State, rollout: Rollout, n: int
 ) -> bool:
-    """Halve the wrong rollout between the state it was made from, which can be completed correctly,
-    and its end, which is wrong. False where the budget was spent before the first error was
-    found."""
+    """Search the first error of a wrong rollout by halving. The search begins between the state of
+    the rollout, from which a correct rollout exists, and the end of the rollout, which is wrong.
+    Returns False when the budget was spent before the first error was known."""
     low, high = len(state.steps), len(rollout.steps)
     while high - low > 1:
         middle = (low + high) // 2

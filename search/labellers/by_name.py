@@ -1,9 +1,9 @@
-"""All labellers by name: the one place that a new one is entered. Each is plain sequential code
-for one problem, an `async` function of a session and its config, like a search strategy.
+"""The registry of all labellers by name. A new labeller needs one entry here and nowhere else.
 
-What they make is the same whatever the method: rows of `data.types.StepLabels` with counts and
-standard errors, and what they cost. They spend at most `LabelSettings.max_generated_tokens` a
-problem, and what is in flight.
+Like a search strategy, a labeller is plain sequential code for one problem: an `async` function of
+a session and a config. All labellers return the same type: rows of `data.types.StepLabels` with
+counts and standard errors, and the cost. A labeller exceeds `LabelSettings.max_generated_tokens`
+per problem by at most the batch that was running.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ Labeller = Callable[[Session], Awaitable[Labelled]]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSettings:
-    """How rollouts are sampled and what a problem may cost."""
+    """How rollouts are sampled, and the limits per problem."""
 
     temperature: float = 1.0
     """Sampling temperature, above 0."""
     max_new_tokens: int = 64
     """Limit of one solution, in tokens after the prompt."""
     max_generated_tokens: int = 0
-    """Tokens after which a problem's labelling stops with what it has; 0: no limit."""
+    """Tokens per problem after which labelling stops and keeps its labels; 0: no limit."""
 
     def __post_init__(self) -> None:
         self.of_a_search()
 
     def of_a_search(self) -> SearchSettings:
-        """Raises ValueError for a value that is not allowed."""
+        """These settings as search settings. Raises ValueError for a value that is not allowed."""
         return SearchSettings(
             temperature=self.temperature,
             max_new_tokens=self.max_new_tokens,
@@ -54,6 +54,8 @@ class LabelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LabellerEntry:
+    """One labeller: the type of its config, and its function."""
+
     config: type
     label: Callable[..., Awaitable[Labelled]]
 
@@ -67,14 +69,18 @@ LABELLERS: dict[str, LabellerEntry] = {
 
 
 def labeller_entry(name: str) -> LabellerEntry:
-    """Raises ValueError naming what is allowed."""
+    """The entry of a labeller. Raises ValueError for an unknown name; the message lists all
+    names."""
     if name not in LABELLERS:
         raise ValueError(f"method is {name!r}; allowed: {', '.join(LABELLERS)}")
     return LABELLERS[name]
 
 
 def bind_labeller(config: Any) -> Labeller:
-    """The labeller that a config belongs to, ready to be started per problem."""
+    """The labeller for the type of `config`, with this config. It starts once per problem.
+
+    Raises ValueError when no labeller takes a config of this type.
+    """
     for known in LABELLERS.values():
         if isinstance(config, known.config):
             return partial(known.label, config=config)
@@ -82,5 +88,5 @@ def bind_labeller(config: Any) -> Labeller:
 
 
 def first_error(row: StepLabels) -> int | None:
-    """Which of the row's completions is the first with label 0; None where none has."""
+    """The index of the row's first completion with label 0, or None when there is none."""
     return next((i for i, label in enumerate(row.labels) if label == 0.0), None)

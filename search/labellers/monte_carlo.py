@@ -1,6 +1,8 @@
-"""Step labels by rollouts: pooled in a trie, or n from every step (Math-Shepherd 2312.08935).
+"""Step labels from rollouts: pooled in a trie, or n rollouts from every step (Math-Shepherd,
+2312.08935).
 
-What is unbiased here, for which prefixes, and by how much the rest is not: docs/labels.md.
+docs/labels.md says which labels are unbiased, for which prefixes, and how large the bias of the
+other labels is.
 """
 
 from __future__ import annotations
@@ -33,18 +35,19 @@ OWN_ROLLOUT = ("count", "leave_out")
 class MonteCarloConfig:
     """Labels from the verdicts of solutions that share a prefix.
 
-    `own_rollout`: a prefix is labelled because a solution was sampled through it, and that solution
-    is one of its rollouts. With `count` it counts, and each distinct solution is one row. A
-    prefix's label is unbiased then, but a row's labels lean towards its own verdict, by (verdict -
-    V) / n, and a mean over rows leans to whatever has more distinct solutions. With `leave_out` it
-    does not count, and every solution is a row. The mean over rows is unbiased then, whatever the
-    verdicts. Steps that no other rollout passed have no label.
+    A prefix gets a label because a solution was sampled through it. This solution is one of the
+    rollouts of the prefix. `own_rollout` says whether it counts in the label:
+    - count: it counts, and each distinct solution is one row. The label of a prefix is unbiased.
+      But the labels of a row have a bias of (verdict - V) / n towards the verdict of that row. A
+      mean over rows has a bias towards the verdict with more distinct solutions.
+    - leave_out: it does not count, and every solution is one row. The mean over rows is unbiased,
+      whatever the verdicts are. Steps that no other rollout passed have no label.
     """
 
     solutions: int = 8
     """Free samples per problem."""
     rollouts_per_step: int = 0
-    """Further rollouts from each chosen prefix; 0: none."""
+    """Further rollouts from each of the `prefixes`; 0: none."""
     prefixes: int = 2
     """Distinct unfinished prefixes per problem that get further rollouts."""
     hard_labels: bool = False
@@ -64,10 +67,13 @@ class MonteCarloConfig:
 
 
 async def label_monte_carlo(session: Session, config: MonteCarloConfig) -> Labelled:
-    """Free samples of whole solutions, and further rollouts from chosen non-terminal steps, pooled
-    in a trie: the label of a prefix is the share of correct ones among the completions that were
-    sampled from that prefix or from above it. Completions sampled from further down do not count:
-    they were not drawn from the prefix's own distribution."""
+    """Label steps with free samples of whole solutions and further rollouts from some prefixes.
+
+    All rollouts are pooled in a trie. The label of a prefix is the share of correct completions
+    among those that were sampled from this prefix or from a shorter one. Completions that
+    were sampled from a longer prefix do not count, because they do not follow the distribution of
+    completions of this prefix.
+    """
     rollouts, cut = await collect_rollouts(session, config)
     problem = session.problem
     if config.own_rollout == "leave_out":
@@ -89,7 +95,7 @@ async def label_monte_carlo(session: Session, config: MonteCarloConfig) -> Label
 async def collect_rollouts(
     session: Session, config: MonteCarloConfig
 ) -> tuple[list[Rollout], bool]:
-    """All rollouts, and whether the budget cut them short."""
+    """Sample all rollouts. Also returns whether the budget was too small for all of them."""
     wanted = config.solutions + config.prefixes * config.rollouts_per_step
     session.share_after_call = config.solutions / wanted
     rollouts = await free_solutions(session, config.solutions)
@@ -104,7 +110,8 @@ async def collect_rollouts(
 
 
 def pool(rollouts: Sequence[Rollout]) -> dict[Steps, Evidence]:
-    """Of each prefix, those among `rollouts` that were sampled from it or from above it."""
+    """The evidence for each prefix: the rollouts that pass it and were sampled from it or from a
+    shorter prefix."""
     totals: dict[Steps, Evidence] = {}
     for rollout in rollouts:
         for depth in range(max(1, rollout.origin), len(rollout.steps) + 1):
@@ -117,7 +124,7 @@ def pool(rollouts: Sequence[Rollout]) -> dict[Steps, Evidence]:
 
 
 def _without(totals: dict[Steps, Evidence], own: Rollout) -> dict[Steps, Evidence]:
-    """`totals` on the rollout's path, that rollout left out."""
+    """The evidence in `totals` for the unfinished prefixes of the rollout `own`, without `own`."""
     left: dict[Steps, Evidence] = {}
     for depth in range(1, len(own.steps)):
         prefix = own.steps[:depth]
@@ -136,8 +143,11 @@ def step_labels(
     rollouts: Sequence[Rollout],
     decode: Callable[[Sequence[int]], str],
 ) -> list[StepLabels]:
-    """One row a distinct solution; see `label_monte_carlo` for the estimate. The standard errors
-    are Laplace's at every step, the last one too, although its label is the verifier's word."""
+    """One row of soft labels per distinct solution (see `label_monte_carlo` for the estimate).
+
+    A solution that has a prefix without evidence gets no row. The standard errors follow Laplace's
+    rule at every step, and also at the last step, whose label comes from the verifier.
+    """
     totals = pool(rollouts)
     rows: list[StepLabels] = []
     for steps in dict.fromkeys(rollout.steps for rollout in rollouts):
@@ -164,16 +174,16 @@ def step_labels(
 
 @dataclass(frozen=True, kw_only=True)
 class EveryStepConfig:
-    """Labels from rollouts of every step."""
+    """Labels from rollouts after every step."""
 
     solutions: int = 8
-    """Free samples per problem whose steps are labelled."""
+    """Free samples per problem; their steps are labelled."""
     rollouts: int = 8
     """Rollouts per step."""
     hard_labels: bool = False
     """true: a step's label is 1 if any of its rollouts is correct, else 0. false: the share."""
     stop_at_first_error: bool = False
-    """No rollouts beyond the first step without a correct one; hard labels are 0 there."""
+    """true: no rollouts after the first step without a correct rollout; hard labels there are 0."""
 
     def __post_init__(self) -> None:
         for name in ("solutions", "rollouts"):
@@ -182,9 +192,11 @@ class EveryStepConfig:
 
 
 async def label_every_step(session: Session, config: EveryStepConfig) -> Labelled:
-    """Math-Shepherd's own form (section 3.3): the label of a step is that of n fresh rollouts from
-    its end; the solution itself is none of them. Solutions that begin alike share the rollouts of
-    the prefixes they share, which the paper samples again."""
+    """Label every step by n fresh rollouts from its end (Math-Shepherd, section 3.3).
+
+    The solution itself is not one of these rollouts. Solutions with a common prefix share the
+    rollouts of that prefix. The paper samples them again for each solution.
+    """
     sampled = await free_solutions(session, config.solutions)
     solutions = distinct(sampled)
     known: dict[Steps, Evidence] = {}
@@ -206,8 +218,8 @@ async def label_every_step(session: Session, config: EveryStepConfig) -> Labelle
 async def _to_first_error(
     session: Session, solution: Rollout, known: dict[Steps, Evidence], n: int
 ) -> bool:
-    """Add what rollouts say of the solution's prefixes up to the first without a correct one.
-    False where the budget was spent before."""
+    """Add the evidence for the solution's prefixes to `known`, up to the first prefix without a
+    correct rollout. Returns False when the budget was spent before that."""
     for depth in range(1, len(solution.steps)):
         prefix = solution.steps[:depth]
         if prefix not in known:

@@ -1,8 +1,9 @@
-"""Whole solutions rolled out from the problem or from a prefix, and rows of step labels made of
-what is known of their prefixes: what the labellers of search/labellers/by_name.py share.
+"""Functions that all labellers share: sample rollouts of whole solutions, and make rows of step
+labels from the evidence for their prefixes.
 
-A solution has at most `max_new_tokens` tokens wherever its rollout began, so that every rollout of
-a prefix estimates the same P(correct | prefix).
+A rollout begins at the problem or at a prefix. A whole solution has at most `max_new_tokens`
+tokens, wherever its rollout began. So every rollout of a prefix estimates the same
+P(correct | prefix).
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ Steps = tuple[tuple[int, ...], ...]  # token ids of each step
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """A whole solution as steps of token ids. `origin`: how many leading steps were given to it
-    rather than sampled; `correct`: the verifier's word."""
+    """A whole solution as steps of token ids.
+
+    The first `origin` steps are the prefix that the rollout continues; the other steps were
+    sampled. `correct` is true when the solution is finished and the verifier accepts it.
+    """
 
     steps: Steps
     origin: int
@@ -29,8 +33,8 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """What a labeller made of one problem, and what that cost; `end` is TOKENS where the budget
-    was spent before it had done all."""
+    """The label rows of one problem and their cost. `end` is TOKENS when the budget was too small
+    for all of the labeller's rollouts. With the method tree_q, `end` is that of the search."""
 
     rows: tuple[StepLabels, ...]
     usage: Usage
@@ -38,31 +42,36 @@ class Labelled:
 
 
 def cut_steps(session: Session, token_ids: tuple[int, ...]) -> Steps:
+    """Cut the token ids of a solution into its steps."""
     ends = session.engine.step_ends(token_ids)
     starts = [0, *(end + 1 for end in ends[:-1])]
     return tuple(token_ids[a : b + 1] for a, b in zip(starts, ends, strict=True))
 
 
 def flat(steps: Steps) -> tuple[int, ...]:
+    """The token ids of all steps as one tuple."""
     return tuple(token for step in steps for token in step)
 
 
 def evidence_of(rollouts: Sequence[Rollout]) -> Evidence:
+    """The evidence of rollouts that all have the same prefix."""
     return Evidence(correct=sum(r.correct for r in rollouts), count=len(rollouts))
 
 
 def finished_labels(session: Session, rows: Sequence[StepLabels], *, cut: bool) -> Labelled:
-    """`cut`: the budget did not suffice for everything."""
+    """The rows with the cost of the session. `cut` says that the budget was too small for all
+    rollouts."""
     end = SearchEnd.TOKENS if cut else SearchEnd.COMPLETE
     return Labelled(rows=tuple(rows), usage=session.usage, end=end)
 
 
 async def free_solutions(session: Session, n: int) -> list[Rollout]:
-    """`n` solutions of the problem, or as many as a budget is sure to pay for, but at least one.
+    """Sample `n` solutions of the problem. With a budget, sample only as many as the budget allows
+    when each takes `max_new_tokens` tokens, but at least one.
 
-    How many is settled before they are sampled. Were they sampled until the budget is spent, long
-    solutions would end the sampling, and where the wrong ones are long a share of correct ones
-    would be too low.
+    The number is fixed before sampling. If sampling stopped when the budget is spent, it would stop
+    at long solutions. The share of correct solutions would then be too low when the wrong solutions
+    are long.
     """
     settings = session.settings
     if settings.max_generated_tokens:
@@ -71,16 +80,23 @@ async def free_solutions(session: Session, n: int) -> list[Rollout]:
 
 
 async def roll_out(session: Session, node: int, prefix: Steps, n: int) -> list[Rollout]:
-    """`n` rollouts from `prefix`. Requests of one problem need distinct nodes, all above 0: the
-    noise of a sample is keyed by them."""
+    """Sample `n` rollouts from `prefix`.
+
+    The noise of a sample is keyed by its node. So the requests of one problem need distinct nodes,
+    and all of them must be above 0.
+    """
     return await _roll_out(session, [(node, prefix)], n)
 
 
 async def roll_out_each(
     session: Session, prefixes: Sequence[Steps], n: int
 ) -> dict[Steps, list[Rollout]]:
-    """`n` rollouts from each prefix, nodes 1, 2, ...: all at once, or where there is a budget one
-    prefix at a time until it is spent, so that no more than one prefix's are in flight over it."""
+    """Sample `n` rollouts from each prefix. The prefixes have the nodes 1, 2, ...
+
+    Without a budget, all rollouts are in one batch. With a budget, there is one batch per prefix
+    until the budget is spent. So the rollouts of at most one prefix exceed the budget, and the
+    result may lack prefixes.
+    """
     if not session.settings.max_generated_tokens:
         rollouts = await _roll_out(session, list(enumerate(prefixes, start=1)), n)
         return {p: rollouts[i * n : (i + 1) * n] for i, p in enumerate(prefixes)}
@@ -119,14 +135,14 @@ async def _roll_out(
 
 
 def _rollout(session: Session, token_ids: tuple[int, ...], origin: int) -> Rollout:
-    """A truncated solution is not correct, whatever its text says so far."""
+    """A truncated solution counts as not correct, even if the verifier would accept its text."""
     finished = token_ids[-1] == session.engine.end_token_id
     correct = finished and session.verify(session.engine.decode(token_ids)).correct
     return Rollout(steps=cut_steps(session, token_ids), origin=origin, correct=correct)
 
 
 def distinct(rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """The first of each solution, in order."""
+    """The first rollout of each distinct solution, in order."""
     first: dict[Steps, Rollout] = {}
     for rollout in rollouts:
         first.setdefault(rollout.steps, rollout)
@@ -134,7 +150,8 @@ def distinct(rollouts: Sequence[Rollout]) -> list[Rollout]:
 
 
 def prefixes_of(solutions: Sequence[Rollout]) -> list[Steps]:
-    """Distinct non-terminal prefixes, in order of appearance."""
+    """The distinct prefixes of the solutions, in order of appearance. A whole solution is not one
+    of its prefixes here."""
     found: dict[Steps, None] = {}
     for solution in solutions:
         for depth in range(1, len(solution.steps)):
@@ -145,14 +162,19 @@ def prefixes_of(solutions: Sequence[Rollout]) -> list[Steps]:
 def labelled_row(
     session: Session, solution: Rollout, known: Mapping[Steps, Evidence], *, hard: bool
 ) -> StepLabels:
-    """A row of a whole solution. Its last label is the verifier's word, which is no estimate:
-    count 1, standard error 0.
+    """The row of labels of a whole solution.
 
-    Steps whose end nothing is known of belong to the next completion, whose label stands at its
-    last token: an edge of several steps, as in OmegaPRM's tree (2406.06592, section 3.3). Hard
-    labels spread to them: a correct rollout from further on shows that the prefix can be completed,
-    and beyond a prefix that could not be there is nothing to find. Such a label has the count of
-    the prefix it comes from.
+    The last label is the verifier's verdict. It is no estimate, so its count is 1 and its standard
+    error is 0.
+
+    A step without evidence at its end is joined with the steps that follow, up to the next step
+    with evidence. Together they are one completion, with the label at its last token. This is an
+    edge of several steps, as in OmegaPRM's tree (2406.06592, section 3.3).
+
+    Hard labels also spread to steps without evidence. A correct rollout from a longer prefix shows
+    that the shorter prefix can be completed, so its label is 1. After a prefix without a correct
+    rollout, all labels are 0. A label that was spread has the count of the prefix that it comes
+    from.
     """
     depths = len(solution.steps)
     at = [known.get(solution.steps[:depth]) for depth in range(1, depths)]

@@ -1,4 +1,4 @@
-"""Step labels from search trees: a step's label is the value that the search backed up to it."""
+"""Step labels from search trees. The label of a step is the value that was backed up to it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class TreeConfig:
     """Labels from the values of search trees."""
 
     trees: str
-    """Folder of the search stage, or a file of trees."""
+    """Folder that the search stage wrote, or a file of trees."""
     min_visits: int = 4
-    """Visits that a step needs to get a label, at least 1."""
+    """Least number of visits that a step needs to get a label, at least 1."""
 
     def __post_init__(self) -> None:
         if self.min_visits < 1:
@@ -28,10 +28,14 @@ class TreeConfig:
 
 
 async def label_tree_q(session: Session, config: TreeConfig) -> Labelled:
-    """Mean values and visit counts of a finished search's tree, as `search.trees.training_rows` has
-    them; the last label of a finished solution is the verifier's word. No rows for a problem
-    without a tree. The usage is the search's: this session spends nothing. Raises ValueError for a
-    file that is not there or holds no trees."""
+    """Label steps with the mean values and visit counts in the tree of a finished search.
+
+    The rows are those of `search.trees.training_rows.step_value_labels`, but the last label of a
+    finished solution is the verifier's verdict. A problem without a tree has no rows. The usage is
+    that of the search, as this session itself spends nothing.
+
+    Raises ValueError when the file does not exist, and for a row of it that is not a tree.
+    """
     tree = _trees(config.trees).get(session.problem.id)
     if tree is None:
         return Labelled(rows=(), usage=Usage())

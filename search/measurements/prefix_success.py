@@ -1,8 +1,11 @@
-"""Success rates of prefixes by many rollouts: beside a reward model's score of them (a held-out
-measurement of it), or of prefixes that have labels already (an audit of those).
+"""The success rates of prefixes, measured with many rollouts. There are two uses:
 
-A measurement gives a `PrefixSuccess` per prefix. In a file it has the form of a tree, so that it is
-written, merged and resumed as searches are: `successes_of` reads it back.
+- to compare them with a reward model's scores of the prefixes (a held-out measurement of the
+  reward model);
+- to compare them with labels that the prefixes have already (an audit of the labels).
+
+A measurement gives one `PrefixSuccess` per prefix. Its file has the form of search trees, so the
+same code as for searches writes, merges and resumes it. `successes_of` reads it back.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from search.base import AUDIT_INDEX, Node, SampleRequest, ScoreRequest, SearchRe
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixSuccess:
-    """`correct` of `rollouts` completions of a prefix (token ids after the prompt) were correct.
-    `score` is the reward model's score of the prefix, where it was asked for."""
+    """`correct` of `rollouts` completions of a prefix were correct. `token_ids` are the ids of the
+    prefix after the prompt. `score` is the reward model's score of the prefix, or None in an
+    audit."""
 
     token_ids: tuple[int, ...]
     text: str
@@ -28,12 +32,12 @@ class PrefixSuccess:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """Which prefixes are measured, and by how many completions."""
+    """Which prefixes are measured, and with how many completions."""
 
     solutions: int = 4
     """Free samples per problem."""
     prefixes: int = 4
-    """Distinct unfinished prefixes per problem that are measured."""
+    """Distinct unfinished prefixes that are measured per problem."""
     rollouts: int = 64
     """Completions per prefix."""
     max_new_tokens: int = 64
@@ -47,9 +51,12 @@ class ProbeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RelabelConfig:
-    """`rollouts` fresh completions from each of the prefixes (token ids after the prompt) that a
-    problem's id has, as the session's settings have them; no solution gets longer than
-    `max_new_tokens`, as when the prefixes were labelled."""
+    """Fresh completions of prefixes that have labels: `rollouts` per prefix.
+
+    `prefixes` maps a problem id to prefixes, as token ids after the prompt. The temperature and
+    `max_new_tokens` come from the session's settings. `max_new_tokens` limits the whole solution,
+    as it did when the prefixes were labelled.
+    """
 
     prefixes: Mapping[str, Sequence[tuple[int, ...]]]
     rollouts: int = 256
@@ -60,7 +67,10 @@ class RelabelConfig:
 
 
 async def probe_prefixes(session: Session, config: ProbeConfig) -> SearchResult:
-    """Problems whose solutions have one step only give no node but the root."""
+    """Sample free solutions of the problem, and measure and score their unfinished prefixes.
+
+    When all solutions have one step only, there is no such prefix, and the tree has only the root.
+    """
 
     def request(node: int, prefix: tuple[int, ...], n: int) -> SampleRequest:
         return SampleRequest(
@@ -100,8 +110,11 @@ async def probe_prefixes(session: Session, config: ProbeConfig) -> SearchResult:
 
 
 async def relabel_prefixes(session: Session, config: RelabelConfig) -> SearchResult:
-    """The noise is that of indices that no labeller uses: the rollouts are independent of those
-    behind the labels, whatever the seed."""
+    """Measure the success rates of prefixes that have labels.
+
+    The sample indices are indices that no labeller uses. So these rollouts are independent of the
+    rollouts behind the labels, even with the same seed.
+    """
     settings = session.settings
     prefixes = config.prefixes[session.problem.id]
     found: list[PrefixSuccess] = []
@@ -134,7 +147,7 @@ def _success(
 
 
 def _result(session: Session, strategy: str, found: Sequence[PrefixSuccess]) -> SearchResult:
-    """A tree of the root and one node per prefix, as it is written to a file of trees."""
+    """The measurement as a tree for the file of trees: the root and one node per prefix."""
     root = Node(id=0, parent=-1, token_ids=(), text="")
     nodes = [root]
     for prefix in found:
@@ -160,7 +173,7 @@ def _result(session: Session, strategy: str, found: Sequence[PrefixSuccess]) -> 
 
 
 def successes_of(result: SearchResult) -> list[PrefixSuccess]:
-    """What `probe_prefixes` or `relabel_prefixes` measured, from the tree that holds it."""
+    """The measurements of `probe_prefixes` or `relabel_prefixes`, read from their tree."""
     return [
         PrefixSuccess(
             token_ids=node.token_ids,
@@ -174,7 +187,8 @@ def successes_of(result: SearchResult) -> list[PrefixSuccess]:
 
 
 def non_terminal_prefixes(session: Session, samples: Sequence[Sample]) -> list[tuple[int, ...]]:
-    """Distinct prefixes that end with a step but not with the solution, in order of appearance."""
+    """The distinct prefixes that end at the end of a step but before the end of the solution, in
+    order of appearance."""
     found: dict[tuple[int, ...], None] = {}
     for sample in samples:
         for end in session.engine.step_ends(sample.token_ids)[:-1]:
@@ -183,6 +197,6 @@ def non_terminal_prefixes(session: Session, samples: Sequence[Sample]) -> list[t
 
 
 def _correct(session: Session, prefix: tuple[int, ...], sample: Sample) -> bool:
-    """A truncated solution is not correct, whatever its text says so far."""
+    """A truncated solution counts as not correct, even if the verifier would accept its text."""
     finished = sample.stop_reason is StopReason.END_OF_SOLUTION
     return finished and session.verify(session.engine.decode(prefix + sample.token_ids)).correct

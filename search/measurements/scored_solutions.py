@@ -1,9 +1,9 @@
-"""Solutions with a process reward at every step: what evaluating a reward model reads.
+"""Solutions with a process reward at every step, for the evaluation of a reward model. Two kinds:
 
-- a pool: free samples of whole solutions, merged into a tree of their steps. A node's `proposals`
-  is how many samples went through it, `score` the process reward at its last token; finished ends
-  carry the verifier's verdict.
-- given solutions: steps written elsewhere, a chain of nodes with a score each.
+- A pool holds free samples of whole solutions, merged into a tree of their steps. A node's
+  `proposals` is the number of samples that passed through it. Its `score` is the process reward at
+  its last token. The last nodes of finished solutions have the verifier's verdict.
+- Given solutions come from elsewhere. Each one is a chain of nodes, with one score per node.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from search.guidance import judge
 
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig:
-    """`samples` whole solutions a problem, drawn at once. Each distinct one is scored once."""
+    """A pool: `samples` whole solutions per problem, sampled in one batch. Each distinct solution
+    is scored once."""
 
     samples: int = 256
 
@@ -30,25 +31,28 @@ class PoolConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GivenConfig:
-    """`steps`: problem id -> the steps of its solution, without delimiters. The last one is read
-    as the end of a finished solution."""
+    """Given solutions. `steps` maps a problem id to the steps of its solution, without delimiters.
+    The last step counts as the end of a finished solution."""
 
     steps: Mapping[str, tuple[str, ...]]
     delimiter: str = "\n"
 
 
 async def sample_pool(session: Session, config: PoolConfig) -> SearchResult:
-    """Raises ValueError for settings under which a node's score is not its own step's."""
+    """Sample and score a pool.
+
+    Raises ValueError when the settings do not make a node's score the process reward of its step.
+    """
     settings = session.settings
     if settings.guidance != "prm" or settings.aggregate != "last":
         raise ValueError(
-            f"guidance is {settings.guidance!r} and aggregate {settings.aggregate!r}; a pool holds "
-            "the process reward of every step: they must be 'prm' and 'last'"
+            f"guidance is {settings.guidance!r} and aggregate is {settings.aggregate!r}; they must "
+            "be 'prm' and 'last', as a pool holds the process reward of every step"
         )
     nodes = new_tree()
     session.share_after_call = 1.0
     [result] = await session.sample([continuation(session, nodes, 0, config.samples, whole=True)])
-    # Not `max_depth`'s business: that is for searches.
+    # `max_depth` is a limit of searches, so `rollout=True` makes `add_sample` ignore it.
     ends = [add_sample(session, nodes, 0, sample, rollout=True) for sample in result.samples]
     await judge(session, nodes, list(dict.fromkeys(ends)))
     for node in nodes:
@@ -58,9 +62,10 @@ async def sample_pool(session: Session, config: PoolConfig) -> SearchResult:
 
 
 async def score_given(session: Session, config: GivenConfig) -> SearchResult:
-    """A solution that does not fit into the context gives no node but the root.
+    """Score a given solution at the end of every step.
 
-    Raises ValueError for text that the vocabulary lacks.
+    When the solution does not fit into the context, the tree has only the root and its `end` is
+    LONG_PROMPT. Raises ValueError for text that the vocabulary lacks.
     """
     nodes, sequence, ends = new_tree(), session.prompt_ids, list[int]()
     steps = config.steps[session.problem.id]

@@ -1,9 +1,11 @@
 """Beam search, diverse verifier tree search (DVTS) and lookahead search over reasoning steps.
 
-Granularity: step. Each round every open beam is expanded, the new steps are judged, and the best go
-on. A finished beam stays in the beam with its score and is never expanded; a continuation hangs
-below the very node it was sampled from. Sources: step-level beam search and lookahead (2408.03314,
-section 5.2); DVTS (Beeching et al. 2024, "Scaling test-time compute with open models").
+The granularity is the step. Each round expands every open path, judges the new steps and keeps the
+best paths. A finished path competes with its value and is never expanded. A continuation is always
+a child of the node that it was sampled from.
+
+Sources: step-level beam search and lookahead (2408.03314, section 5.2); DVTS (Beeching et al. 2024,
+"Scaling test-time compute with open models").
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ from search.settings import check_budgets
 
 @dataclass(frozen=True, kw_only=True)
 class BeamConfig:
-    """Every beam gets `expansions` samples per round (the root N x M), and the N best paths are
-    kept.
+    """Beam search: every beam gets M = `expansions` samples per round, and the N best paths go on.
+
+    The root gets N x M samples.
     """
 
     budgets: tuple[int, ...] = (4,)
-    """Numbers of beams N; each needs a search of its own."""
+    """Number of beams N; one number only, as another N needs another search."""
     expansions: int = 4
     """Samples M per beam and round."""
     lookahead: int = 0
@@ -39,12 +42,13 @@ class BeamConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DVTSConfig:
-    """N / `expansions` subtrees begin with different first steps. Each keeps the best of its
-    samples.
+    """DVTS: N / `expansions` subtrees begin with different first steps.
+
+    In each round, each subtree keeps the best path of its samples.
     """
 
     budgets: tuple[int, ...] = (16,)
-    """Numbers of samples per round N; each needs a search of its own."""
+    """Number of samples per round N; one number only, as another N needs another search."""
     expansions: int = 4
     """Samples M per subtree and round."""
     lookahead: int = 0
@@ -67,7 +71,7 @@ def _check(expansions: int, lookahead: int) -> None:
 
 
 async def search_beam(session: Session, config: BeamConfig) -> SearchResult:
-    """One group that keeps the N best."""
+    """Run beam search: one group of paths, of which the N best go on."""
     rounds = _Rounds(session, config.expansions, config.lookahead)
     [beams] = config.budgets
     groups = [[0]]
@@ -81,7 +85,8 @@ async def search_beam(session: Session, config: BeamConfig) -> SearchResult:
 
 
 async def search_dvts(session: Session, config: DVTSConfig) -> SearchResult:
-    """A group for each of the best distinct first steps; none ever enters another's subtree."""
+    """Run DVTS: one group of paths per distinct first step, for the best first steps. A group stays
+    in the subtree of its first step."""
     rounds = _Rounds(session, config.expansions, config.lookahead)
     [n] = config.budgets
     groups = [[0]]
@@ -98,7 +103,7 @@ async def search_dvts(session: Session, config: DVTSConfig) -> SearchResult:
 
 
 class _Rounds:
-    """The tree that grows round by round."""
+    """A tree that grows round by round, and the values of its nodes."""
 
     def __init__(self, session: Session, expansions: int, lookahead: int) -> None:
         self.session = session
@@ -108,11 +113,12 @@ class _Rounds:
         self.values: dict[int, float] = {}
 
     def is_open(self, groups: Sequence[Sequence[int]]) -> bool:
+        """Whether a path of the groups is not finished."""
         return any(self.nodes[id].terminal is None for group in groups for id in group)
 
     async def expand(self, groups: Sequence[Sequence[int]], n: int) -> list[list[int]]:
-        """Sample `n` steps below every open path; each group's candidates: its finished paths and
-        the children of its open ones."""
+        """Sample `n` steps below every open path. Returns the candidates of each group: its
+        finished paths and the children of its open paths."""
         session, nodes = self.session, self.nodes
         paths = [id for group in groups for id in group if nodes[id].terminal is None]
         first_new = len(nodes)
@@ -132,8 +138,8 @@ class _Rounds:
         ]
 
     async def _value(self, new: Sequence[int]) -> None:
-        """Judge new nodes: at the end of a lookahead where there is one. A path that was cut off
-        is worth 0."""
+        """Judge the new nodes. With a lookahead, a node gets the score at the end of its lookahead.
+        A path that was cut off has the value 0."""
         nodes = self.nodes
         cut = [id for id in new if nodes[id].terminal not in (None, StopReason.END_OF_SOLUTION)]
         ends = {id: id for id in new if id not in cut}
@@ -150,12 +156,12 @@ class _Rounds:
             score = nodes[end].score
             if score is not None:
                 self.values[id] = score
-            elif nodes[id].terminal is None:  # nothing is known of where it leads
+            elif nodes[id].terminal is None:  # the end of the lookahead has no score
                 nodes[id].terminal = StopReason.BAD_SCORE
                 nodes[id].bad_score = True
 
     async def _one_step_ahead(self, ends: dict[int, int]) -> dict[int, int]:
-        """The greedy step after each path's end, beside the tree."""
+        """Add a greedy step after the end of each path, beside the tree. Returns the new ends."""
         if not ends:
             return {}
         session, nodes = self.session, self.nodes
@@ -168,10 +174,12 @@ class _Rounds:
         }
 
     def best(self, candidates: Sequence[int], most: int) -> list[int]:
-        """The `most` best candidates that have a value, best first; of equals the earlier."""
+        """Up to `most` candidates with the largest values, in descending order. The earlier one
+        wins a tie. Candidates without a value are left out."""
         valued = [id for id in candidates if id in self.values]
         return sorted(valued, key=lambda id: -self.values[id])[:most]
 
     async def finish(self, name: str, budget: int, end: SearchEnd | None) -> SearchResult:
+        """Take the answer at `budget` and make the result of the search."""
         snapshot = await Answers(self.session, self.nodes).take(budget)
         return finish(self.session, name, self.nodes, [snapshot], end or SearchEnd.COMPLETE)

@@ -1,4 +1,4 @@
-"""All strategies by name: the one place that a new one is entered."""
+"""The registry of all strategies by name. A new strategy needs one entry here and nowhere else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from search.strategies.solutions import SolutionsConfig, search_solutions
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyEntry:
-    """`granularity`: what it chooses among, steps or solutions; `budget`: what `budgets` count."""
+    """One strategy. `granularity` says whether it chooses among steps or among whole solutions.
+    `budget` is the unit of `budgets`."""
 
     config: type
     search: Callable[..., Any]
@@ -34,7 +35,7 @@ STRATEGIES: dict[str, StrategyEntry] = {
         config=BeamConfig, search=search_beam, granularity="step", budget="beams"
     ),
     "dvts": StrategyEntry(
-        config=DVTSConfig, search=search_dvts, granularity="step", budget="samples a round"
+        config=DVTSConfig, search=search_dvts, granularity="step", budget="samples per round"
     ),
     "mcts": StrategyEntry(
         config=MCTSConfig, search=search_mcts, granularity="step", budget="simulations"
@@ -49,14 +50,18 @@ STRATEGIES: dict[str, StrategyEntry] = {
 
 
 def entry(name: str) -> StrategyEntry:
-    """Raises ValueError naming what is allowed."""
+    """The entry of a strategy. Raises ValueError for an unknown name; the message lists all
+    names."""
     if name not in STRATEGIES:
         raise ValueError(f"strategy is {name!r}; allowed: {', '.join(STRATEGIES)}")
     return STRATEGIES[name]
 
 
 def bind(config: Any) -> Strategy:
-    """The strategy that a config belongs to, ready to be started per problem."""
+    """The strategy for the type of `config`, with this config. It starts once per problem.
+
+    Raises ValueError when no strategy takes a config of this type.
+    """
     for known in STRATEGIES.values():
         if isinstance(config, known.config):
             return partial(known.search, config=config)

@@ -1,8 +1,9 @@
 """Particle filtering over reasoning steps (Puri et al., 2502.01618, algorithm 1).
 
-Granularity: step. N particles each take one step from the policy, are weighted by the guidance, and
-are resampled by weight, so that promising paths are continued more often while the choice stays
-random: a mistaken score does not end a path for good, as it does in a beam.
+The granularity is the step. In each round, N particles each take one step from the policy. The
+guidance gives each particle a weight, and the particles are resampled by weight. Promising paths
+are continued more often, but the choice stays random. A wrong score therefore does not always end
+a path, as it does in beam search.
 """
 
 from __future__ import annotations
@@ -27,18 +28,20 @@ WEIGHTINGS = ("odds", "ratio")
 class ParticleConfig:
     """How particles are weighted and resampled.
 
-    With `weighting` odds, a weight is (p / (1 - p))^(1 / `sharpness_temperature`), p the path's
-    value: the softmax of the reward's logits, as in the paper. With ratio, it is p over the value
-    one step earlier, to the same power: sequential Monte Carlo's incremental weight, with which the
-    particles follow policy x value. Weights multiply until particles are resampled, systematically.
+    Let p be the value of a particle's path. With `weighting` odds, the weight is
+    (p / (1 - p))^(1 / `sharpness_temperature`). This is the softmax of the reward's logits, as in
+    the paper. With ratio, the weight is the ratio of p to the value one step earlier, to the same
+    power. This is the incremental weight of sequential Monte Carlo, with which the distribution of
+    the particles follows policy x value. These weights are multiplied over the steps until the
+    particles are resampled. Resampling is systematic.
     """
 
     budgets: tuple[int, ...] = (16,)
-    """Numbers of particles N; each needs a search of its own."""
+    """Number of particles N; one number only, as another N needs another search."""
     weighting: str = "odds"
-    """How a particle's weight follows from its path's value: odds or ratio."""
+    """How the value of a path becomes the weight of its particle: odds or ratio."""
     sharpness_temperature: float = 1.0
-    """Temperature of the weights, above 0; smaller values favour good paths more."""
+    """Temperature of the weights, above 0; a smaller temperature favours good paths more."""
     resample_below: float = 1.0
     """Resample when the effective sample size is at most this share of N; 0 to 1."""
 
@@ -75,7 +78,7 @@ async def search_particles(session: Session, config: ParticleConfig) -> SearchRe
             ]
             logs = _added(logs, [x / config.sharpness_temperature for x in increments])
         weights = normalised(logs)
-        if weights is None:  # no particle is worth anything: go on with all of them
+        if weights is None:  # all particles have the weight 0: keep all of them
             logs = [0.0] * n
         elif 1 / math.fsum(w * w for w in weights) <= config.resample_below * n:
             dice = uniform(session.engine.seed, session.problem.id, 0, round)
@@ -90,7 +93,7 @@ async def search_particles(session: Session, config: ParticleConfig) -> SearchRe
 async def _step(
     session: Session, nodes: list[Node], particles: Sequence[int], drawn: Counter[int]
 ) -> list[int]:
-    """Each open particle one step further; particles at one node share a request."""
+    """Move each open particle one step further. Particles at the same node share one request."""
     here = Counter(id for id in particles if nodes[id].terminal is None)
     first_new = len(nodes)
     results = await session.sample(
@@ -107,20 +110,23 @@ async def _step(
     new = nodes[first_new:]
     for node in new:
         if node.terminal not in (None, StopReason.END_OF_SOLUTION):
-            node.score = 0.0  # cut off: it can have no answer
+            node.score = 0.0  # the path was cut off, so it has no answer
     await judge(session, nodes, [node.id for node in new if node.score is None])
     return [ends[id].pop(0) if id in ends else id for id in particles]
 
 
 def _log_odds(node: Node) -> float:
-    """-inf for a path that is worth nothing or of which nothing is known."""
+    """log(p / (1 - p)) of the node's score p. -inf when the score is 0 or when there is none."""
     if not node.score:
         return -math.inf
     return math.log(node.score) - math.log(max(1 - node.score, 1e-12))
 
 
 def _log_ratio(node: Node, parent: Node) -> float:
-    """The root has no value of its own: the first step's weight is its value."""
+    """log(score / score of the parent). -inf when the score is 0 or when there is none.
+
+    The root has no score, so the ratio of a first step is its score.
+    """
     if not node.score:
         return -math.inf
     return math.log(node.score) - math.log(parent.score or 1.0)
@@ -131,7 +137,7 @@ def _added(first: Sequence[float], second: Sequence[float]) -> list[float]:
 
 
 def normalised(logs: Sequence[float]) -> list[float] | None:
-    """Weights that sum to 1 from their logarithms; None when all are 0."""
+    """The weights with the given logarithms, scaled to the sum 1. None when all weights are 0."""
     top = max(logs)
     if top == -math.inf:
         return None
@@ -141,8 +147,11 @@ def normalised(logs: Sequence[float]) -> list[float] | None:
 
 
 def systematic(weights: Sequence[float], dice: float) -> list[int]:
-    """Indices drawn by systematic resampling with one number in (0, 1): index i comes floor or ceil
-    of n x weights[i] times, in ascending order (Douc and Cappe 2005)."""
+    """Draw n indices by systematic resampling with one random number `dice` in (0, 1).
+
+    n is the number of weights, which sum to 1. Index i appears floor(n x weights[i]) or
+    ceil(n x weights[i]) times. The indices are in ascending order (Douc and Cappe 2005).
+    """
     n = len(weights)
     chosen: list[int] = []
     cumulative, i = weights[0], 0

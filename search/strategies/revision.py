@@ -1,8 +1,9 @@
-"""Sequential revision, alone or beside parallel sampling: the policy sees its earlier attempts and
-tries again (2408.03314, section 6; with a critique: Self-Refine, 2303.17651).
+"""Sequential revision, alone or combined with parallel sampling: the policy reads its earlier
+attempts and tries again (2408.03314, section 6; with a critique: Self-Refine, 2303.17651).
 
-Granularity: solution. N attempts are split into `chains` independent ones (the parallel part); in
-each, every attempt but the first is a revision of those before it (the sequential part).
+The granularity is the solution. The N attempts form `chains` independent chains of equal length
+(the parallel part). In a chain, every attempt but the first revises the attempts before it (the
+sequential part).
 """
 
 from __future__ import annotations
@@ -31,27 +32,28 @@ CRITIQUES = ("none", "score", "policy")
 
 @dataclass(frozen=True, kw_only=True)
 class RevisionConfig:
-    """How attempts are revised. Where older attempts leave no room in the context, they are left
-    out.
+    """How attempts are revised. A revision leaves out older attempts that do not fit into the
+    context.
 
-    `critique`: none is an empty text; score is the attempt's guidance value as a number; policy is
-    sampled from the policy after `critique_prompt`.
+    `critique` has three forms. With none, the critique is an empty text. With score, it is the
+    guidance value of the attempt, written as a number. With policy, the policy writes it after
+    `critique_prompt`.
     """
 
     budgets: tuple[int, ...] = (4,)
-    """Numbers of attempts N; each needs a search of its own."""
+    """Number of attempts N; one number only, as another N needs another search."""
     chains: int = 1
-    """Chains of attempts in parallel, up to N; N: plain sampling, 1: all in sequence."""
+    """Chains of attempts in parallel, a divisor of N; N: plain sampling, 1: all in sequence."""
     seen_attempts: int = 1
-    """Last attempts of its chain that a revision sees."""
+    """Attempts that a revision sees, the last ones of its chain."""
     revision_prompt: str = "{attempts}{prompt}"
-    """Text that a revision continues, with {prompt} and {attempts} filled in."""
+    """Text before a revision; {prompt} and {attempts} are replaced."""
     attempt_template: str = "{attempt}\n{critique}"
-    """Text of one earlier attempt, with {attempt} and {critique} filled in."""
+    """Text of one earlier attempt; {attempt} and {critique} are replaced."""
     critique: str = "none"
-    """What is written about an attempt: none, score or policy."""
+    """Critique of an attempt: none, score (its guidance value) or policy (the policy writes it)."""
     critique_prompt: str = "{prompt}{attempt}\nCritique:"
-    """Text that a critique continues, with {prompt} and {attempt} filled in."""
+    """Text before a critique; {prompt} and {attempt} are replaced."""
     critique_tokens: int = 64
     """Limit of one critique, in tokens."""
 
@@ -88,7 +90,7 @@ class _Chain:
 
 
 async def search_revision(session: Session, config: RevisionConfig) -> SearchResult:
-    """All chains make their next attempt together."""
+    """Run the revisions. In each round, all chains make one attempt in the same batch."""
     [n] = config.budgets
     nodes = new_tree()
     chains = [_Chain() for _ in range(config.chains)]
@@ -108,7 +110,7 @@ async def search_revision(session: Session, config: RevisionConfig) -> SearchRes
 async def _attempt(
     session: Session, config: RevisionConfig, nodes: list[Node], chains: Sequence[_Chain]
 ) -> None:
-    """One more attempt of every chain; equal attempts stay apart, each is its own event."""
+    """Sample one more attempt of every chain. Equal attempts get separate nodes."""
     settings = session.settings
     prefixes = [_prefix(session, config, nodes, chain) for chain in chains]
     results = await session.sample(
@@ -139,7 +141,8 @@ async def _attempt(
 async def _criticise(
     session: Session, config: RevisionConfig, nodes: Sequence[Node], chains: Sequence[_Chain]
 ) -> None:
-    """A critique of each chain's last attempt: none where there is no room for one."""
+    """Add a critique of the last attempt to every chain. The critique is empty when the context has
+    no room for it."""
     engine = session.engine
     critiques: list[tuple[int, ...]] = [() for _ in chains]
     if config.critique == "score":
@@ -178,7 +181,9 @@ async def _criticise(
 def _prefix(
     session: Session, config: RevisionConfig, nodes: Sequence[Node], chain: _Chain
 ) -> tuple[int, ...]:
-    """The prompt alone for a first attempt, and where no earlier attempt fits into the context."""
+    """The prefix of the chain's next attempt. It shows the last `seen_attempts` attempts, or as
+    many as leave room for the new attempt in the context. It is the prompt alone for a first
+    attempt, and when no earlier attempt fits."""
     for seen in range(min(config.seen_attempts, len(chain.attempts)), 0, -1):
         attempts: tuple[int, ...] = ()
         for id, critique in zip(chain.attempts[-seen:], chain.critiques[-seen:], strict=True):
@@ -193,10 +198,10 @@ def _prefix(
 
 
 def fill(session: Session, template: str, parts: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
-    """Token ids of a template whose {fields} are token ids: what was generated goes in as it was,
-    never re-encoded. {prompt} is the problem's prompt.
+    """Token ids of a template whose {fields} are replaced by the token ids in `parts`.
 
-    Raises ValueError for a field that is neither that nor one of `parts`.
+    Generated ids go in unchanged and are never re-encoded. {prompt} is the problem's prompt.
+    Raises ValueError for a field that is neither {prompt} nor one of `parts`.
     """
     known = {"prompt": session.prompt_ids, **parts}
     ids: tuple[int, ...] = ()

@@ -1,7 +1,7 @@
-"""Greedy decoding and N free samples of whole solutions: best-of-N and votes.
+"""Greedy decoding, and N independent samples of whole solutions for best-of-N and votes.
 
-Granularity: solution. A tree of depth one: the root and one node a solution. The answers at smaller
-N are read from nested subsets of the same samples, so one run serves every budget.
+The granularity is the solution. The tree has depth one: the root and one node per solution. The
+answer at a smaller N uses the first N of the same samples, so one run serves every budget.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ from search.settings import check_budgets
 
 @dataclass(frozen=True, kw_only=True)
 class SolutionsConfig:
-    """Whole solutions, sampled independently. Between rounds the search stops when a limit is
-    spent, or when no sample that is left could change a majority.
+    """Whole solutions, sampled independently.
+
+    Between rounds, the search stops at a limit of `SearchSettings`. With the answer majority, it
+    also stops when the remaining samples cannot change the majority.
     """
 
     budgets: tuple[int, ...] = (1,)
-    """Numbers of solutions N, ascending; the largest is sampled, the others read from it."""
+    """Numbers of solutions N, ascending; the largest is sampled, a smaller N takes the first N."""
     round_size: int = 0
-    """Solutions drawn at a time; 0: all at once."""
+    """Solutions per round; 0: all in one round."""
 
     def __post_init__(self) -> None:
         check_budgets(self.budgets, nested=True)
@@ -44,7 +46,7 @@ class SolutionsConfig:
 
 async def search_solutions(session: Session, config: SolutionsConfig) -> SearchResult:
     """Sample max(budgets) solutions and choose one for every budget. Equal solutions are judged
-    once, when the first of them is seen."""
+    once, in the round of the first of them."""
     settings, most = session.settings, config.budgets[-1]
     nodes = new_tree()
     first: dict[tuple[int, ...], int] = {}  # the first node with these token ids
@@ -84,7 +86,7 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
 
 
 async def _sample(session: Session, nodes: list[Node], n: int) -> list[int]:
-    """Add `n` more solutions; their ids."""
+    """Add `n` more solutions. Returns the ids of their nodes."""
     [result] = await session.sample(
         [continuation(session, nodes, 0, n, first_index=len(nodes) - 1, whole=True)]
     )
@@ -94,7 +96,7 @@ async def _sample(session: Session, nodes: list[Node], n: int) -> list[int]:
 
 
 def _sampling_usage(session: Session, lengths: list[int], round_size: int) -> Usage:
-    """What samples of these lengths cost: every round runs the prompt again."""
+    """The cost of samples of these lengths, in tokens. Every round runs the prompt again."""
     rounds = [lengths[i : i + round_size] for i in range(0, len(lengths), round_size)]
     prompt = len(session.prompt_ids)
     return sum(
@@ -103,7 +105,7 @@ def _sampling_usage(session: Session, lengths: list[int], round_size: int) -> Us
 
 
 def _settled(session: Session, nodes: list[Node], left: int) -> SearchEnd | None:
-    """A majority that `left` more votes cannot overturn."""
+    """SETTLED when `left` more votes cannot change the majority, else None."""
     votes = Counter(
         session.final_answer(solution_text(nodes, node.id))
         for node in nodes[1:]

@@ -1,4 +1,5 @@
-"""Trees as JSON lines: one finished problem a line, so a crash costs only what was in flight."""
+"""Search trees as JSON lines, one line per finished problem. A crash loses only the problems that
+were running."""
 
 from __future__ import annotations
 
@@ -17,9 +18,13 @@ VERSION = 2
 
 
 def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
-    """A row that `result_from_json` reads back: the fields of `SearchResult`, `Node` and
-    `Snapshot`; `value` is a node's mean value, `reward` the verifier's word as a number where it
-    was asked, `answer` the node of the last snapshot's answer."""
+    """A JSON row that `result_from_json` reads back. It has the fields of `SearchResult`, `Node`
+    and `Snapshot`.
+
+    `value` of a node is its mean value, or its score when it has no visits. `reward` of a node is 1
+    for a correct verdict, 0 for any other verdict and null without a verdict. `answer` is the node
+    of the last snapshot's answer. `policy` is stored as given.
+    """
     last = result.snapshots[-1] if result.snapshots else None
     in_tree = {child for node in result.nodes for child in node.children}
     return {
@@ -68,7 +73,7 @@ def _node_to_json(node: Node, beside: bool) -> dict[str, Any]:
 
 
 def _spent(usage: Usage) -> dict[str, Any]:
-    """Only what is not 0: most nodes cost nothing of their own."""
+    """The counts that are not 0. Most nodes have no cost, so this keeps the files small."""
     return {
         model: {key: value for key, value in counts.items() if value}
         for model, counts in dataclasses.asdict(usage).items()
@@ -77,11 +82,12 @@ def _spent(usage: Usage) -> dict[str, Any]:
 
 
 def result_from_json(row: dict[str, Any]) -> SearchResult:
-    """Raises ValueError for another format or version."""
+    """The result that a row of `result_to_json` holds. Raises ValueError for another format or
+    version."""
     if row.get("format") != FORMAT or row.get("version") != VERSION:
         raise ValueError(
-            f"not a {FORMAT} of version {VERSION}: format {row.get('format')!r}, "
-            f"version {row.get('version')!r}"
+            f"the row is not a {FORMAT} of version {VERSION}: its format is {row.get('format')!r} "
+            f"and its version is {row.get('version')!r}"
         )
     nodes: list[Node] = []
     for item in row["nodes"]:
@@ -130,13 +136,16 @@ def _snapshot_from_json(row: dict[str, Any]) -> Snapshot:
 
 
 def read_trees(path: Path) -> list[SearchResult]:
-    """All trees of a file that may still be written: a torn last line is cut off."""
+    """All trees of a file that may be unfinished. An incomplete last line is cut off the file."""
     return [result_from_json(json.loads(line)) for line in read_whole_lines(path)]
 
 
 def iterate_trees(path: Path) -> Iterator[SearchResult]:
-    """The trees of a finished file, one at a time. Raises ValueError naming file and line for a
-    row that is not a tree of this format and version."""
+    """Yield the trees of a finished file one at a time.
+
+    Raises ValueError for a row that is not a tree of this format and version. The message names the
+    file and the line.
+    """
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -146,8 +155,11 @@ def iterate_trees(path: Path) -> Iterator[SearchResult]:
 
 
 def node_rows(result: SearchResult) -> Iterator[dict[str, Any]]:
-    """A flat row a node, for tables: the columns of a tree's JSON row with the problem and the
-    strategy in front; usage is the FLOPs and the generated tokens."""
+    """Yield one flat row per node, for tables.
+
+    The columns are the problem id, the strategy and the fields of the node in `result_to_json`. In
+    place of `usage` there are the columns `flops` and `generated_tokens`.
+    """
     for node in result_to_json(result, "")["nodes"]:
         usage = usage_from_json(node.pop("usage"))
         yield {
@@ -160,7 +172,8 @@ def node_rows(result: SearchResult) -> Iterator[dict[str, Any]]:
 
 
 def append_trees(path: Path, results: Iterable[SearchResult], policy: str) -> int:
-    """Append and flush each result as it comes; returns how many were written."""
+    """Append each result to the file when it arrives, and flush the file. Returns the number of
+    results."""
     count = 0
     with path.open("a", encoding="utf-8") as file:
         for result in results:

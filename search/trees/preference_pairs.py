@@ -1,15 +1,20 @@
 """Preference pairs for a process preference model, from search trees and from step labels
 (rStar-Math, 2501.04519, section 3.3).
 
-Steps with the same preceding ones: each of the `per_side` of highest value that lead to a correct
-answer is preferred to each of the `per_side` of lowest value that lead to a wrong one. Identical
-paths rarely end in different answers, so for the last step the pairs are whole solutions to one
-problem: the correct ones of highest mean value against the wrong ones of lowest. Together the pairs
-of one place weigh 1 in the loss, as in the paper.
+Pairs of steps are made per prefix. Among the steps after one prefix, take the `per_side` steps of
+highest value that lead to a correct answer, and the `per_side` steps of lowest value that lead to a
+wrong answer. Each of the first is preferred to each of the second.
 
-Departures: values must be `min_gap` apart and rest on `min_visits` visits (or rollouts), for those
-of a small tree are noise; steps that were cut off, or have no score, are in no pair; there may be
-fewer than `per_side` on a side.
+Identical paths rarely end in different answers. So for the last step, the pairs are whole solutions
+of one problem: the correct solutions of highest mean value against the wrong solutions of lowest
+mean value. The weights of all pairs of one prefix, or of one problem's solutions, sum to 1 in the
+loss, as in the paper.
+
+Departures from the paper:
+- The values of two steps must differ by at least `min_gap` and come from at least `min_visits`
+  visits (or rollouts), because the values in a small tree are noisy.
+- A step that was cut off or has no score is in no pair.
+- There may be fewer than `per_side` steps or solutions on a side.
 """
 
 from __future__ import annotations
@@ -29,7 +34,8 @@ Verify = Callable[[Problem, str], Verdict]
 
 @dataclass(frozen=True, kw_only=True)
 class PairRules:
-    """Which steps make a pair. A label without rollouts behind it (a person's) needs none."""
+    """Which steps make a pair (see the docstring of this module). A label that does not come from
+    rollouts, such as a person's label, needs no visits."""
 
     per_side: int = 2
     min_gap: float = 0.3
@@ -45,7 +51,7 @@ class PairRules:
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """A prefix, as text and ids."""
+    """A prefix as text and as token ids. The prefix begins with the prompt."""
 
     problem_id: str
     prompt: str
@@ -62,8 +68,11 @@ class _Candidate:
 def pairs_of_steps(
     results: Iterable[SearchResult], prompt_ids: Encode, verify: Verify, rules: PairRules
 ) -> Iterator[StepPair]:
-    """Pairs of open steps below the same node of a tree. A step leads to a correct (wrong) answer
-    if a finished solution through it, rollouts included, is correct (wrong)."""
+    """Yield pairs of open steps below the same node of a tree.
+
+    A step leads to a correct answer if a finished solution through it is correct, and to a wrong
+    answer if one is wrong. The finished solutions include those of rollouts.
+    """
     for result in results:
         nodes = result.nodes
         leads: dict[bool, set[int]] = {True: set(), False: set()}
@@ -100,8 +109,8 @@ def pairs_of_steps(
 def pairs_of_solutions(
     results: Iterable[SearchResult], prompt_ids: Encode, verify: Verify, rules: PairRules
 ) -> Iterator[StepPair]:
-    """Pairs of a tree's distinct finished solutions, rollouts included, a correct one and a wrong
-    one; a solution's value is its steps' mean."""
+    """Yield pairs of a correct and a wrong solution from the distinct finished solutions of a tree,
+    including those of rollouts. The value of a solution is the mean value of its steps."""
     for result in results:
         nodes = result.nodes
         found: dict[bool, dict[str, _Candidate]] = {True: {}, False: {}}
@@ -122,8 +131,11 @@ def pairs_of_solutions(
 
 @dataclass(slots=True)
 class _Labelled:
-    """What all rows together say of one step. Rows may repeat the same rollouts, so those behind
-    it are at least the largest `count` of a row."""
+    """The labels that all rows together give one step.
+
+    Several rows may count the same rollouts. So `count` is the largest count of one row, which is a
+    lower bound of the step's rollouts.
+    """
 
     text: str
     count: int = 0
@@ -137,7 +149,7 @@ class _Labelled:
 
 @dataclass(slots=True)
 class _Rows:
-    """The rows of one problem as a trie of steps, and its finished solutions."""
+    """The rows of one problem as a trie of steps, and the finished solutions of the problem."""
 
     prompt: str
     children: dict[Ids, dict[Ids, _Labelled]] = field(
@@ -152,10 +164,13 @@ class _Rows:
 def pairs_of_labels(
     rows: Iterable[StepLabels], end_token_id: int, rules: PairRules
 ) -> Iterator[StepPair]:
-    """The same from labels: rows of one problem with the same prompt share the steps they begin
-    with, whose values are their labels, over several rows on average. A step of label above 0 leads
-    to a correct answer, one below 1 to a wrong one; the last label of a finished solution, which
-    ends with the end token, is the verifier's word."""
+    """Yield pairs of steps and pairs of solutions from label rows.
+
+    Rows with the same problem and prompt share the steps of their common prefixes. The value of a
+    step is the mean of its labels over the rows, weighted by their counts. A step with a value
+    above 0 leads to a correct answer, and a step with a value below 1 leads to a wrong answer. A
+    finished solution ends with the end token, and its last label is the verifier's verdict.
+    """
     problems: dict[tuple[str, Ids], _Rows] = {}
     for row in rows:
         key = (row.problem_id, row.prompt_ids)
@@ -208,8 +223,10 @@ def _pairs(
     *,
     min_gap: float | None = None,
 ) -> Iterator[StepPair]:
-    """The highest of `better` against the lowest of `worse`; with `min_gap`, those of which one is
-    higher by that much and neither begins with the other (as steps that were labelled jointly may).
+    """Yield pairs of the `per_side` highest of `better` and the `per_side` lowest of `worse`.
+
+    With `min_gap`, the value of the better one must be larger by at least that much. Also, neither
+    token sequence may be a prefix of the other, which happens when several steps share a label.
     """
     best = sorted(better, key=lambda c: -c.value)[: rules.per_side]
     worst = sorted(worse, key=lambda c: c.value)[: rules.per_side]

@@ -1,6 +1,7 @@
-"""Finished searches as training data: rows that TRL's trainers and ours read.
+"""Training rows from finished searches, for TRL's trainers and for those of this project.
 
-Every row names its problem. Token ids are those that were generated, never re-encoded.
+Every row names its problem. Token ids are exactly those that were generated. They are never
+re-encoded.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Verify = Callable[[Problem, str], Verdict]
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedRow:
-    """A completion and its `weight` in the loss: the rows of one problem sum to at most 1."""
+    """A completion and its `weight` in the loss. The weights of one problem sum to at most 1."""
 
     problem_id: str
     prompt: str
@@ -29,10 +30,13 @@ class WeightedRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceRow:
-    """Two steps after the same `prompt` (problem and steps so far), the first one better:
-    TRL's preference columns, and the tree's evidence. As tokens `prompt` is that of
-    `problem_prompt` and then `prefix_ids`; a step that ends its solution ends with the end token,
-    any other does not, which texts cannot say."""
+    """A preference between two steps after the same prefix, with TRL's preference columns and the
+    evidence in the tree.
+
+    `prompt` is the text of the problem and of the steps so far. Its tokens are those of
+    `problem_prompt`, followed by `prefix_ids`. `chosen_ids` and `rejected_ids` end with the end
+    token only if the step ends its solution. The texts do not show this.
+    """
 
     problem_id: str
     prompt: str
@@ -50,7 +54,8 @@ class PreferenceRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RateRow:
-    """A problem with the share of correct ones among its tree's distinct finished solutions."""
+    """A problem and its solve rate: the share of correct solutions among the distinct finished
+    solutions in its tree. `solutions` is the number of these distinct solutions."""
 
     problem: Problem
     solve_rate: float
@@ -58,8 +63,9 @@ class RateRow:
 
 
 def verified_solutions(result: SearchResult, verify: Verify) -> tuple[list[tuple[int, ...]], float]:
-    """Distinct correct finished solutions (token ids, best scored first) and the share of correct
-    ones among the distinct finished solutions (the problem's solve rate in this tree)."""
+    """The distinct correct finished solutions as token ids, in descending order of score, and the
+    problem's solve rate. The solve rate is the share of correct solutions among the distinct
+    finished solutions in this tree."""
     seen: dict[str, tuple[int, ...]] = {}
     correct: list[tuple[float, int, tuple[int, ...]]] = []
     for node in finished_solutions(result):
@@ -76,14 +82,17 @@ def verified_solutions(result: SearchResult, verify: Verify) -> tuple[list[tuple
 def balance_by_difficulty(
     solutions: Sequence[tuple[int, ...]], solve_rate: float, max_per_problem: int
 ) -> list[tuple[int, ...]]:
-    """Keep fewer solutions of easy problems: ceil((1 - solve rate) x max_per_problem), at least
-    one. Without it, problems that every attempt solves crowd out those the policy must learn."""
+    """Keep the first ceil((1 - solve rate) x max_per_problem) solutions, at least one.
+
+    This keeps fewer solutions of easy problems. Otherwise most of the training data would come from
+    problems that the policy solves already.
+    """
     keep = max(1, math.ceil((1 - solve_rate) * max_per_problem))
     return list(solutions[:keep])
 
 
 def best_paths(results: Iterable[SearchResult], verify: Verify) -> Iterator[WeightedRow]:
-    """Each problem's best scored correct solution, where it has one."""
+    """Yield the correct solution with the highest score of each problem that has one."""
     for result in results:
         correct = [
             node
@@ -96,10 +105,13 @@ def best_paths(results: Iterable[SearchResult], verify: Verify) -> Iterator[Weig
 
 
 def visit_weighted_paths(results: Iterable[SearchResult]) -> Iterator[WeightedRow]:
-    """Every finished solution of a tree, weighted by the product of its steps' shares of their
-    siblings' visits: the distribution that AlphaZero trains its policy on, over whole paths
-    (1712.01815). What ends unfinished keeps its share, so a problem's weights may sum to less
-    than 1."""
+    """Yield every finished solution of a tree with a weight from the visit counts.
+
+    The share of a step is its visits divided by the visits of all its siblings and itself. The
+    weight of a solution is the product of the shares of its steps. This is the distribution that
+    AlphaZero trains its policy on, over whole paths (1712.01815). Unfinished paths keep their
+    share, so the weights of a problem may sum to less than 1.
+    """
     for result in results:
         nodes = result.nodes
         for node in finished_solutions(result):
@@ -116,9 +128,12 @@ def visit_weighted_paths(results: Iterable[SearchResult]) -> Iterator[WeightedRo
 def step_preferences(
     results: Iterable[SearchResult], *, min_gap: float, min_visits: int
 ) -> Iterator[PreferenceRow]:
-    """Of each node, its best and its worst child, when both have at least `min_visits` visits, or
-    the verifier's word, and their mean values are at least `min_gap` apart (step-level preferences,
-    2405.00451)."""
+    """Yield the best and the worst child of each node as a preference (step-level preferences,
+    2405.00451).
+
+    Both children must have at least `min_visits` visits or a verdict of the verifier. Their mean
+    values must differ by at least `min_gap`.
+    """
     for result in results:
         nodes = result.nodes
         for parent in nodes:
@@ -148,10 +163,13 @@ def step_preferences(
 def step_value_labels(
     results: Iterable[SearchResult], prompt_ids: Callable[[str], tuple[int, ...]], min_visits: int
 ) -> Iterator[StepLabels]:
-    """Every path from the root to the end of a solution, or to its last step with `min_visits`
-    visits, each step labelled with its mean value and visit count (ReST-MCTS*, 2406.03816). The
-    standard error takes visits for independent, which those of a tree are not quite:
-    sqrt(q(1 - q) / n) under Laplace's rule."""
+    """Yield every path from the root to the end of a solution, or to its last step with at least
+    `min_visits` visits (ReST-MCTS*, 2406.03816).
+
+    The label of a step is its mean value, and its count is its visit count. The standard error is
+    sqrt(q(1 - q) / n) by Laplace's rule. It assumes independent visits, which is not quite true in
+    a tree.
+    """
     for result in results:
         nodes = result.nodes
         in_tree = {child for node in nodes for child in node.children}
@@ -180,8 +198,8 @@ def step_value_labels(
 def by_solve_rate(
     results: Iterable[SearchResult], verify: Verify, *, low: float, high: float
 ) -> Iterator[RateRow]:
-    """Problems whose solve rate lies in [low, high]: neither hopeless nor done, for reinforcement
-    learning."""
+    """Yield the problems whose solve rate lies in [low, high]. Reinforcement learning needs
+    problems that the policy solves sometimes, but not always."""
     for result in results:
         _, rate = verified_solutions(result, verify)
         if low <= rate <= high:
@@ -190,18 +208,19 @@ def by_solve_rate(
 
 
 def finished_solutions(result: SearchResult) -> list[Node]:
+    """The last nodes of all finished solutions, including those of rollouts."""
     return [node for node in result.nodes if node.terminal is StopReason.END_OF_SOLUTION]
 
 
 def visits_of(node: Node) -> int:
-    """A search walks into the end of a solution once, when it values it, and never again: where no
-    visit is recorded, its score is one."""
+    """The number of visits of a node. The end of a solution that has a score but no recorded visits
+    counts as one visit, because a search judges it once and never descends into it again."""
     ended = node.terminal is StopReason.END_OF_SOLUTION and node.score is not None
     return node.visit_count or int(ended)
 
 
 def value_of(node: Node) -> float:
-    """The mean value where there are visits, else the score, 0 where there is none."""
+    """The mean value of a node. Without visits it is the score, or 0 when there is no score."""
     return node.value_sum / node.visit_count if node.visit_count else node.score or 0.0
 
 

@@ -85,8 +85,9 @@ def make_inputs(folder: Path) -> None:
     save_model(reward_model_from_policy(str(folder / "policy")), tokenizer, folder / "prm")
     problems = [make_problem((1 + i % 5, 2 + i, 3), 6 + i) for i in range(16)]
     (folder / "data").mkdir()
-    for split in ("train", "validation"):
-        write_problems(folder / "data" / f"{split}.jsonl", problems)
+    write_problems(folder / "data" / "train.jsonl", problems)
+    held_out = [make_problem((1 + i % 5, 2 + i, 4), 7 + i) for i in range(16)]
+    write_problems(folder / "data" / "validation.jsonl", held_out)
 
 
 def run(folder: Path, setup: Setup, more: tuple[str, ...] = ()) -> float:

@@ -206,8 +206,9 @@ def _folders(root: Path, load: Load) -> list[Problem]:
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     save_model(reward_model_from_policy(str(root / "policy")), tokenizer, root / "prm")
     problems = [make_problem((1, 2, 3, 4 + i), 100 + i) for i in range(load.problems)]
-    for split in ("train", "validation"):
-        write_problems(root / f"{split}.jsonl", problems)
+    write_problems(root / "train.jsonl", problems)
+    held_out = [make_problem((1, 2, 2, 4 + i), 100 + i) for i in range(load.problems)]
+    write_problems(root / "validation.jsonl", held_out)
     return problems
 
 

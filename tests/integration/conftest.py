@@ -1,4 +1,8 @@
-"""One uninterrupted smoke run for all tests here, with real processes."""
+"""One uninterrupted smoke run for all tests here, with real processes.
+
+The tests may run in two workers of pytest-xdist (`-n 2 --dist loadgroup`). What one test may not
+share with another is in one group, which one worker runs.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+HERE = Path(__file__).parent
+# The order in which workers take the files: the smoke run that others wait for, then what takes
+# long, then what is quick, so that all workers end at about the same time.
+FILES = (
+    *("test_loop.py", "test_smoke_runs.py", "test_ppo.py", "test_sandbox.py", "test_gsm8k.py"),
+    *("test_single_stages.py", "test_distribution.py", "test_all_near_misses.py"),
+    *("test_pairs.py", "test_scoring_server.py", "test_vllm_rollouts.py", "test_report.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {HERE / name: rank for rank, name in enumerate(FILES)}
+    items.sort(key=lambda item: ranks.get(item.path, -1))
 
 
 class Checkout:
@@ -17,8 +36,9 @@ class Checkout:
     smoke = "recipes/countdown/smoke.yaml"
 
     def environment(self, **more: str) -> dict[str, str]:
+        """Without W&B, which costs every stage 2 seconds; the smoke runs and kills turn it on."""
         fixed = {
-            "WANDB_MODE": "offline",
+            "WANDB_MODE": "disabled",
             "HF_HUB_OFFLINE": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
             "PYTHONPATH": str(self.root),
@@ -58,6 +78,13 @@ def checkout() -> Checkout:
 
 @pytest.fixture(scope="session")
 def smoke_run(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("smoke") / "run"
-    checkout.run(checkout.recipe(folder))
+    """The worker that needs it first makes it; the others wait."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # the folder of all workers
+    folder, finished = root / "smoke" / "run", root / "smoke.finished"
+    with FileLock(root / "smoke.lock"):
+        if not finished.exists():
+            checkout.run(checkout.recipe(folder), WANDB_MODE="offline")
+            finished.touch()
     return folder

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("gsm8k")]
 RECIPE = "recipes/gsm8k/smoke.yaml"
 STAGES = ("data", "sft", "label_1", "prm_1", "search_1", "round_1", "evaluate", "report")
 BAD_ROWS = (
@@ -39,7 +39,8 @@ def manifest(folder: Path, stage: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def run(checkout: Any, files: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("gsm8k") / "run"
-    printed = checkout.run([*checkout.recipe(folder, RECIPE), *sources(files)])
+    words = [*checkout.recipe(folder, RECIPE), *sources(files)]
+    printed = checkout.run(words, WANDB_MODE="offline")
     return folder, printed
 
 

@@ -24,7 +24,8 @@ from data.types import Demonstration, Outcome, Problem
 from rewards.sandbox.isolation import FIRST_UID, Limits, start, why_not_isolated
 from rewards.verifiers.programs import CodeVerifier
 
-pytestmark = pytest.mark.slow
+# One worker runs them all: they look for what sandboxes left behind on the whole machine.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sandbox")]
 ROOT = Path(__file__).resolve().parents[2]
 ORDINARY = 0x70000000 + 4242  # nobody's
 # Mutants whose outputs differ but lie within the tolerance of the problem's own tests.

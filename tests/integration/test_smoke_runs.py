@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ PIPELINES = [
     if {"stages", "extends"} & yaml.safe_load(path.read_text()).keys()
     and f"{path.parent.name}/{path.stem}" not in RUN_ELSEWHERE + NOT_RUN
 ]
-AT_ONCE = 2  # runs of one thread each
 
 
 def published_rows(recipe: str) -> list[str]:
@@ -41,27 +39,22 @@ def published_rows(recipe: str) -> list[str]:
     return [word for key, name in files.items() for word in ("--set", f"{key}={shared / name}")]
 
 
-def test_every_pipeline_runs_tiny(checkout: Any, tmp_path: Path) -> None:
-    def run(recipe: str) -> str:
-        folder = tmp_path / recipe.replace("/", "-")
-        words = [*checkout.recipe(folder, recipe), "--smoke", *published_rows(recipe)]
-        return checkout.run(words, OMP_NUM_THREADS="1")
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        printed = dict(zip(PIPELINES, pool.map(run, PIPELINES), strict=True))
-    for recipe, said in printed.items():
-        folder = tmp_path / recipe.replace("/", "-")
-        names = [stage.name for stage in load_pipeline(ROOT / recipe).stages]
-        assert said.count("done in") == len(names), recipe
-        for name in names:
-            manifest = json.loads((folder / name / "manifest.json").read_text())
-            assert manifest["extra"]["resources"]["peak_resident_bytes"] > 0
-            if manifest["stage"] in ("sft", "prm", "label", "search", "evaluate", "ppo"):
-                assert manifest["extra"]["resources"]["flops_utilisation"] > 0, (recipe, name)
-        if "qwen" in recipe:
-            config = json.loads((folder / "ppo/config.json").read_text())
-            assert (config["model_type"], config["hidden_size"]) == ("qwen2", 64)
-            row = json.loads((folder / "data/test.jsonl").read_text().split("\n")[0])
-            assert row["prompt"].startswith("<|im_start|>system\n")
-            assert row["prompt"].endswith("<|im_start|>assistant\n")
-            assert (folder / "report.html").stat().st_size > 10_000
+@pytest.mark.parametrize("recipe", PIPELINES)
+def test_a_pipeline_runs_tiny(checkout: Any, tmp_path: Path, recipe: str) -> None:
+    folder = tmp_path / "run"
+    words = [*checkout.recipe(folder, recipe), "--smoke", *published_rows(recipe)]
+    printed = checkout.run(words, OMP_NUM_THREADS="1")
+    names = [stage.name for stage in load_pipeline(ROOT / recipe).stages]
+    assert printed.count("done in") == len(names)
+    for name in names:
+        manifest = json.loads((folder / name / "manifest.json").read_text())
+        assert manifest["extra"]["resources"]["peak_resident_bytes"] > 0
+        if manifest["stage"] in ("sft", "prm", "label", "search", "evaluate", "ppo"):
+            assert manifest["extra"]["resources"]["flops_utilisation"] > 0, name
+    if "qwen" in recipe:
+        config = json.loads((folder / "ppo/config.json").read_text())
+        assert (config["model_type"], config["hidden_size"]) == ("qwen2", 64)
+        row = json.loads((folder / "data/test.jsonl").read_text().split("\n")[0])
+        assert row["prompt"].startswith("<|im_start|>system\n")
+        assert row["prompt"].endswith("<|im_start|>assistant\n")
+        assert (folder / "report.html").stat().st_size > 10_000

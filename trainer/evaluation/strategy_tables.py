@@ -23,7 +23,7 @@ def comparison_markdown(comparison: StrategyComparison) -> str:
             f"[{100 * row.low:.1f}, {100 * row.high:.1f}] | {row.flops / 1e6:.0f} | "
             f"{row.generated_tokens:.0f} | {against} |"
         )
-    lines += ["", "| growth | last minus first, points | slope, points a doubling | drops, p |"]
+    lines += ["", "| growth | last minus first, points | slope, points per doubling | drops, p |"]
     lines += ["|---|---|---|---|"]
     for row in comparison.growth:
         drops = ", ".join(f"{p:.2g}" for p in row.adjacent_drops)

@@ -68,9 +68,9 @@ def run_logged(
 ) -> int:
     """Run `words` to its end, its output appended to `log`; returns the exit status.
 
-    `say` gets the newest log line at every poll, `on_poll` the seconds so far every few seconds. If
-    this process is interrupted, the child and all its descendants are ended before the exception
-    goes on.
+    `say` gets the newest log line at every poll, and "starting" before there is one. `on_poll` gets
+    the seconds so far every few seconds. If this process is interrupted, the child and all its
+    descendants are ended before the exception goes on.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     started = last_kept = time.monotonic()
@@ -85,7 +85,7 @@ def run_logged(
             start_new_session=True,
             pass_fds=(lock,),
         )
-        newest = ""
+        newest = "starting"  # imports come before a stage's first line
         try:
             while child.poll() is None:
                 time.sleep(POLL_SECONDS)

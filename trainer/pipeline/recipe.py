@@ -21,10 +21,10 @@ import yaml
 from data.settings import nearest, read_yaml_mapping
 from trainer.pipeline.every_stage import fill_in_all
 from trainer.pipeline.extends import with_base
-from trainer.pipeline.slices import check_overlaps, fill_in_slices, read_slices
+from trainer.pipeline.slices import check_overlaps, fill_in_sizes, problem_folders
 from trainer.pipeline.values import choose_stages
 
-TOP_LEVEL = ("run_name", "output_dir", "seed", "accelerate_config", "values", "slices", "stages")
+TOP_LEVEL = ("run_name", "output_dir", "seed", "accelerate_config", "values", "stages")
 SETTABLE = ("run_name", "output_dir", "seed", "accelerate_config")
 STAGE_KEYS = ("name", "script", "config", "args", "accelerate_config", "when")
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -69,6 +69,8 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     for scripts and configs that do not exist.
     """
     values, changes = with_base(read_yaml_mapping(Path(path)))
+    if "slices" in values:
+        raise ValueError("slices are written by the data stage: name them in args of that stage")
     _check_keys(values, TOP_LEVEL, required=("run_name", "output_dir", "stages"), where="recipe")
     rows = values["stages"]
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -92,8 +94,9 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         if "." in target:
             _override_stage(rows, left_out, target, value)
     fill_in_all(rows)
-    fill_in_slices(rows, read_slices(values.pop("slices", None) or {}))
-    check_overlaps(rows)
+    folders = problem_folders(rows)
+    fill_in_sizes(rows, folders)
+    check_overlaps(rows, folders)
     for key, kind in (("run_name", str), ("output_dir", str), ("seed", int)):
         if key in values and type(values[key]) is not kind:
             raise ValueError(f"{key} must be of type {kind.__name__}, got {values[key]!r}")

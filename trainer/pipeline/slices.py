@@ -1,16 +1,13 @@
-"""Named slices of a split's problems, in the place of offsets that one works out by hand:
+"""Named slices of problems in a recipe of many stages, checked before a stage runs:
 
-    slices:
-      train: {label_1: 2000, search_1: 1200}
-      validation: {gate_1: 2000}
     stages:
-      - {name: search_1, args: {slice: search_1, ...}, ...}
-      - {name: round_1, args: {gate_slice: gate_1, ...}, ...}
+      - {name: data, args: {slices: {train: {search_1: 1200}, validation: {gate_1: 2000}}}, ...}
+      - {name: search_1, args: {data: "{data}", slice: search_1, ...}, ...}
+      - {name: round_1, args: {data: "{data}", gate_slice: gate_1, ...}, ...}
 
-The slices of a split follow one another from its first problem, each with so many problems. A stage
-with `slice: search_1` gets the `skip`, `num_problems` and `split` of that slice; `gate_slice` gives
-`gate_skip` and `gate_problems`, `evaluation_slice` gives `evaluation_skip` and
-`evaluation_problems`. A key that a stage sets itself stays as it is.
+The data stage writes the slices (data/slices.py), and a stage that names one reads it there. Where
+the stage's arguments do not say how many problems it takes (`num_problems`, for `gate_slice`
+`gate_problems`, for `evaluation_slice` `evaluation_problems`), it takes all of the slice.
 """
 
 from __future__ import annotations
@@ -21,100 +18,85 @@ from pathlib import Path
 from typing import Any
 
 from data.settings import nearest, read_yaml_mapping
+from data.slices import Slice, check_fits, read_slices
 from trainer.runtime.stage_registry import entry_of_launcher
 
-SPLITS = ("train", "validation", "test")
 LEARNT_FROM = {"policy", "labels.jsonl", "trees.jsonl"}  # what a stage makes of its problems
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slice:
-    split: str
-    start: int
-    size: int
+EVERY = 10**12  # as a size: all problems that are there
 
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """Problems start..end-1 of a split of the folder `data`, as the stage `stage` uses them."""
+    """The problems of the folder `data` that the stage `stage` uses."""
 
     stage: str
     data: str
-    split: str
-    start: int
-    end: int
+    part: Slice
 
     def overlaps(self, other: Use) -> bool:
-        same = (self.data, self.split) == (other.data, other.split)
-        return same and max(self.start, other.start) < min(self.end, other.end)
+        return self.data == other.data and self.part.overlaps(other.part)
 
 
-def read_slices(value: Any) -> dict[str, Slice]:
-    """The slices by name. Raises ValueError for another form, a size that is no whole number of at
-    least 0, an unknown split and a name that is used twice."""
-    if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
-        raise ValueError(f"slices must be a mapping of sizes by name, per split, got {value!r}")
-    slices: dict[str, Slice] = {}
-    for split, sizes in value.items():
-        if split not in SPLITS:
-            raise ValueError(f"slices of {split!r}; did you mean {nearest(str(split), SPLITS)!r}?")
-        start = 0
-        for name, size in sizes.items():
-            if type(size) is not int or size < 0:
-                raise ValueError(f"slice {name!r} has size {size!r}; allowed: 0 or more")
-            if name in slices:
-                raise ValueError(f"two slices have the name {name!r}")
-            slices[name] = Slice(split=split, start=start, size=size)
-            start += size
-    return slices
+@dataclass(frozen=True, kw_only=True)
+class ProblemFolder:
+    """What a recipe says of the problems that one of its data stages writes."""
+
+    slices: Mapping[str, Slice]
+    sizes: Mapping[str, int | None]  # problems by split; None: the recipe does not say
 
 
-def fill_in_slices(rows: Sequence[dict[str, Any]], slices: Mapping[str, Slice]) -> None:
-    """Replace the names of slices in the arguments of `rows` by what they stand for.
+def problem_folders(rows: Sequence[dict[str, Any]]) -> dict[str, ProblemFolder]:
+    """By the text that stands for the stage's folder, such as "{data}". Raises ValueError for
+    slices of a wrong form and for a slice that ends behind its split."""
+    folders: dict[str, ProblemFolder] = {}
+    for row in rows:
+        if not _makes_problems(row):
+            continue
+        settings = _settings(row)
+        try:
+            slices = read_slices(settings.get("slices") or {})
+            sizes = {split: settings.get(split) for split in ("train", "validation", "test")}
+            for name, part in slices.items():
+                size = sizes[part.split]
+                if size is not None:
+                    check_fits(name, part, size)
+        except ValueError as error:
+            raise ValueError(f"stage {row['name']!r}: {error}") from None
+        folders[f"{{{row['name']}}}"] = ProblemFolder(slices=slices, sizes=sizes)
+    return folders
 
-    Raises ValueError for an unknown slice, for a split that is too small for a slice, and for a
-    gate or an evaluation on validation problems that are elsewhere."""
-    sizes = {f"{{{row['name']}}}": _settings(row) for row in rows if _makes_problems(row)}
+
+def fill_in_sizes(rows: Sequence[dict[str, Any]], folders: Mapping[str, ProblemFolder]) -> None:
+    """Give each stage that names a slice the slice's size, where its arguments have none.
+
+    Raises ValueError for a slice that the data stage does not name, and for a gate or an
+    evaluation on a slice that is not one of validation."""
     for row in rows:
         args = row["args"]
         for prefix in ("", "gate_", "evaluation_"):
-            name = args.pop(f"{prefix}slice", None)
-            if name is None:
-                continue
-            if name not in slices:
-                hint = f"; did you mean {nearest(str(name), slices)!r}?" if slices else ""
-                raise ValueError(f"stage {row['name']!r} names the unknown slice {name!r}{hint}")
-            found = slices[name]
-            problems = f"{prefix or 'num_'}problems"
-            filled: dict[str, Any] = {f"{prefix}skip": found.start, problems: found.size}
-            if prefix and found.split != "validation":
+            name = args.get(f"{prefix}slice")
+            if name is None or args.get("data") not in folders:
+                continue  # the stage itself reads the slices of a folder that was there before
+            part = _slice_of(row, str(name), folders[args["data"]])
+            if prefix and part.split != "validation":
                 raise ValueError(
                     f"{prefix}slice of stage {row['name']!r} is {name!r}, a slice of "
-                    f"{found.split}; allowed: slices of validation"
+                    f"{part.split}; allowed: slices of validation"
                 )
-            if not prefix and found.split != "train":
-                filled["split"] = found.split
-            row["args"] = args = filled | args
-            end = args[f"{prefix}skip"] + args[problems]
-            there = sizes.get(args.get("data"), {}).get(found.split)
-            if there is not None and end > there:
-                raise ValueError(
-                    f"slice {name!r} of stage {row['name']!r} ends at problem {end:,} of "
-                    f"{found.split}, which has {there:,}"
-                )
+            args.setdefault(_size_key(prefix), part.size)
 
 
-def check_overlaps(rows: Sequence[dict[str, Any]]) -> None:
+def check_overlaps(rows: Sequence[dict[str, Any]], folders: Mapping[str, ProblemFolder]) -> None:
     """Raises ValueError where a gate or an evaluation during training uses problems that a stage
     learns from, and where two gates use the same problems."""
-    learnt = [use for row in rows if (use := _learnt(row))]
-    gates = [use for row in rows if (use := _held_out(row, "gate_"))]
-    evaluations = [use for row in rows if (use := _held_out(row, "evaluation_"))]
+    learnt = [use for row in rows if (use := _learnt(row, folders))]
+    gates = [use for row in rows if (use := _held_out(row, "gate_", folders))]
+    evaluations = [use for row in rows if (use := _held_out(row, "evaluation_", folders))]
     for held_out in (*gates, *evaluations):
         for use in learnt:
             if held_out.overlaps(use):
                 raise ValueError(
-                    f"stage {use.stage!r} learns from problems of {use.split} on which stage "
+                    f"stage {use.stage!r} learns from problems of {use.part.split} on which stage "
                     f"{held_out.stage!r} is measured; name two slices that do not overlap"
                 )
     for i, gate in enumerate(gates):
@@ -126,7 +108,7 @@ def check_overlaps(rows: Sequence[dict[str, Any]]) -> None:
                 )
 
 
-def _learnt(row: dict[str, Any]) -> Use | None:
+def _learnt(row: dict[str, Any], folders: Mapping[str, ProblemFolder]) -> Use | None:
     entry = entry_of_launcher(row["script"])
     if entry is None or not LEARNT_FROM.intersection(entry.writes):
         return None
@@ -134,26 +116,48 @@ def _learnt(row: dict[str, Any]) -> Use | None:
     # Without `split` a stage reads no split; `problems` names a file in its place.
     if "split" not in settings or settings.get("problems"):
         return None
-    start, size = settings["skip"], settings["num_problems"]
-    end = start + size if size else 10**12  # PPO, GRPO and RLOO: 0 stands for all
-    return _use(row, settings, settings["split"], start, end)
+    return _use(row, settings, "", settings["split"], folders)
 
 
-def _held_out(row: dict[str, Any], prefix: str) -> Use | None:
+def _held_out(row: dict[str, Any], prefix: str, folders: Mapping[str, ProblemFolder]) -> Use | None:
     entry = entry_of_launcher(row["script"])
     if entry is None:
         return None
     settings = entry.config_defaults() | _settings(row)
-    size = settings.get(f"{prefix}problems")
-    if not size:
+    if not settings.get(_size_key(prefix)):
         return None
-    start = settings[f"{prefix}skip"]
-    return _use(row, settings, "validation", start, start + size)
+    return _use(row, settings, prefix, "validation", folders)
 
 
-def _use(row: dict[str, Any], settings: Mapping[str, Any], split: str, start: int, end: int) -> Use:
-    data = str(settings.get("data"))
-    return Use(stage=row["name"], data=data, split=split, start=start, end=end)
+def _use(
+    row: dict[str, Any],
+    settings: Mapping[str, Any],
+    prefix: str,
+    split: str,
+    folders: Mapping[str, ProblemFolder],
+) -> Use | None:
+    """None for a slice of a folder that was there before: the stage itself checks it."""
+    size = settings[_size_key(prefix)] or EVERY  # PPO, GRPO and RLOO: 0 stands for all
+    data, name = str(settings.get("data")), settings.get(f"{prefix}slice")
+    if name is None:
+        part = Slice(split=split, start=settings[f"{prefix}skip"], size=size)
+    elif data in folders:
+        whole = _slice_of(row, str(name), folders[data])
+        part = Slice(split=whole.split, start=whole.start, size=min(size, whole.size))
+    else:
+        return None
+    return Use(stage=row["name"], data=data, part=part)
+
+
+def _slice_of(row: dict[str, Any], name: str, folder: ProblemFolder) -> Slice:
+    if name not in folder.slices:
+        hint = f"; did you mean {nearest(name, folder.slices)!r}?" if folder.slices else ""
+        raise ValueError(f"stage {row['name']!r} names the unknown slice {name!r}{hint}")
+    return folder.slices[name]
+
+
+def _size_key(prefix: str) -> str:
+    return f"{prefix or 'num_'}problems"
 
 
 def _makes_problems(row: dict[str, Any]) -> bool:
@@ -164,4 +168,4 @@ def _makes_problems(row: dict[str, Any]) -> bool:
 def _settings(row: dict[str, Any]) -> dict[str, Any]:
     path = row.get("config")
     values = read_yaml_mapping(Path(path)) if path and Path(path).is_file() else {}
-    return values | row["args"]
+    return values | {key: value for key, value in row["args"].items() if value is not None}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data.settings import nearest
+from data.slices import SPLITS, read_slices
 from trainer.pipeline.plan import stage_settings
 from trainer.pipeline.published_sizes import KNOWN_MODELS, config_of
 from trainer.pipeline.recipe import PLACEHOLDER, Pipeline, Stage, load_pipeline
@@ -163,13 +164,29 @@ def _splits(pipeline: Pipeline, stage: Stage) -> dict[str, Any]:
     entry = entry_of_launcher(stage.script)
     if entry is None or not entry.makes_problems:
         return {}
-    sizes = {
-        "train": PROBLEMS * len(_offsets(pipeline, "skip")),
-        "validation": GATE * len(_offsets(pipeline, "gate_skip")),
-    }
-    sizes |= {name: SIZES[name] for name in ("demonstrations", "test")}
     settings = stage_settings(stage)
-    return {name: size for name, size in sizes.items() if settings.get(name) != 0}
+    slices = _small_slices(settings.get("slices") or {})
+    ends: dict[str, int] = dict.fromkeys(SPLITS, 0)
+    for part in read_slices(slices).values():
+        ends[part.split] = max(ends[part.split], part.end)
+    sizes = {
+        "train": max(ends["train"], PROBLEMS * len(_offsets(pipeline, "skip"))),
+        "validation": max(ends["validation"], GATE * len(_offsets(pipeline, "gate_skip"))),
+        "test": max(ends["test"], SIZES["test"]),
+        "demonstrations": SIZES["demonstrations"],
+    }
+    changes: dict[str, Any] = {n: size for n, size in sizes.items() if settings.get(n) != 0}
+    return changes | ({"slices": slices} if slices else {})
+
+
+def _small_slices(sizes: Mapping[str, Any], size: int = PROBLEMS) -> dict[str, Any]:
+    """The same names with few problems each: those of a gate in validation."""
+    return {
+        name: _small_slices(value, GATE if name == "validation" else size)
+        if isinstance(value, dict)
+        else size
+        for name, value in sizes.items()
+    }
 
 
 def _rows(stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:

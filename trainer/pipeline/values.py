@@ -5,9 +5,9 @@
       - {name: ppo, when: {learner: ppo}, args: {cycles: $cycles}, ...}
       - {name: evaluate, args: {policies: ["{sft}", "{round_1}", "{ppo}"]}, ...}
 
-`$cycles` as a whole argument, or as an item of a list, is the value of that name. A stage with
-`when` is part of the run where every value named there is as it says (or is in the list it says).
-Items of lists that stand for a stage which is left out are left out too.
+`$cycles` as a whole argument, or as an item of a list or mapping, is the value of that name. A
+stage with `when` is part of the run where every value named there is as it says (or is in the list
+it says). Items of lists that stand for a stage which is left out are left out too.
 """
 
 from __future__ import annotations
@@ -78,6 +78,9 @@ def _filled(
     if isinstance(argument, list):
         gone = [f"{{{name}}}" for name in left_out]
         return [_filled(stage, item, values, left_out) for item in argument if item not in gone]
+    if isinstance(argument, dict):
+        items = argument.items()
+        return {key: _filled(stage, item, values, left_out) for key, item in items}
     found = REFERENCE.fullmatch(argument) if isinstance(argument, str) else None
     if found is None:
         return argument

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from data.problems import read_problems
+from data.slices import Choice, validation_problems
+from data.types import Problem
 from rewards.server.client import is_address
 from rewards.verifiers.by_name import check_verifier
 from trainer.ppo.critic_folders import STARTS, is_folder
@@ -36,6 +40,8 @@ class PPOConfig:
     """Split whose problems are used: train, validation or test."""
     skip: int = 0
     """Problems left out at the start of the split."""
+    slice: str | None = None
+    """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 0
     """Problems trained on, again and again in shuffled order; 0: all."""
     trajectories: list[str] = field(default_factory=list[str])
@@ -94,6 +100,8 @@ class PPOConfig:
     """Validation problems per evaluation; 0: no evaluation."""
     evaluation_skip: int = 0
     """Validation problems left out at the start."""
+    evaluation_slice: str | None = None
+    """Named slice of validation that evaluations use, in place of evaluation_skip; null: none."""
     stop_p_value: float = 0.01
     """One-sided p below which a fall of accuracy stops training; 0: never."""
     save_every: int = 10
@@ -143,6 +151,24 @@ class PPOConfig:
             )
         if self.imitation_coefficient > 0 and not self.trajectories:
             raise ValueError("imitation_coefficient is above 0, but no trajectories are given")
+        if self.slice and self.problems:
+            raise ValueError(
+                f"slice {self.slice!r} and problems {self.problems!r} are given; give one"
+            )
+
+    def chosen_problems(self) -> list[Problem]:
+        """The problems to train on, in order."""
+        size = self.num_problems or None
+        if self.problems:
+            return read_problems(Path(self.problems))[self.skip :][:size]
+        choice = Choice(split=self.split, skip=self.skip, size=size, name=self.slice)
+        return choice.read(self.data)
+
+    def held_out_problems(self) -> list[Problem]:
+        """The validation problems of the evaluations."""
+        return validation_problems(
+            self.data, self.evaluation_skip, self.evaluation_problems, self.evaluation_slice
+        )
 
     def _check_critic(self) -> None:
         if self.critic not in STARTS and not is_folder(self.critic):

@@ -19,7 +19,7 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from data.flops import flop_model
-from data.problems import read_problems
+from data.held_out import check_problems_held_out, check_rows_held_out
 from data.types import Problem, Usage
 from rewards.verifiers.by_name import VERIFIERS
 from trainer.models.loading import whole_models
@@ -103,10 +103,10 @@ class PPORun:
             kl=KLController(coefficient=config.kl_coefficient, target=config.kl_target)
         )
         accelerator.register_for_checkpointing(self.progress)
-        self.problems = _problems(config)
+        self.problems = config.chosen_problems()
         self.recorded = read_rollouts(config.replay) if config.replay else None
-        validation = read_problems(Path(config.data) / "validation.jsonl")
-        self.held_out = validation[config.evaluation_skip :][: config.evaluation_problems]
+        self.held_out = config.held_out_problems()
+        check_problems_held_out(self.held_out, self.problems)
         if self.vllm is not None and len(self.held_out) % accelerator.num_processes:
             raise ValueError(
                 f"there are {len(self.held_out)} validation problems to evaluate on: with vLLM "
@@ -117,6 +117,9 @@ class PPORun:
             for folder in config.trajectories
             for row in read_trajectories(Path(folder) / "trajectories.jsonl")
         ]
+        check_rows_held_out(
+            self.held_out, [row.prompt_ids for row in self.imitation], self.engine.encode
+        )
         if config.imitation_coefficient > 0 and not self.imitation and accelerator.is_main_process:
             print(
                 f"warning: no verified trajectory in {', '.join(config.trajectories)}: nothing is "
@@ -339,9 +342,3 @@ class PPORun:
             for path in (*self.folder.glob("checkpoint-*"), *self.folder.glob(SERVED)):
                 shutil.rmtree(path)
         self.accelerator.wait_for_everyone()
-
-
-def _problems(config: PPOConfig) -> list[Problem]:
-    path = Path(config.problems or Path(config.data) / f"{config.split}.jsonl")
-    problems = read_problems(path)[config.skip :]
-    return problems[: config.num_problems] if config.num_problems else problems

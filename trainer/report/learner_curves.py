@@ -14,6 +14,7 @@ from typing import Any
 
 from data.row_files import read_whole_lines
 from search.labellers.evidence import wilson_interval
+from trainer.measures.results import AccuracyRow
 from trainer.runtime.stage_registry import STAGES
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
@@ -115,7 +116,7 @@ class Lineage:
 
 
 def learner_curves(
-    lineage: Lineage, greedy: Mapping[str, Mapping[str, Any]], reward_model: str | None
+    lineage: Lineage, greedy: Mapping[str, AccuracyRow], reward_model: str | None
 ) -> list[LearnerCurve]:
     """A curve for each evaluated policy that no other evaluated one comes from. `greedy` are the
     test accuracies by policy, the first policy first; `reward_model` is a stage's name."""
@@ -135,7 +136,7 @@ def learner_curves(
 
 def _curve(
     lineage: Lineage,
-    greedy: Mapping[str, Mapping[str, Any]],
+    greedy: Mapping[str, AccuracyRow],
     end: str,
     chain: set[str],
     first: str,
@@ -149,7 +150,10 @@ def _curve(
         Point(
             policy=name,
             sampled_tokens=spent(name),
-            **{key: greedy[name][key] for key in ("value", "low", "high", "n")},
+            value=greedy[name].value,
+            low=greedy[name].low,
+            high=greedy[name].high,
+            n=greedy[name].n,
         )
         for name in (first, *ordered)
         if name in greedy
@@ -217,7 +221,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def training_curve(
-    lineage: Lineage, greedy: Mapping[str, Mapping[str, Any]], seconds: Mapping[str, float]
+    lineage: Lineage, greedy: Mapping[str, AccuracyRow], seconds: Mapping[str, float]
 ) -> list[TrainingCost]:
     """The evaluated policies in the run's order. `seconds` are wall times by stage."""
     costs: list[TrainingCost] = []
@@ -234,7 +238,10 @@ def training_curve(
                 after=before[-1] if before else None,
                 training_flops=sum(row["flops"] for ledger in ledgers for row in ledger),
                 training_seconds=sum(seconds[stage] for stage in stages),
-                **{key: greedy[name][key] for key in ("value", "low", "high", "n")},
+                value=greedy[name].value,
+                low=greedy[name].low,
+                high=greedy[name].high,
+                n=greedy[name].n,
             )
         )
     return costs

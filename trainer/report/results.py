@@ -9,9 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from data.json_records import read_record
 from rewards.verifiers.by_name import VERIFIERS
 from search.base import solution_text
 from search.trees.files import result_from_json
+from trainer.measures.results import EvaluationResults, RewardModelEvaluation
 from trainer.report.learner_curves import (
     LearnerCurve,
     Lineage,
@@ -48,15 +50,16 @@ class ReportConfig:
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
     """Every number of a run. `stages` holds seconds of wall time by stage; `evaluation` is the
-    content of the evaluation stage's evaluation.json; the rows of `gates` and `ledger` are those of
-    the manifests, each with the name of its stage."""
+    content of the evaluation stage's evaluation.json, and `prm_evaluations` that of each prm.json,
+    by the stage's name. The rows of `gates` and `ledger` are those of the manifests, each with the
+    name of its stage."""
 
     run: str
     seed: int
     task: Mapping[str, str]
     stages: Mapping[str, float]
-    evaluation: Mapping[str, Any]
-    prm_evaluations: list[dict[str, Any]]
+    evaluation: EvaluationResults
+    prm_evaluations: Mapping[str, RewardModelEvaluation]
     training_curve: list[TrainingCost]
     learners: list[LearnerCurve]
     ppo: list[PPORunCurve]
@@ -71,8 +74,11 @@ class RunResults:
             "seed": self.seed,
             "task": dict(self.task),
             "stages": dict(self.stages),
-            **self.evaluation,
-            "prm_evaluations": self.prm_evaluations,
+            **asdict(self.evaluation),
+            "prm_evaluations": [
+                {"stage": stage, **asdict(measured)}
+                for stage, measured in self.prm_evaluations.items()
+            ],
             "training_curve": [asdict(cost) for cost in self.training_curve],
             "learners": [asdict(curve) for curve in self.learners],
             "ppo": [asdict(curve) for curve in self.ppo],
@@ -84,10 +90,10 @@ class RunResults:
 def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
     """Read the stages' manifests and the evaluation. Everything but times is a function of the
     recipe and the seed."""
-    evaluation = json.loads((Path(config.evaluation) / "evaluation.json").read_text())
+    evaluation = read_record(EvaluationResults, Path(config.evaluation) / "evaluation.json")
     manifests = {Path(stage).name: read_manifest(Path(stage)) for stage in config.stages}
     spent = {Path(stage).name: seconds_of(Path(stage)) for stage in config.stages}
-    greedy = {r["policy"]: r for r in evaluation["accuracy"] if r["strategy"] == "greedy"}
+    greedy = {row.policy: row for row in evaluation.accuracy if row.strategy == "greedy"}
     lineage = Lineage(folders={Path(s).name: Path(s) for s in config.stages}, manifests=manifests)
     ledger: list[dict[str, Any]] = []
     gates: list[dict[str, Any]] = []
@@ -116,10 +122,10 @@ def _reward_model(manifests: Mapping[str, Mapping[str, Any]]) -> str | None:
     return next((name for name, m in manifests.items() if m["stage"] in kinds), None)
 
 
-def prm_evaluations(run: Path) -> list[dict[str, Any]]:
+def prm_evaluations(run: Path) -> dict[str, RewardModelEvaluation]:
     """prm.json of every complete stage of the run's folder that wrote one, by the stage's name."""
     found = sorted(path for path in run.glob("*/prm.json") if is_complete(path.parent))
-    return [{"stage": path.parent.name, **json.loads(path.read_text())} for path in found]
+    return {path.parent.name: read_record(RewardModelEvaluation, path) for path in found}
 
 
 def seconds_of(stage: Path) -> float:
@@ -132,10 +138,10 @@ def folder_name(runtime: RuntimeConfig) -> str:
     return Path(runtime.output_dir).parent.name
 
 
-def chosen_trees(config: ReportConfig, results: dict[str, Any]) -> list[dict[str, Any]]:
+def chosen_trees(config: ReportConfig, evaluation: EvaluationResults) -> list[dict[str, Any]]:
     """The first trees of the final policy, each terminal node with its verdict."""
     verifier = VERIFIERS[config.verifier]()
-    policies = [row["policy"] for row in results["accuracy"] if row["strategy"] == "mcts"]
+    policies = [row.policy for row in evaluation.accuracy if row.strategy == "mcts"]
     if not policies:
         return []
     path = Path(config.evaluation) / f"{policies[-1]}_mcts.jsonl"

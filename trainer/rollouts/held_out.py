@@ -13,7 +13,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
-from data.problems import read_problems
+from data.slices import validation_problems
 from data.types import Problem, Usage, usage_from_json
 from rewards.base import Verifier
 from search.base import Engine
@@ -33,6 +33,8 @@ class HeldOutConfig:
     """Validation problems per evaluation; 0: no evaluation."""
     evaluation_skip: int = 0
     """Validation problems left out at the start."""
+    evaluation_slice: str | None = None
+    """Named slice of validation that evaluations use, in place of evaluation_skip; null: none."""
     max_new_tokens: int = 64
     """Limit of one solution, in tokens after the prompt; GRPO and RLOO sample with it too."""
 
@@ -50,8 +52,9 @@ class HeldOutConfig:
         """Of the data stage's folder; none is read where none is asked for."""
         if not self.evaluation_problems:
             return []
-        problems = read_problems(Path(data) / "validation.jsonl")
-        return problems[self.evaluation_skip :][: self.evaluation_problems]
+        return validation_problems(
+            data, self.evaluation_skip, self.evaluation_problems, self.evaluation_slice
+        )
 
 
 class HeldOut(TrainerCallback):

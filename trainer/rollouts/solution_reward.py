@@ -10,6 +10,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from data.problems import read_problems
+from data.slices import Choice
 from data.types import ModelUsage, Problem, Usage
 from rewards.aggregate import AGGREGATES
 from rewards.verifiers.by_name import check_verifier
@@ -36,6 +38,8 @@ class GroupRLConfig:
     """Split whose problems are used: train, validation or test."""
     skip: int = 0
     """Problems left out at the start of the split."""
+    slice: str | None = None
+    """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 0
     """Problems trained on; 0: all."""
     verifier: str = "countdown"
@@ -55,6 +59,18 @@ class GroupRLConfig:
             raise ValueError(f"aggregate is {self.aggregate!r}; allowed: {', '.join(AGGREGATES)}")
         if self.process_weight and self.reward_model is None:
             raise ValueError("process_weight is not 0, but no reward_model is given")
+        if self.slice and self.problems:
+            raise ValueError(
+                f"slice {self.slice!r} and problems {self.problems!r} are given; give one"
+            )
+
+    def chosen_problems(self) -> list[Problem]:
+        """The problems to train on, in order."""
+        size = self.num_problems or None
+        if self.problems:
+            return read_problems(Path(self.problems))[self.skip :][:size]
+        choice = Choice(split=self.split, skip=self.skip, size=size, name=self.slice)
+        return choice.read(self.data)
 
 
 @dataclass(slots=True, kw_only=True)

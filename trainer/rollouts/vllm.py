@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
+from tqdm import tqdm
 
+from data.progress import Batch
 from data.types import ModelUsage, Problem, StopReason
 from search.base import Engine
 from trainer.models.lora import plain, plain_weights
@@ -156,6 +159,33 @@ class VLLMSampler:
         )
 
 
+class RequestProgress(tqdm):
+    """The progress bar that vLLM draws of its requests: it draws nothing, and reports them as a
+    batch (data/progress.py)."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "file": StringIO()})
+        self.batch = Batch("solutions", int(self.total or 0))
+
+    def update(self, n: float | None = 1) -> bool | None:
+        self.batch.add(round(n or 0))
+        return super().update(n)
+
+
+def report_requests(generation: Any) -> None:
+    """Let a vLLM in this process report its finished solutions. TRL turns its bar off. A server
+    answers all requests at once, and says nothing before."""
+    if generation.mode != "colocate":
+        return
+    llm = generation.llm
+    generate = llm.generate
+
+    def reporting(*args: Any, **options: Any) -> Any:
+        return generate(*args, **{**options, "use_tqdm": RequestProgress})
+
+    llm.generate = reporting
+
+
 def open_vllm(
     config: RolloutEngineConfig,
     policy: Any,
@@ -244,4 +274,5 @@ def open_vllm(
         # The tokenizer's end token ends a solution; a model's config may name others.
         generation_kwargs={"ignore_eos": True, "stop_token_ids": [engine.end_token_id]},
     )
+    report_requests(generation)
     return VLLMSampler(generation, engine)

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.problems import read_problems
 from data.settings import nearest
+from data.slices import Choice
 from data.types import Problem
 from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
@@ -59,6 +59,8 @@ class CompareConfig:
     """Split whose problems are used: train, validation or test."""
     skip: int = 0
     """Problems left out at the start of the split."""
+    slice: str | None = None
+    """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 1000
     """Problems searched."""
     verifier: str = "countdown"
@@ -92,6 +94,10 @@ class CompareConfig:
         if REFERENCE in self.strategies:
             raise ValueError(f"{REFERENCE!r} is the reference's name: give the strategy another")
 
+    def chosen_problems(self) -> list[Problem]:
+        choice = Choice(split=self.split, skip=self.skip, size=self.num_problems, name=self.slice)
+        return choice.read(self.data)
+
 
 def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchSettings) -> None:
     compared = [read_strategy(name, values, settings) for name, values in config.strategies.items()]
@@ -108,8 +114,7 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
             verifier=config.verifier,
             seed=runtime.seed,
         )
-        problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
-        problems = problems[config.skip : config.skip + config.num_problems]
+        problems = config.chosen_problems()
         bench = StrategyBench(workbench, problems, folder, Path(config.policy).name)
         grid = fine_grid(config.reference_budgets)
         search = SolutionsConfig(budgets=grid)

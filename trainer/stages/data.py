@@ -6,13 +6,15 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data.contamination import Overlap, cross_overlaps
+from data.held_out import problem_key
 from data.problems import read_demonstrations, read_problems, write_demonstrations, write_problems
 from data.settings import nearest
+from data.slices import read_slices, write_slices
 from data.sources import BadRow, Row, take_in
 from data.tasks.base import Task
 from data.tasks.code import CodeConfig, CodeTask
@@ -157,6 +159,8 @@ class DataConfig:
     """Problems of the split validation."""
     test: int = 2000
     """Problems of the split test."""
+    slices: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Named slices of train, validation and test: sizes by name, per split (data/slices.py)."""
     demonstrations_file: str | None = None
     """JSONL file that replaces the task's demonstrations; null: none."""
     train_file: str | None = None
@@ -182,6 +186,7 @@ class DataConfig:
             )
         if self.max_bad_rows < 0:
             raise ValueError(f"max_bad_rows is {self.max_bad_rows}; allowed: 0 or more")
+        read_slices(self.slices)
 
 
 def task_config_type(argv: Sequence[str]) -> type:
@@ -233,6 +238,8 @@ def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> No
         for name in SPLITS:
             path = folder / f"{name}.jsonl"
             record.metrics[name] = sum(1 for _ in path.open(encoding="utf-8"))
+        if config.slices:
+            write_slices(folder, read_slices(config.slices), record.metrics)
 
 
 def _take_in(split: str, source: Path, target: Path) -> list[BadRow]:
@@ -251,19 +258,13 @@ def _take_in(split: str, source: Path, target: Path) -> list[BadRow]:
     return bad_rows
 
 
-def _key(problem: Problem) -> str:
-    """What problems of two splits must not share: their group, or their prompt whatever its case
-    and spaces."""
-    return problem.group or group_of(problem.prompt)
-
-
 def check_disjoint(folder: Path) -> None:
     demonstrations = read_split_demonstrations(folder)
     groups = {
-        name: {_key(p) for p in read_split(folder, name)}
+        name: {problem_key(p) for p in read_split(folder, name)}
         for name in ("train", "validation", "test")
     }
-    groups["training side"] = groups.pop("train") | {_key(d.problem) for d in demonstrations}
+    groups["training side"] = groups.pop("train") | {problem_key(d.problem) for d in demonstrations}
     names = list(groups)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:

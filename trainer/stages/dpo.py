@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.held_out import check_rows_held_out
 from data.types import TokenRow
 from rewards.verifiers.by_name import VERIFIERS, check_verifier
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
@@ -79,6 +80,7 @@ def run_dpo(
             folder=Path(runtime.output_dir),
             sampled=lambda: 0,  # what it learns from was sampled by the search
         )
+        check_rows_held_out(held_out.problems, [pair.prompt_ids for pair in pairs], engine.encode)
         trainer = _trainer_class()(
             model=model.train(),
             args=arguments,

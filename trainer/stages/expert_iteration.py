@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from data.problems import read_demonstrations, read_problems
-from data.types import StepLabels, TokenRow
+from data.held_out import check_rows_held_out
+from data.problems import read_demonstrations
+from data.slices import Choice, Slice, validation_problems
+from data.tokenizers import encode_strict
+from data.types import Problem, StepLabels, TokenRow
 from rewards.verifiers.by_name import check_verifier
 from search.trees.training_rows import balance_by_difficulty
 from trainer.evaluation.policies import evaluate_greedy, groups_of
@@ -26,7 +29,7 @@ from trainer.models.compatibility import check_policy
 from trainer.models.loading import load_policy, save_model, whole_models
 from trainer.models.lora import ALL_WEIGHTS, POLICY, LoraSettings, add_adapter
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.manifests import MANIFEST, UNHASHED_FILES
+from trainer.runtime.manifests import MANIFEST, UNHASHED_FILES, hash_input, read_json
 from trainer.runtime.stage import numbered_inputs, run_stage
 from trainer.searching.trajectories import read_trajectories
 from trainer.searching.workbench import open_workbench
@@ -37,8 +40,8 @@ from trainer.training.trained import save_trained, training_cost
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertIterationConfig:
-    """One round of expert iteration. The gate uses validation problems
-    gate_skip..gate_skip+gate_problems-1, which no other round may use.
+    """One round of expert iteration. The gate uses the first `gate_problems` validation problems
+    of `gate_slice`, or those from `gate_skip` on. No earlier round may have used them.
     """
 
     policy: str
@@ -55,6 +58,8 @@ class ExpertIterationConfig:
     """Validation problems of the gate."""
     gate_skip: int = 0
     """Validation problems left out at the start, for other rounds."""
+    gate_slice: str | None = None
+    """Named slice of validation that the gate uses, in place of gate_skip; null: none."""
     gate_p_value: float = 0.05
     """One-sided p that the gain must be under for the new policy to be kept."""
     max_new_tokens: int = 64
@@ -85,16 +90,13 @@ def run_expert_iteration(
     with run_stage("expert_iteration", runtime, [config, lora, arguments], inputs, check) as record:
         folder = Path(runtime.output_dir)
         candidate = folder / "candidate"
-        problems = read_problems(Path(config.data) / "validation.jsonl")
-        problems = problems[config.gate_skip : config.gate_skip + config.gate_problems]
-        if len(problems) < config.gate_problems:
-            raise ValueError(
-                f"the gate wants {config.gate_problems} validation problems from "
-                f"{config.gate_skip} on, but the file has only {len(problems)} there"
-            )
+        problems = _gate_problems(config)
         model, tokenizer = load_policy(config.policy)
         model = add_adapter(model, lora, POLICY, runtime.seed)
         rows = _training_rows(config, tokenizer)
+        check_rows_held_out(
+            problems, [row.prompt_ids for row in rows], partial(encode_strict, tokenizer)
+        )
         random.Random(runtime.seed).shuffle(rows)
         trainer = train_on_rows(
             model, tokenizer, rows, arguments, longest_first=config.longest_first
@@ -145,6 +147,49 @@ def run_expert_iteration(
                     save_model(*load_policy(config.policy), folder)
             shutil.rmtree(candidate)
         workbench.accelerator.wait_for_everyone()
+
+
+def _gate_problems(config: ExpertIterationConfig) -> list[Problem]:
+    """Raises ValueError where the validation problems are too few, and where the gate of a round
+    that made the policy used one of them."""
+    problems = validation_problems(
+        config.data, config.gate_skip, config.gate_problems, config.gate_slice
+    )
+    if len(problems) < config.gate_problems:
+        place = f"slice {config.gate_slice!r}" if config.gate_slice else f"{config.gate_skip} on"
+        raise ValueError(
+            f"the gate wants {config.gate_problems} validation problems from {place}, but there "
+            f"are only {len(problems)}"
+        )
+    own = _gate(config.gate_skip, config.gate_problems, config.gate_slice).resolve(
+        Path(config.data)
+    )
+    for round_folder, used in _earlier_gates(Path(config.policy), config.data):
+        if own.overlaps(used):
+            raise ValueError(
+                f"the gate uses validation problems {own.start}..{own.end - 1}; the gate of "
+                f"{str(round_folder)!r}, which made the policy, used {used.start}..{used.end - 1}. "
+                "Give each round a gate_slice of its own"
+            )
+    return problems
+
+
+def _gate(skip: int, size: int, name: str | None) -> Choice:
+    return Choice(split="validation", skip=skip, size=size, name=name)
+
+
+def _earlier_gates(policy: Path, data: str) -> Iterator[tuple[Path, Slice]]:
+    """The rounds on the same data that led to a policy, and the problems that their gates used."""
+    here = hash_input(data).get("fingerprint")
+    while (manifest := read_json(policy / MANIFEST)) is not None:
+        recipe, inputs = manifest["recipe"], manifest["inputs"]
+        same_data = inputs.get("data", {}).get("fingerprint") == here
+        if manifest["stage"] == "expert_iteration" and same_data:
+            gate = _gate(recipe["gate_skip"], recipe["gate_problems"], recipe.get("gate_slice"))
+            yield policy, gate.resolve(Path(data))
+        if "policy" not in inputs:
+            return
+        policy = policy / inputs["policy"]["source"]
 
 
 def _copy_model(source: Path, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from data.problems import read_problems
+from data.held_out import check_problems_held_out
 from rewards.verifiers.by_name import VERIFIERS
 from trainer.models.loading import load_policy
 from trainer.rollouts.held_out import HeldOut, HeldOutConfig
@@ -48,9 +48,7 @@ def run_group_rl(
         "problems": config.problems,
     }
     with run_stage(algorithm, runtime, [config, evaluation, arguments], inputs) as record:
-        path = Path(config.problems or Path(config.data) / f"{config.split}.jsonl")
-        problems = read_problems(path)[config.skip :]
-        problems = problems[: config.num_problems or len(problems)]
+        problems = config.chosen_problems()
         model, tokenizer = load_policy(config.policy)
         engine, scorer = open_engine(
             model, tokenizer, config.reward_model, seed=runtime.seed, device=model.device
@@ -72,6 +70,7 @@ def run_group_rl(
             folder=Path(runtime.output_dir),
             sampled=lambda: reward.usage.policy.generated_tokens,
         )
+        check_problems_held_out(held_out.problems, problems)
         trainer = trainers[algorithm](
             model=model.train(),
             reward_funcs=[reward],

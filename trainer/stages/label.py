@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.problems import read_problems
+from data.slices import Choice
+from data.types import Problem
 from rewards.verifiers.by_name import check_verifier
 from search.labellers.by_name import LabelSettings, labeller_entry
 from search.labellers.tree_values import TreeConfig
@@ -32,6 +33,8 @@ class LabelStageConfig:
     """Split whose problems are used: train, validation or test."""
     skip: int = 0
     """Problems left out at the start of the split."""
+    slice: str | None = None
+    """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 2000
     """Problems labelled."""
     verifier: str = "countdown"
@@ -40,6 +43,10 @@ class LabelStageConfig:
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
         labeller_entry(self.method)
+
+    def chosen_problems(self) -> list[Problem]:
+        choice = Choice(split=self.split, skip=self.skip, size=self.num_problems, name=self.slice)
+        return choice.read(self.data)
 
 
 def run_label(
@@ -61,8 +68,7 @@ def run_label(
             verifier=stage.verifier,
             seed=runtime.seed,
         )
-        problems = read_problems(Path(stage.data) / f"{stage.split}.jsonl")
-        problems = problems[stage.skip : stage.skip + stage.num_problems]
+        problems = stage.chosen_problems()
         folder = Path(runtime.output_dir)
         label_shard(workbench, problems, settings, config, folder)
         workbench.accelerator.wait_for_everyone()

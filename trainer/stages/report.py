@@ -20,9 +20,10 @@ def run_report(runtime: RuntimeConfig, config: ReportConfig) -> None:
         if not is_main_process():
             return
         folder = Path(runtime.output_dir)
-        results = collect_results(runtime, config).as_json()
+        found = collect_results(runtime, config)
+        results = found.as_json()
         (folder / "results.json").write_text(json.dumps(results, indent=1))
-        write_report(results, chosen_trees(config, results), folder / "report.html")
+        write_report(results, chosen_trees(config, found.evaluation), folder / "report.html")
         for name in ("accuracy", "training_curve", "gates", "data_making", "ledger"):
             record.run.log_table(name, results[name])
         compared = [{"comparison": key, **c} for key, c in results["comparisons"].items()]

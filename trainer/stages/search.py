@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.problems import read_problems
 from data.progress import reported
+from data.slices import Choice
+from data.types import Problem
 from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
 from search.trees.training_rows import balance_by_difficulty, verified_solutions
@@ -36,6 +37,8 @@ class TreesConfig:
     """Split whose problems are used: train, validation or test."""
     skip: int = 0
     """Problems left out at the start of the split."""
+    slice: str | None = None
+    """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 2000
     """Problems searched."""
     verifier: str = "countdown"
@@ -45,6 +48,10 @@ class TreesConfig:
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
+
+    def chosen_problems(self) -> list[Problem]:
+        choice = Choice(split=self.split, skip=self.skip, size=self.num_problems, name=self.slice)
+        return choice.read(self.data)
 
 
 def run_trees(
@@ -61,8 +68,7 @@ def run_trees(
             verifier=stage.verifier,
             seed=runtime.seed,
         )
-        problems = read_problems(Path(stage.data) / f"{stage.split}.jsonl")
-        problems = problems[stage.skip : stage.skip + stage.num_problems]
+        problems = stage.chosen_problems()
         folder = Path(runtime.output_dir)
         results = workbench.search(
             problems,

@@ -12,54 +12,56 @@ SELECTIONS = ("puct", "uct", "gumbel")
 
 @dataclass(frozen=True, kw_only=True)
 class MCTSConfig:
-    """How a tree is searched. The root's expansion is the first simulation. With gumbel and
-    rollouts it is as many as its rollouts make, at most half of all.
+    """How a tree is searched. The expansion of the root is the first simulation.
+
+    With gumbel and rollouts, this expansion counts as one simulation per `proposals` rollouts. It
+    takes at most half of the budget.
     """
 
     budgets: tuple[int, ...] = (16,)
-    """Simulations after which an answer is taken, ascending; with gumbel one value only."""
+    """Numbers of simulations after which an answer is taken, ascending; with gumbel one only."""
     selection: str = "puct"
     """How a simulation chooses its path: puct, uct or gumbel."""
     exploration: float = 1.0
-    """Exploration constant c of PUCT and UCT."""
+    """Exploration constant c of PUCT and UCT, at least 0."""
     considered_actions: int = 16
-    """Steps that gumbel considers at the root; as rollouts, some may begin alike."""
+    """Steps that gumbel considers at the root; with expand_by_rollouts, rollouts there."""
     gumbel_scale: float = 1.0
-    """Factor on gumbel's noise; 0: no noise."""
+    """Factor of gumbel's noise, at least 0; 0: no noise."""
     c_visit: float = 50.0
-    """Constant c_visit of gumbel's sigma."""
+    """Constant c_visit of gumbel's function sigma, at least 0."""
     c_scale: float = 0.1
-    """Constant c_scale of gumbel's sigma."""
+    """Constant c_scale of gumbel's function sigma, at least 0."""
     answer_from_root_choice: bool = False
-    """The answer begins with the step that was chosen at the root."""
+    """true: the answer begins with the best step at the root. false: with any step."""
     proposals: int = 4
-    """Steps sampled when a node is expanded (K)."""
+    """Proposals sampled when a node is expanded (K): steps, or rollouts (expand_by_rollouts)."""
     distinct_proposals: bool = False
-    """Sample until that many proposals differ: sampling without replacement."""
+    """Sample until `proposals` different steps are there: sampling without replacement."""
     priors: str = "count"
-    """Prior of a step: count (times it was proposed), sequence (its probability) or uniform."""
+    """Prior of a step: count (share of the proposals), sequence (its probability) or uniform."""
     expand_by_rollouts: bool = False
-    """Expand by whole rollouts instead of single steps."""
+    """Expand a node by whole rollouts instead of single steps."""
     leaf_value: str = "children"
-    """Value of a new leaf: children (from its proposals) or own (its own guidance value)."""
+    """Value of a new leaf: children (from its proposals) or own (the leaf's guidance value)."""
     leaf_best_weight: float = 1.0
     """Weight of the best child, against the prior-weighted mean, in a leaf's value; 0 to 1."""
     leaf_rollouts: int = 0
-    """Rollouts per leaf, whose verdicts or values enter the leaf's value; 0: none."""
+    """Rollouts per leaf whose values enter the value of the leaf; 0: none."""
     rollout_weight: float = 0.0
-    """Weight of these rollouts in a leaf's value, 0 to 1."""
+    """Weight of the leaf's rollouts in the value of the leaf, 0 to 1."""
     max_backup: bool = False
     """Back up the largest value below a node instead of the mean."""
     score_weight: float = 0.0
-    """Visits that a step's score counts as in its value Q, at least 0."""
+    """Number of visits that the score of a step counts as in its value Q, at least 0."""
     widening: float = 0.0
-    """Expand a node again once its visits exceed (its expansions)^(1 / this); 0 to 1, 0: never."""
+    """w: expand a node again when its visits exceed (its expansions)^(1 / w); 0 to 1, 0: never."""
     parallel_simulations: int = 1
-    """Simulations of one tree that share a batch, kept apart by virtual loss."""
+    """Simulations of one tree in one batch; virtual loss makes them take different paths."""
     use_verifier: bool = False
-    """Value finished solutions by the verifier; only for making training data."""
+    """The verifier gives finished solutions their values; only to make training data."""
     max_solutions: int = 4
-    """Distinct correct solutions after which a search with the verifier ends."""
+    """Number of distinct correct solutions at which a search with the verifier ends."""
 
     def __post_init__(self) -> None:
         check_budgets(self.budgets, nested=self.selection != "gumbel")
@@ -81,7 +83,7 @@ class MCTSConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         if self.expand_by_rollouts and self.leaf_rollouts:
             raise ValueError(
-                f"leaf_rollouts is {self.leaf_rollouts}; it must be 0 where proposals are rollouts"
+                f"leaf_rollouts is {self.leaf_rollouts}; it must be 0 with expand_by_rollouts"
             )
         if (self.rollout_weight > 0) != (self.leaf_rollouts > 0):
             raise ValueError(
@@ -91,4 +93,5 @@ class MCTSConfig:
 
     @property
     def visits_per_expansion(self) -> int:
+        """The number of visits that one expansion of a node gives it."""
         return self.proposals if self.expand_by_rollouts else 1

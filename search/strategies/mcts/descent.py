@@ -1,4 +1,4 @@
-"""The walk down a search tree: which nodes are expanded next, and how values go back up."""
+"""The descent of a search tree to the nodes that are expanded next, and the backup of values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from search.strategies.mcts.selection import (
 
 
 def may_widen(node: Node, config: MCTSConfig) -> bool:
-    """Whether an expanded node's visits pay for a further expansion: see `MCTSConfig.widening`."""
+    """Whether an expanded node has enough visits for a further expansion (see
+    `MCTSConfig.widening`)."""
     if config.selection == "gumbel" and node.parent < 0:
         return False  # the steps considered at the root are fixed
     simulations = node.visit_count / config.visits_per_expansion
@@ -39,7 +40,7 @@ def backup(nodes: Sequence[Node], leaf: int, value: float) -> None:
 
 
 def settle(nodes: Sequence[Node], node: int) -> None:
-    """Mark upward every node below which nothing is open any more."""
+    """Mark `node` and its ancestors as settled, up to the first one that has an open node below."""
     while node >= 0:
         current = nodes[node]
         if not current.expanded or not all(nodes[child].settled for child in current.children):
@@ -49,19 +50,20 @@ def settle(nodes: Sequence[Node], node: int) -> None:
 
 
 class Descent:
-    """Walks down a tree to the nodes to expand next."""
+    """Descends a tree to the nodes that are expanded next."""
 
     def __init__(self, nodes: Sequence[Node], config: MCTSConfig, seed: int, problem: str) -> None:
         self.nodes = nodes
         self.config = config
         self.seed = seed
         self.problem = problem
-        self.schedule: list[int] = []  # of sequential halving, after the root's expansion
-        self.gumbel: dict[int, float] = {}  # g + logits of the root's children
+        self.schedule: list[int] = []  # `considered_visits` after the expansion of the root
+        self.gumbel: dict[int, float] = {}  # g + logit per child of the root
 
     def leaves(self, most: int) -> list[int]:
-        """Up to `most` different leaves, kept apart by a virtual loss on the paths already chosen;
-        fewer, or none, when everything reachable is settled or in flight."""
+        """Up to `most` different leaves. A virtual loss on the chosen paths makes the next descent
+        take another path. There are fewer leaves, or none, when all others are settled or already
+        chosen."""
         leaves: list[int] = []
         for _ in range(most):
             leaf = self.leaf()
@@ -76,6 +78,8 @@ class Descent:
         return leaves
 
     def leaf(self) -> int | None:
+        """Descend from the root to the next node to expand. None when there is none, or when
+        another descent has already chosen it."""
         node = self.nodes[0]
         while node.expanded and not may_widen(node, self.config):
             children = [self.nodes[child] for child in node.children]
@@ -87,7 +91,7 @@ class Descent:
         return None if node.virtual_loss else node.id
 
     def child(self, node: Node, children: Sequence[Node]) -> Node:
-        """The best of the node's children that are not settled; of equals the first."""
+        """The node's best child that is not settled. The first one wins a tie."""
         config = self.config
         first_play = self._q(node, 0.0)
         qs = [self._q(child, first_play) for child in children]
@@ -139,7 +143,8 @@ class Descent:
         return sigma(completed, most, self.config.c_visit, self.config.c_scale)
 
     def _perturbed(self, children: Sequence[Node]) -> dict[int, float]:
-        """g + logits of the root's children, in the order they were drawn."""
+        """g + logit per child of the root, by node id. The children are in the order in which they
+        were drawn."""
         if not self.gumbel:
             logits = [math.log(max(child.prior, 1e-12)) for child in children]
             noised = perturbed_logits(
@@ -154,8 +159,12 @@ class Descent:
         return self.gumbel
 
     def root_choice(self) -> int:
-        """The root's child that sequential halving leaves: of those simulated most, the largest
-        g + logits + sigma(q); with the other rules the most visited."""
+        """The best child of the root, or 0 when the root has no children.
+
+        With gumbel, this is the child that sequential halving leaves: among the children with the
+        most simulations, the one with the largest g + logit + sigma(q). With the other rules, it is
+        the child with the most visits.
+        """
         children = [self.nodes[child] for child in self.nodes[0].children]
         if not children:
             return 0

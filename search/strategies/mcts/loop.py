@@ -1,20 +1,22 @@
 """Monte Carlo tree search over reasoning steps: PUCT, UCT, or Gumbel with sequential halving.
 
-Granularity: step. One simulation: walk down to a node to expand
-(search/strategies/mcts/selection.py), sample proposals from it, merge equal steps, value what is
-new (search/guidance.py), and back values up. What a proposal is decides where values come from:
-- a step: the leaf's value is its own (`leaf_value: own`, AlphaZero) or made of its children's (the
-  best one's and the prior-weighted mean, mixed by `leaf_best_weight`), and mixed with the values
-  of `leaf_rollouts` rollouts by `rollout_weight` (AlphaGo's lambda);
-- a rollout (`rollouts`): the whole rest of a solution. All of its steps become nodes, its end is
-  valued, and each rollout is a visit of every node on its path with the value of its end.
+The granularity is the step. One simulation has five parts: descend to a node
+(search/strategies/mcts/selection.py), sample proposals from the node, merge equal steps, judge the
+new nodes (search/guidance.py), and back the values up. There are two kinds of proposals:
+- A proposal is a step. The value of the leaf is its own guidance value (`leaf_value: own`, as in
+  AlphaZero), or it comes from its children. Then `leaf_best_weight` mixes the value of the best
+  child with the prior-weighted mean of all children. `rollout_weight` (AlphaGo's lambda) mixes this
+  value with the values of `leaf_rollouts` rollouts.
+- A proposal is a rollout (`expand_by_rollouts`): the whole rest of a solution. All of its steps
+  become nodes, and its end gets a value. Each rollout is a visit of every node on its path, with
+  that value.
 
-Departures, and why:
-- A step's score counts as `score_weight` visits in its Q, and as its whole Q before the first
-  visit: it is paid for already.
-- Settled nodes (terminal, or all children settled) are not walked into again, so no simulation is
-  wasted; a search whose root is settled ends early. With widening only ends are settled, as more
-  can be proposed anywhere.
+Departures from the papers, and why:
+- The score of a step counts as `score_weight` visits in its Q, and as its whole Q before the first
+  visit, because its cost is already paid.
+- A search does not descend into settled nodes (terminal nodes, and nodes whose children are all
+  settled), so it wastes no simulation. A search ends early when its root is settled. With widening,
+  only terminal nodes are settled, because every other node can get more proposals.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from search.strategies.mcts.config import MCTSConfig
 from search.strategies.mcts.descent import Descent, backup, settle
 from search.strategies.mcts.selection import considered_visits
 
-MAX_DRAWS = 4  # times the distinct proposals wanted; then fewer have to do
+MAX_DRAWS = 4  # limit of the samples per expansion, as a multiple of the distinct proposals wanted
 
 
 class _Search:
@@ -51,12 +53,16 @@ class _Search:
         self.config = config
         self.nodes = new_tree()
         self.descent = Descent(self.nodes, config, session.engine.seed, session.problem.id)
-        self.drawn: dict[int, int] = {}  # proposals sampled so far, by node
+        self.drawn: dict[int, int] = {}  # node id -> number of proposals sampled so far
         self.solutions: set[str] = set()
 
     async def simulate(self, leaves: Sequence[int]) -> int:
-        """Expand the chosen leaves in one batch and back values up; how many simulations that was.
-        With gumbel and rollouts the root's expansion is as many as usual ones with its rollouts."""
+        """Expand the chosen leaves in one batch and back the values up. Returns the number of
+        simulations that this counts as.
+
+        Each leaf counts as one simulation. With gumbel and rollouts, the expansion of the root
+        counts as one simulation per `proposals` rollouts.
+        """
         nodes, config = self.nodes, self.config
         first_new = len(nodes)
         ends = await self._expand(leaves)
@@ -72,7 +78,7 @@ class _Search:
                 scored = [] if value is None else [(leaf, value)]
             for end, score in scored:
                 backup(nodes, end, score)
-            if not scored:  # nothing that came of it has a value: it is not tried again
+            if not scored:  # no proposal or rollout has a value, so the leaf is not tried again
                 nodes[leaf].settled = True
             if config.widening == 0:
                 settle(nodes, nodes[leaf].parent if nodes[leaf].settled else leaf)
@@ -85,8 +91,11 @@ class _Search:
         return spent
 
     async def _expand(self, leaves: Sequence[int]) -> dict[int, list[int]]:
-        """Add proposals below the leaves; the nodes at which each leaf's proposals end. With
-        distinct proposals draw until there are enough."""
+        """Add proposals below the leaves. Returns the nodes where each leaf's proposals end.
+
+        With `distinct_proposals`, sampling goes on until there are enough distinct proposals or
+        `MAX_DRAWS` is reached.
+        """
         config, ends = self.config, {leaf: list[int]() for leaf in leaves}
         open_leaves = list(leaves)
         before = {leaf: len(self.nodes[leaf].children) for leaf in leaves}
@@ -119,13 +128,11 @@ class _Search:
         return leaf == 0 and self.config.selection == "gumbel"
 
     def _wanted(self, leaf: int) -> int:
-        """Proposals of one expansion."""
+        """The number of proposals that one expansion of the leaf should have."""
         config = self.config
         if not self._is_gumbel_root(leaf):
             return config.proposals
-        if (
-            config.expand_by_rollouts
-        ):  # at most half of all rollouts: the rest is for the best of them
+        if config.expand_by_rollouts:  # at most half of all rollouts; the rest is for the best
             return min(config.considered_actions, max(1, config.budgets[0] * config.proposals // 2))
         return min(config.considered_actions, max(1, config.budgets[0] - 1))
 
@@ -146,7 +153,8 @@ class _Search:
         )  # fmt: skip
 
     async def _leaf_rollouts(self, leaves: Sequence[int]) -> dict[int, list[int]]:
-        """Nodes at which `leaf_rollouts` rollouts of each leaf end; they hang beside the tree."""
+        """Sample `leaf_rollouts` rollouts of each leaf. Returns the nodes where they end. These
+        nodes are beside the tree."""
         n = self.config.leaf_rollouts
         results = await self.session.sample(
             [
@@ -160,7 +168,8 @@ class _Search:
         }
 
     def _leaf_value(self, leaf: int, rollouts: Sequence[int]) -> float | None:
-        """None when nothing that could be known of the leaf is a number."""
+        """The value of a leaf from its score, its children and its rollouts. None when none of
+        these has a score."""
         config, node = self.config, self.nodes[leaf]
         children = [self.nodes[child] for child in node.children]
         known = [(c.prior, c.score) for c in children if c.score is not None]
@@ -180,8 +189,11 @@ class _Search:
         return mean if weight == 1 else weight * mean + (1 - weight) * (value or 0.0)
 
     async def _value(self, first_new: int) -> None:
-        """Give every node from `first_new` on its score. Values that need no guidance: a path that
-        was cut off is worth 0, and a finished one what the verifier says where it may be asked."""
+        """Set the score of every node from `first_new` on.
+
+        Two kinds of paths need no guidance. A path that was cut off has the score 0. With
+        `use_verifier`, the verifier gives a finished path its score.
+        """
         new = self.nodes[first_new:]
         known = {node.id for node in new if self._known_value(node)}
         known_scores = {id: self.nodes[id].score for id in known}
@@ -189,7 +201,7 @@ class _Search:
         ends = [node for node in new if node.id not in parents and node.id not in known]
         if self.config.rollout_weight == 1:
             ends = [node for node in ends if node.terminal is not None]
-        if self.config.score_weight > 0:  # ends that need no guidance have steps that do
+        if self.config.score_weight > 0:  # the earlier steps of the known ends need guidance too
             ends += [node for node in new if node.id in known and node.parent >= first_new]
         ids = sorted(node.id for node in ends)
         await judge(self.session, self.nodes, ids)
@@ -211,7 +223,7 @@ class _Search:
 
 
 async def search_mcts(session: Session, config: MCTSConfig) -> SearchResult:
-    """Run max(budgets) simulations; see the module's docstring."""
+    """Run up to max(budgets) simulations (see the docstring of this module)."""
     search = _Search(session, config)
     root = search.nodes[0]
     snapshots: list[Snapshot] = []

@@ -1,8 +1,8 @@
 """How a tree search chooses a child: UCT, PUCT, and Gumbel sampling with sequential halving.
 
-Pure functions of nodes and numbers. All values are rewards in [0, 1] of one player, so no sign
-flips. Equations of "Policy improvement by planning with Gumbel" (Danihelka et al., ICLR 2022) are
-named beside the formulas.
+All functions are pure functions of nodes and numbers. All values are rewards of one player in
+[0, 1], so no sign changes between levels. The docstrings name the equations of "Policy improvement
+by planning with Gumbel" (Danihelka et al., ICLR 2022).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from search.base import Node
 def q_value(
     child: Node, *, score_weight: float = 0.0, max_backup: bool = False, first_play: float = 0.0
 ) -> float:
-    """The child's value: the mean (with `max_backup` the largest) of what was backed up through it.
+    """The child's value Q: the mean (with `max_backup` the largest) of its backed up values.
 
-    Its own score stands for `score_weight` visits of that value, and for its whole value before
-    the first visit; `first_play` does where it has no score. A virtual loss is a visit of value 0.
+    In the mean, the child's score counts as `score_weight` visits with that value. Before the first
+    visit, Q is the score, or `first_play` if there is no score. A virtual loss counts as a visit
+    with value 0.
     """
     visits = child.visit_count + child.virtual_loss
     if not visits:
@@ -37,7 +38,7 @@ def puct(child: Node, q: float, parent_visits: int, exploration: float) -> float
 
 
 def uct(child: Node, q: float, parent_visits: int, exploration: float) -> float:
-    """Q + c sqrt(ln N_parent / N) (Kocsis and Szepesvari 2006); infinite before the first visit."""
+    """Q + c sqrt(ln N_parent / N) (Kocsis and Szepesvari 2006). Infinite before the first visit."""
     visits = child.visit_count + child.virtual_loss
     if not visits:
         return math.inf
@@ -45,11 +46,12 @@ def uct(child: Node, q: float, parent_visits: int, exploration: float) -> float:
 
 
 def considered_visits(considered: int, simulations: int) -> list[int]:
-    """Sequential halving (Karnin et al. 2013; Gumbel, section 3.2 and figure 1) as a list: at each
-    of `simulations` simulations, how many the root's child to be taken must have had before.
+    """The schedule of sequential halving (Karnin et al. 2013; Gumbel, section 3.2 and figure 1).
 
-    There are ceil(log2 considered) phases, each with floor(simulations / (phases x children left)),
-    at least 1, simulations of every child left; then half of the children are left, at least 2.
+    The list has one entry per simulation. Simulation i takes a child of the root that has had
+    `list[i]` simulations before. There are ceil(log2 considered) phases. In each phase, every
+    remaining child gets floor(simulations / (phases x remaining children)) simulations, at least 1.
+    After a phase, half of the children remain, at least 2.
     """
     if considered <= 1:
         return list(range(simulations))
@@ -65,11 +67,12 @@ def considered_visits(considered: int, simulations: int) -> list[int]:
 
 
 def perturbed_logits(probabilities: Sequence[float], dice: Sequence[float]) -> list[float]:
-    """Gumbel + log probability of distinct draws, in the order they were drawn.
+    """Sample g + log probability for each of several distinct draws, in the order of drawing.
 
-    Drawing without replacement is taking the actions in descending order of g + logits (the Gumbel
-    top-k trick, 1903.06059), so the k-th draw's is a Gumbel, located at the log of the probability
-    that was left, that is not above the one before. `dice` are uniform in (0, 1).
+    Drawing without replacement is the same as taking the actions in descending order of g + logits
+    (the Gumbel top-k trick, 1903.06059). So the value of the k-th draw is a Gumbel variable that is
+    truncated at the value of the draw before. Its location is the log of the probability that was
+    left before the draw. `dice` are uniform in (0, 1).
     """
     perturbed: list[float] = []
     left, ceiling = 1.0, math.inf
@@ -84,11 +87,14 @@ def perturbed_logits(probabilities: Sequence[float], dice: Sequence[float]) -> l
 def completed_q(
     children: Sequence[Node], qs: Sequence[float | None], raw_value: float | None
 ) -> list[float]:
-    """`qs` with what is unknown (None) replaced by the mixed value, equation 33: the node's own
-    value and the prior-weighted mean of the known children, the latter counting all their visits;
-    that mean alone where the node has no value of its own."""
+    """`qs` with the mixed value (equation 33) in place of each unknown value (None).
+
+    The mixed value is a weighted mean of the node's value `raw_value`, with weight 1, and of the
+    prior-weighted mean of the known children, with all visits of the children as the weight. When
+    `raw_value` is None, the mixed value is the mean of the known children alone.
+    """
     known = [(c, q) for c, q in zip(children, qs, strict=True) if q is not None]
-    mixed = 0.0 if raw_value is None else raw_value  # with nothing known, any number does
+    mixed = 0.0 if raw_value is None else raw_value  # if no value is known, all get the same number
     if known:
         visits = sum(c.visit_count + c.virtual_loss for c in children)
         weight = math.fsum(c.prior for c, _ in known)
@@ -112,6 +118,9 @@ def improved_policy(priors: Sequence[float], sigmas: Sequence[float]) -> list[fl
 
 
 def interior_value(policy: float, visits: int, all_visits: int) -> float:
-    """pi'(a) - N(a) / (1 + sum_b N(b)): below the root the child with the largest is taken, which
-    makes the visits follow the improved policy without any dice (equation 14)."""
+    """pi'(a) - N(a) / (1 + sum_b N(b)) (equation 14).
+
+    Below the root, the search takes the child with the largest value. The visits then follow the
+    improved policy without randomness.
+    """
     return policy - visits / (1 + all_visits)

@@ -69,14 +69,14 @@ GOOD = {"prompt": "a", "answer": "b"}
         ({"prompt": "a"}, "answer is absent"),
         ({"prompt": "a", "answer": True}, "answer is True"),
         ({"prompt": "a", "answer": 1.5}, "answer is 1.5"),
-        ({"prompt": "a", "problem": "b", "answer": "b"}, "has both prompt and problem"),
+        ({"prompt": "a", "problem": "b", "answer": "b"}, "the row has both prompt and problem"),
         ({**GOOD, "solution": ""}, "completion .* is empty"),
         ({**GOOD, "numbers": "1 2"}, "numbers is '1 2'"),
         ({**GOOD, "numbers": [1, True]}, "numbers holds True"),
         ({**GOOD, "numbers": [1, -2]}, "numbers holds -2"),
         ({"prompt": "1 2 3 -> 6\n", "answer": "7"}, "answer is '7', but the prompt"),
         ({"prompt": "1 2 3 -> 6\n", "answer": "6", "numbers": [1, 2, 4]}, "numbers is .*but"),
-        ([1], "is a JSON list"),
+        ([1], "the row is a JSON list"),
     ],
 )
 def test_bad_row_names_file_line_and_reason(tmp_path: Path, row: object, reason: str) -> None:

@@ -18,7 +18,7 @@ GOOD: dict[str, Any] = {"id": "gsm8k-0", "problem": "1 + 1?", "steps": ["a", "b"
 def test_bad_rows_are_named_and_the_others_go_on(tmp_path: Path) -> None:
     path = tmp_path / "gsm8k.jsonl"
     wrong = [
-        ({"label": 2}, "label is '2'; it must be -1 (no error) or a step's index, 0 to 1"),
+        ({"label": 2}, "label is '2'; it must be -1 (no error) or the index of a step, 0 to 1"),
         ({"label": None}, "label is 'None'"),
         ({"label": True}, "label is 'True'"),
         ({"label": float("nan")}, "label is 'nan'"),
@@ -42,7 +42,8 @@ def test_bad_rows_are_named_and_the_others_go_on(tmp_path: Path) -> None:
 def test_a_source_without_rows_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps(GOOD | {"label": 7}) + "\n")
-    with pytest.raises(ValueError, match=r"has no usable row; the first: .*line 1: label is '7'"):
+    message = r"has no usable row; the first bad row: .*line 1: label is '7'"
+    with pytest.raises(ValueError, match=message):
         read_process_bench(str(path))
 
 

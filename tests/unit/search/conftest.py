@@ -1,12 +1,13 @@
-"""A toy world for search: solutions are strings of letters, one letter a step, so optima are known.
+"""A toy world for search: solutions are strings of letters, one letter per step, with known optima.
 
-Token ids are the letters' code points; 0 ends a solution; every letter ends a step.
+Token ids are the code points of the letters. The id 0 ends a solution. Every letter ends a step.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -27,8 +28,18 @@ from search.noise import gumbel_noise, row_key
 PROMPT = "?>"
 
 
+@lru_cache(maxsize=256)
+def noise_of(
+    seed: int, problem: str, node: int, indices: range, position: int, letters: tuple[str, ...]
+) -> list[list[float]]:
+    """Noise of each sample for each letter: computed at once, as a request's samples share it."""
+    keys = torch.tensor([row_key(seed, problem, node, index) for index in indices])
+    return gumbel_noise(keys, position, torch.tensor([list(map(ord, letters))])).tolist()
+
+
 class ToyEngine:
-    """A policy over letters. `letters(prefix)` gives the next letters' probabilities; "." ends."""
+    """A policy over letters. `letters(prefix)` gives the probabilities of the next letter. The
+    letter "." ends the solution."""
 
     end_token_id = 0
 
@@ -86,14 +97,16 @@ class ToyEngine:
         text, ids = self.decode(request.prefix)[len(PROMPT) :], []
         logprobs: list[float] = []
         entropies: list[float] = []
-        key = torch.tensor([row_key(self.seed, problem, request.node, index)])
+        indices = range(request.first_index, request.first_index + request.n)
         while True:
             options = self.letters(text)
-            noise = gumbel_noise(key, len(ids), torch.tensor([list(map(ord, options))]))[0]
-            if request.temperature == 0:
-                noise = torch.zeros_like(noise)
-            scores = torch.tensor(list(options.values())).double().log() + noise
-            letter = list(options)[int(scores.argmax())]
+            scores = {letter: math.log(share) for letter, share in options.items()}
+            if request.temperature:
+                at = (self.seed, problem, request.node, indices, len(ids), tuple(options))
+                noise = noise_of(*at)[indices.index(index)]
+                for letter, added in zip(options, noise, strict=True):
+                    scores[letter] += added
+            letter = max(scores, key=scores.__getitem__)
             ids.append(0 if letter == "." else ord(letter))
             text += letter
             logprobs.append(math.log(options[letter]))
@@ -144,12 +157,12 @@ def toy_problem(name: str, answer: str) -> Problem:
 
 
 def prefix_text(prefix: Sequence[int]) -> str:
-    """The letters of a request's prefix after the problem's prompt."""
+    """The letters of a request's prefix, without the problem's prompt."""
     return "".join(chr(token) for token in prefix if token)[len(PROMPT) :]
 
 
 def make_tree(*nodes: dict[str, Any]) -> list[Node]:
-    """A root that was expanded, and nodes with these fields, ids from 1."""
+    """A tree of an expanded root and nodes with these fields. Their ids begin at 1."""
     made = [Node(id=0, parent=-1, token_ids=(), text="", expansions=1)]
     for fields in nodes:
         node = Node(id=len(made), token_ids=(len(made),), text=str(len(made)), **fields)
@@ -159,7 +172,7 @@ def make_tree(*nodes: dict[str, Any]) -> list[Node]:
 
 
 class Toys:
-    """Everything above by name, for tests."""
+    """All toys of this file by name, for the tests."""
 
     Engine = ToyEngine
     Scorer = ToyScorer

@@ -1,4 +1,4 @@
-"""The batcher: who is batched with whom, and what a killed run finds again."""
+"""The batcher: which calls share a batch, and how a killed run continues."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Killed(BaseException):
 
 
 class DyingEngine:
-    """Passes everything on, and dies when asked for the batch after `batches`."""
+    """An engine that passes all calls on and raises an error at the batch after `batches`
+    batches."""
 
     def __init__(self, engine: Any, batches: int) -> None:
         self.engine, self.left = engine, batches
@@ -69,7 +70,7 @@ def test_a_killed_search_continues_and_ends_as_if_it_had_not_been(
     second = toys.Engine(letters)
     resumed = search(toys, second, Journal(path))
     assert sorted(map(str, resumed)) == sorted(map(str, whole))
-    if not torn:  # nothing was done twice
+    if not torn:  # no call was computed twice
         asked = [item for engine in (first, second) for batch in engine.batches for item in batch]
         assert len(asked) == sum(map(len, whole_engine.batches))
         assert len(asked) == len({str(item) for item in asked})
@@ -83,7 +84,7 @@ def test_batches_are_full_and_in_order(toys: Any) -> None:
     for batch in engine.batches:
         order = [problem for problem, _ in batch]
         assert order == sorted(order)
-    # 5 problems of at most 10 calls, 3 at a time: far fewer batches than one a call.
+    # 5 problems of at most 10 calls, 3 at a time: far fewer batches than calls.
     assert len(engine.batches) <= 21
 
 

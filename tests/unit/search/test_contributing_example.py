@@ -1,4 +1,4 @@
-"""CONTRIBUTING's example of a new strategy, run as it stands there."""
+"""Run the example of a new strategy in CONTRIBUTING, exactly as it is printed there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each guidance by hand on a small tree, and settings that cannot be."""
+"""Each guidance on a small tree, with scores computed by hand, and invalid settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def letters(text: str) -> dict[str, float]:
 def scores(
     toys: Any, settings: SearchSettings, words: list[str], **options: Any
 ) -> tuple[list[float | None], Any]:
-    """The scores of paths that spell the words ("." ends one), on a tree that holds them all."""
+    """The scores of the paths that spell the words, on a tree that holds all of them. The letter
+    "." ends a word."""
     found: list[float | None] = []
     holder: list[Any] = []
 
@@ -71,7 +72,7 @@ def test_reward_models(toys: Any) -> None:
     for aggregate, expected in (("last", 0.4), ("min", 0.4), ("product", 0.08), ("mean", 1.3 / 3)):
         [found], (nodes, usage) = scores(toys, SearchSettings(aggregate=aggregate), ["ab."])
         assert found == pytest.approx(expected)
-        assert usage.reward.sequences == 1  # one forward scores the steps on the way too
+        assert usage.reward.sequences == 1  # one forward pass also scores the earlier steps
         assert nodes[1].score == 0.5
     [found], (nodes, _) = scores(toys, SearchSettings(guidance="outcome"), ["ab."])
     assert found == 0.4 and nodes[1].score is None
@@ -93,7 +94,7 @@ def test_self_evaluation(toys: Any) -> None:
     found, (_, usage) = scores(toys, settings, ["ab.", "a"], engine=engine)
     assert found == pytest.approx([0.75, 0.75])
     assert usage.policy.sequences == 2
-    # No room for the question: no value, and the path says so.
+    # The question does not fit into the context: the path has no value and a bad score.
     small = toys.Engine(letters, choices=engine.choices, context_length=4)
     found, (nodes, _) = scores(toys, settings, ["ab.", "a"], engine=small)
     assert found == [None, pytest.approx(0.75)]
@@ -105,7 +106,7 @@ def test_self_evaluation(toys: Any) -> None:
 
 def test_self_consistency(toys: Any) -> None:
     settings = SearchSettings(guidance="self_consistency", guidance_rollouts=200)
-    # Two of three samples say "ab"; what begins with "a" ends in "aa" with probability 0.8.
+    # Two of three samples are "ab". A word that begins with "a" becomes "aa" with probability 0.8.
     found, (_, usage) = scores(toys, settings, ["ab.", "ab.", "aa.", "a"])
     assert found[:3] == pytest.approx([2 / 3, 2 / 3, 1 / 3])
     assert found[3] == pytest.approx(0.8, abs=0.1)
@@ -127,11 +128,11 @@ def test_the_oracle_and_dice(toys: Any) -> None:
 
 def test_countdown_closeness_by_hand() -> None:
     problem = Problem(id="p", prompt="3 4 7 -> 24\n", answer="24")
-    # nothing done: 7 is the nearest to 24
+    # no step yet: 7 is the number nearest to 24
     assert countdown_closeness(problem, "") == pytest.approx(1 / (1 + 17 / 24))
     assert countdown_closeness(problem, "3 * 7 = 21 | 4 21\n") == pytest.approx(1 / (1 + 3 / 24))
     assert countdown_closeness(problem, "3 * 7 = 20 | 4 20\n") == 0.0  # false
-    assert countdown_closeness(problem, "7 + 7 = 14 | 3 4 14\n") == 0.0  # 7 is there once
+    assert countdown_closeness(problem, "7 + 7 = 14 | 3 4 14\n") == 0.0  # there is only one 7
     assert countdown_closeness(problem, "nonsense") == 0.0
     with pytest.raises(ValueError, match="not a Countdown prompt"):
         countdown_closeness(Problem(id="p", prompt="x", answer="1"), "")
@@ -148,9 +149,9 @@ def test_the_same_calculation_is_one_answer() -> None:
     assert countdown_operations(problem, "what\nelse") == "what\nelse"
     steps = first.split("\n")
     for bad in (
-        "\n".join([steps[1], steps[0], steps[2]]),  # takes the 3 that comes later
-        first.replace("| 3 7", "| 4 7"),  # does not carry on what is left
-        first.replace("1 + 2", "5 + 2"),  # takes what is not there
+        "\n".join([steps[1], steps[0], steps[2]]),  # uses a 3 that is a later result
+        first.replace("| 3 7", "| 4 7"),  # leaves out a number that remains
+        first.replace("1 + 2", "5 + 2"),  # uses a number that is not there
     ):
         assert countdown_operations(problem, bad) == bad
 
@@ -186,7 +187,7 @@ def test_priors_by_hand() -> None:
         ({"temperature": math.nan}, "temperature is nan; it must not be negative"),
         ({"max_flops": -1.0}, "max_flops is -1.0"),
         ({"stop_score": 1.5}, "stop_score is 1.5"),
-        ({"stop_score": 0.5, "guidance": "self_consistency"}, "stop_score needs a value of each"),
+        ({"stop_score": 0.5, "guidance": "self_consistency"}, "stop_score needs a guidance whose"),
     ],
 )
 def test_bad_settings_are_named(fields: dict[str, Any], said: str) -> None:

@@ -1,4 +1,4 @@
-"""Counter-based Gumbel noise: right distribution, and a pure function of its key."""
+"""Counter-based Gumbel noise has the right distribution and is a pure function of its key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adapter from a search's token ids to reward models that are asked in text."""
+"""The adapter from a search's token ids to reward models that read text."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from search.strategies.solutions import SolutionsConfig
 
 
 class Listener:
-    """Remembers what it is asked; a step's score is its length / 10; solutions of more than
-    `longest` steps are too long."""
+    """A reward model that records its questions. The score of a step is its length / 10. Solutions
+    of more than `longest` steps are too long."""
 
     def __init__(self, longest: int = 99) -> None:
         self.longest = longest
@@ -41,7 +41,7 @@ class Listener:
 
 
 class Lines:
-    """An engine's tokens: "/" ends a step, "$" is the end token."""
+    """The tokens of an engine: "/" ends a step, and "$" is the end token."""
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return "".join(map(chr, token_ids)).replace("$", "")
@@ -88,8 +88,8 @@ def test_the_end_token_alone_is_no_step() -> None:
     results = scorer(model).score_batch([request("ab/cde/$", [2, 6, 7]), request("$", [0])])
     assert model.asked[0][0].steps == ("ab/", "cde/")
     assert results[0].scores == (0.3, 0.4, 0.4)
-    assert model.asked[0][1].steps == ("",)  # nothing was said at all
-    # A step that was cut in its middle is told as two.
+    assert model.asked[0][1].steps == ("",)  # a solution without text
+    # A step that is cut in its middle becomes two steps.
     model = Listener()
     [cut] = scorer(model).score_batch([request("abcd/", [1, 4])])
     assert model.asked[0][0].steps == ("ab", "cd/") and cut.scores == (0.2, 0.3)
@@ -118,7 +118,8 @@ def test_a_request_must_say_where_its_prompt_ends() -> None:
 
 @pytest.mark.parametrize("guidance", ["prm", "outcome"])
 def test_searches_ask_in_text(toys: Any, guidance: str) -> None:
-    """Every letter is a step, and the last one ends: what is scored is what was sampled."""
+    """Every letter is a step, and the last letter ends the solution. The scored steps are the
+    sampled steps."""
 
     def letters(text: str) -> dict[str, float]:
         return {"a": 0.5, "b": 0.5} if len(text) < 3 else {".": 1.0}

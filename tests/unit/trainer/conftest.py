@@ -117,7 +117,8 @@ def ppo(tiny_policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wo
     save_model(prm, tiny_policy[1], tmp_path / "prm")
     problems = [make_problem((1, 2, 3 + i), 6 + i) for i in range(8)]
     (tmp_path / "data").mkdir()
-    for split in ("train", "validation"):
-        write_problems(tmp_path / "data" / f"{split}.jsonl", problems)
+    write_problems(tmp_path / "data" / "train.jsonl", problems)
+    held_out = [make_problem((1, 1, 3 + i), 5 + i) for i in range(8)]
+    write_problems(tmp_path / "data" / "validation.jsonl", held_out)
     monkeypatch.setitem(VERIFIERS, "finishes", Finishes)
     return Workshop(folder=tmp_path, problems=problems)

@@ -58,8 +58,8 @@ def test_plans_by_hand() -> None:
 @pytest.mark.parametrize(
     ("tests", "reason"),
     [
-        ("assert f(", "are no Python"),
-        ("\0", "are no Python"),
+        ("assert f(", "are not valid Python"),
+        ("\0", "are not valid Python"),
         ("x = 1", "never call the program"),
         ("import numpy as np\nf(1)", "import numpy"),
         ("from torch import nn\nf(1)", "import torch"),
@@ -116,7 +116,7 @@ def test_mbpp_as_it_is_published(tmp_path: Path) -> None:
     assert tests.tests.count("assert") == 3 and "10**30" not in tests.tests
     row, bad = read_source(str(sanitized))
     assert isinstance(row, Row) and isinstance(bad, BadRow)
-    assert str(bad) == f"{sanitized}, row 2: is a JSON int; it must be an object"
+    assert str(bad) == f"{sanitized}, row 2: the row is a JSON int; it must be an object"
     tests = CodeTests.from_answer(mbpp_row(row, "b", config).problem.answer)
     assert (tests.names, tests.setup) == (("half",), "import math")
 
@@ -136,7 +136,7 @@ def test_a_row_whose_own_solution_fails_is_bad(tmp_path: Path) -> None:
     config = CodeConfig(row_format="mbpp", train_rows=str(source))
     splits = CodeTask(config=config, judge=judge).make_splits(1, train=1, **sizes)
     assert [str(bad) for bad in splits.bad_rows] == [
-        f"{source}, line 2: its own solution does not pass its tests: a test fails"
+        f"{source}, line 2: the row's solution does not pass the row's tests: a test fails"
     ]
     assert len(asked) == 2
     unchecked = CodeConfig(row_format="mbpp", train_rows=str(source), check_solutions=False)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.progress import listening
 from data.tasks.countdown import (
     CountdownConfig,
     CountdownTask,
@@ -298,3 +299,19 @@ def test_drawing_without_a_list_still_finds_all(monkeypatch: pytest.MonkeyPatch)
 def test_negative_size() -> None:
     with pytest.raises(ValueError, match="train is -1"):
         make_splits(CONFIG, 0, demonstrations=0, train=-1, validation=0, test=0)
+
+
+def test_making_problems_is_reported() -> None:
+    config = CountdownConfig(
+        num_numbers=3, min_number=1, max_number=9, max_value=30, min_target=10, max_target=30
+    )
+    last: dict[str, tuple[int, int]] = {}
+    with listening(lambda batch: last.update({batch.unit: (batch.done, batch.total)})):
+        make_splits(config, 3, demonstrations=5, train=4, validation=3, test=2)
+    assert last == {"problems": (14, 14), "demonstrations": (5, 5)}
+    with (
+        listening(lambda batch: last.update({batch.unit: (batch.done, batch.total)})),
+        pytest.raises(ValueError, match="ask for"),
+    ):
+        make_splits(config, 3, demonstrations=0, train=10**6, validation=0, test=0)
+    assert last["multisets of numbers"] == (config.num_multisets, config.num_multisets)

@@ -138,7 +138,7 @@ def test_bad_rows_are_named_and_the_rest_proceeds(tmp_path: Path) -> None:
     assert [d.problem.id for d in made] == ["1", "6"]
     assert [b.location.rpartition(", ")[2] for b in bad] == ["line 3", "line 4", "line 5", "line 6"]
     assert "JSONDecodeError" in bad[0].reason and "UnicodeDecodeError" in bad[1].reason
-    assert bad[2].reason == "is a JSON list; it must be an object"
+    assert bad[2].reason == "the row is a JSON list; it must be an object"
     assert str(bad[3]) == f"{path}, line 6: question is absent"
 
 
@@ -152,7 +152,7 @@ def test_sources(tmp_path: Path) -> None:
     rows = list(read_source(f"{folder}:train"))  # a data set that `datasets` loads
     assert [r.columns for r in rows if isinstance(r, Row)] == [GSM8K, GSM8K]
     assert rows[1].location == f"{folder}:train, row 2"
-    with pytest.raises(ValueError, match=r"source 'nowhere.jsonl' is no file"):
+    with pytest.raises(ValueError, match=r"source 'nowhere.jsonl' is not a file"):
         read_source("nowhere.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(ValueError, match="has no rows"):
@@ -239,7 +239,7 @@ def test_mbpp_by_hand(tmp_path: Path) -> None:
     for change, reason in (
         ({"test_list": []}, "must be a list of asserts"),
         ({"test_list": ["assert other(1)"]}, "calls no function that code defines"),
-        ({"code": "def f(:"}, "is no Python"),
+        ({"code": "def f(:"}, "is not valid Python"),
         ({"test_setup_code": 3}, "test_setup_code is 3"),
         ({"test_imports": "import math"}, "test_imports is 'import math'"),
     ):

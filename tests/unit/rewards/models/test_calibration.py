@@ -72,10 +72,10 @@ def test_scaling_is_monotone_and_one_is_identity(p: float, q: float, temperature
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        (([0.5], [1, 1], [1]), "as many of each"),
-        (([1.5], [1], [1]), "step 0: score 1.5"),
-        (([0.5, math.nan], [1, 1], [1, 1]), "step 1: score nan"),
-        (([0.5], [2], [1]), "step 0: score 0.5, 2 correct of 1"),
+        (([0.5], [1, 1], [1]), "the three numbers must be equal"),
+        (([1.5], [1], [1]), "step 0: the score is 1.5"),
+        (([0.5, math.nan], [1, 1], [1, 1]), "step 1: the score is nan"),
+        (([0.5], [2], [1]), "step 0: the score is 0.5, with 2 correct of 1"),
         (([0.5], [0], [0]), "needs rollouts"),
     ],
 )

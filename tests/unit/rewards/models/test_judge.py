@@ -150,7 +150,7 @@ def test_answers_without_logprobs_are_no_zero(server: Server) -> None:
     with pytest.raises(JudgeUnavailable, match=r"gave no log-probabilities"):
         judge(server).score_solutions(PAIR[1:])
     server.reply = lambda body, n: (200, "<html>")
-    with pytest.raises(JudgeUnavailable, match=r"no JSON: '<html>'"):
+    with pytest.raises(JudgeUnavailable, match=r"the answer is not JSON: '<html>'"):
         judge(server).score_solutions(PAIR[1:])
 
 
@@ -174,7 +174,7 @@ def test_keys_come_from_the_environment(server: Server, monkeypatch: pytest.Monk
         ({"yes": "No"}, r"they must be two words"),
         ({"retries": -1}, r"retries is -1"),
         ({"timeout_seconds": 0.0}, r"timeout_seconds is 0.0"),
-        ({"api_key_variable": "NOT_SET_ANYWHERE"}, r"which the environment lacks"),
+        ({"api_key_variable": "NOT_SET_ANYWHERE"}, r"the environment has no such variable"),
     ],
 )
 def test_wrong_settings_are_named(fields: dict[str, Any], said_: str) -> None:

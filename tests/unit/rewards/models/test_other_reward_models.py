@@ -231,7 +231,7 @@ def test_ensembles_are_described_by_their_members(
     save_model(ours, tiny_policy[1], tmp_path / "ours")
     names = [str(tmp_path / "ours"), names[0]]
     path = described(tmp_path / "e.yaml", convention="ensemble", members=names)
-    with pytest.raises(ValueError, match=r"all in text.*'thinktree'.*'trl'"):
+    with pytest.raises(ValueError, match=r"all read text.*'thinktree'.*'trl'"):
         open_reward_model(path, "cpu")
     names[1] = names[0]
     loaded = open_reward_model(described(Path(path), convention="ensemble", members=names), "cpu")

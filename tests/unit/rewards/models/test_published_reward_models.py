@@ -265,7 +265,7 @@ def test_trl_separators_are_the_trainings(
 def test_folders_say_what_they_are_or_are_refused(
     published: dict[str, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"does not say how it is asked.*math_shepherd.*rlhflow"):
+    with pytest.raises(ValueError, match=r"does not say its convention.*math_shepherd.*rlhflow"):
         open_reward_model(str(published["rlhflow"]), "cpu")
     path = described(published["rlhflow"], tmp_path, "rlhflow")
     Path(path).write_text(json.dumps({"convention": "rlflow", "model": "x"}))
@@ -279,9 +279,9 @@ def test_folders_say_what_they_are_or_are_refused(
         open_reward_model(path, "cpu")
     # Weights of another architecture are not filled up with random ones.
     path = described(published["skywork"], tmp_path, "qwen_math_prm")
-    with pytest.raises(ValueError, match="is no Qwen2ForProcessRewardModel: its weights lack"):
+    with pytest.raises(ValueError, match="is not a Qwen2ForProcessRewardModel: its weights lack"):
         open_reward_model(path, "cpu")
     # A model asked in another's convention.
     path = described(published["rlhflow"], tmp_path, "math_shepherd")
-    with pytest.raises(ValueError, match="needs it to be one: is it another model's"):
+    with pytest.raises(ValueError, match="needs it to be one; does the model follow"):
         open_reward_model(path, "cpu")

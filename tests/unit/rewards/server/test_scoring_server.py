@@ -357,7 +357,7 @@ def test_another_server_is_no_scoring_server(serve: Any) -> None:
             return [[0.5]] * len(solutions), [ModelUsage()] * len(solutions)
 
     with serve(lambda: served(Wrong())) as (address, _):
-        with pytest.raises(ScoringFailed, match=r"is no scoring server \(KeyError"):
+        with pytest.raises(ScoringFailed, match=r"is not a scoring server \(KeyError"):
             client(f"{address}/v1")
         with pytest.raises(ScoringFailed, match=r"gave 1 scores for 2 steps"):
             ServedTextModel(client(address)).score_solutions(
@@ -366,7 +366,7 @@ def test_another_server_is_no_scoring_server(serve: Any) -> None:
     pages = HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
     thread = threading.Thread(target=pages.handle_request)
     thread.start()
-    with pytest.raises(ScoringFailed, match=r"is no scoring server: status 404, .*HTML"):
+    with pytest.raises(ScoringFailed, match=r"is not a scoring server: status 404, .*HTML"):
         client(f"http://127.0.0.1:{pages.server_port}")
     thread.join()
     pages.server_close()
@@ -422,10 +422,10 @@ def test_the_first_request_waits_for_company() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"server": "localhost:8100"}, r"server is 'localhost:8100'; it must be as http"),
+        ({"server": "localhost:8100"}, r"server is 'localhost:8100'; it must have the form http"),
         ({"wait_seconds": -1.0}, r"wait_seconds is -1.0"),
-        ({"concurrency": 0}, r"concurrency 0"),
-        ({"timeout_seconds": math.nan}, r"timeout_seconds nan"),
+        ({"concurrency": 0}, r"concurrency is 0"),
+        ({"timeout_seconds": math.nan}, r"timeout_seconds is nan"),
     ],
 )
 def test_wrong_settings_are_named(fields: dict[str, Any], said: str) -> None:

@@ -135,7 +135,7 @@ def test_ours_is_asked_in_ids_and_in_text(folders: Path, tmp_path: Path, serve: 
             assert fits or (result["length"], result["limit"]) == (spent.positions, 30)
     with serve(served(folders / "both.yaml")) as (address, _):
         described = describe(tmp_path / "s.yaml", convention="server", server=address, in_text=True)
-        with pytest.raises(ValueError, match=r"\(ensemble\), which is asked in token ids alone"):
+        with pytest.raises(ValueError, match=r"\(ensemble\), which reads token ids only"):
             open_reward_model(described, CPU)
     # Served models are members like others; nobody but their server can shorten what they take.
     with serve(served(folders / "text.yaml")) as (address, _):

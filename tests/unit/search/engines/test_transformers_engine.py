@@ -1,4 +1,5 @@
-"""The engine on a real tiny model: accounting against hooks, and independence from the company."""
+"""The engine on a real tiny model: its accounting equals what hooks count, and a sample does not
+depend on the other requests of its batch."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def request(engine: TransformersEngine, prompt: str, **fields: Any) -> SampleReq
 
 
 class Meter:
-    """Sums what really went through a model: positions run, from the input ids of every call."""
+    """Counts the positions that really went through a model, from the input ids of every call."""
 
     def __init__(self, model: Any) -> None:
         self.positions = 0
@@ -58,8 +59,8 @@ def test_usage_and_padding_add_up_to_what_the_model_ran(tiny_policy: Any) -> Non
     for (_, asked), result in zip(items, results, strict=True):
         lengths = [len(sample.token_ids) for sample in result.samples]
         assert len(lengths) == asked.n
-        # By hand: the prefix but its last token once; then per sample that last token and every
-        # generated token but the last.
+        # By hand: once the prefix without its last token; then per sample this last token and
+        # every generated token but the last one.
         assert result.usage.positions == len(asked.prefix) - 1 + sum(lengths)
         assert result.usage.generated_tokens == sum(lengths)
         assert result.usage.cached_tokens == (len(asked.prefix) - 1) * (asked.n - 1)
@@ -67,7 +68,7 @@ def test_usage_and_padding_add_up_to_what_the_model_ran(tiny_policy: Any) -> Non
 
 @pytest.mark.parametrize("outputs", [None, 1])
 def test_flops_are_those_that_torch_counts(tiny_policy: Any, outputs: int | None) -> None:
-    """A prefill runs the output head at its last position alone."""
+    """A prefill runs the output head only at its last position."""
     from torch.utils.flop_counter import FlopCounterMode
 
     engine = make_engine(tiny_policy)
@@ -75,11 +76,11 @@ def test_flops_are_those_that_torch_counts(tiny_policy: Any, outputs: int | None
     ids = torch.tensor([prefix])
     model = tiny_policy[0]
     attention = model.config._attn_implementation
-    model.set_attn_implementation("eager")  # its products are plain matrix products
+    model.set_attn_implementation("eager")  # eager attention uses plain matrix products
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model(input_ids=ids, logits_to_keep=outputs or 0)
     model.set_attn_implementation(attention)
-    # torch counts the whole square of attention, we the causal half with its diagonal.
+    # torch counts the whole square of attention, the engine the causal half with the diagonal.
     n = len(prefix)
     flops = engine.flops
     ours = flops.forward(0, n, outputs)

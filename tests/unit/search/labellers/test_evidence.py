@@ -1,4 +1,4 @@
-"""Standard errors and intervals of labels: by hand, and by exact coverage at small counts."""
+"""Standard errors and intervals of labels, computed by hand, and exact coverage at small counts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_wilson_by_hand() -> None:
 
 
 def coverage(intervals: list[tuple[float, float]]) -> np.ndarray:
-    """Of each rate, when k of len(intervals) - 1 give the k-th interval."""
+    """The coverage for each rate, when k correct of len(intervals) - 1 give the k-th interval."""
     n = len(intervals) - 1
     inside = np.array([(low <= RATES) & (high >= RATES) for low, high in intervals])
     return (stats.binom.pmf(np.arange(n + 1)[:, None], n, RATES) * inside).sum(0)
@@ -58,7 +58,7 @@ def test_wilson_covers_nearest_to_95_on_average(n: int) -> None:
         ours, theirs = ((c * weight).sum() / weight.sum() for c in (wilson, jeffreys))
         assert 0.953 < ours < 0.965
         assert ours < theirs + 0.002
-    assert wilson.min() > 0.79  # the price, as the docstring says
+    assert wilson.min() > 0.79  # the coverage at the worst V, as the docstring says
     assert jeffreys.min() > 0.85
 
 
@@ -82,7 +82,7 @@ def test_the_prediction_interval_by_hand() -> None:
 
 @pytest.mark.parametrize("reference", [16, 256])
 def test_prediction_intervals_cover_about_95_whatever_the_reference(reference: int) -> None:
-    """A reference of 16 rollouts taken for the truth would make right labels look wrong."""
+    """If a reference of 16 rollouts counted as the truth, right labels would look wrong."""
     n = 8
     chances, naive = [], []
     for rate in (np.arange(40) + 0.5) / 40:

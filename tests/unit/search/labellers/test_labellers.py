@@ -1,4 +1,4 @@
-"""Labellers on engines whose every completion is written down: values, costs, budgets by hand."""
+"""Labellers on engines with scripted completions: values, costs and budgets, computed by hand."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ def label(
 
 
 def asked(toys: Any, engine: Any) -> list[tuple[str, int]]:
-    """Prefix and number of samples of every request, in order."""
+    """The prefix and the number of samples of every request, in order."""
     return [(toys.text(r.prefix), r.n) for batch in engine.batches for _, r in batch]
 
 
-# "aaaaaaa." is right. Only the fourth letter can go wrong, and then nothing mends it: from before
-# it every other rollout is right, after it all or none are.
+# "aaaaaaa." is right. Only the fourth letter can be wrong, and a wrong one makes the solution
+# wrong. Before it, every other rollout is right. After it, all rollouts are right or none is.
 def fourth(text: str, index: int) -> str:
     rest = "aaaaaaa"[len(text) :]
     if len(text) > 3:
@@ -109,7 +109,7 @@ def test_every_step_by_hand(toys: Any) -> None:
     engine = scripted(toys, fourth)
     [row] = label(toys, engine, EveryStepConfig(solutions=1, rollouts=4))["p"].rows
     assert row.completions == ROW and row.prompt_ids == (63, 62)
-    # of 4 rollouts from before the x two are right; the solution itself is none of them
+    # of 4 rollouts from before the x, two are right; the solution itself does not count
     assert row.labels == (0.5, 0.5, 0.5, 0, 0, 0, 0, 0)
     assert row.counts == (4,) * 7 + (1,)
     # Laplace: sqrt(1/2 x 1/2 / 4), sqrt(1/6 x 5/6 / 4); a verdict has no error
@@ -124,7 +124,7 @@ def test_every_step_by_hand(toys: Any) -> None:
         "p"
     ].rows[0]
     assert hard.labels == (1, 1, 1, 0, 0, 0, 0, 0) and hard.completions == ROW
-    # P(some of 4 are right) at V = 1/2 is 15/16, at V = 1/6 it is 1 - (5/6)^4
+    # P(at least one of 4 is right) is 15/16 at V = 1/2, and 1 - (5/6)^4 at V = 1/6
     missed = (5 / 6) ** 4
     assert hard.standard_errors[0] == pytest.approx(math.sqrt(15) / 16)
     assert hard.standard_errors[3] == pytest.approx(math.sqrt(missed * (1 - missed)))
@@ -135,7 +135,7 @@ def test_stopping_at_the_first_error_by_hand(toys: Any) -> None:
     config = EveryStepConfig(solutions=1, rollouts=4, stop_at_first_error=True)
     found = label(toys, engine, config)["p"]
     [row] = found.rows
-    # What follows the first error has no evidence: it ends in the verdict.
+    # The steps after the first error have no evidence, so they are one completion with the verdict.
     assert row.completions == ("a", "a", "a", "x", "aaa")
     assert row.labels == (0.5, 0.5, 0.5, 0, 0) and row.counts == (4, 4, 4, 4, 1)
     assert row.completion_ids[-1] == (97, 97, 97, 0)
@@ -154,7 +154,8 @@ def test_binary_search_by_hand(toys: Any) -> None:
     assert asked(toys, engine) == [("", 1), ("aaax", 4), ("aa", 4), ("aaa", 4)]
     assert found.usage.policy.generated_tokens == 8 + 4 * (4 + 6 + 5)
     [row] = found.rows
-    assert row.completions == ("aa", "a", "x", "aaa")  # edges between the states asked about
+    # Edges between the states that were rolled out.
+    assert row.completions == ("aa", "a", "x", "aaa")
     assert row.labels == (0.5, 0.5, 0, 0) and row.counts == (4, 4, 4, 1)
     hard = BinarySearchConfig(
         solutions=1, rollouts=4, searches=1, search_unsolved=True, hard_labels=True
@@ -180,7 +181,7 @@ def test_rollouts_found_on_the_way_are_searched_too(toys: Any) -> None:
     assert found.rows[1].completions == ("aa", "a", "y", "a", "aa")
     assert found.rows[2].completions == ("aa", "a", "aaaa") and found.rows[2].labels[-1] == 1.0
 
-    def later(text: str, index: int) -> str:  # a z that only rollouts from "aa" come to
+    def later(text: str, index: int) -> str:  # a z that only rollouts from "aa" reach
         return "az" + "aaa." if text == "aa" and index == 2 else fourth(text, index)
 
     engine = scripted(toys, later)
@@ -240,7 +241,7 @@ def test_leaving_the_own_rollout_out_by_hand(toys: Any) -> None:
     ]
     assert rows[0].counts == (3, 3, 3, 1)
     assert rows[0].completions == ("a", "a", "a", "xaaa")  # no other rollout passed aaax
-    # Rollouts from a prefix are left out of what they were sampled from, not of what is above it.
+    # A rollout from a prefix is left out of the label of this prefix, not of shorter prefixes.
     a, b, c = (1,), (2,), (3,)
     rollouts = [
         Rollout(steps=(a, b, c), origin=0, correct=True),
@@ -260,8 +261,8 @@ CHANCES = {"c": 0.5, "d": 0.25, "e": 0.25}
 
 
 def mean_errors(n: int, weigh: Callable[[list[Rollout]], list[tuple[float, float]]]) -> float:
-    """Exact expectation over all outcomes of n samples of sum(weight x error) / sum(weight), both
-    expected, for (weight, label) of the prefix p, whose true success rate is 1/2."""
+    """E[sum(weight x error)] / E[sum(weight)], exact over all outcomes of n samples. The sums are
+    over the (weight, label) of the prefix p, whose true success rate is 1/2."""
     total = weight = 0.0
     for outcome in itertools.product(CHANCES, repeat=n):
         chance = math.prod(CHANCES[letter] for letter in outcome)
@@ -280,9 +281,10 @@ def rows_of(rollouts: list[Rollout]) -> list[StepLabels]:
 
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_which_means_of_labels_are_unbiased_by_enumeration(n: int) -> None:
-    # A prefix once, whatever followed it: unbiased.
+    # Each prefix counts once, whatever followed it: unbiased.
     assert mean_errors(n, lambda r: [(1.0, rows_of(r)[0].labels[0])]) == pytest.approx(0, abs=1e-12)
-    # Once in every distinct solution: right ones coincide more often than wrong ones.
+    # Each prefix counts once per distinct solution: right solutions are equal more often than
+    # wrong.
     by_rows = mean_errors(n, lambda r: [(1.0, row.labels[0]) for row in rows_of(r)])
     assert by_rows < -0.02
     if n == 2:
@@ -301,19 +303,19 @@ def test_which_means_of_labels_are_unbiased_by_enumeration(n: int) -> None:
     def counted(rollouts: list[Rollout]) -> list[tuple[float, float]]:
         return [(1.0, pool(rollouts)[r.steps[:1]].label(hard=False)) for r in rollouts if r.correct]
 
-    # Every sample's row, its own rollout left out: unbiased, whatever the row's verdict.
+    # One row per sample, without the sample's own rollout: unbiased, whatever the verdict is.
     for verdict in (None, True, False):
         assert mean_errors(n, lambda r, v=verdict: left_out(r, v)) == pytest.approx(0, abs=1e-12)
-    # With distinct rows instead, those of c lean by -(1 - V) P(m >= 2) / ((n - 1) P(m >= 1)).
+    # With distinct rows, the rows of c have the bias -(1 - V) P(m >= 2) / ((n - 1) P(m >= 1)).
     seen, twice = 1 - 0.5**n, 1 - 0.5**n - n * 0.5**n
     lean = mean_errors(n, lambda r: left_out(r, True)[:1])
     assert lean == pytest.approx(-0.5 * twice / ((n - 1) * seen))
-    # With it, the rows of right solutions lean by (1 - V) / n.
+    # With the own rollout, the rows of right solutions have the bias (1 - V) / n.
     assert mean_errors(n, counted) == pytest.approx(0.5 / n)
 
 
 def walk(text: str) -> dict[str, float]:
-    """Six letters, each an error with 0.1."""
+    """Six letters. Each letter is an error with probability 0.1."""
     return {".": 1.0} if len(text) == 6 else {"a": 0.9, "x": 0.1}
 
 
@@ -338,14 +340,14 @@ def test_a_budget_is_kept_but_for_what_is_in_flight(toys: Any, config: Any) -> N
         found = label(toys, toys.Engine(walk), config, answer="aaaaaa", settings=settings)["p"]
         tokens = found.usage.policy.generated_tokens
         spent.append(tokens)
-        assert tokens < budget + 4 * 7  # 4 rollouts of a solution's 7 tokens at the most
+        assert tokens < budget + 4 * 7  # at most 4 rollouts of the 7 tokens of a solution
         assert (found.end is SearchEnd.TOKENS) == (tokens < whole)
         for row in found.rows:
             assert len(row.completions) == len(row.completion_ids) == len(row.labels)
             assert len(row.labels) == len(row.counts) == len(row.standard_errors)
             assert row.labels[-1] == float("".join(row.completions) == "aaaaaa")
     assert spent == sorted(spent) and spent[0] == 7 and spent[-1] == whole
-    # Without a limit the same is sampled, and the same labels come out.
+    # Without a limit, the samples and the labels are the same.
     assert found.rows == free.rows
 
 
@@ -389,7 +391,7 @@ def test_a_rollout_is_no_longer_than_a_solution(toys: Any) -> None:
     label(toys, engine, config, settings=settings)
     for _, request in itertools.chain.from_iterable(engine.batches):
         assert request.max_new_tokens == 8 - len(toys.text(request.prefix))
-    # Cut off before its end nothing is correct, whatever its text.
+    # A solution that is cut off is not correct, whatever its text is.
     rows = label(toys, engine, config, settings=LabelSettings(max_new_tokens=7))["p"].rows
     assert {value for row in rows for value in row.labels} == {0.0}
 
@@ -412,7 +414,8 @@ def test_labelling_again_shares_no_noise_and_no_longer_limit(toys: Any) -> None:
     assert result.nodes[2].value_sum / 400 == pytest.approx(0.9**3, abs=0.07)
     requests = [r for batch in engine.batches for _, r in batch]
     assert [r.max_new_tokens for r in requests] == [8, 6]
-    assert {r.first_index for r in requests} == {AUDIT_INDEX}  # labellers count from 0
+    # The sample indices of labellers begin at 0.
+    assert {r.first_index for r in requests} == {AUDIT_INDEX}
 
 
 def test_values_of_a_tree_become_labels(toys: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Best-of-N on nested subsets, Monte Carlo labels, export and trees on disk."""
+"""Best-of-N on nested subsets, Monte Carlo labels, the export, and trees on disk."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def test_best_of_n_reads_smaller_budgets_from_nested_subsets(toys: Any) -> None:
         assert snapshot.usage.policy.generated_tokens == 3 * snapshot.budget
         # Equal solutions are scored once.
         assert snapshot.usage.reward.sequences == len(set(texts[: snapshot.budget]))
-    # A smaller run is exactly the beginning of the larger one.
+    # A smaller run equals the beginning of the larger run.
     small = solve(toys, SolutionsConfig(budgets=(4,)), lambda text: scores.get(text, 0.0))
     assert [n.text for n in small.nodes[1:]] == texts[:4]
     assert small.snapshots[0].usage == result.snapshots[1].usage
 
 
 def pick(nodes: list[Node], answer: str, weight: float = 0.0, correct: Any = None) -> int:
-    """`choose` among all nodes, whose ids are consecutive."""
+    """Call `choose` with all nodes as candidates. Their ids are consecutive."""
     tree = [Node(id=i, parent=-1, token_ids=(), text="") for i in range(nodes[0].id)] + nodes
     return choose(
         tree, [n.id for n in nodes], answer=answer, likelihood_weight=weight,
@@ -84,24 +84,25 @@ def test_choice_by_hand() -> None:
         finished(3, "x", 0.8, end),
         finished(4, "z", 0.9, cut),
     ]
-    assert pick(nodes, "score") == 2  # a truncated one loses; of equals the earlier one
+    assert pick(nodes, "score") == 2  # a truncated solution loses; the earlier one wins a tie
     assert pick(nodes, "majority") == 1
     assert pick(nodes, "first") == 1
-    # x has 0.3 + 0.8 = 1.1 against 0.8 of y, and of x the better solution is the third
+    # x has 0.3 + 0.8 = 1.1 and y has 0.8; the better solution of x is the third
     assert pick(nodes, "weighted_vote") == 3
     assert pick(nodes, "oracle", correct=lambda text: text == "y") == 2
-    assert pick(nodes, "oracle", correct=lambda text: text == "z") == 1  # truncated: not solved
-    nodes[1].proposals = 3  # merged: three samples gave y
+    # Truncated solutions are not solved.
+    assert pick(nodes, "oracle", correct=lambda text: text == "z") == 1
+    nodes[1].proposals = 3  # three samples gave y and are one node
     assert pick(nodes, "majority") == 2
-    assert pick(nodes, "weighted_vote") == 2  # 3 x 0.8 against 1.1
+    assert pick(nodes, "weighted_vote") == 2  # y has 3 x 0.8, and x has 1.1
     nodes[1].score = nodes[2].score = None
-    assert pick(nodes, "score") == 1  # what has no score comes last
+    assert pick(nodes, "score") == 1  # a solution without a score comes last
     assert pick(nodes[3:], "score") == 4
 
 
 def test_likelihood_in_the_choice_by_hand() -> None:
-    # log 0.8 - 0.5 x 4 = -2.223; log 0.6 - 0.5 x 3 = -2.011: the likelier one wins, from
-    # weight log(0.8 / 0.6) / 1 = 0.288 on
+    # log 0.8 - 0.5 x 4 = -2.223; log 0.6 - 0.5 x 3 = -2.011. The likelier solution wins when the
+    # weight is at least log(0.8 / 0.6) / 1 = 0.288.
     end = StopReason.END_OF_SOLUTION
     nodes = [finished(1, "x", 0.8, end), finished(2, "y", 0.6, end)]
     nodes[0].logprob, nodes[1].logprob = -4.0, -3.0
@@ -109,11 +110,12 @@ def test_likelihood_in_the_choice_by_hand() -> None:
     assert pick(nodes, "score") == 1
     assert pick(nodes, "score", 0.28) == 1
     assert pick(nodes, "score", 0.29) == 2
-    assert answer_value(0.0, 0.0, 0.5) < answer_value(1e-6, -10.0, 0.5)  # a score of 0 is no error
+    # A score of 0 is not an error.
+    assert answer_value(0.0, 0.0, 0.5) < answer_value(1e-6, -10.0, 0.5)
 
 
 def test_search_without_a_reward_model_says_so(toys: Any) -> None:
-    with pytest.raises(ValueError, match="no reward model was given"):
+    with pytest.raises(ValueError, match="there is no reward model"):
         solve(toys, SolutionsConfig(budgets=(2,)))
 
 
@@ -123,7 +125,7 @@ def test_labels_pool_rollouts_in_a_trie_by_hand() -> None:
         Rollout(steps=(a, b), origin=0, correct=True),
         Rollout(steps=(a, c), origin=0, correct=False),
         Rollout(steps=(d,), origin=0, correct=False),
-        # from prefix (a, c): says nothing about (a,), from which it was not drawn
+        # sampled from the prefix (a, c), so it does not count for (a,)
         Rollout(steps=(a, c, d), origin=2, correct=True),
         Rollout(steps=(a, c, b), origin=2, correct=False),
     ]
@@ -154,7 +156,7 @@ def test_labels_approach_the_true_success_rate(toys: Any) -> None:
         verify=toys.verify,
     )  # fmt: skip
     by_text = {"".join(row.completions): row for row in labels}
-    assert by_text["bb"].labels[0] == pytest.approx(0.4, abs=0.08)  # P(b) once b stands
+    assert by_text["bb"].labels[0] == pytest.approx(0.4, abs=0.08)  # P(b) after b
     assert by_text["ab"].labels[0] == 0.0
     assert by_text["bb"].labels[-1] == 1.0
     assert by_text["bb"].counts[0] >= 400
@@ -209,7 +211,7 @@ def test_trees_survive_the_disk_and_a_torn_last_line(toys: Any, tmp_path: Path) 
 
 
 def test_probe_sets_scores_beside_success_rates(toys: Any) -> None:
-    # "bb" is correct and the policy says b with 0.4 each time: 0.4 from "b", 1 from "bb", else 0.
+    # "bb" is correct, and the policy has P(b) = 0.4 each time: 0.4 from "b", 1 from "bb", else 0.
     [result] = run_searches(
         [toys.problem("p", "bb")],
         partial(probe_prefixes, config=ProbeConfig(solutions=32, prefixes=6, rollouts=400)),
@@ -236,5 +238,5 @@ def test_a_probe_does_not_count_truncated_rollouts(toys: Any) -> None:
         scorer=toys.Scorer(lambda text: 0.5),
         verify=toys.verify,
     )
-    # Two tokens from "b" reach the answer's text, but not the end of the solution.
+    # Two tokens from "b" give the text of the answer, but not the end of the solution.
     assert [(n.text, n.value_sum) for n in result.nodes[1:]] == [("b", 0.0)]

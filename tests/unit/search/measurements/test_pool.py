@@ -32,9 +32,9 @@ def pooled(toys: Any, settings: SearchSettings, **engine: Any) -> Any:
 
 
 def test_a_pool_counts_samples_and_scores_every_step(toys: Any) -> None:
-    result = pooled(toys, SearchSettings(max_depth=1))  # a limit of searches, not of the pool
+    result = pooled(toys, SearchSettings(max_depth=1))  # `max_depth` limits searches, not the pool
     ends = [node for node in result.nodes if node.terminal]
-    # Steps a, b, aa, ab, ba, bb, and the end token after the last four: a step of its own here.
+    # Steps a, b, aa, ab, ba, bb, and after each of the last four the end token as a separate step.
     assert len(result.nodes) == 1 + 2 + 4 + 4
     assert {solution_text(result.nodes, node.id) for node in ends} == {"aa", "ab", "ba", "bb"}
     assert sum(node.proposals for node in ends) == 200
@@ -45,7 +45,7 @@ def test_a_pool_counts_samples_and_scores_every_step(toys: Any) -> None:
         assert node.verdict is not None
         assert node.verdict.correct == (solution_text(result.nodes, node.id) == "ab")
     assert result.usage.policy.sequences == 200
-    assert result.usage.reward.sequences == 4  # each distinct solution once
+    assert result.usage.reward.sequences == 4  # each distinct solution is scored once
 
 
 def test_what_was_cut_off_is_an_end_without_a_verdict(toys: Any) -> None:
@@ -72,7 +72,7 @@ def test_given_steps_are_scored_at_their_last_tokens(toys: Any) -> None:
     )
     found = {result.problem.id: result for result in results}
     short, long = found["p"], found["q"]
-    # "x\n" and, after it, "yy" with the end token, which the toy's text leaves out
+    # "x\n", then "yy" with the end token, which the toy's text leaves out
     assert [node.score for node in short.nodes] == [None, 0.02, 0.04]
     assert [node.token_ids for node in short.nodes[1:]] == [(120, 10), (121, 121, 0)]
     assert short.nodes[2].terminal is StopReason.END_OF_SOLUTION

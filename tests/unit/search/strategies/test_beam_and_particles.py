@@ -1,4 +1,4 @@
-"""Beam, DVTS, lookahead and particle filtering on trees built so that one thing matters."""
+"""Beam search, DVTS, lookahead and particle filtering on small trees, each for one rule."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def even(*options: str) -> dict[str, float]:
 
 
 def test_the_best_beams_go_on_and_each_below_its_own_prefix(toys: Any) -> None:
-    """Words over a..d, three letters. A beam of 2 keeps the two best prefixes of each length."""
+    """Words of three letters over a..d. A beam of 2 keeps the two best prefixes of each length."""
 
     def letters(text: str) -> dict[str, float]:
         return {".": 1.0} if len(text) == 3 else even(*"abcd")
@@ -49,15 +49,15 @@ def test_the_best_beams_go_on_and_each_below_its_own_prefix(toys: Any) -> None:
     asked = [sorted(toys.text(r.prefix) for _, r in batch) for batch in engine.batches]
     assert asked == [[""], ["c", "d"], ["dc", "dd"], ["ddc", "ddd"]]
     assert result.snapshots[0].answer == "ddd"
-    for node in result.nodes[1:]:  # every continuation was sampled from the node it hangs below
+    for node in result.nodes[1:]:  # every continuation was sampled from its parent
         assert len(solution_text(result.nodes, node.id)) == len(path_to(result.nodes, node.id)) or (
             node.terminal is not None
         )
 
 
 def test_a_beam_that_finishes_early_keeps_its_place_and_nothing_is_put_below_it(toys: Any) -> None:
-    """Of two beams x ends after one letter with a fair score and y goes on to a better one: when
-    only one is still expanded, its continuations hang below it and not below the other."""
+    """There are two beams. x ends after one letter with a fair score, and y goes on to a better
+    score. When only y is expanded, its continuations must be below y and not below x."""
 
     def letters(text: str) -> dict[str, float]:
         if text.startswith("x"):
@@ -72,7 +72,7 @@ def test_a_beam_that_finishes_early_keeps_its_place_and_nothing_is_put_below_it(
     result, engine = search(toys, BeamConfig(budgets=(2,), expansions=16), letters, value)
     asked = [[toys.text(r.prefix) for _, r in batch] for batch in engine.batches]
     assert asked[1] == ["x", "y"] or asked[1] == ["y", "x"]
-    # "x" is finished with 0.6 now and keeps one place; below "y" the best of each round goes on.
+    # "x" is finished with 0.6 and keeps one place. Below "y", the best step of each round goes on.
     assert all(prefix.startswith("y") for batch in asked[2:] for prefix in batch)
     assert result.snapshots[0].answer == "yppp"
     texts = {solution_text(result.nodes, n.id) for n in result.nodes if n.terminal}
@@ -80,7 +80,8 @@ def test_a_beam_that_finishes_early_keeps_its_place_and_nothing_is_put_below_it(
 
 
 def test_lookahead_changes_the_choice_where_it_must(toys: Any) -> None:
-    """The step b looks worse than a and leads to a good end; its value is seen one step ahead."""
+    """The step b has a lower score than a but leads to a good end. A lookahead of one step sees
+    this."""
 
     def letters(text: str) -> dict[str, float]:
         return {".": 1.0} if len(text) == 2 else (even("a", "b") if not text else {"z": 1.0})
@@ -97,12 +98,12 @@ def test_lookahead_changes_the_choice_where_it_must(toys: Any) -> None:
     assert blind.snapshots[0].answer == "az" and ahead.snapshots[0].answer == "bz"
     greedy = [r for batch in engine.batches for _, r in batch if r.temperature == 0]
     assert {toys.text(r.prefix) for r in greedy[:2]} == {"a", "b"}
-    assert ahead.usage.policy.sequences > blind.usage.policy.sequences  # and it is paid for
+    assert ahead.usage.policy.sequences > blind.usage.policy.sequences  # and its cost is counted
 
 
 def test_dvts_subtrees_stay_apart(toys: Any) -> None:
-    """A beam of 4 would be filled by the continuations of the best first step; DVTS has one path
-    below each of four different ones."""
+    """The continuations of the best first step would fill a beam of 4. DVTS has one path below each
+    of four different first steps."""
 
     def letters(text: str) -> dict[str, float]:
         return {".": 1.0} if len(text) == 3 else even(*"abcd")
@@ -137,8 +138,8 @@ def test_systematic_resampling_by_hand() -> None:
 
 
 def test_particles_follow_the_odds(toys: Any) -> None:
-    """Two first letters, as likely, with values 0.8 and 0.2: odds 4 and 1/4, so the better one gets
-    16 of 17 particles; with the ratio it gets 4 of 5."""
+    """Two equally likely first letters have the values 0.8 and 0.2. Their odds are 4 and 1/4, so
+    the better letter gets 16 of 17 particles. With the ratio it gets 4 of 5."""
 
     def letters(text: str) -> dict[str, float]:
         return {".": 1.0} if len(text) == 2 else (even("a", "b") if not text else {"z": 1.0})
@@ -156,7 +157,8 @@ def test_particles_follow_the_odds(toys: Any) -> None:
     # The first round draws a or b evenly: 1000 fair coins, 4 standard deviations are 0.063.
     assert odds["a"] / n == pytest.approx(16 / 17, abs=0.02)
     assert ratio["a"] / n == pytest.approx(4 / 5, abs=0.05)
-    # A high temperature takes the guidance out; not resampling leaves the coins as they fell.
+    # A high temperature removes the effect of the guidance. Without resampling, the coins stay
+    # fair.
     flat = second_round(ParticleConfig(budgets=(n,), sharpness_temperature=1e6))
     none = second_round(ParticleConfig(budgets=(n,), resample_below=0.0))
     assert flat["a"] / n == pytest.approx(1 / 2, abs=0.065)
@@ -164,7 +166,7 @@ def test_particles_follow_the_odds(toys: Any) -> None:
 
 
 def test_a_revision_sees_the_attempt_before_it(toys: Any) -> None:
-    """The policy repeats its last attempt's letter, one further on."""
+    """The policy answers with the letter after the letter of its last attempt."""
 
     def letters(text: str) -> dict[str, float]:
         *_, tail = text.split(">")
@@ -182,7 +184,7 @@ def test_a_revision_sees_the_attempt_before_it(toys: Any) -> None:
     assert result.snapshots[0].answer == "d"
     prompts = [toys.text(r.prefix) for batch in engine.batches for _, r in batch]
     assert prompts == ["", "a?>", "b?>", "c?>"]
-    # Two chains of two: the hybrid. Each chain sees its own attempts only.
+    # Two chains of two attempts, the hybrid. Each chain sees only its own attempts.
     config = RevisionConfig(budgets=(4,), chains=2, revision_prompt="{prompt}{attempts}{prompt}")
     hybrid, engine = search(toys, config, letters, lambda _: 0.5)
     assert [node.revises for node in hybrid.nodes[1:]] == [-1, -1, 1, 2]

@@ -1,4 +1,4 @@
-"""Corners of searches where something silent could happen."""
+"""Edge cases of searches in which an error could stay unnoticed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def search(
 def test_a_finished_solution_without_a_score_is_an_answer_and_is_never_continued(
     toys: Any, config: Any
 ) -> None:
-    """The reward model has no number for whole solutions alone."""
+    """The reward model gives a number for every path but finished solutions."""
 
     class NoEnds(toys.Scorer):
         def score_batch(self, items: Any) -> Any:
@@ -96,7 +96,7 @@ def test_a_journals_answer_to_another_question_is_not_used(toys: Any, tmp_path: 
     other, _ = search(toys, MCTSConfig(budgets=(5,), proposals=3), journal=journal)
     journal.close()
     assert other == search(toys, MCTSConfig(budgets=(5,), proposals=3))[0]
-    # What was asked anew stands behind what was not used, and is found.
+    # The new answer comes after the unused one in the journal, and the journal uses the new one.
     engine = toys.Engine(words)
     again, _ = search(
         toys, MCTSConfig(budgets=(5,), proposals=3), journal=Journal(path), engine=engine
@@ -123,12 +123,13 @@ def test_gumbel_considers_no_more_than_it_is_told_to(toys: Any) -> None:
         visited = [result.nodes[child].simulations for child in children]
         assert sum(visited) == budget - 1
         for node in result.nodes[1:]:
-            assert len(node.children) <= config.proposals  # distinct, and no more than wanted
+            # Distinct proposals, and not more than wanted.
+            assert len(node.children) <= config.proposals
 
 
 @pytest.mark.parametrize("selection", ["puct", "uct", "gumbel"])
 def test_what_has_no_value_is_not_tried_again_and_again(toys: Any, selection: str) -> None:
-    """Below a no step has a value; with widening that node could be expanded for ever."""
+    """No step below a has a value. With widening, this node could be expanded forever."""
     scorer = toys.Scorer(lambda text: math.nan if len(text) > 1 and text[0] == "a" else 0.5)
     config = MCTSConfig(budgets=(40,), selection=selection, widening=0.5, proposals=6)
     result, _ = search(toys, config, scorer=scorer)
@@ -139,8 +140,9 @@ def test_what_has_no_value_is_not_tried_again_and_again(toys: Any, selection: st
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_tree_whose_rollouts_have_no_values_is_settled(toys: Any, seed: int) -> None:
-    """Steps are worth their rollouts alone; those of words that begin with a have no number. That
-    node is given up with open children, and the search must see that nothing else is open."""
+    """The value of a step comes from its rollouts alone, and rollouts of words that begin with a
+    have no number. The search settles that node with open children. It must see that no other node
+    is open."""
 
     def two(text: str) -> dict[str, float]:
         return {".": 1.0} if len(text) == 2 else {"a": 0.4, "b": 0.6}
@@ -168,12 +170,13 @@ def test_a_greedy_completion_is_made_once_and_is_no_part_of_the_limit(toys: Any)
     assert len({r.prefix for r in greedy}) == len(greedy)
     assert many.snapshots[-1] == one.snapshots[0]
     steps = sum(r.n for batch in engine.batches for _, r in batch if r.temperature > 0)
-    assert steps == 12  # the third expansion of 4 was in flight when the 9 tokens were spent
+    assert steps == 12  # the third expansion of 4 was running when the 9 tokens were spent
     assert many.usage.policy.generated_tokens == 12 + 20 * len(greedy)
 
 
 def test_the_answer_begins_with_the_roots_choice_even_if_it_must_be_completed(toys: Any) -> None:
-    """The empty word is finished at once and worth little; those of b are long and good."""
+    """The empty word is finished at once and has a low value. Words that begin with b are long and
+    good."""
 
     def letters(text: str) -> dict[str, float]:
         if not text:
@@ -204,7 +207,7 @@ def test_a_rollout_cut_off_at_a_steps_end_is_no_end_for_others(toys: Any) -> Non
 
 
 def test_trees_of_steps_give_rows_weighted_by_visits(toys: Any) -> None:
-    """Ends are valued once and not walked into again: that is one visit."""
+    """The end of a solution is judged once and never visited again. This counts as one visit."""
     result, _ = search(toys, MCTSConfig(budgets=(60,), proposals=6))
     rows = list(visit_weighted_paths([result]))
     finished = {

@@ -1,4 +1,4 @@
-"""What holds for every strategy: accounting, replay, independence, budgets, bad input."""
+"""Rules that hold for every strategy: accounting, replay, independence, budgets, bad input."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ ALL = {
 
 
 def letters(text: str) -> dict[str, float]:
-    """Words of four letters; a revision's prompt holds earlier words, so only the end counts."""
+    """Words of four letters. The prompt of a revision holds earlier words, so only its end
+    counts."""
     tail = text.rsplit(">", 1)[-1]
     return {".": 1.0} if len(tail) >= 4 else {"a": 0.5, "b": 0.3, "c": 0.2}
 
@@ -162,7 +163,7 @@ def test_a_killed_search_goes_on_in_the_middle(toys: Any, name: str, tmp_path: P
         asked = sum(request.n for batch in engine.batches for _, request in batch)
         assert asked < sum(result.usage.policy.sequences for result in whole)
     else:
-        assert calls < 2  # a strategy that asks for scores once
+        assert calls < 2  # a strategy that requests scores once
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -172,7 +173,7 @@ def test_trees_survive_the_disk(toys: Any, name: str, tmp_path: Path) -> None:
     append_trees(path, results, "toy")
     for before, after in zip(results, read_trees(path), strict=True):
         for node in [*before.nodes, *after.nodes]:
-            node.settled = False  # of use while searching only
+            node.settled = False  # used only during the search
         assert after == before
 
 
@@ -199,14 +200,15 @@ def test_a_spent_limit_ends_a_search_that_still_answers(toys: Any, name: str, li
     assert result.snapshots[-1].answer is not None
     spent = result.usage.policy.generated_tokens
     assert spent < whole.usage.policy.generated_tokens
-    # What was in flight when the limit was reached, and one greedy completion of at most 5 tokens
-    # where nothing was finished.
+    # The batch that was running at the limit, and one greedy completion of at most 5 tokens
+    # if no solution was finished.
     round_ = max(
         sum(request.n * (1 if request.stop_at_step else 5) for _, request in batch)
         for batch in result_engine.batches
     )
     in_flight = round_ * (1 + getattr(ALL[name], "lookahead", 0))
-    if isinstance(ALL[name], MCTSConfig):  # draws until enough are distinct belong together
+    # Samples until enough are distinct belong to one expansion.
+    if isinstance(ALL[name], MCTSConfig):
         config = ALL[name]
         draws = MAX_DRAWS * max(config.proposals, config.considered_actions)
         in_flight = max(in_flight, config.parallel_simulations * (draws + 5 * config.leaf_rollouts))
@@ -215,7 +217,7 @@ def test_a_spent_limit_ends_a_search_that_still_answers(toys: Any, name: str, li
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_good_enough_solution_ends_a_search(toys: Any, name: str) -> None:
-    """The toy's values differ by solution: the stop is set at the worst one's."""
+    """Each solution of the toy has another value. `stop_score` is the smallest of them."""
 
     def short(text: str) -> dict[str, float]:
         return {".": 1.0} if len(text.rsplit(">", 1)[-1]) >= 2 else {"a": 0.5, "b": 0.3, "c": 0.2}
@@ -270,7 +272,7 @@ def test_an_answer_that_never_comes_is_truncated_not_wrong(toys: Any, name: str)
     [result] = search(toys, ALL[name], settings, engine=toys.Engine(endless))
     assert all(snapshot.truncated for snapshot in result.snapshots)
     assert result.terminals and not result.terminals["end_of_solution"]
-    # And with a context that is full before the limits are reached.
+    # The same with a context that is full before the limits are reached.
     small = toys.Engine(endless, context_length=5)
     [result] = search(toys, ALL[name], settings, engine=small)
     assert all(snapshot.truncated for snapshot in result.snapshots)
@@ -284,7 +286,7 @@ def test_an_answer_that_never_comes_is_truncated_not_wrong(toys: Any, name: str)
 def test_a_score_that_is_no_number_is_named_and_never_a_value(
     toys: Any, name: str, bad: float
 ) -> None:
-    """Of three first letters the reward model has no number for one."""
+    """The reward model has no number for one of three first letters."""
     scorer = toys.Scorer(lambda text: bad if text.startswith("b") else value(text))
     results = search(toys, ALL[name], scorer=scorer, names="pqrst")
     for result in results:
@@ -294,7 +296,7 @@ def test_a_score_that_is_no_number_is_named_and_never_a_value(
                 assert node.score is None or cut
         assert all(s.answer and not s.answer.startswith("b") for s in result.snapshots)
     assert sum(result.terminals["bad_score"] for result in results) > 0
-    # With no number at all there is still an answer, chosen without it.
+    # Without any score, there is still an answer.
     [result] = search(toys, ALL[name], scorer=toys.Scorer(lambda _: bad))
     assert all(snapshot.answer is not None for snapshot in result.snapshots)
     assert all(node.score in (None, 0.0) for node in result.nodes)
@@ -320,7 +322,7 @@ def test_any_guidance_goes_with_any_strategy(toys: Any, name: str, guidance: str
 
 @pytest.mark.parametrize("name", ALL)
 def test_usage_equals_what_went_through_the_models(tiny_policy: Any, name: str) -> None:
-    """Real models, with hooks that count every position run: all that is no padding is charged."""
+    """Hooks on real models count every position. The usage has all of them except padding."""
     model, tokenizer = tiny_policy
     engine = TransformersEngine(model, tokenizer, EngineConfig(seed=3))
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Trees as training data, by hand on one small tree."""
+"""Training data from one small tree, computed by hand."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ END = StopReason.END_OF_SOLUTION
 
 
 def tree() -> SearchResult:
-    """Below the root a (8 visits, Q 0.75) with ax (6, 0.9) and ay (2, 0.3), and b (2, 0.1) with bz
-    (1, 0.1); the rollout c hangs beside the tree."""
+    """Below the root are a (8 visits, Q 0.75) with ax (6, 0.9) and ay (2, 0.3), and b (2, 0.1) with
+    bz (1, 0.1). The rollout c is beside the tree."""
     rows: list[tuple[int, str, int, float, StopReason | None]] = [
         (0, "a", 8, 0.75, None), (0, "b", 2, 0.1, None), (1, "x", 6, 0.9, END),
         (1, "y", 2, 0.3, END), (2, "z", 1, 0.1, END),
@@ -54,7 +54,7 @@ def test_the_best_correct_path() -> None:
 
 def test_paths_weighted_by_visits() -> None:
     rows = {row.completion: row.weight for row in visit_weighted_paths([tree()])}
-    # 8/10 x 6/8, 8/10 x 2/8, 2/10 x 1/1; what hangs beside the tree has no visits
+    # 8/10 x 6/8, 8/10 x 2/8, 2/10 x 1/1; nodes beside the tree have no visits
     assert rows == pytest.approx({"ax": 0.6, "ay": 0.2, "bz": 0.2})
 
 
@@ -75,7 +75,7 @@ def test_values_as_soft_step_labels() -> None:
     # Laplace's rule for 6 of 8: p = 7/10
     assert rows[0].standard_errors[0] == pytest.approx(math.sqrt(0.7 * 0.3 / 8))
     assert rows[0].prompt_ids == (ord("?"),)
-    # An end counts whatever its visits, an open step only with enough of them.
+    # The end of a solution always counts. An open step counts only with enough visits.
     result = tree()
     result.nodes[5].terminal = None
     rows = list(step_value_labels([result], lambda text: (), min_visits=2))

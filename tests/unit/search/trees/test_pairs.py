@@ -1,4 +1,4 @@
-"""Preference pairs of steps and of solutions, by hand on a small tree and on a few labels."""
+"""Preference pairs of steps and of solutions from a small tree and from a few labels, by hand."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def of_steps(**rules: Any) -> list[tuple[str, str, str]]:
 def test_the_highest_that_lead_to_a_right_answer_against_the_lowest_that_lead_to_a_wrong_one() -> (
     None
 ):
-    # Right below a and b; wrong below a, c (by its rollout), d and f. e was cut off, and nothing is
-    # known of g. What ends a solution (R, W) is no open step.
+    # There are right solutions below a and b, and wrong ones below a, c (its rollout), d and f. e
+    # was cut off, and g has no value. The ends of solutions (R, W) are not open steps.
     pairs = list(pairs_of_steps([tree()], ids_of, verify, PairRules()))
     assert [(p.chosen, p.rejected) for p in pairs] == [
         ("a", "d"), ("a", "c"), ("b", "d"), ("b", "c"),
@@ -73,7 +73,7 @@ def test_the_highest_that_lead_to_a_right_answer_against_the_lowest_that_lead_to
     assert of_steps(per_side=1) == [("?", "a", "d")]
     # 0.7 apart: of 0.9 - 0.1, 0.9 - 0.2, 0.7 - 0.1 and 0.7 - 0.2 the first two (within rounding)
     assert of_steps(min_gap=0.69) == [("?", "a", "d"), ("?", "a", "c")]
-    # With 5 visits d is out; b leads nowhere wrong, a does, but is no worse than itself.
+    # With at least 5 visits, d is out. b has no wrong solution. a has one, but a is no pair with a.
     assert of_steps(min_visits=5) == [("?", "a", "c"), ("?", "b", "c")]
     assert ("?", "b", "a") not in of_steps(per_side=3, min_gap=0.0)
 
@@ -90,7 +90,8 @@ def test_solutions_to_one_problem_need_share_no_step() -> None:
 
 
 def labels(problem: str, steps: str, values: tuple[float, ...], count: int = 8) -> StepLabels:
-    """A letter a step; a capital is a last step, which ends with the end token."""
+    """Label rows with one letter per step. A capital is a last step, which ends with the end
+    token."""
     return StepLabels(
         problem_id=problem, prompt="?", prompt_ids=ids_of("?"), completions=tuple(steps),
         completion_ids=tuple(ids_of(s, s.isupper()) for s in steps), labels=values,
@@ -108,12 +109,12 @@ def test_pairs_of_labels_come_from_shared_prefixes() -> None:
     assert [(p.problem_id, p.prompt, p.chosen, p.rejected) for p in pairs] == [
         ("p", "?", "a", "b"), ("p", "?a", "x", "y"), ("p", "?", "axR", "bW"), ("q", "?", "d", "c"),
     ]  # fmt: skip
-    # a is labelled twice; the solutions' values are the means of their labels
+    # a has two labels; the value of a solution is the mean of its labels
     assert pairs[0].chosen_value == pytest.approx(0.7)
     assert (pairs[2].chosen_value, pairs[2].rejected_value) == pytest.approx((0.9, 0.15))
     assert pairs[1].prompt_token_ids == ids_of("?a")
     assert pairs[2].chosen_token_ids == ids_of("axR", True)
-    # A step labelled jointly with the next is no alternative to the first one alone.
+    # A step that shares a label with the next step makes no pair with the first step alone.
     joint = labels("p", "ay", (0.9, 0.9))
     joint = StepLabels(
         **{
@@ -124,10 +125,10 @@ def test_pairs_of_labels_come_from_shared_prefixes() -> None:
     )  # fmt: skip
     single = labels("p", "a", (0.9,))
     assert not list(pairs_of_labels([single, joint], EOS, PairRules()))
-    # Where two are equal, neither is better.
+    # Two steps with equal values make no pair.
     tied = [labels("p", "a", (0.5,)), labels("p", "b", (0.5,))]
     assert not list(pairs_of_labels(tied, EOS, PairRules(min_gap=0.0)))
-    # A person's label has no rollouts behind it.
+    # A person's label does not come from rollouts.
     people = [labels("p", "a", (1.0,), count=0), labels("p", "b", (0.0,), count=0)]
     assert [p.chosen for p in pairs_of_labels(people, EOS, PairRules())] == ["a"]
 

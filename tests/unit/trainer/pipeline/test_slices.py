@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from data.slices import read_slices
 from trainer.pipeline.launch import ROOT
 from trainer.pipeline.plan import stage_settings
 from trainer.pipeline.recipe import load_pipeline
-from trainer.pipeline.slices import Slice, read_slices
 
 SEARCH = "scripts/run_search.py"
 ROUND = "scripts/expert_iteration_round.py"
-
-
-def test_slices_follow_one_another_in_their_split() -> None:
-    slices = read_slices({"train": {"a": 3, "b": 2, "c": 4}, "validation": {"gate": 5}})
-    assert slices == {
-        "a": Slice(split="train", start=0, size=3),
-        "b": Slice(split="train", start=3, size=2),
-        "c": Slice(split="train", start=5, size=4),
-        "gate": Slice(split="validation", start=0, size=5),
-    }
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        ([1], "must be a mapping of sizes by name"),
-        ({"trian": {"a": 1}}, "did you mean 'train'"),
-        ({"train": {"a": -1}}, "slice 'a' has size -1; allowed: 0 or more"),
-        ({"train": {"a": 1}, "test": {"a": 1}}, "two slices have the name 'a'"),
-    ],
-)
-def test_a_wrong_slice_is_named(value: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        read_slices(value)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +30,14 @@ def test_a_wrong_slice_is_named(value: Any, said: str) -> None:
             {"round_1": (0, 40), "round_2": (40, 40)},
         ),
         ("gsm8k/smoke", {"label_1": (0, 8), "search_1": (8, 4)}, {"round_1": (0, 12)}),
+        (
+            "countdown/learners",
+            {"label": (0, 2000), "search_1": (2000, 450), "search_2": (4000, 450),
+             "search_sft": (4000, 450), "ppo_outcome": (2000, 7000), "grpo": (2000, 7000)},
+            {"round_1": (0, 2000), "round_2": (2000, 2000)},
+        ),
+        ("countdown/process_rewards", {"label": (0, 2000), "potential": (2000, 7000)}, {}),
+        ("countdown/ablation", {"label": (0, 2000), "step_prm": (2000, 7000)}, {}),
     ],
 )  # fmt: skip
 def test_recipes_read_the_problems_that_they_say(
@@ -66,19 +49,22 @@ def test_recipes_read_the_problems_that_they_say(
     monkeypatch.chdir(ROOT)
     pipeline = load_pipeline(f"recipes/{recipe}.yaml")
     settings = {stage.name: stage_settings(stage) for stage in pipeline.stages}
+    slices = read_slices(settings["data"]["slices"])
     for name, taken in problems.items():
-        assert (settings[name]["skip"], settings[name]["num_problems"]) == taken
-        assert "slice" not in settings[name]
+        size = settings[name]["num_problems"]
+        assert (slices[settings[name]["slice"]].start, size) == taken
+        assert "skip" not in settings[name]
     for name, taken in gates.items():
-        assert (settings[name]["gate_skip"], settings[name]["gate_problems"]) == taken
+        size = settings[name]["gate_problems"]
+        assert (slices[settings[name]["gate_slice"]].start, size) == taken
 
 
 def recipe_of(tmp_path: Path, *stages: str) -> Path:
     path = tmp_path / "recipe.yaml"
     path.write_text(
-        "run_name: r\noutput_dir: o\n"
-        "slices: {train: {a: 6, b: 6}, validation: {one: 4, two: 4}}\nstages:\n"
-        "  - {name: data, script: scripts/make_data.py, args: {train: 10, validation: 8}}\n"
+        "run_name: r\noutput_dir: o\nstages:\n"
+        "  - {name: data, script: scripts/make_data.py, args: {train: 12, validation: 8, "
+        "slices: {train: {a: 6, b: 6}, validation: {one: 4, two: 4}}}}\n"
         + "".join(f"  - {stage}\n" for stage in stages)
     )
     return path
@@ -96,7 +82,6 @@ def gated(name: str, args: str) -> str:
     ("stages", "said"),
     [
         ([search("s", "slice: c")], "stage 's' names the unknown slice 'c'; did you mean"),
-        ([search("s", "slice: b")], "slice 'b' of stage 's' ends at problem 12 of train.* has 10"),
         ([gated("r", "gate_slice: a")], "gate_slice of stage 'r' is 'a', a slice of train"),
         (
             [search("s", "slice: one"), gated("r", "gate_slice: one")],
@@ -124,12 +109,26 @@ def test_an_overlap_is_an_error_before_anything_runs(
 def test_slices_beside_each_other_are_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     stages = [
-        search("s", "slice: a"), search("v", "slice: one"),
+        search("s", "slice: a"), search("v", "slice: one, num_problems: 3"),
         gated("r", "gate_slice: two"),
     ]  # fmt: skip
     pipeline = load_pipeline(recipe_of(tmp_path, *stages))
     args = {stage.name: stage.args for stage in pipeline.stages}
-    assert (args["v"]["split"], args["v"]["skip"], args["v"]["num_problems"]) == (
-        "validation", 0, 4,
-    )  # fmt: skip
-    assert (args["r"]["gate_skip"], args["r"]["gate_problems"]) == (4, 4)
+    assert (args["s"]["slice"], args["s"]["num_problems"]) == ("a", 6)
+    assert (args["v"]["slice"], args["v"]["num_problems"]) == ("one", 3)
+    assert (args["r"]["gate_slice"], args["r"]["gate_problems"]) == ("two", 4)
+
+
+def test_slices_of_a_data_stage_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    path = recipe_of(tmp_path)
+    said = "stage 'data': slice 'b' ends at problem 12 of train, which has 10"
+    with pytest.raises(ValueError, match=said):
+        load_pipeline(path, ["data.train=10"])
+
+
+def test_slices_at_the_top_of_a_recipe_are_told_their_place(tmp_path: Path) -> None:
+    path = recipe_of(tmp_path)
+    path.write_text("slices: {train: {a: 1}}\n" + path.read_text())
+    with pytest.raises(ValueError, match="slices are written by the data stage"):
+        load_pipeline(path)

@@ -44,12 +44,13 @@ def test_every_pipeline_has_a_smoke_run(recipe: Path) -> None:
 def test_problems_stay_apart_and_splits_hold_them() -> None:
     smoke = small("recipes/countdown/demo.yaml")
     settings = {stage.name: stage_settings(stage) for stage in smoke.stages}
-    assert [settings[s].get("skip", 0) for s in ("label_1", "search_1", "search_2", "label_2")] == [
-        0, 2, 4, 6,
-    ]  # fmt: skip
-    assert (settings["round_1"]["gate_skip"], settings["round_2"]["gate_skip"]) == (0, 4)
     data = settings["data"]
-    assert (data["train"], data["validation"], data["test"]) == (8, 8, 4)
+    assert data["slices"] == {
+        "train": {"label_1": 2, "search_1": 2, "search_2": 2, "spare": 2, "label_2": 2},
+        "validation": {"gate_1": 4, "gate_2": 4},
+    }
+    assert (settings["label_2"]["slice"], settings["label_2"]["num_problems"]) == ("label_2", 2)
+    assert (data["train"], data["validation"], data["test"]) == (10, 8, 4)
     held_out = stage_settings(small("recipes/qwen2.5-1.5b-math/full.yaml").stages[1])
     assert [held_out[s] for s in ("demonstrations", "train", "validation", "test")] == [0, 0, 0, 4]
 

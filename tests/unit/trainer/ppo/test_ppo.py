@@ -27,6 +27,7 @@ from trainer.ppo.loop import PPORun, problem_order
 from trainer.ppo.metrics import CycleMetrics, CycleRecord, EngineGapMetrics
 from trainer.ppo.update import Learner
 from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect_rollouts
+from trainer.training.checkpoints import PLAIN
 
 PROBLEMS = [make_problem((1, 2, 3 + i), 6 + i) for i in range(8)]
 
@@ -85,6 +86,32 @@ def test_a_run_that_was_cut_off_ends_the_same(ppo: Any, monkeypatch: pytest.Monk
     assert all(torch.equal(first[name], second[name]) for name in first)
     ledger = [json.loads((out / "manifest.json").read_text())["usage"] for out in (whole, again)]
     assert ledger[0] == ledger[1] and ledger[0]["ledger"][0]["generated_tokens"] > 0
+
+
+def test_a_checkpoint_of_another_optimizer_layout_is_refused(
+    ppo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing in the folder changes, and with the first layout the run goes on."""
+    config = ppo.config(cycles=2, save_every=1, evaluation_problems=0)
+
+    def dies(self: PPORun) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PPORun, "save", dies)
+        with pytest.raises(KeyboardInterrupt):
+            ppo.run("cut", config)
+    folder = ppo.folder / "cut"
+    file = folder / "checkpoint-2" / "checkpoint_manifest.json"
+    saved = file.read_text()
+    assert json.loads(saved)["optimizer"] == PLAIN
+    file.write_text(json.dumps({**json.loads(saved), "optimizer": "DeepSpeed ZeRO-3"}))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"another optimizer layout \(DeepSpeed ZeRO-3; now: "):
+        ppo.run("cut", config)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    file.write_text(saved)
+    assert len(ppo.metrics(ppo.run("cut", config))) == 2
 
 
 def rollouts_of(tiny_policy: Any, **changes: Any) -> list[Rollout]:

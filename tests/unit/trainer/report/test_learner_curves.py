@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from search.labellers.evidence import wilson_interval
+from trainer.measures.results import AccuracyRow
 from trainer.report.learner_curves import Lineage, learner_curves, ppo_runs, training_curve
 from trainer.runtime.manifests import read_manifest, write_manifest
 
@@ -97,12 +98,16 @@ def lineage(tmp_path: Path) -> Lineage:
     return Lineage(folders=folders, manifests=manifests)
 
 
-def greedy(*names: str) -> dict[str, dict[str, Any]]:
+def greedy(*names: str) -> dict[str, AccuracyRow]:
     values = {"sft": 0.3, "round_1": 0.4, "round_2": 0.4, "ppo": 0.5, "grpo": 0.35}
     return {
-        name: {"value": values[name], "low": values[name] - 0.1, "high": 0.9, "n": 200}
+        name: AccuracyRow(
+            policy=name, strategy="greedy", budget=1, n=200, value=values[name],
+            low=values[name] - 0.1, high=0.9, format_rate=1.0, truncation_rate=0.0,
+            generated_tokens=9.0, policy_flops=1.0, reward_flops=0.0, flops=1.0,
+        )
         for name in names
-    }
+    }  # fmt: skip
 
 
 def test_what_a_policy_comes_from(lineage: Lineage) -> None:

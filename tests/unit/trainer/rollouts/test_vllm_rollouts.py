@@ -8,11 +8,13 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from data.progress import listening
 from data.tasks.countdown import make_problem
 from data.types import StopReason
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
@@ -22,7 +24,7 @@ from trainer.ppo.guards import LARGEST_GAP
 from trainer.ppo.losses import importance_corrections, policy_loss
 from trainer.rollouts.collect import SamplingConfig
 from trainer.rollouts.files import ROLLOUTS
-from trainer.rollouts.vllm import RolloutEngineConfig, VLLMSampler, check_vllm
+from trainer.rollouts.vllm import RolloutEngineConfig, VLLMSampler, check_vllm, report_requests
 
 T = torch.tensor
 
@@ -212,3 +214,30 @@ def test_vllm_is_looked_for_before_anything_else(monkeypatch: pytest.MonkeyPatch
     check_vllm(config, 4)
     with pytest.raises(ValueError, match="it must divide the 3 processes"):
         check_vllm(config, 3)
+
+
+class FakeLLM:
+    """Draws its bar as vLLM's LLM._run_engine does: by requests, of one or several solutions."""
+
+    def generate(self, prompts: list[str], *, use_tqdm: Any) -> list[str]:
+        for _ in use_tqdm(prompts, desc="Adding requests"):
+            pass
+        bar = use_tqdm(total=len(prompts), desc="Processed prompts", dynamic_ncols=True, postfix="")
+        for _ in prompts:
+            assert bar.format_dict["elapsed"] > 0  # vLLM divides by it
+            bar.postfix = "est. speed"
+            bar.update(1)
+        assert bar.n == len(prompts)
+        bar.refresh()
+        bar.close()
+        return prompts
+
+
+def test_finished_solutions_of_vllm_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    llm = FakeLLM()
+    report_requests(SimpleNamespace(mode="colocate", llm=llm))
+    seen: list[tuple[int, int, str]] = []
+    with listening(lambda batch: seen.append((batch.done, batch.total, batch.unit))):
+        assert llm.generate(["a", "b", "c"], use_tqdm=False) == ["a", "b", "c"]
+    assert seen == [(1, 3, "solutions"), (2, 3, "solutions"), (3, 3, "solutions")]
+    assert "".join(capsys.readouterr()) == ""

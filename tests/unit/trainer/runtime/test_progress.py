@@ -6,8 +6,10 @@ import contextlib
 import io
 import os
 import pty
+import sys
 import termios
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.mcts.loop import search_mcts
 from search.strategies.solutions import SolutionsConfig, search_solutions
+from trainer.pipeline.launch import run_logged
 from trainer.runtime.progress import (
     Progress,
     Rate,
@@ -173,6 +176,24 @@ def test_a_pipeline_shows_the_newest_line_of_its_stage() -> None:
         "[1/2 label] 1 min 10 s  labels: 10 of 40 problems done",
         "[1/2 label] 1 min 20 s  labels: 20 of 40 problems done",
     ]
+
+
+def test_a_stage_that_still_imports_is_starting(tmp_path: Path) -> None:
+    said: list[str] = []
+    code = "import time; time.sleep(1.5); print('1 of 2', flush=True); time.sleep(1.5)"
+    reading, writing = os.pipe()
+    status = run_logged(
+        [sys.executable, "-c", code],
+        log=tmp_path / "log",
+        environment=os.environ,
+        lock=writing,
+        say=said.append,
+        on_poll=lambda _: None,
+    )
+    for descriptor in (reading, writing):
+        os.close(descriptor)
+    assert status == 0
+    assert list(dict.fromkeys(said)) == ["starting", "1 of 2"]
 
 
 def test_a_terminal_gets_the_pipelines_line_drawn_again() -> None:

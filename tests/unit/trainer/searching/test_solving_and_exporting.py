@@ -174,7 +174,7 @@ def test_a_tree_of_another_version_names_file_and_line(trees: Path, tmp_path: Pa
     bad = tmp_path / "trees.jsonl"
     bad.write_text(first + "\n" + second.replace('"version":2', '"version":1') + "\n")
     config = ExportConfig(trees=str(bad), kinds=("nodes",))
-    with pytest.raises(ValueError, match=r"trees\.jsonl, line 2: not a thinktree-tree of version"):
+    with pytest.raises(ValueError, match=r"trees\.jsonl, line 2: the row is not a thinktree-tree"):
         run_export(RuntimeConfig(output_dir=str(tmp_path / "out")), config)
     with pytest.raises(ValueError, match="kinds holds 'best'; allowed: best_paths"):
         ExportConfig(trees="x", kinds=("best",))

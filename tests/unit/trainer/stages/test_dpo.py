@@ -62,7 +62,7 @@ def folders(tiny_policy: Any, tmp_path: Path) -> Path:
     save_model(*tiny_policy, tmp_path / "policy")
     for name in ("data", "export"):
         (tmp_path / name).mkdir()
-    write_problems(tmp_path / "data" / "validation.jsonl", [PROBLEM])
+    write_problems(tmp_path / "data" / "validation.jsonl", [make_problem((1, 1, 3), 5)])
     rows = rows_of(engine_of(tiny_policy))
     (tmp_path / "export" / "step_preferences.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in rows)

@@ -74,8 +74,9 @@ def run_steps(tiny_policy: Any, folder: Path, algorithm: str, steps: int = 2) ->
     save_model(*tiny_policy, folder / "policy")
     (folder / "data").mkdir()
     problems = [make_problem((1, 2, 3 + i), 6 + i) for i in range(4)]
-    for split in ("train", "validation"):
-        write_problems(folder / "data" / f"{split}.jsonl", problems)
+    write_problems(folder / "data" / "train.jsonl", problems)
+    held_out = [make_problem((1, 1, 3 + i), 5 + i) for i in range(4)]
+    write_problems(folder / "data" / "validation.jsonl", held_out)
     return run_from(folder, algorithm, steps)
 
 

@@ -272,11 +272,11 @@ def test_the_whole_stage_on_tiny_models(
     assert all(len(set(map(type, r.values())) & {dict, list}) == 0 for r in map(flat, own))
     evaluation = record_from_json(RewardModelEvaluation, content)
     assert json.loads(json.dumps(asdict(evaluation))) == content
-    assert prm_evaluations(tmp_path) == [{"stage": "out", **content}]  # what the report draws
+    assert prm_evaluations(tmp_path) == {"out": evaluation}  # what the report draws
     # Cut off before it was done: the same samples, the same numbers.
     for name in ("manifest.json", "prm.md"):
         (out / name).unlink()
-    assert prm_evaluations(tmp_path) == []
+    assert prm_evaluations(tmp_path) == {}
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.jsonl")}
     assert run_stage(out) == content
     assert {path.name: path.stat().st_mtime_ns for path in out.glob("*.jsonl")} == before

@@ -1,8 +1,8 @@
-"""Visit counts equal to those of mctx, an independent implementation, on the same trees.
+"""The visit counts equal those of mctx, an independent implementation, on the same trees.
 
-Merging, virtual loss and noise are off, and mctx's value transform is pinned to ours: a child's own
-value stands in before its first visit. mctx evaluates the root outside its simulations, so ours
-gets one more: the root's expansion.
+Merging, virtual loss and noise are off. mctx uses the value transform of this project: before its
+first visit, a child has its own value. mctx evaluates the root outside its simulations, so this
+project's search gets one more simulation for the expansion of the root.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MASK = 2**32 - 1
 
 
 def child_state(state: int, action: int) -> int:
-    """A tree without end: a node is a 32-bit number that its path hashes to."""
+    """An infinite tree. A node is a 32-bit number, the hash of its path."""
     x = (state * 2654435761 + (action + 1) * 40503) & MASK
     return ((x ^ (x >> 15)) * 2246822519) & MASK
 
@@ -54,7 +54,7 @@ def our_visits(toys: Any, seed: int, actions: int, config: MCTSConfig) -> dict[s
     letters = LETTERS[:actions]
 
     class Enumerating(toys.Engine):
-        """Proposals are all steps, in order."""
+        """A policy that proposes all steps in order."""
 
         def _sample(self, problem: str, request: SampleRequest, index: int) -> Sample:
             options = self.letters(self.decode(request.prefix)[2:])

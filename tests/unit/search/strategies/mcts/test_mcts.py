@@ -1,4 +1,4 @@
-"""MCTS: hand-computed numbers, then a toy tree with a known optimum."""
+"""MCTS: numbers computed by hand, and a toy tree with a known optimum."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_backup_by_hand(toys: Any) -> None:
 
 
 def test_widening_by_hand() -> None:
-    # With w = 1/2 a second expansion comes after more than 1 simulation, a third after more than 4.
+    # With w = 1/2, the second expansion needs more than 1 simulation, the third more than 4.
     config = MCTSConfig(widening=0.5)
     node = Node(id=0, parent=-1, token_ids=(), text="", expansions=1, visit_count=1)
     assert not may_widen(node, config)
@@ -67,7 +67,8 @@ def run(
 
 
 def four_letters(text: str) -> dict[str, float]:
-    """Words of four letters over a..d; greedy and most samples start with the wrong letter."""
+    """Words of four letters over a..d. The greedy sample and most other samples begin with the
+    wrong letter."""
     if len(text) == 4:
         return {".": 1.0}
     return {"a": 0.55, "b": 0.15, "c": 0.15, "d": 0.15}
@@ -82,14 +83,14 @@ def test_the_known_optimum_is_found(toys: Any) -> None:
     config = MCTSConfig(budgets=(8, 64), proposals=12, exploration=0.5)
     result = run(toys, config, four_letters, closeness)
     assert result.snapshots[-1].answer == "badd"
-    # The same search with uniform priors and random values has not found it: 1 word in 256.
+    # The same search with uniform priors and random values does not find it, 1 word in 256.
     control = MCTSConfig(budgets=(64,), proposals=12, exploration=0.5, priors="uniform")
     found = run(toys, control, four_letters, closeness, settings=CONTROL)
     assert found.snapshots[-1].answer != "badd"
 
 
 def test_one_expansion_by_rollouts_by_hand(toys: Any) -> None:
-    """One letter and the end, 40 rollouts: every count can be told from the tree's leaves."""
+    """One letter and the end, 40 rollouts: every count follows from the leaves of the tree."""
 
     def letters(text: str) -> dict[str, float]:
         return {".": 1.0} if len(text) == 2 else {"a": 0.7, "b": 0.3}
@@ -111,15 +112,15 @@ def test_one_expansion_by_rollouts_by_hand(toys: Any) -> None:
             assert node.value_sum == pytest.approx(
                 sum(n.visit_count * value(solution_text(nodes, n.id)) for n in below)
             )
-            assert node.score == 0.1  # scored on the way to its ends
+            assert node.score == 0.1  # scored as an earlier step of the solutions below it
     assert result.snapshots[0].answer == "ba"
     assert result.usage.policy.sequences == 40
-    assert result.usage.reward.sequences == 4  # one forward for each distinct solution
+    assert result.usage.reward.sequences == 4  # one forward pass per distinct solution
 
 
 @pytest.mark.parametrize("widening", [0.0, 0.5])
 def test_rollouts_find_the_known_optimum(toys: Any, widening: float) -> None:
-    # Four proposals that are never widened may lack the right first letter for good.
+    # Without widening, four proposals may never contain the right first letter.
     proposals = 4 if widening else 12
     fields = {
         "proposals": proposals, "expand_by_rollouts": True, "exploration": 0.5,
@@ -178,7 +179,7 @@ def test_a_budget_too_small_to_finish_is_completed_greedily_and_paid_for(toys: A
     first = result.snapshots[0]
     assert first.answer is not None and len(first.answer) == 4 and not first.truncated
     assert first.usage.policy.generated_tokens == 4 + 4  # 4 proposals, then 3 letters and the end
-    # The completion is no part of the larger budget's cost, but of the search's total.
+    # The cost of the completion is not in that of the larger budget, but in the search's total.
     assert result.usage.policy.generated_tokens == (
         result.snapshots[1].usage.policy.generated_tokens + 4
     )

@@ -1,4 +1,4 @@
-"""Every tree search finds the optimum of random toy trees, and golden trees stay as they are."""
+"""Every tree search finds the optimum of random toy trees, and the golden trees do not change."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def search(toys: Any, value: Any, budget: int, fields: dict[str, Any]) -> Search
     noise=st.integers(),
 )
 def test_the_optimum_of_a_random_tree(toys: Any, name: str, values: list[int], noise: int) -> None:
-    """27 words of random values; what is said of unfinished words is noise. A search that may look
-    everywhere must end with the best word."""
+    """There are 27 words with random values, and the values of unfinished words are noise. A search
+    with enough budget for the whole tree must end with the best word."""
     known = dict(zip(WORDS, (value / 1000 for value in values), strict=True))
 
     def value(text: str) -> float:
@@ -73,7 +73,8 @@ def test_the_optimum_of_a_random_tree(toys: Any, name: str, values: list[int], n
 
 @pytest.mark.parametrize("name", ["puct", "uct", "own values"])
 def test_visits_gather_where_the_values_are(toys: Any, name: str) -> None:
-    """Words that begin with c are worth 0.8, all others 0.3, and c is the least likely step."""
+    """Words that begin with c have the value 0.8, all others 0.3, and c is the least likely
+    step."""
 
     def endless(text: str) -> dict[str, float]:
         return {"a": 0.5, "b": 0.3, "c": 0.2}
@@ -90,7 +91,7 @@ def test_visits_gather_where_the_values_are(toys: Any, name: str) -> None:
 
 
 def test_committing_to_the_roots_choice_restricts_the_answer(toys: Any) -> None:
-    """The best word begins with a, but of the words that begin with a all others are worthless."""
+    """The best word begins with a, but all other words that begin with a have the value 0."""
     known = {"aaa": 0.95} | {word: 0.9 for word in WORDS if word[0] == "c"}
 
     def value(text: str) -> float:
@@ -115,8 +116,8 @@ GOLDEN = Path(__file__).parents[4] / "golden"
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_golden_trees(toys: Any, name: str) -> None:
-    """Trees of 12 simulations as they were when the rules had been checked by hand and against
-    mctx. A change that is meant is recorded by deleting the file and running the test twice."""
+    """The golden trees have 12 simulations. They were recorded when the rules had been checked by
+    hand and against mctx. To record an intended change, delete the file and run the test twice."""
 
     def value(text: str) -> float:
         return {"a": 0.4, "b": 0.6, "c": 0.5}[text[0]] + 0.01 * len(text) if text else 0.0

@@ -1,4 +1,4 @@
-"""Selection rules by hand, and what a descent does with them."""
+"""The selection rules, computed by hand, and the descents that use them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_values_by_hand() -> None:
     node = make_node(visit_count=3, value_sum=1.5, value_max=0.9)
     assert q_value(node) == 0.5
     assert q_value(node, max_backup=True) == 0.9
-    # unvisited: its own score, else what first play is worth
+    # without visits: the score, or `first_play` without a score
     assert q_value(make_node(score=0.6), first_play=0.3) == 0.6
     assert q_value(make_node(), first_play=0.3) == 0.3
     # a virtual loss is a visit of value 0: 1.5 / 4
@@ -79,7 +79,7 @@ def test_a_descent_by_hand(toys: Any) -> None:
     settle(nodes, 1)
     assert nodes[1].settled and not nodes[0].settled
     assert leaf() == 2
-    nodes[2].virtual_loss = 1  # in flight: nothing else is open
+    nodes[2].virtual_loss = 1  # all other leaves are already chosen
     assert leaf() is None
 
 
@@ -88,10 +88,10 @@ def test_sequential_halving_by_hand() -> None:
     assert considered_visits(4, 16) == [0] * 4 + [1] * 4 + [2, 2, 3, 3, 4, 4, 5, 5]
     # 8 steps, 24 simulations, 3 phases: one of 8; two of 4; four of 2
     assert considered_visits(8, 24) == [0] * 8 + [1] * 4 + [2] * 4 + [3, 3, 4, 4, 5, 5, 6, 6]
-    # too few simulations for a whole phase are cut off, one step takes them all
+    # a schedule may end inside a phase; a single step gets all simulations
     assert considered_visits(8, 5) == [0] * 5
     assert considered_visits(1, 4) == [0, 1, 2, 3]
-    # what is left over goes on halving, never below 2
+    # the remaining simulations go on with half of the steps, at least 2
     assert considered_visits(2, 5) == [0, 0, 1, 1, 2]
 
 
@@ -99,7 +99,7 @@ def test_sequential_halving_by_hand() -> None:
 def test_sequential_halving_is_a_schedule_that_can_be_kept(
     considered: int, simulations: int
 ) -> None:
-    """Whenever a step with v simulations is wanted, there is one."""
+    """When the schedule needs a step with v simulations, such a step exists."""
     wanted = considered_visits(considered, simulations)
     assert len(wanted) == simulations
     had = [0] * considered
@@ -123,7 +123,7 @@ def test_completed_values_by_hand() -> None:
     # known: (0.5 x 0.6 + 0.25 x 0.9) / 0.75 = 0.7; mixed: (0.3 + 3 x 0.7) / (3 + 1) = 0.6
     assert completed_q(children, [0.6, 0.9, None], 0.3) == pytest.approx([0.6, 0.9, 0.6])
     assert completed_q(children, [None, None, None], 0.3) == [0.3, 0.3, 0.3]
-    # A node that has no value of its own is not worth 0: what is known of its children stands in.
+    # A node without a value does not count as 0. The mean of its known children replaces the value.
     assert completed_q(children, [0.6, 0.9, None], None) == pytest.approx([0.6, 0.9, 0.7])
 
 
@@ -136,8 +136,8 @@ def test_perturbed_logits_by_hand() -> None:
 
 
 def test_perturbed_logits_are_distributed_as_gumbel_top_k() -> None:
-    """Drawn in order without replacement, the noised logits have the law of all steps' noised
-    logits sorted: their means agree with those of brute force."""
+    """The noised logits of ordered draws without replacement have the distribution of the sorted
+    noised logits of all steps. The test compares their means with those of brute force."""
     p = [0.6, 0.3, 0.1]
     n = 4000
     drawn, brute = [0.0] * 3, [0.0] * 3
