@@ -46,6 +46,8 @@ class SolveConfig:
     """File for the results as JSON lines, one as each problem is finished; null: none."""
     seed: int = 0
     """Seed of all random numbers."""
+    bit_identical: bool = False
+    """Make a problem's samples on a CPU independent of the file's other problems; slower."""
     quiet: bool = False
     """Print the answer alone."""
 
@@ -111,7 +113,11 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
     from accelerate import Accelerator
 
     engine, scorer = load_engine(
-        config.model, config.reward_model, seed=config.seed, device=Accelerator().device
+        config.model,
+        config.reward_model,
+        seed=config.seed,
+        device=Accelerator().device,
+        bit_identical=config.bit_identical,
     )
     if getattr(strategy, "use_verifier", False):
         raise ValueError("use_verifier is for making training data: it must be false here")
