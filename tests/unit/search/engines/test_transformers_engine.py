@@ -11,7 +11,7 @@ import torch
 
 from data.types import StopReason
 from rewards.models.prm import process_reward_model
-from search.base import SampleRequest, ScoreRequest
+from search.base import ChoiceRequest, SampleRequest, ScoreRequest
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from search.scorer import RewardScorer
 from trainer.models.loading import build_policy
