@@ -76,7 +76,7 @@ def test_small_batches_have_no_padding_where_bit_identity_is_not_asked_for(
     # The same noise and nearly the same logits: the same tokens.
     assert result.samples[0].token_ids == with_padding.samples[0].token_ids
     assert result.usage == with_padding.usage
-    choice = [("p", ChoiceRequest(prefix=items[0][1].prefix, options=(5, 6)))]
+    choice = [("p", ChoiceRequest(node=0, prefix=items[0][1].prefix, options=(5, 6)))]
     [first], [second] = padded.choice_batch(choice), plain.choice_batch(choice)
     assert plain.padding_positions == 0
     assert first.probabilities == pytest.approx(second.probabilities, abs=1e-6)
