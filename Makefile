@@ -7,15 +7,18 @@ STAMP := $(VENV)/.set-up
 # that a CUDA build of torch stays in place.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints.txt)
 
+# Python compiles what it imports: compiling all of 20,000 files costs minutes.
+INSTALL := $(BIN)/python -m pip install -q --no-compile
+
 .PHONY: setup demo test smoke lint docs
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install -q torch $(CONSTRAINTS)
-	$(BIN)/python -m pip install -q -e ".[dev]" $(CONSTRAINTS)
+	$(INSTALL) --upgrade pip
+	$(BIN)/python -c "import torch" 2>/dev/null || $(INSTALL) torch $(CONSTRAINTS)
+	$(INSTALL) -e ".[dev]" $(CONSTRAINTS)
 	touch $@
 
 demo: setup

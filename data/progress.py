@@ -14,7 +14,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Batch:
+class BatchProgress:
     """The progress of one batch: `done` of its `total` pieces of work are finished.
 
     `unit` is the name of the pieces, in the plural. A `total` of 0 means that the total is not
@@ -38,13 +38,13 @@ class Batch:
 def reported(items: Sequence[T], unit: str) -> Iterator[T]:
     """Yield the items unchanged and report them as a batch. An item counts as done when the next
     item is requested."""
-    batch = Batch(unit, len(items))
+    batch = BatchProgress(unit, len(items))
     for item in items:
         yield item
         batch.add(1)
 
 
-Listener = Callable[[Batch], None]
+Listener = Callable[[BatchProgress], None]
 _LISTENERS: list[Listener] = []
 
 

@@ -19,6 +19,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
+ROOT = Path(__file__).resolve().parents[1]  # the folder that holds the packages
+
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """The allowed name that is most similar to `name`, or '' when no name is allowed."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from data.progress import Batch
+from data.progress import BatchProgress
 
 Made = TypeVar("Made")
 
@@ -88,7 +88,7 @@ def take_in(source: str, make: Callable[[Row, int], Made]) -> tuple[list[Made], 
     """
     made: list[Made] = []
     bad: list[BadRow] = []
-    progress = Batch(f"rows of {source}", 0)
+    progress = BatchProgress(f"rows of {source}", 0)
     for number, row in enumerate(read_source(source), start=1):
         progress.add(1)
         if isinstance(row, BadRow):

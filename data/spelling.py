@@ -13,10 +13,10 @@ RATIONAL = re.compile(
 LEFT_OUT = re.compile(
     r"\\(?:left|right|displaystyle)(?![A-Za-z])|\\[,;:! ]|\\?[$%]|\^ ?\{? ?\\circ ?\}?|~|\s"
 )
-UPRIGHT = re.compile(r"\\(?:text|mbox|mathrm|textbf|textit|textrm|mathbf)\s?\{([^{}]*)\}")
-NAME = re.compile(r"[A-Za-z](?:=|\\in(?![A-Za-z]))")
+UPRIGHT_TEXT = re.compile(r"\\(?:text|mbox|mathrm|textbf|textit|textrm|mathbf)\s?\{([^{}]*)\}")
+VARIABLE_PREFIX = re.compile(r"[A-Za-z](?:=|\\in(?![A-Za-z]))")
 SHORT_FRACTION = re.compile(r"\\frac(?:(\d)(\d)|(\d)\{([^{}]+)\}|\{([^{}]+)\}(\d))")
-THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+NUMBER_WITH_COMMAS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
 def rational(text: str) -> Fraction | None:
@@ -66,13 +66,16 @@ def _spellings(text: str) -> set[str]:
     text = re.sub(r"\\[dt]frac(?![A-Za-z])", r"\\frac", text.strip().rstrip("."))
     found: set[str] = set()
     for replacement in (r"\1", ""):
-        plain = LEFT_OUT.sub("", UPRIGHT.sub(replacement, text)).replace("{,}", ",")
+        plain = LEFT_OUT.sub("", UPRIGHT_TEXT.sub(replacement, text)).replace("{,}", ",")
         plain = SHORT_FRACTION.sub(_with_braces, plain).rstrip(".")
-        if THOUSANDS.fullmatch(plain):
+        if NUMBER_WITH_COMMAS.fullmatch(plain):
             plain = plain.replace(",", "")
         if re.fullmatch(r"\([A-Za-z]\)", plain):
             plain = plain[1]
-        found |= {plain, NAME.sub("", plain, count=1) if NAME.match(plain) else plain}
+        found |= {
+            plain,
+            VARIABLE_PREFIX.sub("", plain, count=1) if VARIABLE_PREFIX.match(plain) else plain,
+        }
     return found - {""}
 
 

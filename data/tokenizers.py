@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 PAD_TOKEN = "<pad>"
 END_TOKEN = "<eos>"
-SIGNS = ("+", "-", "*", "/", "=", "|", "->")
+SIGN_TOKENS = ("+", "-", "*", "/", "=", "|", "->")
 PATTERN = r"\d+|->|[^\s\d]|\n"
 KINDS = ("numbers", "characters", "bpe")
 LEAST_VOCABULARY = 2 + 256  # 2 special tokens and 256 bytes
@@ -46,7 +46,7 @@ def build_tokenizer(
     if kind == "bpe":
         return _wrapped(byte_pair_tokenizer(vocab_size, texts, (PAD_TOKEN, END_TOKEN)))
     if kind == "numbers":
-        texts = ["\n", *map(str, range(max_number + 1)), *SIGNS]
+        texts = ["\n", *map(str, range(max_number + 1)), *SIGN_TOKENS]
         pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split(Regex(PATTERN), "isolated")]
         )

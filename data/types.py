@@ -23,6 +23,11 @@ class StopReason(StrEnum):
     DEPTH = "depth"  # the path reached the limit on the number of steps
     BAD_SCORE = "bad_score"  # the guidance of an open path gave no number in [0, 1]
 
+    @property
+    def finished(self) -> bool:
+        """The solution is whole; after every other reason it was cut off, or is still open."""
+        return self is StopReason.END_OF_SOLUTION
+
 
 class Outcome(StrEnum):
     """A verifier's verdict on a solution."""

@@ -3,10 +3,13 @@ steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from data.types import ModelUsage, Problem, SteppedSolution, Verdict
+from data.types import ModelUsage, Outcome, Problem, SteppedSolution, Verdict
+
+Verify = Callable[[Problem, str], Verdict]  # as `Verifier.verify`
+NO_CONTEXT_LIMIT = 2**31  # the context of a model whose config names none
 
 
 class Verifier(Protocol):
@@ -19,6 +22,14 @@ class Verifier(Protocol):
         Raises ValueError only for a problem that cannot be judged.
         """
         ...
+
+
+def verdict_of(verify: Callable[[str], Verdict], solution: str, *, finished: bool) -> Verdict:
+    """The verdict on a solution. One that was cut off is unverifiable, so it is not correct,
+    whatever its text says so far, and `verify` is not asked."""
+    if not finished:
+        return Verdict(outcome=Outcome.UNVERIFIABLE, reason="the solution was cut off")
+    return verify(solution)
 
 
 class RewardModel(Protocol):

@@ -1,4 +1,4 @@
-"""Read published step labels into rows that a process reward model is trained on."""
+"""Read published step labels, and write rows that train a process reward model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make or take in the problems."""
+"""Make problems, or read them from files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Put a LoRA adapter and its model together.
+"""Merge a LoRA adapter into its model.
 
 python scripts/merge_adapter.py --adapter outputs/sft/adapter --output_dir outputs/merged
 """

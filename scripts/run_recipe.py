@@ -8,7 +8,7 @@ import signal
 import sys
 from types import FrameType
 
-from trainer.pipeline.estimates import DEVICES
+from trainer.pipeline.devices import DEVICES
 from trainer.pipeline.plan import print_plan
 from trainer.pipeline.recipe import load_pipeline
 from trainer.pipeline.run import run_pipeline, selected_stages
@@ -20,15 +20,15 @@ from trainer.runtime.launcher import launch
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("recipe", help="a YAML file with run_name, output_dir and stages")
-    parser.add_argument("--dry-run", action="store_true", help="explain each stage, estimate it")
+    parser.add_argument("--dry-run", action="store_true", help="explain and estimate each stage")
     parser.add_argument(
-        "--device", choices=DEVICES, help="what --dry-run estimates time for (of each process)"
+        "--device", choices=DEVICES, help="device of each process, for the times of --dry-run"
     )
     parser.add_argument(
-        "--smoke", action="store_true", help="a tiny twin of the run: minutes, on a CPU, offline"
+        "--smoke", action="store_true", help="a tiny copy of the run: minutes, on a CPU, offline"
     )
-    parser.add_argument("--from", dest="start", metavar="STAGE", help="leave earlier stages alone")
-    parser.add_argument("--only", metavar="STAGE", help="run this stage alone")
+    parser.add_argument("--from", dest="start", metavar="STAGE", help="do not run earlier stages")
+    parser.add_argument("--only", metavar="STAGE", help="run only this stage")
     parser.add_argument(
         "--set",
         action="append",

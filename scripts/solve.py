@@ -1,4 +1,4 @@
-"""Think about a problem with a model, a strategy and a budget:
+"""Solve a problem with a model, a search strategy and a budget:
 
 python scripts/solve.py --model outputs/round_2 --reward_model outputs/prm_2 --strategy mcts \\
   --budgets 32 --problem "3 4 7 12 -> 24"

@@ -1,4 +1,4 @@
-"""Make a policy better by DPO (TRL) on the steps that search preferred."""
+"""Improve a policy with DPO (TRL) on step preferences from search."""
 
 from __future__ import annotations
 

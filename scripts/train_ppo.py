@@ -1,4 +1,4 @@
-"""Make a policy better by PPO, with rewards from the verifier and a process reward model."""
+"""Improve a policy with PPO, with rewards from the verifier and a process reward model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make a policy better by RLOO (TRL), with rewards from verifier and process reward model."""
+"""Improve a policy with RLOO (TRL), with rewards from verifier and process reward model."""
 
 from __future__ import annotations
 

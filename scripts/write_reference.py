@@ -31,7 +31,7 @@ def launcher_configs() -> dict[str, tuple[type, ...]]:
 
 
 def choices() -> dict[str, dict[str, type]]:
-    """The classes of which a recipe's key chooses one by name."""
+    """For each key that chooses by name: the config class of each name."""
     return {
         "`task` of scripts/make_data.py": {name: task[0] for name, task in TASKS.items()},
         "`strategy` of a search": {name: s.config for name, s in STRATEGIES.items()},

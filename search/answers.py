@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from data.types import StopReason, Usage
+from data.types import Usage
 from search.base import (
     Node,
     Session,
@@ -46,7 +46,7 @@ def choose(
     score. `final_answer` maps a solution text to the answer that it votes for. `correct` says
     whether a solution text is correct. Only the oracle needs it.
     """
-    finished = [id for id in candidates if nodes[id].terminal is StopReason.END_OF_SOLUTION]
+    finished = [id for id in candidates if nodes[id].finished]
     if answer == "first":
         return candidates[0]
     candidates = finished or candidates
@@ -73,7 +73,7 @@ def choose_for(session: Session, nodes: Sequence[Node], candidates: Sequence[int
     """`choose` by the rules in the session's settings. With the guidance self_consistency, the
     scores are first set to the vote shares among the candidates."""
     if session.settings.guidance == "self_consistency":
-        finished = [id for id in candidates if nodes[id].terminal is StopReason.END_OF_SOLUTION]
+        finished = [id for id in candidates if nodes[id].finished]
         for id, share in vote_shares(session, nodes, finished).items():
             nodes[id].score = share
     return choose(
@@ -110,11 +110,7 @@ class Answers:
         this snapshot includes the cost of the completion. A path is completed only once.
         """
         session, nodes = self.session, self.nodes
-        inside = [
-            node.id
-            for node in nodes
-            if node.terminal is StopReason.END_OF_SOLUTION and _is_below(nodes, node.id, below)
-        ]
+        inside = [node.id for node in nodes if node.finished and _is_below(nodes, node.id, below)]
         spent = session.usage - session.beside
         if inside:
             chosen = choose_for(session, nodes, inside)
@@ -154,7 +150,7 @@ class Answers:
         cost = Usage(policy=completed.usage)
         session.beside += cost
         sample = completed.samples[0]
-        finished = sample.stop_reason is StopReason.END_OF_SOLUTION
+        finished = sample.stop_reason.finished
         return session.engine.decode(path + sample.token_ids), finished, cost
 
 

@@ -218,6 +218,16 @@ class Node:
         """Whether proposals were sampled from this node."""
         return self.expansions > 0
 
+    @property
+    def finished(self) -> bool:
+        """A whole solution ends here."""
+        return self.terminal is not None and self.terminal.finished
+
+    @property
+    def cut_off(self) -> bool:
+        """The path ends here without a solution: it can have no answer."""
+        return self.terminal is not None and not self.terminal.finished
+
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:

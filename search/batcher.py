@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from data.progress import Batch, listening
+from data.progress import BatchProgress, listening
 from data.row_files import read_whole_lines
 from data.types import ModelUsage, Problem, Sample, StopReason, Usage, Verdict
+from rewards.base import Verify
 from rewards.verifiers.final_answers import whole_text
 from search.base import (
     ChoiceRequest,
@@ -44,7 +45,6 @@ from search.base import (
 from search.settings import SearchSettings
 
 Results = list[SampleResult] | list[ScoreResult] | list[ChoiceResult]
-Verify = Callable[[Problem, str], Verdict]
 FinalAnswer = Callable[[Problem, str], str]
 
 
@@ -273,35 +273,17 @@ def run_searches(
                 final_answer,
                 has_reward_model=scorer is not None,
             )
-            refusal = session.refusal()
-            if refusal is not None:
-                yield refusal
-                continue
-            coroutine = cast(
-                "Coroutine[_Call, Any, SearchResult]", strategy(cast("Session", session))
-            )
-            search = _Running(order=order, session=session, coroutine=coroutine)
-            result = _advance(search, None, journal)
-            if result is None:
-                running.append(search)
+            begun = _begin(order, session, strategy, journal)
+            if isinstance(begun, _Running):
+                running.append(begun)
             else:
-                yield result
+                yield begun
         if not running:
             continue
         finished_before = len(problems) - len(queue) - len(running)
         answers = _answer(running, engine, scorer, finished_before, on_progress)
         if journal is not None:
-            journal.add(
-                [
-                    (
-                        search.session.problem.id,
-                        search.calls - 1,
-                        cast("_Call", search.waiting_for),
-                        results,
-                    )
-                    for search, results in zip(running, answers, strict=True)
-                ]
-            )
+            _write_down(journal, running, answers)
         still_running: list[_Running] = []
         finished: list[SearchResult] = []
         for search, results in zip(running, answers, strict=True):
@@ -316,6 +298,26 @@ def run_searches(
         done = finished_now + sum(search.share for search in running)
         on_progress(SearchProgress(finished=finished_now, running=len(running), done=done))
         yield from finished
+
+
+def _begin(
+    order: int, session: ProblemSession, strategy: Strategy, journal: Journal | None
+) -> _Running | SearchResult:
+    """Start the search of one problem. It waits for its first call that the journal cannot answer.
+    A search that never has to wait gives its result, and so does a prompt that allows no search."""
+    refusal = session.refusal()
+    if refusal is not None:
+        return refusal
+    coroutine = cast("Coroutine[_Call, Any, SearchResult]", strategy(cast("Session", session)))
+    search = _Running(order=order, session=session, coroutine=coroutine)
+    result = _advance(search, None, journal)
+    return search if result is None else result
+
+
+def _write_down(journal: Journal, running: Sequence[_Running], answers: Sequence[Results]) -> None:
+    """Write the answer of each waiting search into the journal."""
+    calls = [(s.session.problem.id, s.calls - 1, cast("_Call", s.waiting_for)) for s in running]
+    journal.add([(*call, results) for call, results in zip(calls, answers, strict=True)])
 
 
 def _advance(
@@ -385,7 +387,7 @@ def _inside_batch(
     `on_progress`. `done` is the number of problems done before the batch. The whole batch adds
     `gain` to it."""
 
-    def tell(batch: Batch) -> None:
+    def tell(batch: BatchProgress) -> None:
         now = done + (gain * batch.done / batch.total if batch.total else 0.0)
         on_progress(SearchProgress(finished=finished, running=running, done=now))
 

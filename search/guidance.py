@@ -45,7 +45,7 @@ async def judge(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> 
     for id, score in scores.items():
         if 0.0 <= score <= 1.0:
             nodes[id].score = score
-            if nodes[id].terminal is StopReason.END_OF_SOLUTION:
+            if nodes[id].finished:
                 session.best_score = max(session.best_score, score)
         elif id in ids:
             nodes[id].score = None
@@ -167,7 +167,7 @@ async def _self_evaluation(session: Session, nodes: Sequence[Node], ids: Sequenc
 
 
 async def _self_consistency(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
-    finished = [n.id for n in nodes if n.terminal is StopReason.END_OF_SOLUTION]
+    finished = [n.id for n in nodes if n.finished]
     scores = {id: s for id, s in vote_shares(session, nodes, finished).items() if id in ids}
     for id, texts in (await _rollouts(session, nodes, ids)).items():
         answers = Counter(session.final_answer(text) for text in texts)
@@ -192,7 +192,7 @@ def vote_shares(session: Session, nodes: Sequence[Node], candidates: Sequence[in
 async def _oracle(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
     scores: Scores = {}
     for id in ids:
-        if nodes[id].terminal is StopReason.END_OF_SOLUTION:
+        if nodes[id].finished:
             verdict = session.verify(solution_text(nodes, id))
             nodes[id].verdict = verdict
             scores[id] = float(verdict.correct)
@@ -221,7 +221,7 @@ async def _rollouts(
         id: [
             session.engine.decode(solution_ids(nodes, id) + sample.token_ids)
             for sample in result.samples
-            if sample.stop_reason is StopReason.END_OF_SOLUTION
+            if sample.stop_reason.finished
         ]
         for id, result in zip(asked, results, strict=True)
     }

@@ -30,7 +30,7 @@ from data.formats.base import (
 from data.sources import Row
 from data.types import LabelledSolution
 
-DELIMITER = "\n\n"
+OMEGAPRM_DELIMITER = "\n\n"
 _Path = tuple[tuple[str, ...], tuple[float | None, ...]]  # texts and labels above a node
 
 
@@ -44,7 +44,7 @@ def omegaprm_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
     text = as_text(root.get("text"), "text of the root")
     if text.strip() != question.strip():
         raise ValueError(f"text of the root is {shown(text)}; it must be the question")
-    delimiter = DELIMITER if options.delimiter is None else options.delimiter
+    delimiter = OMEGAPRM_DELIMITER if options.delimiter is None else options.delimiter
     solutions: list[LabelledSolution] = []
     # A stack instead of recursion, because the tree of a row may be very deep.
     waiting: list[tuple[object, _Path]] = [

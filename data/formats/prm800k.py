@@ -44,7 +44,7 @@ from data.formats.base import (
 from data.sources import Row
 from data.types import LabelledSolution
 
-DELIMITER = "\n"
+PRM800K_DELIMITER = "\n"
 FINISH_REASONS = ("solution", "found_error", "give_up", "bad_problem")
 ANSWER_MARK = "# Answer"
 
@@ -79,7 +79,7 @@ def prm800k_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
     _check_walk(steps, question.get("pre_generated_steps"))
     if reason == "bad_problem":
         return []
-    delimiter = DELIMITER if options.delimiter is None else options.delimiter
+    delimiter = PRM800K_DELIMITER if options.delimiter is None else options.delimiter
     return [
         labelled(
             problem,

@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
 from data.prompts import PROMPTS, render
-from data.sources import BadRow, Row, take_in
+from data.sources import Row
 from data.tasks.base import Splits
 from data.tasks.code_tests import plan_tests
-from data.tasks.rows import group_of, id_prefix, splits_of_rows
+from data.tasks.rows import group_of, splits_of_sources
 from data.types import Demonstration, Problem, Verdict
 
 CHAT_QUESTIONS = {
@@ -124,12 +124,10 @@ class CodeTask:
     def make_splits(
         self, seed: int, *, demonstrations: int, train: int, validation: int, test: int
     ) -> Splits:
-        training, bad = self._take("train", self.config.train_rows)
-        testing, more_bad = self._take("test", self.config.test_rows)
-        return splits_of_rows(
-            training,
-            [d.problem for d in testing],
-            [*bad, *more_bad],
+        return splits_of_sources(
+            self._read,
+            (self.config.train_rows,),
+            self.config.test_rows,
             seed,
             demonstrations=demonstrations,
             train=train,
@@ -140,23 +138,16 @@ class CodeTask:
     def demonstrate(self, problem: Problem, rng: random.Random) -> str:
         raise ValueError(f"problem {problem.id}: this task has only the solutions in its rows")
 
-    def _take(self, side: str, source: str | None) -> tuple[list[Demonstration], list[BadRow]]:
-        if source is None:
-            return [], []
+    def _read(self, row: Row, identifier: str) -> Demonstration:
         make = humaneval_row if self.config.row_format == "humaneval" else mbpp_row
-        prefix = id_prefix(side, source)
-
-        def checked(row: Row, number: int) -> Demonstration:
-            made = make(row, f"{prefix}-{number}", self.config)
-            if self.judge is not None and self.config.check_solutions:
-                verdict = self.judge(made.problem, made.solution)
-                if not verdict.correct:
-                    raise ValueError(
-                        f"the row's solution does not pass the row's tests: {verdict.reason}"
-                    )
-            return made
-
-        return take_in(source, checked)
+        made = make(row, identifier, self.config)
+        if self.judge is not None and self.config.check_solutions:
+            verdict = self.judge(made.problem, made.solution)
+            if not verdict.correct:
+                raise ValueError(
+                    f"the row's solution does not pass the row's tests: {verdict.reason}"
+                )
+        return made
 
 
 def humaneval_row(row: Row, identifier: str, config: CodeConfig) -> Demonstration:

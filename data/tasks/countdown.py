@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from data.progress import Batch, reported
+from data.progress import BatchProgress, reported
 from data.tasks.base import Splits
 from data.types import Demonstration, Problem
 
@@ -332,7 +332,7 @@ def _deal_at_most(
     short."""
     sides: list[list[Problem]] = [[] for _ in sizes]
     multisets = iter(targets)
-    batch = Batch("problems", sum(sizes))
+    batch = BatchProgress("problems", sum(sizes))
     for side, size in zip(sides, sizes, strict=True):
         while len(side) < size:
             drawn = next(multisets, None)
@@ -368,7 +368,7 @@ class _ShuffledTargets:
 
     def count(self) -> int:
         """The number of problems in all multisets up to the limit. This draws all of them."""
-        batch = Batch("multisets of numbers", self.limit)
+        batch = BatchProgress("multisets of numbers", self.limit)
         for _ in self:
             batch.add(1)
         return sum(len(targets) for _, targets in self._known)

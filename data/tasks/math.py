@@ -15,10 +15,10 @@ from typing import Literal
 
 from data.boxes import last_boxes
 from data.prompts import PROMPTS, render
-from data.sources import BadRow, Row, take_in
+from data.sources import Row
 from data.spelling import same_spelling
 from data.tasks.base import Splits
-from data.tasks.rows import group_of, id_prefix, splits_of_rows
+from data.tasks.rows import group_of, splits_of_sources
 from data.types import Demonstration, Problem
 
 CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
@@ -71,15 +71,11 @@ class MathTask:
     def make_splits(
         self, seed: int, *, demonstrations: int, train: int, validation: int, test: int
     ) -> Splits:
-        training, bad = self._take("train", self.config.train_rows)
-        for number, source in enumerate(self.config.more_train_rows, start=2):
-            more, more_bad = self._take(f"train{number}", source)
-            training, bad = training + more, bad + more_bad
-        testing, more_bad = self._take("test", self.config.test_rows)
-        return splits_of_rows(
-            training,
-            [d.problem for d in testing],
-            [*bad, *more_bad],
+        make = ROW_FORMATS[self.config.row_format]
+        return splits_of_sources(
+            lambda row, identifier: make(row, identifier, self.config),
+            (self.config.train_rows, *self.config.more_train_rows),
+            self.config.test_rows,
             seed,
             demonstrations=demonstrations,
             train=train,
@@ -89,13 +85,6 @@ class MathTask:
 
     def demonstrate(self, problem: Problem, rng: random.Random) -> str:
         raise ValueError(f"problem {problem.id}: this task has only the solutions in its rows")
-
-    def _take(self, side: str, source: str | None) -> tuple[list[Demonstration], list[BadRow]]:
-        if source is None:
-            return [], []
-        make = ROW_FORMATS[self.config.row_format]
-        prefix = id_prefix(side, source)
-        return take_in(source, lambda row, number: make(row, f"{prefix}-{number}", self.config))
 
 
 def gsm8k_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from data.sources import BadRow
+from data.sources import BadRow, Row, take_in
 from data.tasks.base import Splits
 from data.types import Demonstration, Problem
 
@@ -21,6 +21,46 @@ def id_prefix(side: str, source: str) -> str:
     the test file may have the same name."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", source.rpartition("/")[2]).strip("-")
     return f"{side}-{name}"
+
+
+def splits_of_sources(
+    read: Callable[[Row, str], Demonstration],
+    training: Sequence[str | None],
+    testing: str | None,
+    seed: int,
+    *,
+    demonstrations: int,
+    train: int,
+    validation: int,
+    test: int,
+) -> Splits:
+    """`splits_of_rows` of the rows of `data.sources`; None is a source without rows. `read` gets a
+    row and its id, and raises ValueError, the reason alone, for a bad row."""
+    rows: list[Demonstration] = []
+    bad_rows: list[BadRow] = []
+    for number, source in enumerate(training, start=1):
+        made, bad = _take(read, "train" if number == 1 else f"train{number}", source)
+        rows, bad_rows = rows + made, bad_rows + bad
+    test_rows, bad = _take(read, "test", testing)
+    return splits_of_rows(
+        rows,
+        [d.problem for d in test_rows],
+        bad_rows + bad,
+        seed,
+        demonstrations=demonstrations,
+        train=train,
+        validation=validation,
+        test=test,
+    )
+
+
+def _take(
+    read: Callable[[Row, str], Demonstration], side: str, source: str | None
+) -> tuple[list[Demonstration], list[BadRow]]:
+    if source is None:
+        return [], []
+    prefix = id_prefix(side, source)
+    return take_in(source, lambda row, number: read(row, f"{prefix}-{number}"))
 
 
 def splits_of_rows(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from data.types import ModelUsage, SteppedSolution
 from rewards.base import RewardModel, TextRewardModel
 
-Scored = tuple[list[list[float]], list[ModelUsage]]
+ScoresAndUsage = tuple[list[list[float]], list[ModelUsage]]
 
 
 def pessimistic(scores: Sequence[float], deviations: float) -> float:
@@ -27,7 +27,7 @@ def pessimistic(scores: Sequence[float], deviations: float) -> float:
     return value if math.isnan(value) else min(1.0, max(0.0, value))
 
 
-def combined(members: Sequence[Scored], deviations: float) -> Scored:
+def combined(members: Sequence[ScoresAndUsage], deviations: float) -> ScoresAndUsage:
     """Combine the members' scores of the same steps. The usage is the sum of the members' usage."""
     scores = [
         [pessimistic(of_step, deviations) for of_step in zip(*rows, strict=True)]
@@ -50,7 +50,7 @@ class EnsembleRewardModel:
 
     def score(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
-    ) -> Scored:
+    ) -> ScoresAndUsage:
         return combined([m.score(sequences, step_ends) for m in self.members], self.deviations)
 
 
@@ -63,7 +63,7 @@ class TextEnsembleRewardModel:
         self.members = tuple(members)
         self.deviations = deviations
 
-    def score_solutions(self, solutions: Sequence[SteppedSolution]) -> Scored:
+    def score_solutions(self, solutions: Sequence[SteppedSolution]) -> ScoresAndUsage:
         return combined([m.score_solutions(solutions) for m in self.members], self.deviations)
 
 

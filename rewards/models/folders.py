@@ -16,7 +16,7 @@ from transformers import (
 CONVENTION = "thinktree_convention"  # the convention of the model's input, one of CONVENTIONS
 TARGETS = "thinktree_targets"  # the targets that a model of this project was trained on
 WHOLE_PROMPT = "thinktree_whole_prompt"  # true: the model reads the policy's whole prompt
-OURS = "thinktree"
+THINKTREE = "thinktree"
 
 
 def load_tokenizer(name_or_path: str) -> Any:

@@ -20,10 +20,10 @@ from typing import Any
 
 import httpx
 
-from data.progress import Batch
+from data.progress import BatchProgress
 from data.types import ModelUsage, SteppedSolution
 from rewards.base import check_steps
-from rewards.models.questions import QUESTION, check_question, fill
+from rewards.models.questions import QUESTION, check_question, filled_question
 
 TOP_LOGPROBS = 20  # the largest number that OpenAI's interface allows
 RETRIED = (408, 409, 429, 500, 502, 503, 504)
@@ -107,12 +107,12 @@ class JudgeRewardModel:
     ) -> tuple[list[list[float]], list[ModelUsage]]:
         check_steps(solutions)
         questions = [
-            fill(self.config.question, solution, step)
+            filled_question(self.config.question, solution, step)
             for solution in solutions
             for step in range(len(solution.steps))
         ]
         with ThreadPoolExecutor(max_workers=self.config.concurrency) as threads:
-            progress = Batch("answers of the judge", len(questions))
+            progress = BatchProgress("answers of the judge", len(questions))
             answers: list[tuple[float, ModelUsage]] = []
             for answer in threads.map(self._ask, questions):
                 answers.append(answer)

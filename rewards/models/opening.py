@@ -39,14 +39,14 @@ from transformers import (
 from data.flops import flop_model
 from data.renamed_keys import refuse_renamed_keys
 from data.settings import check_values, nearest, read_yaml_mapping
-from rewards.base import RewardModel, TextRewardModel
+from rewards.base import NO_CONTEXT_LIMIT, RewardModel, TextRewardModel
 from rewards.models import conventions
 from rewards.models.causal_lm import candidate_reader
 from rewards.models.ensemble import EnsembleRewardModel, TextEnsembleRewardModel
 from rewards.models.folders import (
     CONVENTION,
-    OURS,
     TARGETS,
+    THINKTREE,
     WHOLE_PROMPT,
     load_reward_model,
     load_tokenizer,
@@ -69,7 +69,6 @@ from rewards.server.client import (
     is_address,
 )
 
-NO_LIMIT = 2**31
 TEXT_ROWS = 64  # solutions per batch; published models are large
 
 # Published causal models and their conventions, by the name on the hub.
@@ -178,7 +177,7 @@ def convention_of(name: str) -> str:
         found = ARCHITECTURES[architecture]
     elif architecture.endswith("ForTokenClassification"):
         named = "incorrect" in {str(label).lower() for label in config.id2label.values()}
-        found = OURS if named else "trl"
+        found = THINKTREE if named else "trl"
     elif architecture.endswith("ForSequenceClassification"):
         found = "outcome"
     else:
@@ -226,7 +225,7 @@ def _ours(config: FolderConfig, device: Any) -> LoadedRewardModel:
     """A model of this project that reads the policy's token ids."""
     model = load_reward_model(config.model).to(device)
     return LoadedRewardModel(
-        convention=OURS,
+        convention=THINKTREE,
         token_model=process_reward_model(model, model.config.pad_token_id or 0),
         ends_only=_ends_only(model.config),
         vocab_size=model.config.vocab_size,
@@ -383,9 +382,9 @@ def _ensemble(config: EnsembleConfig, device: Any) -> LoadedRewardModel:
     if in_text and in_tokens:
         asked = {name: m.convention for name, m in zip(config.members, members, strict=True)}
         raise ValueError(
-            f"members of an ensemble must all read token ids ({OURS}) or all read text (the other "
-            f"conventions); these are {asked}. A YAML file with `convention: thinktree_text` makes "
-            "a model of this project read text"
+            f"members of an ensemble must all read token ids ({THINKTREE}) or all read text (the "
+            f"other conventions); these are {asked}. A YAML file with "
+            "`convention: thinktree_text` makes a model of this project read text"
         )
     if in_text:
         text_model = TextEnsembleRewardModel(in_text, config.deviations)
@@ -442,7 +441,9 @@ def _ends_only(config: Any) -> bool:
 
 
 def _context(model: Any) -> int:
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or NO_LIMIT
+    return (
+        getattr(model.config.get_text_config(), "max_position_embeddings", None) or NO_CONTEXT_LIMIT
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -455,7 +456,7 @@ class ConventionEntry:
 
 
 CONVENTIONS: dict[str, ConventionEntry] = {
-    OURS: ConventionEntry(config=FolderConfig, load=_ours),
+    THINKTREE: ConventionEntry(config=FolderConfig, load=_ours),
     "thinktree_text": ConventionEntry(config=FolderConfig, load=_ours_in_text),
     "trl": ConventionEntry(config=TrlConfig, load=_trl),
     "qwen_math_prm": ConventionEntry(config=FolderConfig, load=_qwen_math_prm),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from data.progress import Batch
+from data.progress import BatchProgress
 from data.types import ModelUsage
 from rewards.models.bit_identity import batches_of_one_length, padded
 
@@ -75,7 +75,7 @@ class PositionReader:
                 )
         scores: list[list[float]] = [[] for _ in sequences]
         lengths = [len(sequence) for sequence in sequences]
-        progress = Batch("scored sequences", len(lengths))
+        progress = BatchProgress("scored sequences", len(lengths))
         for batch in batches_of_one_length(lengths, [1] * len(lengths), self.max_rows):
             ids_RL, mask_RL = padded_rows([sequences[i] for i in batch], self.pad_token_id)
             self.padding_positions += ids_RL.numel() - sum(lengths[i] for i in batch)

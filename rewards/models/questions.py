@@ -24,7 +24,7 @@ def check_question(question: str) -> None:
             raise ValueError(f"question is {question!r}; it must hold {field}")
 
 
-def fill(question: str, solution: SteppedSolution, step: int) -> str:
+def filled_question(question: str, solution: SteppedSolution, step: int) -> str:
     """The question about steps 0..step. Text of the solution that looks like a field is not
     replaced."""
     steps = [text.strip("\n") for text in solution.steps[: step + 1]]
@@ -42,7 +42,7 @@ def asker(tokenizer: Any, question: str) -> Callable[[SteppedSolution, int], tup
     clean = without_special_tokens(tokenizer)
 
     def ask(solution: SteppedSolution, step: int) -> tuple[int, ...]:
-        text = clean(fill(question, solution, step))
+        text = clean(filled_question(question, solution, step))
         if tokenizer.chat_template is None:
             return tuple(tokenizer.encode(f"{text}\n{ANSWER}"))
         asked = chat(tokenizer, [("user", text)], answer_next=True)

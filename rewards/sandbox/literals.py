@@ -15,7 +15,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, cast
 
-MAX_DEPTH = 60
+MAX_NESTING = 60
 MAX_BYTES = 4 << 20
 
 
@@ -35,7 +35,7 @@ class Handle:
 def dumps(value: Any, other: Callable[[Any], Any] | None = None) -> str:
     """`other` gives what passes in a value's place that is not plain: something plain, or a Handle.
     Raises NotPlain for such a value without it, deep nesting and too much of it."""
-    text = json.dumps(_encode(value, MAX_DEPTH, other))
+    text = json.dumps(_encode(value, MAX_NESTING, other))
     if len(text) > MAX_BYTES:
         raise NotPlain(f"the value takes {len(text)} bytes; at most {MAX_BYTES} are passed on")
     return text
@@ -45,7 +45,7 @@ def loads(text: str | bytes, handle: Callable[[int], Any] | None = None) -> Any:
     """`handle` gives the value that a handle's number stands for. Raises NotPlain for whatever
     `dumps` did not write."""
     try:
-        return _decode(json.loads(text), MAX_DEPTH, handle)
+        return _decode(json.loads(text), MAX_NESTING, handle)
     except NotPlain:
         raise
     except (ValueError, TypeError, RecursionError, ArithmeticError, LookupError) as error:
@@ -54,7 +54,7 @@ def loads(text: str | bytes, handle: Callable[[int], Any] | None = None) -> Any:
 
 def _encode(value: Any, depth: int, other: Callable[[Any], Any] | None) -> list[Any]:
     if depth == 0:
-        raise NotPlain(f"the value is nested more than {MAX_DEPTH} deep")
+        raise NotPlain(f"the value is nested more than {MAX_NESTING} deep")
     kind = cast("type[Any]", type(value))
     if value is None:
         return ["none"]

@@ -21,7 +21,7 @@ NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in the kernel's struc
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 # Calls of x86-64 with 32-bit pointers have numbers of their own from here on.
 X32 = 0x40000000
-FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
+SOCKET_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
 IO_URING = (425, 426, 427)
 MEMFD_SECRET = 447
 
@@ -66,7 +66,7 @@ def filter_program(machine: str | None = None) -> bytes | None:
     # Past the next jump and the one to the end, to what looks at the family.
     lines += [(JUMP_IF_EQUAL, 2, 0, known.sockets[0]), (JUMP_IF_EQUAL, 1, 0, known.sockets[1])]
     lines += [(RETURN, 0, 0, ALLOW), (LOAD, 0, 0, FIRST_ARGUMENT)]
-    for family in FAMILIES:
+    for family in SOCKET_FAMILIES:
         lines += [(JUMP_IF_EQUAL, 0, 1, family), (RETURN, 0, 0, ALLOW)]
     lines.append((RETURN, 0, 0, no_family))
     return b"".join(struct.pack("=HBBI", *line) for line in lines)

@@ -27,7 +27,7 @@ from fastapi.responses import JSONResponse
 from rewards.server.batching import BatchingConfig, MicroBatcher, QueueFull
 from rewards.server.client import Scored
 from rewards.server.schema import ScoreBody
-from rewards.server.scoring import Answer, ServedModel
+from rewards.server.scoring import Reply, ServedModel
 
 RETRY_SECONDS = "1"
 GONE = 499  # the client closed the connection, so it does not read this status
@@ -122,8 +122,8 @@ def build_app(
 
 
 async def _unless_gone(
-    request: Request, answers: Sequence[asyncio.Future[Answer]]
-) -> list[Answer] | None:
+    request: Request, answers: Sequence[asyncio.Future[Reply]]
+) -> list[Reply] | None:
     """The answers, or None when the client closes the connection. Requests that wait in the queue
     are then cancelled and not computed."""
 
@@ -141,7 +141,7 @@ async def _unless_gone(
         closed.cancel()
 
 
-def _results(answers: Sequence[Answer] | None) -> JSONResponse:
+def _results(answers: Sequence[Reply] | None) -> JSONResponse:
     if answers is None:
         return _error(GONE, "the connection was closed")
     results = [_result(answer) for answer in answers]
@@ -149,7 +149,7 @@ def _results(answers: Sequence[Answer] | None) -> JSONResponse:
     return JSONResponse({"results": results}, statuses.pop() if len(statuses) == 1 else 207)
 
 
-def _result(answer: Answer) -> dict[str, Any]:
+def _result(answer: Reply) -> dict[str, Any]:
     if isinstance(answer, Scored):
         # JSON has no NaN.
         scores = [score if score == score else None for score in answer.scores]

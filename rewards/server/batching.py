@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from rewards.server.scoring import Answer, Question, ServedModel, size_of
+from rewards.server.scoring import Question, Reply, ServedModel, size_of
 
 
 class QueueFull(Exception):
@@ -49,7 +49,7 @@ class _Waiting:
     question: Question
     size: int
     since: float
-    answer: asyncio.Future[Answer]
+    answer: asyncio.Future[Reply]
 
 
 class MicroBatcher:
@@ -70,7 +70,7 @@ class MicroBatcher:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def submit(self, questions: Sequence[Question]) -> list[asyncio.Future[Answer]]:
+    def submit(self, questions: Sequence[Question]) -> list[asyncio.Future[Reply]]:
         """Put questions into the queue. Returns one future answer per question.
 
         An answer that is cancelled before its batch starts is not computed. Raises QueueFull when

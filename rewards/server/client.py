@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import httpx
 
-from data.progress import Batch
+from data.progress import BatchProgress
 from data.types import ModelUsage, SteppedSolution
 from rewards.base import SolutionTooLong, check_steps
 
@@ -140,7 +140,7 @@ class ScoringClient:
         chunks = [requests[i : i + size] for i in range(0, len(requests), size)]
         with ThreadPoolExecutor(max_workers=self.config.concurrency) as threads:
             answers = threads.map(self._post, chunks)
-            progress = Batch("answers of the scoring server", len(requests))
+            progress = BatchProgress("answers of the scoring server", len(requests))
             found: list[Scored | Refused] = []
             for chunk in answers:
                 found += chunk

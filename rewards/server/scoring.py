@@ -23,7 +23,7 @@ class TokenSequence:
 
 
 Question = SteppedSolution | TokenSequence
-Answer = Scored | Refused
+Reply = Scored | Refused
 Score = Callable[[Sequence[Any]], tuple[list[list[float]], list[ModelUsage]]]
 
 
@@ -43,10 +43,10 @@ class ServedModel:
     token_model: RewardModel | None = None
     text_model: TextRewardModel | None = None
 
-    def answers(self, questions: Sequence[Question]) -> list[Answer]:
+    def answers(self, questions: Sequence[Question]) -> list[Reply]:
         """One answer per question, in input order. This never raises. A question that cannot be
         scored is refused with a reason, and the other questions are scored."""
-        found: dict[int, Answer] = {}
+        found: dict[int, Reply] = {}
         for i, question in enumerate(questions):
             refused = self._unfit(question)
             if refused is not None:
@@ -97,7 +97,7 @@ class ServedModel:
         )
 
 
-def _attempt(score: Score, questions: Sequence[Question]) -> list[Answer]:
+def _attempt(score: Score, questions: Sequence[Question]) -> list[Reply]:
     try:
         scores, usage = score(questions)
     except SolutionTooLong as error:

@@ -37,8 +37,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 
+from data.settings import ROOT
 from data.types import Outcome, Problem, Verdict
 from rewards.mathematics.answers import MAX_ANSWER_CHARACTERS, Unreadable, final_answer
 from rewards.mathematics.clock import clock_time, is_clock_time
@@ -64,7 +64,6 @@ from rewards.mathematics.units import asks_for_percent, unit_fault, unknown_unit
 from rewards.verifiers.tally import TALLY
 from rewards.verifiers.worker_pool import WorkerDied, WorkerPool, WorkerTimeout
 
-ROOT = Path(__file__).resolve().parents[2]
 CACHE_SIZE = 1 << 14
 DEGREES = re.compile(r"(?<![\w.^_])(\d+\.?\d*) ?\^ ?\\circ ?")
 # What algebra's parser leaves out, or takes for something else: a transpose, also where T is a

@@ -13,15 +13,14 @@ import re
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
+from data.settings import ROOT
 from data.tasks.reasoning_gym import GymPuzzle
 from data.types import Outcome, Problem, Verdict
 from rewards.mathematics.answers import Unreadable, final_answer
 from rewards.verifiers.tally import TALLY
 from rewards.verifiers.worker_pool import WorkerDied, WorkerPool, WorkerTimeout
 
-ROOT = Path(__file__).resolve().parents[2]
 ANSWER_TAGS = re.compile(r"<answer>((?:(?!<answer>).)*)</answer>\s*\Z", re.S)
 FULL_SCORE = 1.0
 

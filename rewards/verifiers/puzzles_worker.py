@@ -17,7 +17,7 @@ from typing import Any
 
 from data.tasks.reasoning_gym import GymPuzzle, gym_dataset, runs_text
 
-MEMORY_BYTES = 4 << 30
+PUZZLE_MEMORY_BYTES = 4 << 30
 
 
 @lru_cache(maxsize=64)
@@ -37,7 +37,7 @@ def score(puzzle: GymPuzzle, text: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (PUZZLE_MEMORY_BYTES, PUZZLE_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")

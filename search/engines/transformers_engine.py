@@ -25,10 +25,11 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from data.flops import FlopModel, flop_model
-from data.progress import Batch
+from data.progress import BatchProgress
 from data.steps import step_ends
 from data.tokenizers import encode_strict
 from data.types import ModelUsage, Sample, StopReason
+from rewards.base import NO_CONTEXT_LIMIT
 from rewards.models.bit_identity import (
     BLOCK,
     batches_of_one_length,
@@ -39,7 +40,6 @@ from search.base import ChoiceRequest, ChoiceResult, SampleRequest, SampleResult
 from search.noise import gumbel_noise, row_key
 
 TOP_K = 256
-NO_LIMIT = 2**31  # the context length of a model whose config gives none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,9 @@ class TransformersEngine:
         self._ends_step = [config.step_delimiter in text for text in self._texts]
 
         limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        self._context_length: int = min(limit or NO_LIMIT, config.max_context or NO_LIMIT)
+        self._context_length: int = min(
+            limit or NO_CONTEXT_LIMIT, config.max_context or NO_CONTEXT_LIMIT
+        )
 
     @property
     def end_token_id(self) -> int:
@@ -168,7 +170,7 @@ class TransformersEngine:
             self.config.max_rows,
         )
         found: dict[int, SampleResult] = {}
-        progress = Batch("samples", sum(request.n for _, request in items))
+        progress = BatchProgress("samples", sum(request.n for _, request in items))
         for batch in batches:
             results = self._sample_rows([items[i] for i in batch], progress)
             found |= zip(batch, results, strict=True)
@@ -184,7 +186,7 @@ class TransformersEngine:
                 )
         lengths = [len(request.prefix) for _, request in items]
         found: dict[int, ChoiceResult] = {}
-        progress = Batch("choices", len(items))
+        progress = BatchProgress("choices", len(items))
         for batch in batches_of_one_length(lengths, [1] * len(items), self.config.max_rows):
             results = self._choice_rows([items[i][1] for i in batch])
             found |= zip(batch, results, strict=True)
@@ -219,7 +221,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _sample_rows(
-        self, items: Sequence[tuple[str, SampleRequest]], progress: Batch
+        self, items: Sequence[tuple[str, SampleRequest]], progress: BatchProgress
     ) -> list[SampleResult]:
         rows, cache, mask_RL = self._prefill(items)
         keys_R = torch.tensor(

@@ -24,13 +24,13 @@ from search.base import Session
 from search.labellers.evidence import Evidence
 from search.labellers.solutions import (
     Labelled,
-    Rollout,
     Steps,
+    VerifiedRollout,
     distinct,
     evidence_of,
     finished_labels,
-    flat,
     free_solutions,
+    joined,
     labelled_row,
     roll_out,
 )
@@ -83,7 +83,7 @@ class State:
 
     steps: Steps
     evidence: Evidence
-    waiting: list[Rollout] = field(default_factory=list[Rollout])
+    waiting: list[VerifiedRollout] = field(default_factory=list[VerifiedRollout])
     selections: int = 0
 
 
@@ -96,7 +96,7 @@ async def label_binary_search(session: Session, config: BinarySearchConfig) -> L
     states = {(): _state((), solutions)}
     if not states[()].evidence.correct and not config.search_unsolved:
         states[()].waiting.clear()
-    searched: dict[Steps, Rollout] = {}
+    searched: dict[Steps, VerifiedRollout] = {}
     cut = len(solutions) < config.solutions
     while len(searched) < config.searches:
         chosen = select(states.values(), config)
@@ -119,18 +119,20 @@ async def label_binary_search(session: Session, config: BinarySearchConfig) -> L
     return finished_labels(session, rows, cut=cut)
 
 
-def rollout_value(state: State, rollout: Rollout, config: BinarySearchConfig) -> float:
+def rollout_value(state: State, rollout: VerifiedRollout, config: BinarySearchConfig) -> float:
     """Q(s, r) = alpha^(1 - MC(s)) beta^(len(r) / L), with len(r) in tokens after the state.
 
     A rollout is worth more when it is short, and when most rollouts of its state are correct
     although it is wrong.
     """
     mean = state.evidence.correct / state.evidence.count
-    length = len(flat(rollout.steps[len(state.steps) :]))
+    length = len(joined(rollout.steps[len(state.steps) :]))
     return config.alpha ** (1 - mean) * config.beta ** (length / config.length_scale)
 
 
-def select(states: Iterable[State], config: BinarySearchConfig) -> tuple[State, Rollout] | None:
+def select(
+    states: Iterable[State], config: BinarySearchConfig
+) -> tuple[State, VerifiedRollout] | None:
     """The waiting rollout with the largest Q(s, r) + U(s), and its state. None when no rollout
     waits.
 
@@ -138,7 +140,7 @@ def select(states: Iterable[State], config: BinarySearchConfig) -> tuple[State, 
     """
     states = list(states)
     scale = config.exploration * math.sqrt(sum(state.selections for state in states))
-    best: tuple[float, State, Rollout] | None = None
+    best: tuple[float, State, VerifiedRollout] | None = None
     for state in states:
         for rollout in state.waiting:
             value = rollout_value(state, rollout, config) + scale / (1 + state.selections)
@@ -147,7 +149,7 @@ def select(states: Iterable[State], config: BinarySearchConfig) -> tuple[State, 
     return None if best is None else best[1:]
 
 
-def _state(steps: Steps, rollouts: list[Rollout]) -> State:
+def _state(steps: Steps, rollouts: list[VerifiedRollout]) -> State:
     """A state with these rollouts. If none of them is correct, none of them is searched. The empty
     prefix is an exception: `label_binary_search` decides about it."""
     evidence = evidence_of(rollouts)
@@ -160,7 +162,7 @@ def _state(steps: Steps, rollouts: list[Rollout]) -> State:
 
 
 async def _search(
-    session: Session, states: dict[Steps, State], state: State, rollout: Rollout, n: int
+    session: Session, states: dict[Steps, State], state: State, rollout: VerifiedRollout, n: int
 ) -> bool:
     """Search the first error of a wrong rollout by halving. The search begins between the state of
     the rollout, from which a correct rollout exists, and the end of the rollout, which is wrong.

@@ -15,8 +15,8 @@ from search.base import Session
 from search.labellers.evidence import Evidence
 from search.labellers.solutions import (
     Labelled,
-    Rollout,
     Steps,
+    VerifiedRollout,
     distinct,
     evidence_of,
     finished_labels,
@@ -74,7 +74,7 @@ async def label_monte_carlo(session: Session, config: MonteCarloConfig) -> Label
     were sampled from a longer prefix do not count, because they do not follow the distribution of
     completions of this prefix.
     """
-    rollouts, cut = await collect_rollouts(session, config)
+    rollouts, cut = await pooled_solutions(session, config)
     problem = session.problem
     if config.own_rollout == "leave_out":
         totals = pool(rollouts)
@@ -92,9 +92,9 @@ async def label_monte_carlo(session: Session, config: MonteCarloConfig) -> Label
     return finished_labels(session, rows, cut=cut)
 
 
-async def collect_rollouts(
+async def pooled_solutions(
     session: Session, config: MonteCarloConfig
-) -> tuple[list[Rollout], bool]:
+) -> tuple[list[VerifiedRollout], bool]:
     """Sample all rollouts. Also returns whether the budget was too small for all of them."""
     wanted = config.solutions + config.prefixes * config.rollouts_per_step
     session.share_after_call = config.solutions / wanted
@@ -109,7 +109,7 @@ async def collect_rollouts(
     return rollouts, cut
 
 
-def pool(rollouts: Sequence[Rollout]) -> dict[Steps, Evidence]:
+def pool(rollouts: Sequence[VerifiedRollout]) -> dict[Steps, Evidence]:
     """The evidence for each prefix: the rollouts that pass it and were sampled from it or from a
     shorter prefix."""
     totals: dict[Steps, Evidence] = {}
@@ -123,7 +123,7 @@ def pool(rollouts: Sequence[Rollout]) -> dict[Steps, Evidence]:
     return totals
 
 
-def _without(totals: dict[Steps, Evidence], own: Rollout) -> dict[Steps, Evidence]:
+def _without(totals: dict[Steps, Evidence], own: VerifiedRollout) -> dict[Steps, Evidence]:
     """The evidence in `totals` for the unfinished prefixes of the rollout `own`, without `own`."""
     left: dict[Steps, Evidence] = {}
     for depth in range(1, len(own.steps)):
@@ -140,7 +140,7 @@ def step_labels(
     problem_id: str,
     prompt: str,
     prompt_ids: tuple[int, ...],
-    rollouts: Sequence[Rollout],
+    rollouts: Sequence[VerifiedRollout],
     decode: Callable[[Sequence[int]], str],
 ) -> list[StepLabels]:
     """One row of soft labels per distinct solution (see `label_monte_carlo` for the estimate).
@@ -216,7 +216,7 @@ async def label_every_step(session: Session, config: EveryStepConfig) -> Labelle
 
 
 async def _to_first_error(
-    session: Session, solution: Rollout, known: dict[Steps, Evidence], n: int
+    session: Session, solution: VerifiedRollout, known: dict[Steps, Evidence], n: int
 ) -> bool:
     """Add the evidence for the solution's prefixes to `known`, up to the first prefix without a
     correct rollout. Returns False when the budget was spent before that."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from data.types import StepLabels, Usage
+from data.types import Sample, StepLabels, Usage
+from rewards.base import verdict_of
 from search.base import SampleRequest, SearchEnd, Session
 from search.labellers.evidence import Evidence
 
@@ -19,7 +20,7 @@ Steps = tuple[tuple[int, ...], ...]  # token ids of each step
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rollout:
+class VerifiedRollout:
     """A whole solution as steps of token ids.
 
     The first `origin` steps are the prefix that the rollout continues; the other steps were
@@ -48,12 +49,12 @@ def cut_steps(session: Session, token_ids: tuple[int, ...]) -> Steps:
     return tuple(token_ids[a : b + 1] for a, b in zip(starts, ends, strict=True))
 
 
-def flat(steps: Steps) -> tuple[int, ...]:
+def joined(steps: Steps) -> tuple[int, ...]:
     """The token ids of all steps as one tuple."""
     return tuple(token for step in steps for token in step)
 
 
-def evidence_of(rollouts: Sequence[Rollout]) -> Evidence:
+def evidence_of(rollouts: Sequence[VerifiedRollout]) -> Evidence:
     """The evidence of rollouts that all have the same prefix."""
     return Evidence(correct=sum(r.correct for r in rollouts), count=len(rollouts))
 
@@ -65,7 +66,7 @@ def finished_labels(session: Session, rows: Sequence[StepLabels], *, cut: bool) 
     return Labelled(rows=tuple(rows), usage=session.usage, end=end)
 
 
-async def free_solutions(session: Session, n: int) -> list[Rollout]:
+async def free_solutions(session: Session, n: int) -> list[VerifiedRollout]:
     """Sample `n` solutions of the problem. With a budget, sample only as many as the budget allows
     when each takes `max_new_tokens` tokens, but at least one.
 
@@ -79,7 +80,7 @@ async def free_solutions(session: Session, n: int) -> list[Rollout]:
     return await _roll_out(session, [(0, ())], n)
 
 
-async def roll_out(session: Session, node: int, prefix: Steps, n: int) -> list[Rollout]:
+async def roll_out(session: Session, node: int, prefix: Steps, n: int) -> list[VerifiedRollout]:
     """Sample `n` rollouts from `prefix`.
 
     The noise of a sample is keyed by its node. So the requests of one problem need distinct nodes,
@@ -90,7 +91,7 @@ async def roll_out(session: Session, node: int, prefix: Steps, n: int) -> list[R
 
 async def roll_out_each(
     session: Session, prefixes: Sequence[Steps], n: int
-) -> dict[Steps, list[Rollout]]:
+) -> dict[Steps, list[VerifiedRollout]]:
     """Sample `n` rollouts from each prefix. The prefixes have the nodes 1, 2, ...
 
     Without a budget, all rollouts are in one batch. With a budget, there is one batch per prefix
@@ -100,7 +101,7 @@ async def roll_out_each(
     if not session.settings.max_generated_tokens:
         rollouts = await _roll_out(session, list(enumerate(prefixes, start=1)), n)
         return {p: rollouts[i * n : (i + 1) * n] for i, p in enumerate(prefixes)}
-    found: dict[Steps, list[Rollout]] = {}
+    found: dict[Steps, list[VerifiedRollout]] = {}
     for node, prefix in enumerate(prefixes, start=1):
         if session.exhausted():
             break
@@ -110,7 +111,7 @@ async def roll_out_each(
 
 async def _roll_out(
     session: Session, prefixes: Sequence[tuple[int, Steps]], n: int
-) -> list[Rollout]:
+) -> list[VerifiedRollout]:
     if not prefixes:
         return []
     settings = session.settings
@@ -118,38 +119,41 @@ async def _roll_out(
         [
             SampleRequest(
                 node=node,
-                prefix=session.prompt_ids + flat(prefix),
+                prefix=session.prompt_ids + joined(prefix),
                 n=n,
                 stop_at_step=False,
-                max_new_tokens=settings.max_new_tokens - len(flat(prefix)),
+                max_new_tokens=settings.max_new_tokens - len(joined(prefix)),
                 temperature=settings.temperature,
             )
             for node, prefix in prefixes
         ]
     )
     return [
-        _rollout(session, flat(prefix) + sample.token_ids, len(prefix))
+        _rollout(session, prefix, sample)
         for (_, prefix), result in zip(prefixes, results, strict=True)
         for sample in result.samples
     ]
 
 
-def _rollout(session: Session, token_ids: tuple[int, ...], origin: int) -> Rollout:
+def _rollout(session: Session, prefix: Steps, sample: Sample) -> VerifiedRollout:
     """A truncated solution counts as not correct, even if the verifier would accept its text."""
-    finished = token_ids[-1] == session.engine.end_token_id
-    correct = finished and session.verify(session.engine.decode(token_ids)).correct
-    return Rollout(steps=cut_steps(session, token_ids), origin=origin, correct=correct)
+    token_ids = joined(prefix) + sample.token_ids
+    text = session.engine.decode(token_ids)
+    verdict = verdict_of(session.verify, text, finished=sample.stop_reason.finished)
+    return VerifiedRollout(
+        steps=cut_steps(session, token_ids), origin=len(prefix), correct=verdict.correct
+    )
 
 
-def distinct(rollouts: Sequence[Rollout]) -> list[Rollout]:
+def distinct(rollouts: Sequence[VerifiedRollout]) -> list[VerifiedRollout]:
     """The first rollout of each distinct solution, in order."""
-    first: dict[Steps, Rollout] = {}
+    first: dict[Steps, VerifiedRollout] = {}
     for rollout in rollouts:
         first.setdefault(rollout.steps, rollout)
     return list(first.values())
 
 
-def prefixes_of(solutions: Sequence[Rollout]) -> list[Steps]:
+def prefixes_of(solutions: Sequence[VerifiedRollout]) -> list[Steps]:
     """The distinct prefixes of the solutions, in order of appearance. A whole solution is not one
     of its prefixes here."""
     found: dict[Steps, None] = {}
@@ -160,7 +164,7 @@ def prefixes_of(solutions: Sequence[Rollout]) -> list[Steps]:
 
 
 def labelled_row(
-    session: Session, solution: Rollout, known: Mapping[Steps, Evidence], *, hard: bool
+    session: Session, solution: VerifiedRollout, known: Mapping[Steps, Evidence], *, hard: bool
 ) -> StepLabels:
     """The row of labels of a whole solution.
 
@@ -199,7 +203,7 @@ def labelled_row(
         prompt=session.problem.prompt,
         prompt_ids=session.prompt_ids,
         completions=tuple("".join(map(session.engine.decode, group)) for group in groups),
-        completion_ids=tuple(flat(tuple(group)) for group in groups),
+        completion_ids=tuple(joined(tuple(group)) for group in groups),
         labels=(*labels, float(solution.correct)),
         counts=(*counts, 1),
         standard_errors=(*errors, 0.0),

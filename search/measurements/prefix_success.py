@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from data.types import Sample, StopReason
+from data.types import Sample
+from rewards.base import verdict_of
 from search.base import AUDIT_INDEX, Node, SampleRequest, ScoreRequest, SearchResult, Session
 
 
@@ -198,5 +199,5 @@ def non_terminal_prefixes(session: Session, samples: Sequence[Sample]) -> list[t
 
 def _correct(session: Session, prefix: tuple[int, ...], sample: Sample) -> bool:
     """A truncated solution counts as not correct, even if the verifier would accept its text."""
-    finished = sample.stop_reason is StopReason.END_OF_SOLUTION
-    return finished and session.verify(session.engine.decode(prefix + sample.token_ids)).correct
+    text = session.engine.decode(prefix + sample.token_ids)
+    return verdict_of(session.verify, text, finished=sample.stop_reason.finished).correct

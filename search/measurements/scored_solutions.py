@@ -56,7 +56,7 @@ async def sample_pool(session: Session, config: PoolConfig) -> SearchResult:
     ends = [add_sample(session, nodes, 0, sample, rollout=True) for sample in result.samples]
     await judge(session, nodes, list(dict.fromkeys(ends)))
     for node in nodes:
-        if node.terminal is StopReason.END_OF_SOLUTION:
+        if node.finished:
             node.verdict = session.verify(solution_text(nodes, node.id))
     return finish(session, "pool", nodes, [], SearchEnd.COMPLETE)
 

@@ -141,13 +141,13 @@ class _Rounds:
         """Judge the new nodes. With a lookahead, a node gets the score at the end of its lookahead.
         A path that was cut off has the value 0."""
         nodes = self.nodes
-        cut = [id for id in new if nodes[id].terminal not in (None, StopReason.END_OF_SOLUTION)]
+        cut = [id for id in new if nodes[id].cut_off]
         ends = {id: id for id in new if id not in cut}
         for _ in range(self.lookahead):
             ahead = [id for id, end in ends.items() if nodes[end].terminal is None]
             ends |= await self._one_step_ahead({id: ends[id] for id in ahead})
         for end in [*cut, *ends.values()]:
-            if nodes[end].terminal not in (None, StopReason.END_OF_SOLUTION):
+            if nodes[end].cut_off:
                 nodes[end].score = 0.0
         await judge(self.session, nodes, [e for e in ends.values() if nodes[e].score is None])
         for id in cut:

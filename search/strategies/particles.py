@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data.types import StopReason
 from search.answers import Answers
 from search.base import Node, SearchEnd, SearchResult, Session, finish
 from search.growth import add_sample, continuation, new_tree
@@ -109,7 +108,7 @@ async def _step(
         ends[id] = [add_sample(session, nodes, id, sample) for sample in result.samples]
     new = nodes[first_new:]
     for node in new:
-        if node.terminal not in (None, StopReason.END_OF_SOLUTION):
+        if node.cut_off:
             node.score = 0.0  # the path was cut off, so it has no answer
     await judge(session, nodes, [node.id for node in new if node.score is None])
     return [ends[id].pop(0) if id in ends else id for id in particles]

@@ -150,7 +150,7 @@ async def _criticise(
         critiques = [() if s is None else engine.encode(f"{s:.2f}\n") for s in scores]
     elif config.critique == "policy":
         prefixes = [
-            fill(
+            filled_template(
                 session,
                 config.critique_prompt,
                 {"attempt": without_end(session, nodes[chain.attempts[-1]].token_ids)},
@@ -189,15 +189,17 @@ def _prefix(
         for id, critique in zip(chain.attempts[-seen:], chain.critiques[-seen:], strict=True):
             attempt = without_end(session, nodes[id].token_ids)
             parts = {"attempt": attempt, "critique": critique}
-            attempts += fill(session, config.attempt_template, parts)
-        prefix = fill(session, config.revision_prompt, {"attempts": attempts})
+            attempts += filled_template(session, config.attempt_template, parts)
+        prefix = filled_template(session, config.revision_prompt, {"attempts": attempts})
         room = session.engine.context_length - len(prefix)
         if room >= min(session.settings.max_new_tokens, session.engine.context_length // 2):
             return prefix
     return session.prompt_ids
 
 
-def fill(session: Session, template: str, parts: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+def filled_template(
+    session: Session, template: str, parts: Mapping[str, tuple[int, ...]]
+) -> tuple[int, ...]:
     """Token ids of a template whose {fields} are replaced by the token ids in `parts`.
 
     Generated ids go in unchanged and are never re-encoded. {prompt} is the problem's prompt.

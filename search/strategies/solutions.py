@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from data.types import StopReason, Usage
+from data.types import Usage
 from search.answers import choose_for
 from search.base import (
     Node,
@@ -78,7 +78,7 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
                 budget=budget,
                 answer=nodes[answer].text,
                 answer_node=answer,
-                truncated=nodes[answer].terminal is not StopReason.END_OF_SOLUTION,
+                truncated=not nodes[answer].finished,
                 usage=sum(judged, sampled),
             )
         )
@@ -107,9 +107,7 @@ def _sampling_usage(session: Session, lengths: list[int], round_size: int) -> Us
 def _settled(session: Session, nodes: list[Node], left: int) -> SearchEnd | None:
     """SETTLED when `left` more votes cannot change the majority, else None."""
     votes = Counter(
-        session.final_answer(solution_text(nodes, node.id))
-        for node in nodes[1:]
-        if node.terminal is StopReason.END_OF_SOLUTION
+        session.final_answer(solution_text(nodes, node.id)) for node in nodes[1:] if node.finished
     )
     ranked = [count for _, count in votes.most_common(2)] + [0, 0]
     return SearchEnd.SETTLED if ranked[0] - ranked[1] > left else None

@@ -13,7 +13,7 @@ from data.row_files import read_whole_lines
 from data.types import Outcome, Problem, StopReason, Usage, Verdict, usage_from_json
 from search.base import Node, SearchEnd, SearchResult, Snapshot
 
-FORMAT = "thinktree-tree"
+TREE_FORMAT = "thinktree-tree"
 VERSION = 2
 
 
@@ -28,7 +28,7 @@ def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
     last = result.snapshots[-1] if result.snapshots else None
     in_tree = {child for node in result.nodes for child in node.children}
     return {
-        "format": FORMAT,
+        "format": TREE_FORMAT,
         "version": VERSION,
         "problem": dataclasses.asdict(result.problem),
         "strategy": result.strategy,
@@ -84,10 +84,10 @@ def _spent(usage: Usage) -> dict[str, Any]:
 def result_from_json(row: dict[str, Any]) -> SearchResult:
     """The result that a row of `result_to_json` holds. Raises ValueError for another format or
     version."""
-    if row.get("format") != FORMAT or row.get("version") != VERSION:
+    if row.get("format") != TREE_FORMAT or row.get("version") != VERSION:
         raise ValueError(
-            f"the row is not a {FORMAT} of version {VERSION}: its format is {row.get('format')!r} "
-            f"and its version is {row.get('version')!r}"
+            f"the row is not a {TREE_FORMAT} of version {VERSION}: its format is "
+            f"{row.get('format')!r} and its version is {row.get('version')!r}"
         )
     nodes: list[Node] = []
     for item in row["nodes"]:

@@ -23,13 +23,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from data.types import Problem, StepLabels, StepPair, Verdict
+from data.types import StepLabels, StepPair
+from rewards.base import Verify
 from search.base import SearchResult, path_to, solution_ids, solution_text
 from search.trees.training_rows import finished_solutions, value_of, visits_of
 
 Ids = tuple[int, ...]
 Encode = Callable[[str], Ids]
-Verify = Callable[[Problem, str], Verdict]
 
 
 @dataclass(frozen=True, kw_only=True)

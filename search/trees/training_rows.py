@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from data.types import Problem, StepLabels, StopReason, Verdict
+from data.types import Problem, StepLabels, StopReason
+from rewards.base import Verify
 from search.base import Node, SearchResult, path_to, solution_ids, solution_text
 from search.laplace import laplace_error
-
-Verify = Callable[[Problem, str], Verdict]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,13 +208,13 @@ def by_solve_rate(
 
 def finished_solutions(result: SearchResult) -> list[Node]:
     """The last nodes of all finished solutions, including those of rollouts."""
-    return [node for node in result.nodes if node.terminal is StopReason.END_OF_SOLUTION]
+    return [node for node in result.nodes if node.finished]
 
 
 def visits_of(node: Node) -> int:
     """The number of visits of a node. The end of a solution that has a score but no recorded visits
     counts as one visit, because a search judges it once and never descends into it again."""
-    ended = node.terminal is StopReason.END_OF_SOLUTION and node.score is not None
+    ended = node.finished and node.score is not None
     return node.visit_count or int(ended)
 
 

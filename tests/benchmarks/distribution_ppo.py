@@ -23,9 +23,10 @@ import torch
 from safetensors.torch import load_file
 
 from data.problems import write_problems
+from data.settings import ROOT
 from data.tasks.countdown import make_problem
 from trainer.models.loading import build_policy, reward_model_from_policy, save_model
-from trainer.pipeline.launch import ROOT, child_environment, launcher_words
+from trainer.pipeline.launch import child_environment, launcher_words
 from trainer.rollouts.files import ROLLOUTS
 
 MODEL = {

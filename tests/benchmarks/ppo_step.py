@@ -33,10 +33,12 @@ from data.types import Problem
 from rewards.verifiers.by_name import VERIFIERS
 from trainer.models.loading import build_policy, load_policy, reward_model_from_policy, save_model
 from trainer.ppo.config import PPOConfig
-from trainer.ppo.loop import METRICS, PPORun
+from trainer.ppo.loop import PPORun
 from trainer.rollouts.collect import RewardConfig
+from trainer.rollouts.judging import Judges
 from trainer.rollouts.solution_reward import GroupRLConfig, SolutionReward
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.row_files import METRICS
 from trainer.runtime.tracking import Run
 from trainer.searching.engines import open_engine
 from trainer.stages.group_rl import training_passes
@@ -86,6 +88,7 @@ class PPOSide:
 
         config = PPOConfig(
             policy=str(root / "policy"), data=str(root), reward_model=str(root / "prm"),
+            verifier="countdown",
             critic="reward_backbone", cycles=cycles, problems_per_cycle=load.problems,
             samples_per_problem=load.samples, max_new_tokens=load.tokens, epochs=load.epochs,
             minibatches=load.minibatches, micro_batch_size=load.solutions // load.minibatches,
@@ -97,8 +100,8 @@ class PPOSide:
         self.run = PPORun(runtime, config, RewardConfig(shape="potential"), accelerator, Run())
         self.metrics = root / "ppo" / METRICS
         self.scoring = 0.0
-        assert self.run.scorer is not None
-        self.run.scorer.score_batch = self._timed(self.run.scorer.score_batch)
+        scorer: Any = self.run.sampling.judges.scorer
+        scorer.score_batch = self._timed(scorer.score_batch)
 
     def _timed(self, score: Callable[..., Any]) -> Callable[..., Any]:
         def scored(items: Any) -> Any:
@@ -173,10 +176,13 @@ def run(root: Path, load: Load, rounds: int) -> Alternates:
     engine, scorer = open_engine(
         model, tokenizer, str(root / "prm"), seed=SEED, device=torch.device("cpu")
     )
-    config = GroupRLConfig(policy="", data="", reward_model=str(root / "prm"), process_weight=1.0)
+    config = GroupRLConfig(
+        policy="", data="", reward_model=str(root / "prm"), process_weight=1.0,
+        verifier="countdown",
+    )  # fmt: skip
     reward = SolutionReward(
-        engine=engine, scorer=scorer, config=config, problems={p.id: p for p in problems},
-        verifier=VERIFIERS["countdown"](),
+        engine=engine, config=config, problems={p.id: p for p in problems},
+        judges=Judges(engine=engine, verifier=VERIFIERS["countdown"](), scorer=scorer),
     )  # fmt: skip
     arguments = GRPOConfig(
         output_dir=str(root / "grpo"), max_steps=(rounds + 1) * load.epochs * load.minibatches,

@@ -16,7 +16,7 @@ from trainer.evaluation.reward_model_results import StepSet, calibrations
 from trainer.measures.best_of_n import Candidate, best_of_n, expected_pass
 from trainer.measures.results import Aim
 from trainer.measures.score_quality import ScoredPrefix
-from trainer.report.page import MAX_BYTES, write_report
+from trainer.report.page import MAX_PAGE_BYTES, write_report
 
 pytestmark = pytest.mark.slow
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
@@ -70,7 +70,7 @@ class Opened:
 
 def test_the_smoke_runs_report_is_drawn(browser: Any, smoke_run: Path) -> None:
     path = smoke_run / "report.html"
-    assert path.stat().st_size < MAX_BYTES
+    assert path.stat().st_size < MAX_PAGE_BYTES
     opened = Opened(browser, path)
     page = opened.page
     charts = page.locator(".chart")

@@ -1,5 +1,6 @@
-"""Measuring policies and a reward model on held-out problems: every number in results.json that
-is not about training. Nothing here chooses anything; tuning belongs on validation problems."""
+"""Measures policies and a reward model on held-out problems: every number in results.json that is
+not about training. These functions do not choose or tune anything; tuning uses validation
+problems."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from data.progress import reported
 from data.tasks.countdown_tree import share_seen
-from data.types import Problem, StopReason, Usage, Verdict
+from data.types import Problem, Usage, Verdict
 from search.answers import choose
 from search.base import Node, SearchResult, solution_text
 from search.measurements.prefix_success import successes_of
@@ -27,20 +28,20 @@ from trainer.measures.statistics import Estimate, accuracy, paired_difference
 from trainer.searching.workbench import Workbench, correct_at
 
 WEIGHTED_BEST_OF_N = "best_of_n_weighted"
-# Rows that the same samples give: strategy -> how the answer is chosen (search/answers.py)
+# Several strategies use the same samples: strategy -> how the answer is chosen (search/answers.py)
 READ_FROM_SAMPLES = {"best_of_n": "score", "majority": "majority", "pass_at_n": "oracle"}
 TREE_SHARES = {"countdown": share_seen}
 
 
 def groups_of(problems: Iterable[Problem]) -> list[str]:
-    """The clusters of an interval: problems of one group, or each alone."""
+    """The cluster of each problem: its group, or else the problem alone."""
     return [problem.group or problem.id for problem in problems]
 
 
-def compare(
+def compare_accuracies(
     first: Sequence[bool], second: Sequence[bool], metric: str, problems: Sequence[Problem]
 ) -> Comparison:
-    """Both on `problems`, in order."""
+    """Compare two lists of outcomes on the same `problems`, in the same order."""
     estimate = paired_difference(first, second, groups_of(problems))
     return Comparison(
         difference=estimate.value,
@@ -58,7 +59,7 @@ def accuracy_row(
     results: Sequence[SearchResult],
     budget: int,
 ) -> AccuracyRow:
-    """Measure the answers a strategy gave at `budget`."""
+    """Measure the answers of a strategy at `budget`."""
     snapshots = [r.at(budget) for r in results]
     verdicts = [
         workbench.verifier.verify(r.problem, s.answer or "")
@@ -107,8 +108,8 @@ def _row(
 def visited_share(
     verifier: str, results: Sequence[SearchResult], max_value: int | None
 ) -> float | None:
-    """Mean share of a problem's whole tree of legal steps that the search's nodes show; None for
-    a task whose tree cannot be counted."""
+    """The mean share of the tree of all legal steps that the nodes of the search cover. None if the
+    task cannot count this tree."""
     if verifier not in TREE_SHARES:
         return None
     share = TREE_SHARES[verifier]
@@ -165,10 +166,10 @@ def evaluate_sampled(
 def best_of_n_rows(
     workbench: Workbench, policy: str, results: Sequence[SearchResult], budgets: Sequence[int]
 ) -> list[AccuracyRow]:
-    """Best-of-N by process reward weighted with the policy's likelihood (as the results were
-    searched: `search.base.answer_value`), by process reward alone, by majority, and pass@N (the
-    oracle), from nested subsets of the same samples. Only the first two pay for the reward model.
-    """
+    """Four rows per N from nested subsets of the same samples: best of N by process reward weighted
+    with the policy's likelihood (`search.base.answer_value`, as in the search), best of N by
+    process reward alone, majority, and pass@N (the oracle). Only the first two include the cost of
+    the reward model."""
     rows = [accuracy_row(workbench, policy, WEIGHTED_BEST_OF_N, results, n) for n in budgets]
     verdicts = [
         {
@@ -191,7 +192,7 @@ def best_of_n_rows(
                 )
                 chosen[strategy].append((result.nodes[id], verdict[id]))
         for strategy, answers in chosen.items():
-            cut = [node.terminal is not StopReason.END_OF_SOLUTION for node, _ in answers]
+            cut = [not node.finished for node, _ in answers]
             correct = [v.correct and not c for (_, v), c in zip(answers, cut, strict=True)]
             estimate = accuracy(correct, groups_of(r.problem for r in results))
             reward_flops = weighted.reward_flops if strategy == "best_of_n" else 0.0
@@ -212,8 +213,8 @@ def best_of_n_rows(
 
 
 def scored_prefixes(probed: Sequence[SearchResult]) -> list[ScoredPrefix]:
-    """The prefixes that `search.measurements.prefix_success` found. Raises ValueError for a score
-    that is no number in [0, 1]."""
+    """The prefixes from `search.measurements.prefix_success`. Raises ValueError for a score that is
+    not a number in [0, 1]."""
     found: list[ScoredPrefix] = []
     for result, group in zip(probed, groups_of(r.problem for r in probed), strict=True):
         for prefix in successes_of(result):
@@ -230,16 +231,19 @@ def scored_prefixes(probed: Sequence[SearchResult]) -> list[ScoredPrefix]:
 
 
 def checked_score(problem: Problem, text: str, score: float | None) -> float:
-    """Raises ValueError for a score that is no number in [0, 1]."""
+    """The score. Raises ValueError if it is not a number in [0, 1]."""
     if score is None or not 0 <= score <= 1:
-        raise ValueError(f"problem {problem.id}: the reward model's score of {text!r} is {score}")
+        raise ValueError(
+            f"problem {problem.id}: the reward model's score of {text!r} is {score}; it must be a "
+            "number in [0, 1]"
+        )
     return score
 
 
 def auroc_within_problems(
     prefixes: Sequence[ScoredPrefix], truths: Sequence[float], seed: int
 ) -> tuple[Estimate | None, int]:
-    """`within_problem_auroc` of the prefixes' scores for `truths`, one a prefix."""
+    """`within_problem_auroc` of the prefixes' scores for `truths`, with one truth per prefix."""
     problems: dict[str, list[tuple[float, float]]] = {}
     for prefix, truth in zip(prefixes, truths, strict=True):
         problems.setdefault(prefix.problem, []).append((prefix.score, truth))
@@ -248,9 +252,9 @@ def auroc_within_problems(
 
 
 def prm_quality(probed: Sequence[SearchResult], rollouts: int, seed: int) -> PRMQuality | None:
-    """The reward model against success rates of `rollouts` (2 or more) completions from
-    non-terminal steps; pairs are compared within a problem. None where no solution has a
-    non-terminal step. Raises ValueError for a score that is no number in [0, 1]."""
+    """The reward model's scores compared with success rates of `rollouts` (2 or more) completions
+    from non-terminal steps. Pairs are compared within a problem. None if no solution has a
+    non-terminal step. Raises ValueError for a score that is not a number in [0, 1]."""
     prefixes = scored_prefixes(probed)
     if not prefixes:
         return None
@@ -270,7 +274,8 @@ def prm_quality(probed: Sequence[SearchResult], rollouts: int, seed: int) -> PRM
 
 
 def data_making(workbench: Workbench, method: str, results: Sequence[SearchResult]) -> DataMaking:
-    """Problems solved and distinct verified solutions a million tokens run through the models."""
+    """Problems solved and distinct verified solutions, per million tokens run through the
+    models."""
     checked = reported(results, "problems whose solutions are checked")
     found = [verified_solutions(r, workbench.verifier.verify)[0] for r in checked]
     usage = sum((r.usage for r in results), Usage())

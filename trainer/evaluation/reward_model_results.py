@@ -1,4 +1,4 @@
-"""What a reward model's evaluation holds, from its samples: the rows of prm.json."""
+"""Computes the rows of prm.json from the samples of a reward model's evaluation."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ from trainer.measures.statistics import Estimate, share_estimate
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Solutions with first errors of one kind, those to choose the threshold on and those to
-    measure; `left_out` of the latter."""
+    """Solutions with first errors of one kind: `fitting` chooses the threshold, and `measured` is
+    measured. `left_out` counts the solutions that are missing in `measured`."""
 
     source: str
     truth: str
@@ -53,7 +53,7 @@ class Bench:
 
 @dataclass(frozen=True, kw_only=True)
 class StepSet:
-    """Scored steps of one kind, to fit a calibration on and to measure it."""
+    """Scored steps of one kind: `fitting` fits a calibration, and `measured` measures it."""
 
     fitting: list[ScoredPrefix]
     measured: list[ScoredPrefix]
@@ -62,7 +62,7 @@ class StepSet:
 def calibrations(
     sets: Mapping[str, StepSet], aim: Aim, bins: int, seed: int
 ) -> tuple[CalibrationRow, ...]:
-    """Each kind of steps before and after; no rows for a kind without steps."""
+    """Rows for each kind of steps before and after recalibration; none for a kind without steps."""
     rows: list[CalibrationRow] = []
     for steps, chosen in sets.items():
         forms = recalibrations(chosen.fitting) if chosen.fitting and chosen.measured else ()
@@ -89,8 +89,8 @@ def calibrations(
 
 
 def aim_of(found: Calibration, aim: Aim) -> str:
-    """ "met" or "missed" where the 95 % intervals say so, else "undecided". Brier skill is that for
-    success rates, where they are known, else that of single outcomes."""
+    """ "met" or "missed" if the 95 % intervals decide it, else "undecided". The Brier skill is that
+    against success rates if they are known, else that against single outcomes."""
     error, skill = found.calibration_error, found.brier_skill or found.brier_skill_outcomes
     if error.low > aim.calibration_error or skill is None or skill.high < aim.brier_skill:
         return "missed"
@@ -99,7 +99,8 @@ def aim_of(found: Calibration, aim: Aim) -> str:
 
 
 def first_errors(bench: Bench, seed: int) -> FirstErrorRow:
-    """Without a threshold where the fitting side does not hold both kinds of solutions."""
+    """The first errors of a bench. There is no threshold if the fitting side lacks one of the two
+    kinds of solutions."""
     found: FirstErrors | None = None
     if len({s.label == NO_ERROR for s in bench.fitting}) == 2:
         threshold = choose_threshold(bench.fitting)
@@ -120,7 +121,7 @@ def first_errors(bench: Bench, seed: int) -> FirstErrorRow:
 
 @dataclass(frozen=True, kw_only=True)
 class BestOfNResults:
-    """Best of N for every aggregate, pass@N, and the accuracy of one sample."""
+    """Best of N for every aggregate, pass@N, and the accuracy of a single sample."""
 
     sample_accuracy: Estimate
     rows: tuple[BestOfN, ...]
@@ -132,7 +133,8 @@ class BestOfNResults:
 def best_of_n_results(
     pool: Sequence[SearchResult], samples: int, likelihood_weight: float
 ) -> BestOfNResults:
-    """Problems whose prompt the policy cannot take have no pool and are left out."""
+    """Best of N over the pools. Problems whose prompt does not fit into the policy's context have
+    no pool and are left out."""
     asked = len(pool)
     pool = [result for result in pool if ends_of_paths(result)]
     groups = groups_of(r.problem for r in pool)

@@ -1,5 +1,5 @@
-"""From search results to what the reward model's metrics take: candidates of best of N, solutions
-with their first errors, prefixes with the exhaustive solver's word."""
+"""Turns search results into the inputs of the reward model's metrics: candidates for best of N,
+solutions with their first errors, and prefixes with the exhaustive solver's verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from data.process_bench import ProcessBenchRow
 from data.tasks.countdown_replay import first_false_step, first_hopeless_step, in_reach
-from data.types import Problem, StopReason
+from data.types import Problem
 from rewards.aggregate import AGGREGATES
 from search.base import Node, SearchResult, answer_value, path_to, solution_logprob, solution_text
 from search.measurements.prefix_success import successes_of
@@ -25,9 +25,10 @@ LAST_WEIGHTED = "last_weighted"  # the last score weighted with the policy's lik
 
 @dataclass(frozen=True, kw_only=True)
 class StepTruths:
-    """What a task knows of single steps, without a model. `first_errors`: by name, the index of the
-    first error in a whole solution's lines, -1 for none; `in_reach`: whether a correct solution can
-    begin with these lines. Both are told the largest result allowed, None for any."""
+    """The facts that a task knows about single steps without a model. Each function in
+    `first_errors` returns the index of the first error in the lines of a whole solution, or -1 for
+    none. `in_reach` says whether a correct solution can begin with the given lines. All these
+    functions get the largest allowed result; None: no limit."""
 
     first_errors: Mapping[str, Callable[[Problem, Sequence[str], int | None], int]]
     in_reach: Callable[[Problem, Sequence[str], int | None], bool]
@@ -45,12 +46,12 @@ TRUTHS = {
 
 
 def ends_of_paths(result: SearchResult) -> list[Node]:
-    """Distinct sampled solutions, in the order in which each was first sampled."""
+    """Distinct sampled solutions, in the order of their first sample."""
     return [node for node in result.nodes if node.terminal is not None]
 
 
 def step_scores(result: SearchResult, end: Node) -> tuple[float, ...]:
-    """Raises ValueError for a score that is no number in [0, 1]."""
+    """The score of each step. Raises ValueError for a score that is not a number in [0, 1]."""
     return tuple(
         checked_score(result.problem, solution_text(result.nodes, id), result.nodes[id].score)
         for id in path_to(result.nodes, end.id)
@@ -58,9 +59,8 @@ def step_scores(result: SearchResult, end: Node) -> tuple[float, ...]:
 
 
 def is_correct(end: Node) -> bool:
-    """A solution that was cut off is not correct, whatever its text says so far."""
-    finished = end.terminal is StopReason.END_OF_SOLUTION
-    return finished and end.verdict is not None and end.verdict.correct
+    """Whether the solution is correct. In a pool only finished solutions have verdicts."""
+    return end.verdict is not None and end.verdict.correct
 
 
 def lines_of(result: SearchResult, end: Node) -> list[str]:
@@ -70,8 +70,8 @@ def lines_of(result: SearchResult, end: Node) -> list[str]:
 def candidates(
     result: SearchResult, aggregate: str, likelihood_weight: float = 0.0
 ) -> list[Candidate]:
-    """A problem's pool as best of N sees it. As in search, finished solutions come before all
-    others, whatever their scores, and one that was cut off is never correct."""
+    """A problem's pool as candidates for best of N. As in search, finished solutions rank before
+    all others, whatever their scores, and a truncated solution is never correct."""
     found: list[Candidate] = []
     for end in ends_of_paths(result):
         scores = step_scores(result, end)
@@ -79,10 +79,9 @@ def candidates(
         value = proxy
         if aggregate == LAST_WEIGHTED:
             value = answer_value(proxy, solution_logprob(result.nodes, end.id), likelihood_weight)
-        finished = end.terminal is StopReason.END_OF_SOLUTION
         found.append(
             Candidate(
-                rank=(float(finished), value),
+                rank=(float(end.finished), value),
                 proxy=proxy,
                 correct=is_correct(end),
                 count=end.proposals,
@@ -92,8 +91,9 @@ def candidates(
 
 
 def step_outcomes(results: Sequence[SearchResult]) -> list[ScoredPrefix]:
-    """Every step of every sample, the last ones too, with the sample's own outcome as its one
-    rollout: calibration over the steps that the policy takes, as often as it takes them."""
+    """Every step of every sample, including the last steps. The outcome of the sample is the single
+    rollout of each step. This gives the calibration over the steps that the policy takes, as often
+    as it takes them."""
     found: list[ScoredPrefix] = []
     for result, group in zip(results, groups_of(r.problem for r in results), strict=True):
         for end in ends_of_paths(result):
@@ -119,16 +119,16 @@ def judged_solutions(
     per_problem: int,
     max_value: int | None,
 ) -> tuple[list[JudgedSolution], Counter[str]]:
-    """The first `per_problem` distinct solutions of each problem with their first errors, and how
-    many were left out: cut off; of a problem without a solution; wrong, but without an error of
-    this kind."""
+    """The first `per_problem` distinct solutions of each problem with their first errors, and the
+    numbers of solutions left out: truncated; of a problem without a solution; wrong, but without an
+    error of this kind."""
     found: list[JudgedSolution] = []
     left_out: Counter[str] = Counter()
     for result, group in zip(results, groups_of(r.problem for r in results), strict=True):
         solvable = task.in_reach(result.problem, [], max_value)
         for end in ends_of_paths(result)[:per_problem]:
             correct = is_correct(end)
-            if end.terminal is not StopReason.END_OF_SOLUTION:
+            if not end.finished:
                 left_out["cut off"] += 1
                 continue
             if not solvable:
@@ -147,8 +147,8 @@ def judged_solutions(
 def judged_rows(
     rows: Sequence[ProcessBenchRow], results: Sequence[SearchResult]
 ) -> tuple[list[JudgedSolution], Counter[str]]:
-    """ProcessBench's rows with their scores, in order; solutions of one problem are a cluster. Rows
-    that do not fit into the context are left out."""
+    """ProcessBench's rows with their scores, in order. Solutions of one problem form a cluster.
+    Rows that do not fit into the context are left out."""
     found: list[JudgedSolution] = []
     left_out: Counter[str] = Counter()
     for row, result in zip(rows, results, strict=True):
@@ -168,7 +168,8 @@ def solvability(
     max_value: int | None,
     seed: int,
 ) -> Solvability:
-    """`prefixes` are those of `probed`, in order."""
+    """Compare scores with the exhaustive solver. `prefixes` are the prefixes of `probed`, in
+    order."""
     reach = [
         task.in_reach(result.problem, prefix.text.removesuffix("\n").split("\n"), max_value)
         for result in probed

@@ -1,4 +1,4 @@
-"""A reward model's evaluation as Markdown tables, and its rows flat."""
+"""Writes a reward model's evaluation as Markdown tables, and flattens its rows."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 from trainer.measures.results import RewardModelEvaluation
 from trainer.measures.statistics import Estimate
 
-# Estimates that may be absent: their columns are there all the same.
-ESTIMATES = ("brier_skill", "brier_skill_outcomes", "erroneous", "correct", "f1")
+# Estimates that may be absent; their columns always exist.
+ESTIMATE_COLUMNS = ("brier_skill", "brier_skill_outcomes", "erroneous", "correct", "f1")
 
 
-def flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """One level: an estimate becomes a value and its two ends; lists are left out."""
+def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with one level: an estimate becomes a value and the two ends of its interval. Lists
+    are left out."""
     columns: dict[str, Any] = {}
     ends = ("", "_low", "_high")
     for key, value in row.items():
@@ -25,7 +26,7 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
             }
         elif isinstance(value, Mapping):
             columns[key] = ", ".join(f"{name}: {item}" for name, item in value.items())
-        elif value is None and key in ESTIMATES:
+        elif value is None and key in ESTIMATE_COLUMNS:
             columns |= {f"{key}{end}": None for end in ends}
         elif not isinstance(value, list | tuple):
             columns[key] = value

@@ -17,7 +17,7 @@ from data.types import Problem
 from search.base import SearchResult
 from search.settings import SearchSettings, check_budgets
 from search.strategies.by_name import entry
-from trainer.evaluation.policies import accuracy_row, compare, groups_of
+from trainer.evaluation.policies import accuracy_row, compare_accuracies, groups_of
 from trainer.measures.results import AccuracyRow, Comparison, Growth, Match
 from trainer.measures.statistics import adjust_holm, mean_estimate, paired_p_value
 from trainer.searching.workbench import Workbench, correct_at, ends_of, paths_of
@@ -72,8 +72,8 @@ def read_strategy(name: str, values: Mapping[str, Any], common: SearchSettings) 
 
 
 def fine_grid(budgets: tuple[int, ...]) -> tuple[int, ...]:
-    """The budgets, and more values of N at most 4 % (or 1) apart up to the largest, so that some N
-    costs nearly what a strategy does."""
+    """The budgets, and further values of N up to the largest at distances of at most 4 % (or 1).
+    Some N then costs nearly as much as a strategy."""
     grid, n = set(budgets), 1
     while n < budgets[-1]:
         grid.add(n)
@@ -83,7 +83,7 @@ def fine_grid(budgets: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """By budget: the accuracy row and which problems are correct."""
+    """The accuracy row and the correct problems, by budget."""
 
     rows: dict[int, AccuracyRow]
     correct: dict[int, list[bool]]
@@ -132,7 +132,7 @@ def at_equal_flops(
     for budget, row in measured.rows.items():
         n = min(reference.rows, key=lambda n: abs(reference.rows[n].flops - row.flops))
         share = reference.rows[n].flops / max(row.flops, 1.0)
-        found[budget] = compare(
+        found[budget] = compare_accuracies(
             measured.correct[budget],
             reference.correct[n],
             f"against best of {n} ({share:.2f} of the FLOPs)",
@@ -142,8 +142,8 @@ def at_equal_flops(
 
 
 def growth_of(name: str, measured: Measured, problems: Sequence[Problem]) -> Growth:
-    """Paired over problems; the slope is that of least squares on log2(budget), a mean over
-    problems of a fixed combination of their outcomes."""
+    """Growth, paired over problems. The slope is a least-squares slope on log2(budget). It is the
+    mean over problems of a fixed linear combination of their outcomes."""
     budgets = sorted(measured.correct)
     logs = [math.log2(b) for b in budgets]
     centre = sum(logs) / len(logs)
@@ -179,7 +179,7 @@ def match(
     problems: Sequence[Problem],
 ) -> Match:
     for budget in sorted(measured.rows, key=lambda b: measured.rows[b].flops):
-        c = compare(measured.correct[budget], reference.correct[target], "", problems)
+        c = compare_accuracies(measured.correct[budget], reference.correct[target], "", problems)
         if c.low >= -margin:
             ratio = measured.rows[budget].flops / max(reference.rows[target].flops, 1.0)
             return Match(strategy=name, budget=budget, flops_ratio=ratio)

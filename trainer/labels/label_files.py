@@ -1,10 +1,11 @@
-"""Step labels as files: read back as rows of token ids, as sampled or tokenised from text."""
+"""Reads files of step labels as rows of token ids. The ids are those of the samples, or come from
+tokenised text."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,17 +17,18 @@ from data.sources import Row, read_source, take_in
 from data.tokenizers import encode_strict
 from data.types import LabelledSolution, StepLabels
 from search.laplace import laplace_error
+from search.trees.preference_pairs import Encode
 from trainer.runtime.processes import is_main_process
 
 TOO_LONG_PRINTED = 5
-Encode = Callable[[str], tuple[int, ...]]
 
 
 def read_training_rows(
     folders: Sequence[str], tokenizer: Any, max_length: int | None
 ) -> tuple[list[StepLabels], int]:
-    """The rows of every folder's labels.jsonl, and how many were left out because they have more
-    than `max_length` tokens. Raises ValueError naming file, line and reason for a bad row."""
+    """The rows of every folder's labels.jsonl, and the number of rows that were left out because
+    they have more than `max_length` tokens. Raises ValueError for a bad row, with file, line and
+    reason."""
     kept: list[StepLabels] = []
     too_long: list[StepLabels] = []
     for folder in folders:
@@ -46,8 +48,8 @@ def read_training_rows(
 
 
 def read_label_rows(path: Path, tokenizer: Any) -> list[StepLabels]:
-    """Rows with token ids as they are, rows of text through `tokenizer`. A file has rows of one
-    kind. Raises ValueError naming file, line and reason for a bad row."""
+    """Rows of token ids are read directly; rows of text are tokenised with `tokenizer`. All rows of
+    a file are of one kind. Raises ValueError for a bad row, with file, line and reason."""
     first = next((row for row in read_source(str(path)) if isinstance(row, Row)), None)
     if first is not None and "completion_ids" in first.columns:
         return list(read_labels(path))
@@ -64,8 +66,8 @@ def read_label_rows(path: Path, tokenizer: Any) -> list[StepLabels]:
 
 
 def outcome_rows(rows: Sequence[StepLabels], end_token_id: int) -> list[StepLabels]:
-    """The finished solutions, which end with the end token, as one step with the last label: that
-    is the verifier's word, where other steps' are estimates."""
+    """Each finished solution (it ends with the end token) as one step with the last label. The last
+    label is the verifier's verdict; the labels of other steps are estimates."""
     return [
         replace(
             row,
@@ -81,7 +83,7 @@ def outcome_rows(rows: Sequence[StepLabels], end_token_id: int) -> list[StepLabe
 
 
 def _encoder(tokenizer: Any) -> Encode:
-    """Solutions that share steps follow each other in a file: their ids are looked up."""
+    """An encoder with a cache: in a file, solutions that share steps follow each other."""
 
     @lru_cache(maxsize=1 << 14)
     def encode(text: str) -> tuple[int, ...]:
@@ -91,13 +93,13 @@ def _encoder(tokenizer: Any) -> Encode:
 
 
 def tokenised(solution: LabelledSolution, encode: Encode, end_token_id: int | None) -> StepLabels:
-    """Prompt and steps encoded one by one, as search puts them together, with the end token after
-    the last step of a finished solution. A step without a label is joined to the labelled one that
-    follows it, so its end bears no loss; what comes after the last label is left out.
+    """Encode prompt and steps one by one, as search joins them, with the end token after the last
+    step of a finished solution. A step without a label is joined to the next labelled step, so its
+    end has no loss. Steps after the last label are left out.
 
-    Standard errors are those of a share of `counts` rollouts under Laplace's rule, as in
-    search/laplace.py, and NaN where no rollouts are behind a label. Raises ValueError
-    for text that cannot be encoded and a labelled step without a token.
+    The standard error of a label is that of a share of `counts` rollouts under Laplace's rule
+    (search/laplace.py), and NaN if the label does not come from rollouts. Raises ValueError for
+    text that cannot be encoded, and for a labelled step without a token.
     """
     steps = [encode(text) for text in solution.solution.steps]
     if solution.finished and end_token_id is not None:
@@ -108,7 +110,7 @@ def tokenised(solution: LabelledSolution, encode: Encode, end_token_id: int | No
     )
     for (_, end), ids in zip(groups, completion_ids, strict=True):
         if not ids:
-            raise ValueError(f"completion {end} has a label and no token")
+            raise ValueError(f"completion {end} has a label but no token")
     labels = tuple(float(solution.labels[end - 1] or 0.0) for _, end in groups)
     counts = tuple(solution.counts[end - 1] for _, end in groups)
     return StepLabels(
@@ -127,7 +129,7 @@ def tokenised(solution: LabelledSolution, encode: Encode, end_token_id: int | No
 
 
 def read_labels(path: Path) -> Iterator[StepLabels]:
-    """Raises ValueError naming file, line and reason for a bad row."""
+    """The rows of a labels.jsonl. Raises ValueError for a bad row, with file, line and reason."""
     for number, line in enumerate(path.open(encoding="utf-8"), start=1):
         try:
             row = json.loads(line)

@@ -1,4 +1,5 @@
-"""Labelling over ranks: each rank labels its share of the problems, rank 0 merges them in order."""
+"""Labels problems on several ranks. Each rank labels its share, and rank 0 merges the labels in
+order."""
 
 from __future__ import annotations
 
@@ -59,7 +60,7 @@ def label_shard(
             on_progress=showing(progress),
         )
         for result in results:
-            # A problem whose prompt allows no rollout has no labels.
+            # If the prompt leaves no room for a rollout, the problem has no labels.
             labelled = found.pop(result.problem.id, Labelled(rows=(), usage=result.usage))
             row = {
                 "problem_id": result.problem.id,
@@ -74,7 +75,8 @@ def label_shard(
 
 
 def merge_shards(problems: list[Problem], folder: Path, record: StageRecord) -> None:
-    """labels.jsonl and costs.jsonl in the problems' order, and what the record says of them."""
+    """Write labels.jsonl and costs.jsonl in the order of the problems, and fill the record's
+    metrics."""
     parts = sorted(folder.glob("labels.rank*.jsonl"))
     found = {
         row["problem_id"]: row for part in parts for row in map(json.loads, read_whole_lines(part))

@@ -1,5 +1,5 @@
-"""Pairs of steps from files: those of the export stage, and other rows of prompt, chosen and
-rejected, tokenised."""
+"""Reads pairs of steps from files of the export stage, and from other rows of prompt, chosen and
+rejected. Text is tokenised."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ IDS = ("prompt_token_ids", "chosen_token_ids", "rejected_token_ids")
 
 
 def pair_sources(name: str) -> list[str]:
-    """The pair files of a folder of the export stage, but for one that found no pair, or the source
+    """The pair files of a folder of the export stage, without empty ones; or the source
     (`data.sources`) itself."""
     files = [Path(name) / file for file in FILES if (Path(name) / file).is_file()]
     return [str(file) for file in files if file.stat().st_size] if files else [name]
 
 
 def read_pairs(names: Sequence[str], tokenizer: Any) -> list[StepPair]:
-    """The pairs of every folder or source. Raises ValueError naming file, line and reason for a bad
-    row."""
+    """The pairs of every folder or source. Raises ValueError for a bad row, with file, line and
+    reason."""
     pairs: list[StepPair] = []
     for source in [source for name in names for source in pair_sources(name)]:
         made, bad = take_in(source, lambda row, _: _pair(row, tokenizer))
@@ -37,7 +37,7 @@ def read_pairs(names: Sequence[str], tokenizer: Any) -> list[StepPair]:
 
 
 def fitting(pairs: Sequence[StepPair], max_length: int | None) -> list[StepPair]:
-    """Those of which both sequences have at most `max_length` tokens (None: all)."""
+    """The pairs whose two sequences both have at most `max_length` tokens (None: all pairs)."""
     return [
         p
         for p in pairs
@@ -48,8 +48,8 @@ def fitting(pairs: Sequence[StepPair], max_length: int | None) -> list[StepPair]
 
 
 def _pair(row: Row, tokenizer: Any) -> StepPair:
-    """Raises ValueError, the reason alone. Text is encoded piece by piece, as search puts steps
-    together; `finished` says that both continuations end their solution."""
+    """The pair of a row. Text is encoded step by step, as search joins steps. `finished` means that
+    both continuations end their solution. Raises ValueError with only the reason."""
     columns = row.columns
     with_ids = columns.get(IDS[1]) is not None
     prompt, chosen, rejected = (
@@ -85,7 +85,7 @@ def _ids(value: object, name: str, size: int) -> tuple[int, ...]:
         if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < size:
             raise ValueError(f"{name} holds {shown(token)}; it must hold token ids below {size}")
     if not ids:
-        raise ValueError(f"{name} is empty; there must be a token")
+        raise ValueError(f"{name} is empty; it must hold at least one token")
     return tuple(cast("list[int]", ids))
 
 

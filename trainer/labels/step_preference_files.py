@@ -1,4 +1,4 @@
-"""Step preferences of the export stage, read as pairs of token ids for DPO."""
+"""Reads step preferences of the export stage as pairs of token ids for DPO."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from search.base import Engine
 
-PAIRS = "step_preferences"  # the export stage's kind
+STEP_PREFERENCES = "step_preferences"  # the export stage's kind
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenPair:
-    """Two continuations of one prompt, as they were generated, the first one better."""
+    """Two sampled continuations of one prompt; the chosen one is better."""
 
     prompt_ids: tuple[int, ...]
     chosen_ids: tuple[int, ...]
@@ -23,9 +23,10 @@ class TokenPair:
 
 
 def read_step_preferences(source: str, engine: Engine, max_length: int | None) -> list[TokenPair]:
-    """`engine` is the policy's, for its tokenizer alone. Raises ValueError for a source that is not
-    there, and naming file, row and reason for a row that is no pair, that another tokenizer wrote,
-    or that is longer than `max_length` tokens: a truncated one would lose its steps."""
+    """Read the pairs of a source. Only the tokenizer of the policy's `engine` is used. Raises
+    ValueError for a missing source. Raises ValueError with file, row and reason for a row that is
+    not a pair, that another tokenizer wrote, or that is longer than `max_length` tokens, because a
+    truncated row would lose its steps."""
     path = _pairs_file(Path(source))
     pairs: list[TokenPair] = []
     for number, row in enumerate(_rows(path), start=1):
@@ -41,10 +42,11 @@ def read_step_preferences(source: str, engine: Engine, max_length: int | None) -
 
 
 def _pairs_file(source: Path) -> Path:
-    candidates = [source] if source.is_file() else sorted(source.glob(f"{PAIRS}.*"))
+    candidates = [source] if source.is_file() else sorted(source.glob(f"{STEP_PREFERENCES}.*"))
     if len(candidates) != 1 or candidates[0].suffix not in (".jsonl", ".parquet"):
         raise ValueError(
-            f"step_preferences holds {str(source)!r}: no {PAIRS}.jsonl or .parquet is there"
+            f"step_preferences holds {str(source)!r}, which has no {STEP_PREFERENCES}.jsonl or "
+            ".parquet"
         )
     return candidates[0]
 
@@ -68,6 +70,6 @@ def _pair(row: dict[str, Any], engine: Engine) -> TokenPair:
         if not ids:
             raise ValueError(f"{name}_ids is empty")
         if engine.decode(ids) != row[name]:
-            raise ValueError(f"{name}_ids are {engine.decode(ids)!r} to this policy")
+            raise ValueError(f"{name}_ids decode to {engine.decode(ids)!r} with this policy")
     prompt = engine.encode(row["problem_prompt"])
     return TokenPair(prompt_ids=prompt + prefix, chosen_ids=chosen, rejected_ids=rejected)

@@ -1,7 +1,8 @@
-"""What best of N by a reward model gives, for every N, from one pool of M samples a problem.
+"""Computes best of N by a reward model, for every N, from one pool of M samples per problem.
 
-Best of N is averaged over all subsets of N of the M samples, exactly: unbiased for N fresh samples,
-and without the noise of one subset. Of equal ranks each is chosen equally often.
+Best of N is the exact average over all subsets of N of the M samples. This is unbiased for N fresh
+samples, and it has no noise from the choice of one subset. Samples of equal rank are chosen equally
+often.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from trainer.measures.statistics import Estimate, mean_estimate, share_estimate
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """`count` equal samples. The largest `rank` is chosen; `proxy` is the score it has."""
+    """`count` equal samples. Best of N chooses the largest `rank`. `proxy` is the sample's
+    score."""
 
     rank: tuple[float, ...]
     proxy: float
@@ -27,8 +29,9 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class BestOfN:
-    """Over problems: `gold` is the accuracy of the chosen samples, `uplift` that minus the mean
-    accuracy of a sample, `proxy` their mean score, `kl` in nats."""
+    """Means over problems. `gold` is the accuracy of the chosen samples. `uplift` is `gold` minus
+    the mean accuracy of a sample. `proxy` is the mean score of the chosen samples. `kl` is in
+    nats."""
 
     aggregate: str
     n: int
@@ -40,8 +43,9 @@ class BestOfN:
 
 @dataclass(frozen=True, kw_only=True)
 class OverOptimisation:
-    """How gold accuracy changes from the N where it is best (the smallest of equals) to the largest
-    N, paired. As the best N is picked from the same problems, chance makes the loss look larger."""
+    """The paired change of gold accuracy from the best N (the smallest one, if several are equal)
+    to the largest N. The best N is chosen on the same problems, so chance makes the loss look
+    larger."""
 
     aggregate: str
     best_n: int
@@ -51,21 +55,22 @@ class OverOptimisation:
 
 @lru_cache(maxsize=64)
 def shares_without(total: int, n: int) -> tuple[float, ...]:
-    """At index k: the share of the subsets of n of `total` samples that lie within k given ones,
-    C(k, n) / C(total, n)."""
+    """Index k holds C(k, n) / C(total, n): the share of the subsets of n of `total` samples that
+    contain only samples from k given ones."""
     every = math.comb(total, n)
     return tuple(math.comb(k, n) / every for k in range(total + 1))
 
 
 def expected_best(candidates: Sequence[Candidate], n: int) -> tuple[float, float]:
-    """Expected correctness and proxy of best of n. With `above` samples of a higher rank and g of
-    this one, one of these g is chosen in C(M - above, n) - C(M - above - g, n) of the subsets.
+    """Expected correctness and proxy of best of n. If `above` samples have a higher rank and g
+    samples have this rank, one of these g is chosen in C(M - above, n) - C(M - above - g, n) of the
+    subsets.
 
-    Raises ValueError when the pool is smaller than n.
+    Raises ValueError if the pool is smaller than n.
     """
     total = sum(c.count for c in candidates)
     if not 1 <= n <= total:
-        raise ValueError(f"n is {n}; the pool has {total} samples")
+        raise ValueError(f"n is {n}; the pool has only {total} samples")
     within = shares_without(total, n)
     gold, proxy, left = 0.0, 0.0, total
     ranked = sorted(candidates, key=lambda c: c.rank, reverse=True)
@@ -85,8 +90,8 @@ def expected_pass(total: int, correct: int, n: int) -> float:
 
 
 def kl_of_best_of_n(n: int) -> float:
-    """log n - (n - 1)/n, nats: the divergence of best of n from the policy where no two samples
-    score the same, an upper bound where some do (Stiennon et al. 2020; 2401.01879)."""
+    """log n - (n - 1)/n, in nats: the divergence of best of n from the policy if no two samples
+    have the same score, otherwise an upper bound (Stiennon et al. 2020; 2401.01879)."""
     return math.log(n) - (n - 1) / n
 
 
@@ -97,7 +102,8 @@ def powers_of_two(most: int) -> tuple[int, ...]:
 def best_of_n(
     aggregate: str, pools: Sequence[Sequence[Candidate]], groups: Sequence[str], most: int
 ) -> tuple[list[BestOfN], OverOptimisation]:
-    """Rows for N = 1, 2, 4 ... up to `most`; one pool a problem, `groups` their clusters."""
+    """Rows for N = 1, 2, 4 ... up to `most`. There is one pool per problem; `groups` gives the
+    cluster of each pool."""
     sampled = [expected_best(pool, 1)[0] for pool in pools]
     rows: list[BestOfN] = []
     golds: dict[int, list[float]] = {}

@@ -1,9 +1,9 @@
 """ProcessBench's metric (Zheng et al. 2024, 2412.06559, section 3.1): does a reward model find the
-first error of a solution, and leave right solutions alone?
+first error of a solution, and does it accept correct solutions?
 
-A reward model locates the first step whose score is below a threshold; none: it calls the solution
-right. The score is the harmonic mean (F1) of two accuracies: of the located step on erroneous
-solutions, and of finding nothing on correct ones.
+A reward model locates the first step whose score is below a threshold. If there is no such step, it
+accepts the solution as correct. The score is the harmonic mean (F1) of two accuracies: the share of
+erroneous solutions with the right step located, and the share of correct solutions accepted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class JudgedSolution:
 
 @dataclass(frozen=True, kw_only=True)
 class FirstErrors:
-    """`erroneous` and `correct` are accuracies on solutions of that kind; None without any."""
+    """`erroneous` and `correct` are the accuracies on solutions of that kind; None if there are
+    none."""
 
     threshold: float
     erroneous: Estimate | None
@@ -42,12 +43,12 @@ class FirstErrors:
 
 
 def locate(solutions: Sequence[JudgedSolution], threshold: float) -> Any:
-    """Index of each solution's first score below the threshold, -1 for none, as an array."""
+    """An array with the index of each solution's first score below the threshold; -1 for none."""
     return _first_below(_score_table(solutions), threshold)
 
 
 def _score_table(solutions: Sequence[JudgedSolution]) -> Any:
-    """Solutions x steps; what lies past a solution's end is below no threshold."""
+    """An array of solutions x steps. Entries after a solution's end are above every threshold."""
     table = np.full((len(solutions), max(len(s.scores) for s in solutions)), np.inf)
     for row, solution in zip(table, solutions, strict=True):
         row[: len(solution.scores)] = solution.scores
@@ -60,13 +61,14 @@ def _first_below(table: Any, threshold: float) -> Any:
 
 
 def harmonic_mean(first: float, second: float) -> float:
-    """NaN where one of them is, 0 where both are 0."""
+    """The harmonic mean; NaN if one value is NaN, and 0 if both are 0."""
     return 2 * first * second / (first + second) if first + second else 0.0
 
 
 def choose_threshold(solutions: Sequence[JudgedSolution]) -> float:
-    """The threshold with the highest F1, the lowest of equals, among the scores (at most 1,000
-    quantiles of them) and one above all. Raises ValueError without both kinds of solutions."""
+    """The threshold with the highest F1 (the lowest one, if several are equal). The candidates are
+    the scores, or 1,000 quantiles if there are more, and one value above all scores. Raises
+    ValueError unless there are erroneous and correct solutions."""
     labels = np.array([s.label for s in solutions])
     wrong = labels != NO_ERROR
     if not wrong.any() or wrong.all():
@@ -90,7 +92,7 @@ def choose_threshold(solutions: Sequence[JudgedSolution]) -> float:
 def measure_first_errors(
     solutions: Sequence[JudgedSolution], threshold: float, seed: int
 ) -> FirstErrors:
-    """Accuracies with Wilson's intervals, F1 by bootstrap, clustered by group."""
+    """Accuracies with Wilson's intervals, and F1 with a bootstrap interval; groups are clusters."""
     if not solutions:
         return FirstErrors(threshold=threshold, erroneous=None, correct=None, f1=None)
     labels = np.array([s.label for s in solutions])
@@ -111,7 +113,7 @@ def measure_first_errors(
             for i, _ in resamples(groups, seed)
             if 0 < wrong[i].sum() < len(i)
         ]
-        # One cluster does not say how clusters differ.
+        # One cluster does not show how clusters differ.
         low, high = np.quantile(samples, [0.025, 0.975]) if len(set(groups)) > 1 else (0.0, 1.0)
         f1 = Estimate(
             value=harmonic_mean(erroneous.value, correct.value),

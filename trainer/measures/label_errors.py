@@ -1,10 +1,11 @@
-"""What an audit says of labels: bias, variance and coverage against many fresh rollouts.
+"""The measures of a label audit: bias, variance and coverage against many fresh rollouts.
 
-Of each prefix: a label from n rollouts and its success K / R in R fresh ones, the reference. The
-reference errs too, independently of the label and by a variance that K tells without bias,
-V(1-V) / R from K(R-K) / (R(R-1)) / R. So the mean difference estimates the labels' mean error, its
-interval from the spread of differences contains both errors, and squared errors are corrected by
-taking the reference's variance off. docs/labels.md derives each number.
+Each prefix has a label from n rollouts, and a reference: the success share K / R of R fresh
+rollouts. The reference also has an error, which is independent of the label. K estimates the
+variance of this error without bias: V(1-V) / R from K(R-K) / (R(R-1)) / R. So the mean difference
+estimates the labels' mean error, and its interval, which comes from the spread of the differences,
+contains both errors. Squared errors are corrected by subtracting the variance of the reference.
+docs/labels.md derives each number.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ DEEPEST = 12  # depths from here on are one group
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedPrefix:
-    """A labelled non-terminal prefix, `depth` steps deep and part of `rows` rows, beside its
-    reference: `correct` of `rollouts` fresh rollouts."""
+    """A labelled non-terminal prefix of `depth` steps that is part of `rows` rows. Its reference is
+    `correct` of `rollouts` fresh rollouts."""
 
     problem_id: str
     text: str
@@ -45,19 +46,20 @@ class AuditedPrefix:
 
     @property
     def spread(self) -> float:
-        """V(1 - V), estimated without bias from the reference."""
+        """An unbiased estimate of V(1 - V) from the reference."""
         wrong = self.rollouts - self.correct
         return self.correct * wrong / (self.rollouts * (self.rollouts - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditRow:
-    """Labels of one group of prefixes. `mean_error` with its 95 % interval, problems as clusters.
-    `variance` of the labels' errors, `rmse` their root mean square, the reference's part taken off
-    both; `expected_*` is what the labels' counts and V(1-V) give, `claimed_rmse` what the labels'
-    standard errors say. `coverage` of the labels' 95 % intervals, the reference's error accounted
-    for (`search.labellers.evidence.within_prediction`), `coverage_naive` with the reference taken
-    for the truth, `expected_coverage` what correct labels of these counts would have."""
+    """The measures of one group of prefixes. `mean_error` has a 95 % interval with problems as
+    clusters. `variance` and `rmse` (root mean square) describe the labels' errors; the variance of
+    the reference is subtracted from both. `expected_*` follows from the labels' counts and V(1-V).
+    `claimed_rmse` follows from the labels' standard errors. `coverage` is that of the labels' 95 %
+    intervals and accounts for the reference's error
+    (`search.labellers.evidence.within_prediction`). `coverage_naive` treats the reference as the
+    truth. `expected_coverage` is the coverage of correct labels with these counts."""
 
     group: str
     prefixes: int
@@ -78,7 +80,7 @@ class AuditRow:
 
 
 def audit_rows(prefixes: Sequence[AuditedPrefix]) -> list[AuditRow]:
-    """All together, by rollout count, by depth."""
+    """Rows for all prefixes, for groups by rollout count, and for groups by depth."""
     rows = [_row("all", prefixes)]
     rows += _rows_by(prefixes, _count_group)
     rows += _rows_by(prefixes, _depth_group)
@@ -86,8 +88,8 @@ def audit_rows(prefixes: Sequence[AuditedPrefix]) -> list[AuditRow]:
 
 
 def mean_error_by_rows(prefixes: Sequence[AuditedPrefix]) -> Estimate:
-    """Mean error over rows' steps rather than over distinct prefixes: a prefix counts as often as
-    it is trained on."""
+    """Mean error over the steps of rows instead of distinct prefixes. A prefix counts as often as a
+    training uses it."""
     return weighted_mean_estimate(
         [p.error for p in prefixes], [p.rows for p in prefixes], [p.problem_id for p in prefixes]
     )
@@ -95,9 +97,9 @@ def mean_error_by_rows(prefixes: Sequence[AuditedPrefix]) -> Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class UndecidedCoverage:
-    """Coverage among prefixes whose reference is neither 0 nor 1, and what correct labels would
-    have there. Only that: who is among them is settled by the reference, whose errors, and so the
-    mean difference from it, are then not 0 on average."""
+    """The coverage on prefixes whose reference is neither 0 nor 1, and the coverage that correct
+    labels would have there. Other measures would be biased: the reference selects these prefixes,
+    so its error, and the mean difference from it, are not 0 on average."""
 
     prefixes: int
     coverage: float
@@ -105,7 +107,7 @@ class UndecidedCoverage:
 
 
 def undecided_coverage(prefixes: Sequence[AuditedPrefix]) -> UndecidedCoverage:
-    """Both 0 where there is no such prefix."""
+    """The coverage of undecided prefixes. Both values are 0 if there is no such prefix."""
     inner = [p for p in prefixes if 0 < p.correct < p.rollouts]
     inside = [within_prediction(p.label, p.count, p.correct, p.rollouts) for p in inner]
     expected = [nominal_coverage(p.count, p.correct / p.rollouts) for p in inner]
@@ -183,8 +185,8 @@ def _covers(prefix: AuditedPrefix) -> bool:
 
 @cache
 def nominal_coverage(count: int, rate: float) -> float:
-    """P(the 95 % interval of a label from `count` rollouts contains `rate`), rollouts being correct
-    with that probability."""
+    """P(the 95 % interval of a label from `count` rollouts contains `rate`), if each rollout is
+    correct with probability `rate`."""
     shares = np.arange(count + 1) / count
     inside = [low <= rate <= high for low, high in (wilson_interval(s, count) for s in shares)]
     return float(stats.binom.pmf(np.arange(count + 1), count, rate)[inside].sum())

@@ -1,8 +1,8 @@
 """Recalibrated scores: P = sigmoid(scale x logit(score) + shift), fitted on rollouts.
 
-- temperature: scale 1/T, no shift (1706.04599): cannot mend a model that is wrong on average;
-- platt: scale and shift (Platt 1999), where one temperature is not enough.
-Both keep the order of scores, so they change no choice of best of N and no AUROC.
+- temperature: scale 1/T without a shift (1706.04599); it cannot correct a wrong mean;
+- platt: scale and shift (Platt 1999), for models that need more than a temperature.
+Both keep the order of scores, so they change neither best of N nor AUROC.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Recalibration:
 
 
 def recalibrations(prefixes: Sequence[ScoredPrefix]) -> tuple[Recalibration, ...]:
-    """The scores as they are, by temperature, and by scale and shift, fitted on `prefixes`."""
+    """Three recalibrations fitted on `prefixes`: unchanged scores, temperature, scale and shift."""
     temperature = fit_temperature(
         [p.score for p in prefixes], [p.correct for p in prefixes], [p.count for p in prefixes]
     )
@@ -56,15 +56,16 @@ def fit_platt(prefixes: Sequence[ScoredPrefix]) -> Recalibration:
 def fit_scale_and_shift(
     margins: Sequence[float], correct_counts: Sequence[float], counts: Sequence[float]
 ) -> tuple[float, float]:
-    """Maximum likelihood of the rollouts' counts, with Platt's half success and half failure added
-    so that it exists where all rollouts went one way. Scale 0 or more: order is kept."""
+    """Maximum likelihood on the rollouts' counts. Platt's half success and half failure are added,
+    so that a maximum exists even if all rollouts have the same outcome. The scale is at least 0, so
+    the order of scores is kept."""
     logits = np.array(margins, dtype=float)
     correct = np.array(correct_counts, dtype=float)
     wrong = np.array(counts, dtype=float) - correct
     prior = 0.5 / len(correct)
 
     def loss(parameters: Any) -> tuple[float, Any]:
-        """Nats a rollout and the gradient."""
+        """The loss in nats per rollout, and its gradient."""
         z = parameters[0] * logits + parameters[1]
         terms = (correct + prior) * special.log_expit(z) + (wrong + prior) * special.log_expit(-z)
         slope = (correct + prior) - (correct + wrong + 2 * prior) * special.expit(z)

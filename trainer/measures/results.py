@@ -1,6 +1,6 @@
-"""What the evaluating stages find out: the content of evaluation.json, comparison.json, prm.json
-and audit.json. A file holds `asdict` of one of these, and is read back into the same type by
-`data.json_records`."""
+"""The results of the measuring stages: the content of evaluation.json, comparison.json, prm.json
+and audit.json. A file holds `asdict` of one of these classes. `data.json_records` reads it back
+into the same class."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from trainer.measures.statistics import Estimate
 
 @dataclass(frozen=True, kw_only=True)
 class AccuracyRow:
-    """Accuracy of one policy under one strategy and budget. Tokens and FLOPs are means per problem;
-    FLOPs include the reward model's. `visited_share` is the share of a problem's whole tree of
-    legal steps that a tree search saw, where the task can count it and at the largest budget."""
+    """Accuracy of one policy with one strategy and budget. Tokens and FLOPs are means per problem,
+    and FLOPs include the reward model's. `visited_share` is the share of the tree of all legal
+    steps that a tree search visited. It is given for the largest budget, if the task can count the
+    tree."""
 
     policy: str
     strategy: str
@@ -48,13 +49,13 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class PRMQuality:
-    """`trainer.measures.score_quality`'s measures; scripts/evaluate_prm.py measures more."""
+    """Measures of `trainer.measures.score_quality`; scripts/evaluate_prm.py measures more."""
 
-    auroc: float | None  # None where no two prefixes of one problem differ
+    auroc: float | None  # None if no two prefixes of one problem differ
     auroc_low: float | None
     auroc_high: float | None
     pairs: int
-    brier_skill: float | None  # None where the success rates do not differ beyond their noise
+    brier_skill: float | None  # None if the success rates do not differ by more than their noise
     calibration_error: float
     prefixes: int
     rollouts_per_prefix: int
@@ -87,7 +88,7 @@ class EvaluationResults:
 
 @dataclass(frozen=True, kw_only=True)
 class EqualFlopsRow:
-    """A strategy at one budget, minus best of N at about the same FLOPs."""
+    """The accuracy of a strategy at one budget, minus that of best of N at about the same FLOPs."""
 
     strategy: str
     budget: int
@@ -100,9 +101,9 @@ class EqualFlopsRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """`last_minus_first` and `slope` (accuracy per doubling of the budget) as fractions;
-    `adjacent_drops`: Holm-adjusted one-sided p-values (`paired_p_value`) that a budget is worse
-    than the one before."""
+    """`last_minus_first` and `slope` (accuracy per doubling of the budget) are fractions.
+    `adjacent_drops` holds Holm-adjusted one-sided p-values (`paired_p_value`) of the test whether a
+    budget is worse than the one before."""
 
     strategy: str
     budgets: tuple[int, ...]
@@ -144,7 +145,7 @@ class Aim:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationRow:
-    """The calibration of steps of one kind, after one form of recalibration
+    """The calibration on steps of one kind, after one form of recalibration
     (`trainer.measures.recalibration`). `aim` is "met", "missed" or "undecided"."""
 
     steps: str
@@ -164,10 +165,11 @@ class CalibrationRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Solvability:
-    """Scores beside what the exhaustive solver says of prefixes, apart from any policy: can the
-    target still be reached? The score is meant to be the policy's success rate, so only its order
-    is compared (`auroc` within problems). `solved_out_of_reach` counts prefixes that some rollout
-    solved all the same: results over the largest value allowed."""
+    """Compares scores with the exhaustive solver, which knows for every prefix whether the target
+    can still be reached by any policy. A score should estimate this policy's success rate, so only
+    the order of scores is compared (`auroc` within problems). `solved_out_of_reach` counts prefixes
+    that a rollout solved although the solver could not: with results over the largest value
+    allowed."""
 
     prefixes: int
     in_reach: int
@@ -181,8 +183,8 @@ class Solvability:
 
 @dataclass(frozen=True, kw_only=True)
 class FirstErrorRow:
-    """`trainer.measures.first_errors.FirstErrors` of one source of solutions. There is no threshold
-    where the fitting side does not hold both kinds of solutions."""
+    """`trainer.measures.first_errors.FirstErrors` of one source of solutions. Without both kinds of
+    solutions on the fitting side there is no threshold."""
 
     source: str
     truth: str
@@ -206,8 +208,8 @@ class PassAtN:
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModelEvaluation:
-    """The content of prm.json. `pools_left_out` counts problems whose prompt the policy cannot
-    take."""
+    """The content of prm.json. `pools_left_out` counts problems whose prompt does not fit into the
+    policy's context."""
 
     reward_model: str
     policy: str
@@ -234,8 +236,8 @@ class RewardModelEvaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelAudit:
-    """The content of audit.json: labels beside `rollouts` fresh rollouts of each prefix. The first
-    of `groups` holds all prefixes."""
+    """The content of audit.json: labels compared with `rollouts` fresh rollouts of each prefix. The
+    first of `groups` holds all prefixes."""
 
     labelled_prefixes: int
     rollouts: int

@@ -1,11 +1,11 @@
-"""How good a reward model's scores of prefixes are, against success rates that are themselves
-estimated: discrimination, Brier skill and calibration.
+"""The quality of a reward model's scores of prefixes, measured against estimated success rates:
+discrimination, Brier skill and calibration.
 
-A prefix's success rate p is known as a share r = k / n of n rollouts. Squared distances to r are
-too large by p(1-p)/n, whose unbiased estimate is r(1-r)/(n-1); absolute distances of bin means are
-too large because noise never cancels within a bin. Both are accounted for. Intervals are 95 %, from
-resampling whole clusters: problems of one group (Countdown: a multiset of numbers) are not
-independent, nor are the prefixes of a problem.
+The success rate p of a prefix is estimated by the share r = k / n of n rollouts. Squared distances
+to r are too large by p(1-p)/n, whose unbiased estimate is r(1-r)/(n-1). Absolute distances of bin
+means are too large because noise never cancels within a bin. Both effects are corrected. Intervals
+are 95 % and come from resampling whole clusters: problems of one group (Countdown: a multiset of
+numbers) are not independent, and the prefixes of a problem are not independent either.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ Array = Any  # of float64
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredPrefix:
-    """`correct` of `count` rollouts from here were correct; `group` is its problem's cluster."""
+    """A prefix with its score. `correct` of `count` rollouts from it were correct. `group` is the
+    cluster of its problem."""
 
     problem: str
     group: str
@@ -37,7 +38,7 @@ class ScoredPrefix:
 
 @dataclass(frozen=True, kw_only=True)
 class ReliabilityBin:
-    """Means over a bin's prefixes; `low` and `high` are those of `observed`."""
+    """Means over the prefixes of a bin. `low` and `high` are the interval of `observed`."""
 
     predicted: float
     observed: float
@@ -48,11 +49,11 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """`brier_skill` is 1 - MSE / MSE of the base rate, both against the success rates p: 0 is no
-    better than the base rate, 1 perfect. None where all p are equal or some prefix has one rollout
-    only. `brier_skill_outcomes` is the same against single outcomes, whose own chance is in both
-    errors: nearer to 0. `calibration_error` is the expected calibration error over equal-mass bins,
-    `calibration_error_raw` the same before its bias is taken off."""
+    """`brier_skill` is 1 - MSE / MSE of the base rate, both against the success rates p. 0 means no
+    better than the base rate, and 1 means perfect. It is None if all p are equal or a prefix has
+    only one rollout. `brier_skill_outcomes` is the same against single outcomes; their randomness
+    is in both errors, so it is nearer to 0. `calibration_error` is the expected calibration error
+    over equal-mass bins. `calibration_error_raw` is the same before the correction of its bias."""
 
     brier_skill: Estimate | None
     brier_skill_outcomes: Estimate | None
@@ -62,9 +63,9 @@ class Calibration:
 
 
 def calibration(prefixes: Sequence[ScoredPrefix], seed: int, bins: int = 10) -> Calibration:
-    """Raises ValueError for no prefixes."""
+    """The calibration on the prefixes. Raises ValueError if there are none."""
     if not prefixes:
-        raise ValueError("calibration of no prefixes")
+        raise ValueError("a calibration needs at least one prefix")
     scores = np.array([p.score for p in prefixes])
     counts = np.array([p.count for p in prefixes])
     rates = np.array([p.correct for p in prefixes]) / counts
@@ -90,8 +91,8 @@ def calibration(prefixes: Sequence[ScoredPrefix], seed: int, bins: int = 10) -> 
 
 
 def resamples(groups: Sequence[str], seed: int) -> Iterator[tuple[Array, Array]]:
-    """Bootstrap over clusters: the indices of a resample, and the cluster of each; a cluster drawn
-    twice counts as two."""
+    """Bootstrap over clusters. Yields the indices of a resample, and the cluster of each index. A
+    cluster that is drawn twice counts as two clusters."""
     _, cluster = np.unique(groups, return_inverse=True)
     members = [np.flatnonzero(cluster == c) for c in range(cluster.max() + 1)]
     generator = np.random.default_rng(seed)
@@ -101,8 +102,8 @@ def resamples(groups: Sequence[str], seed: int) -> Iterator[tuple[Array, Array]]
 
 
 def _percentile_estimate(value: float, drawn: Sequence[float] | Array, n: int) -> Estimate | None:
-    """A value with the percentile interval of its resamples; NaN, where it is not defined, gives
-    None, and is left out of the resamples."""
+    """A value with the percentile interval of its resamples. An undefined value (NaN) gives None,
+    and undefined resamples are left out."""
     if math.isnan(value):
         return None
     low, high = np.nanquantile(drawn, [0.025, 0.975])
@@ -110,9 +111,9 @@ def _percentile_estimate(value: float, drawn: Sequence[float] | Array, n: int) -
 
 
 def brier_skill(scores: Array, rates: Array, noise: Array) -> float:
-    """1 - E(score - p)^2 / E(mean p - p)^2, from shares and the variance of each (`noise`). The
-    base rate is estimated from the same n prefixes, so its error holds (1 - 1/n) of the noise. NaN
-    where the success rates do not differ beyond their noise."""
+    """1 - E(score - p)^2 / E(mean p - p)^2, from shares and the variance of each share (`noise`).
+    The base rate is estimated from the same n prefixes, so its error contains (1 - 1/n) of the
+    noise. NaN if the success rates do not differ by more than their noise."""
     base = ((rates - rates.mean()) ** 2).mean() - (1 - 1 / len(rates)) * noise.mean()
     if not base > 1e-12:
         return math.nan
@@ -120,9 +121,9 @@ def brier_skill(scores: Array, rates: Array, noise: Array) -> float:
 
 
 def brier_skill_outcomes(scores: Array, rates: Array) -> float:
-    """1 - E(score - y)^2 / b(1 - b), y a rollout's outcome (0 or 1) and b the base rate (Brier
-    1950); prefixes weigh the same. Over a prefix's rollouts (s - y)^2 averages (s - r)^2 + r(1-r).
-    """
+    """1 - E(score - y)^2 / b(1 - b) (Brier 1950). y is a rollout's outcome (0 or 1) and b is the
+    base rate. All prefixes have the same weight. The mean of (s - y)^2 over a prefix's rollouts is
+    (s - r)^2 + r(1-r)."""
     base = rates.mean() * (1 - rates.mean())
     if base <= 1e-12:
         return math.nan
@@ -130,16 +131,17 @@ def brier_skill_outcomes(scores: Array, rates: Array) -> float:
 
 
 def equal_mass_bins(scores: Array, bins: int) -> Array:
-    """The bin of each score, edges at the scores' quantiles; equal scores share a bin, so there may
-    be fewer bins, not numbered without gaps."""
+    """The bin of each score. The edges are quantiles of the scores. Equal scores are in one bin, so
+    there may be fewer bins, and their numbers may have gaps."""
     ranked = np.sort(scores)
     edges = ranked[[len(scores) * b // bins for b in range(1, bins)]]
     return np.searchsorted(edges, scores, side="right")
 
 
 def bin_gaps(scores: Array, rates: Array, clusters: Array, bins: int) -> tuple[Array, Array, Array]:
-    """Of each bin: its share of the prefixes, mean score minus mean rate, and that one's standard
-    error by clusters (integers from 0), 0 in a bin of a single cluster; an empty bin has zeros."""
+    """For each bin: its share of the prefixes; its gap, the mean score minus the mean rate; and the
+    standard error of the gap by clusters (integers from 0), which is 0 for a single cluster. An
+    empty bin has zeros."""
     index, size = equal_mass_bins(scores, bins), int(clusters.max()) + 1
     gaps = scores - rates
     counts = np.bincount(index, minlength=bins)
@@ -148,20 +150,20 @@ def bin_gaps(scores: Array, rates: Array, clusters: Array, bins: int) -> tuple[A
     shape = (bins, size)
     sums = np.bincount(cell, weights=gaps - means[index], minlength=bins * size).reshape(shape)
     present = (np.bincount(cell, minlength=bins * size).reshape(shape) > 0).sum(axis=1)
-    # As `trainer.measures.statistics.variance_of_mean` in every bin.
+    # Every bin uses the formula of `trainer.measures.statistics.variance_of_mean`.
     factor = np.where(present > 1, present / np.maximum(present - 1, 1), 0.0)
     errors = np.sqrt((sums**2).sum(axis=1) * factor) / np.maximum(counts, 1)
     return counts / len(scores), means, errors
 
 
 def calibration_errors(scores: Array, rates: Array, clusters: Array, bins: int) -> Array:
-    """The expected calibration error, the sum over bins of weight x |d|, d = mean score - mean
-    rate, and the same less each bin's bias; below 0 by chance.
+    """The expected calibration error, which is the sum over bins of weight x |d| with d = mean
+    score - mean rate; and the same minus the bias of each bin, which can be below 0 by chance.
 
-    d is measured with a standard error s, which makes |d| too large; by how much is estimated as
-    E|d + s noise| - |d| (Kumar et al. 2019, 1909.10155, and their code; in closed form here). That
-    is nearly all of it where gaps are well above the noise, and two fifths where there is no gap at
-    all: what is left errs on the side of a larger error."""
+    d has a standard error s, which makes |d| too large on average. The bias is estimated as E|d + s
+    noise| - |d| (Kumar et al. 2019, 1909.10155, and their code; here in closed form). The estimate
+    is nearly the whole bias if gaps are well above the noise, and two fifths of it if there is no
+    gap at all. The corrected error is therefore rather too large than too small."""
     weights, gaps, errors = bin_gaps(scores, rates, clusters, bins)
     distances = np.abs(gaps)
     corrected = 2 * distances - folded_normal_mean(distances, errors)
@@ -179,11 +181,12 @@ def folded_normal_mean(mean: Array, deviation: Array) -> Array:
 def _error_estimate(
     scores: Array, rates: Array, clusters: Array, bins: int, drawn: Array
 ) -> tuple[Estimate, float]:
-    """The corrected error, and the raw one; `drawn` are the corrected errors of the resamples.
+    """The corrected error with its interval, and the raw error. `drawn` holds the corrected errors
+    of the resamples.
 
-    The interval is the basic bootstrap's (Davison and Hinkley 1997, section 5.2): in a resample the
-    truth is the raw error of the sample it is drawn from, so the distances to that are turned
-    round. It begins at 0 where the gaps are together no larger than chance makes them (chi-square).
+    The interval is that of the basic bootstrap (Davison and Hinkley 1997, section 5.2). For a
+    resample, the true value is the raw error of the original sample, so the distances from that
+    value are reflected. The interval begins at 0 if chance explains all gaps together (chi-square).
     """
     raw, value = (float(e) for e in calibration_errors(scores, rates, clusters, bins))
     below, above = np.quantile(drawn - raw, [0.025, 0.975])
@@ -224,10 +227,10 @@ def reliability(
 def within_problem_auroc(
     problems: Sequence[Sequence[tuple[float, float]]], groups: Sequence[str], seed: int
 ) -> tuple[Estimate | None, int]:
-    """P(the prefix with the higher success rate is scored higher), over pairs within one problem
-    whose success rates differ; ties in score count half. `problems` holds (score, success rate) of
-    each one's prefixes, `groups` its cluster. Returns the estimate, None where no pair differs, and
-    the number of pairs."""
+    """P(the prefix with the higher success rate has the higher score), over pairs of one problem
+    with different success rates. Equal scores count half. `problems` holds (score, success rate) of
+    each problem's prefixes, and `groups` its cluster. Returns the estimate (None if no pair
+    differs) and the number of pairs."""
     won = np.zeros(len(problems))
     pairs = np.zeros(len(problems))
     for row, prefixes in enumerate(problems):

@@ -1,7 +1,8 @@
-"""Intervals and tests: accuracy, paired differences.
+"""Intervals and tests for accuracies and paired differences.
 
-Problems that share a group (Countdown: a multiset of numbers) are not independent, so intervals
-take groups as clusters (Liang and Zeger 1986): what varies is a group's sum, not a problem.
+Problems that share a group (Countdown: a multiset of numbers) are not independent. Intervals
+therefore treat groups as clusters (Liang and Zeger 1986): the independent quantity is the sum over
+a group.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ class Estimate:
 def variance_of_mean(
     values: Sequence[float] | np.ndarray, groups: Sequence[str] | None = None
 ) -> float:
-    """Estimated variance of the mean, groups as clusters: G / (G - 1) x the sum over groups of
-    (sum of residuals)^2, over n^2. Without groups each value is one. 0 for a single group."""
+    """The estimated variance of the mean with G groups as clusters: G / (G - 1) x the sum over
+    groups of (sum of residuals)^2, divided by n^2. Without groups each value is a group. 0 for a
+    single group."""
     value = np.asarray(values, dtype=float)
     _, cluster = np.unique(range(len(value)) if groups is None else groups, return_inverse=True)
     sums = np.bincount(cluster, weights=value - value.mean())
@@ -40,11 +42,11 @@ def variance_of_mean(
 
 
 def accuracy(correct: Sequence[bool], groups: Sequence[str] | None = None) -> Estimate:
-    """Share of correct ones with Wilson's 95 % score interval. Where clustering makes the variance
-    larger than that of n independent problems, the interval is that of the smaller number of
-    independent problems with this variance. Raises ValueError when empty."""
+    """The share of correct problems with Wilson's 95 % score interval. If clustering makes the
+    variance larger than that of n independent problems, the interval is that of the smaller number
+    of independent problems that has this variance. Raises ValueError if there are no problems."""
     if not correct:
-        raise ValueError("accuracy of no problems")
+        raise ValueError("an accuracy needs at least one problem")
     n, p = len(correct), sum(correct) / len(correct)
     values = [float(c) for c in correct]
     alone = variance_of_mean(values)
@@ -54,8 +56,9 @@ def accuracy(correct: Sequence[bool], groups: Sequence[str] | None = None) -> Es
 
 
 def share_estimate(shares: Sequence[float], groups: Sequence[str] | None = None) -> Estimate:
-    """The mean of shares, each in [0, 1], with Wilson's interval for as many independent outcomes
-    as would have its clustered variance; for as many as there are clusters where that is 0."""
+    """The mean of shares, each in [0, 1], with Wilson's interval. The interval is that of the
+    number of independent outcomes that has the clustered variance; if this variance is 0, that of
+    the number of clusters."""
     p, variance = math.fsum(shares) / len(shares), variance_of_mean(shares, groups)
     clusters = len(shares) if groups is None else len(np.unique(groups))
     effective = p * (1 - p) / variance if variance > 0 else float(clusters)
@@ -66,9 +69,9 @@ def share_estimate(shares: Sequence[float], groups: Sequence[str] | None = None)
 def paired_difference(
     first: Sequence[bool], second: Sequence[bool], groups: Sequence[str] | None = None
 ) -> Estimate:
-    """Accuracy of `first` minus `second` on the same problems, in order: mean of the paired
-    differences with the normal 95 % interval, groups as clusters. Raises ValueError when lengths
-    differ."""
+    """The accuracy of `first` minus that of `second` on the same problems, in the same order: the
+    mean of the paired differences with the normal 95 % interval and groups as clusters. Raises
+    ValueError if the lengths differ."""
     if len(first) != len(second) or not first:
         raise ValueError(f"paired samples need equal lengths, got {len(first)} and {len(second)}")
     difference = [float(a) - float(b) for a, b in zip(first, second, strict=True)]
@@ -76,7 +79,7 @@ def paired_difference(
 
 
 def mean_estimate(values: Sequence[float], groups: Sequence[str] | None = None) -> Estimate:
-    """The mean with the normal 95 % interval, groups as clusters."""
+    """The mean with the normal 95 % interval and groups as clusters."""
     mean = math.fsum(values) / len(values)
     half = Z * math.sqrt(variance_of_mean(values, groups))
     return Estimate(value=mean, low=mean - half, high=mean + half, n=len(values))
@@ -85,7 +88,7 @@ def mean_estimate(values: Sequence[float], groups: Sequence[str] | None = None) 
 def weighted_mean_estimate(
     values: Sequence[float], weights: Sequence[float], groups: Sequence[str] | None = None
 ) -> Estimate:
-    """The weighted mean with the normal 95 % interval of a ratio of sums (linearised), groups as
+    """The weighted mean with the normal 95 % interval of a ratio of sums (linearised) and groups as
     clusters."""
     value, weight = np.asarray(values, dtype=float), np.asarray(weights, dtype=float)
     mean = float((weight * value).sum() / weight.sum())
@@ -94,8 +97,8 @@ def weighted_mean_estimate(
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (1979), in the order given: a p-value below alpha after it is
-    significant at alpha over all of them together."""
+    """Holm's step-down adjustment (1979), in the given order. An adjusted p-value below alpha is
+    significant at the level alpha for all tests together."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted = [0.0] * len(p_values)
     largest = 0.0
@@ -108,12 +111,12 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
 def paired_p_value(
     candidate: Sequence[bool], incumbent: Sequence[bool], groups: Sequence[str] | None = None
 ) -> tuple[float, int, int]:
-    """Exact one-sided test of candidate > incumbent: (p, wins, losses). p is 1 when no problem
-    tells them apart.
+    """Exact one-sided test of candidate > incumbent: (p, wins, losses). p is 1 if both have the
+    same outcome on every problem.
 
-    Were they equally good, each group's wins minus losses would be as likely with the other sign:
-    p is the share of all such flips whose total is at least the one seen. Where every problem is a
-    group of its own, as without groups, that is McNemar's exact test.
+    If both were equally good, the wins minus losses of each group would be equally likely with the
+    other sign. p is the share of all sign flips whose total is at least the observed total. If
+    every problem is a separate group, as without groups, this is McNemar's exact test.
     """
     pairs = list(zip(candidate, incumbent, strict=True))
     margins: Counter[str] = Counter()
@@ -121,7 +124,7 @@ def paired_p_value(
         margins[key] += int(c) - int(i)
     wins = sum(c and not i for c, i in pairs)
     losses = sum(i and not c for c, i in pairs)
-    totals = np.ones(1)  # the distribution of the total of all flips, from the smallest, by 1
+    totals = np.ones(1)  # the distribution of the total over all flips, in steps of 1
     for size in map(abs, margins.values()):
         if size:
             flip = np.zeros(2 * size + 1)

@@ -1,7 +1,7 @@
-"""What is looked at before a model's weights are read: does it exist, do its parts fit together?
+"""Checks before a model's weights are read: the model exists, and its parts fit together.
 
-Every function raises ValueError naming what was given and what is wanted; only configurations and
-tokenizers are read.
+Every function raises ValueError, which names the given value and what is needed. The functions read
+only configurations and tokenizers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import AutoConfig, GenerationConfig
 
-from rewards.models.folders import OURS, load_tokenizer
+from rewards.models.folders import THINKTREE, load_tokenizer
 from rewards.server.client import is_address
 
 
@@ -20,7 +20,7 @@ def read_config(name: str) -> Any:
     folder = Path(name)
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise ValueError(
-            f"{name!r} is an adapter without its model: put them together with "
+            f"{name!r} is an adapter without its model: merge the two with "
             f"scripts/merge_adapter.py --adapter {name}"
         )
     try:
@@ -32,13 +32,13 @@ def read_config(name: str) -> Any:
 
 
 def check_policy(name: str) -> None:
-    """The model has every token of its tokenizer, and both end a text with the same token."""
+    """Check that the model has every token of its tokenizer, and that both have one end token."""
     config, tokenizer = read_config(name), _tokenizer(name)
     size = config.get_text_config().vocab_size
     if len(tokenizer) > size:
         raise ValueError(
-            f"{name!r}: the tokenizer has {len(tokenizer)} tokens, the model {size}: they are not "
-            "of one model"
+            f"{name!r}: the tokenizer has {len(tokenizer)} tokens, the model {size}: they do not "
+            "belong together"
         )
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{name!r}: the tokenizer has no end token (eos_token)")
@@ -52,30 +52,30 @@ def check_policy(name: str) -> None:
 
 
 def check_models(policy: str, reward_model: str | None) -> None:
-    """What a search loads."""
+    """Check the policy and the reward model that a search loads."""
     check_policy(policy)
     if reward_model is not None:
         check_reward_model(reward_model, policy)
 
 
 def check_reward_model(name: str, policy: str) -> None:
-    """A reward model that reads the policy's token ids has the policy's vocabulary."""
+    """Check that a reward model that reads the policy's token ids has the policy's vocabulary."""
     from rewards.models.opening import convention_of
 
-    if is_address(name):  # asked when it is opened
+    if is_address(name):  # a server is checked when it is opened
         return
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise ValueError(f"reward_model is {name!r}: there is no such file")
         return
     theirs = read_config(name).get_text_config().vocab_size
-    if convention_of(name) != OURS:
+    if convention_of(name) != THINKTREE:
         return
     ours = read_config(policy).get_text_config().vocab_size
     if theirs != ours or _tokenizer(name).get_vocab() != _tokenizer(policy).get_vocab():
         raise ValueError(
-            f"reward model {name!r} has {theirs} tokens, the policy {policy!r} has {ours}, and "
-            "they must be the same ones: they must share one tokenizer"
+            f"reward model {name!r} has {theirs} tokens, the policy {policy!r} has {ours}; the "
+            "tokens must be the same: they must share one tokenizer"
         )
 
 
@@ -84,11 +84,11 @@ def _tokenizer(name: str) -> Any:
         return load_tokenizer(name)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{name!r} has no tokenizer that can be read: {reason}") from None
+        raise ValueError(f"the tokenizer of {name!r} cannot be read: {reason}") from None
 
 
 def _ends(name: str, config: Any) -> set[int]:
-    """Ids that end a text by the model's own word; empty where it says nothing."""
+    """Ids of the end tokens in the model's configuration; empty if it names none."""
     found: set[int] = set()
     try:
         generation = GenerationConfig.from_pretrained(name)

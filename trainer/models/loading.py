@@ -1,4 +1,4 @@
-"""Models and tokenizers: from a hub id, a local folder, or from scratch as a recipe describes."""
+"""Loads models and tokenizers from a hub id or a local folder, or makes them from scratch."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ from transformers import (
 
 from data.tokenizers import build_tokenizer
 from rewards.models.calibration import BIAS, TEMPERATURE
-from rewards.models.folders import CONVENTION, OURS, load_tokenizer
-
-FROM_SCRATCH = "from_scratch"
+from rewards.models.folders import CONVENTION, THINKTREE, load_tokenizer
 
 
 @contextmanager
 def whole_models() -> Iterator[None]:
-    """Models made inside are whole on every process, also while training arguments that ask for
-    ZeRO-3 are alive, under which transformers hands each process a share of the weights: for
-    models that DeepSpeed does not run, and for random ones, which so are those of one process."""
+    """In this context every process makes whole models. Outside it, while training arguments with
+    ZeRO-3 exist, transformers gives each process a share of the weights. Use the context for models
+    that DeepSpeed does not run, and for random models: they then equal those of one process."""
     from transformers.integrations import deepspeed
 
-    reference = deepspeed._hf_deepspeed_config_weak_ref  # no public getter
+    reference = deepspeed._hf_deepspeed_config_weak_ref  # transformers has no public getter
     sharded = reference() if reference is not None else None
     deepspeed.unset_hf_deepspeed_config()
     try:
@@ -46,9 +44,9 @@ def build_policy(
     vocab_size: int = 2048,
     texts: Sequence[str] = (),
 ) -> tuple[Any, PreTrainedTokenizerFast]:
-    """A randomly initialised causal LM. `model_config` holds a transformers config's fields,
-    `model_type` among them; the other arguments are `build_tokenizer`'s. Seed torch before calling.
-    Raises ValueError without `model_type`."""
+    """A randomly initialised causal LM and its tokenizer. `model_config` holds the fields of a
+    transformers config, including `model_type`. The other arguments belong to `build_tokenizer`.
+    Seed torch before the call. Raises ValueError without `model_type`."""
     if "model_type" not in model_config:
         raise ValueError("model_config needs a model_type, such as 'llama'")
     tokenizer = build_tokenizer(tokenizer_kind, max_number, vocab_size=vocab_size, texts=texts)
@@ -66,15 +64,15 @@ def build_policy(
 
 
 def load_policy(name_or_path: str, dtype: Any = "auto") -> tuple[Any, Any]:
-    """A causal LM and its tokenizer from a folder or hub id, in the dtype it was saved in, or in
-    another."""
+    """A causal LM and its tokenizer from a folder or hub id. The default dtype is the one that the
+    model was saved in."""
     model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype)
     return model, load_tokenizer(name_or_path)
 
 
 def reward_model_from_policy(name_or_path: str) -> Any:
-    """A two-class token classifier on the policy's backbone, its head new, dropout off. A reward
-    model that is trained on keeps its head; a calibration fitted to it before is dropped."""
+    """A two-class token classifier on the policy's backbone, with a new head and without dropout. A
+    reward model keeps its head, but its earlier calibration is dropped."""
     from trl.trainer.utils import disable_dropout_in_model
 
     model = AutoModelForTokenClassification.from_pretrained(
@@ -85,7 +83,7 @@ def reward_model_from_policy(name_or_path: str) -> Any:
         dtype="auto",
     )
     disable_dropout_in_model(model)
-    setattr(model.config, CONVENTION, OURS)
+    setattr(model.config, CONVENTION, THINKTREE)
     for name in (TEMPERATURE, BIAS):
         if hasattr(model.config, name):
             delattr(model.config, name)

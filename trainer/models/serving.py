@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rewards.base import TextRewardModel
+from rewards.base import NO_CONTEXT_LIMIT, TextRewardModel
 from rewards.models.ensemble import TextEnsembleRewardModel
-from rewards.models.folders import OURS, load_tokenizer
+from rewards.models.folders import THINKTREE, load_tokenizer
 from rewards.models.implicit import ImplicitRewardModel
-from rewards.models.opening import NO_LIMIT, open_reward_model
+from rewards.models.opening import open_reward_model
 from rewards.models.rendering import as_written
 from rewards.models.text_models import ConventionRewardModel, GenerativeRewardModel
 from rewards.server.app import build_app
@@ -20,7 +20,7 @@ from rewards.server.client import IN_TEXT, IN_TOKEN_IDS, ServedDescription
 from rewards.server.scoring import ServedModel
 from trainer.runtime.input_identity import fingerprint_of
 
-GRACE_SECONDS = 30  # for requests in flight when the server is told to stop
+SHUTDOWN_SECONDS = 30  # for requests in flight when the server is told to stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,9 @@ class ServeConfig:
     port: int = 8100
     """Port to listen on."""
     device: str | None = None
-    """torch's name of a device; null: an accelerator where there is one."""
+    """torch's name of a device; null: an accelerator if there is one, else the CPU."""
     max_tokens: int = 0
-    """Tokens per request above which it is refused; 0: the model's context."""
+    """Most tokens of a request; longer ones are refused. 0: the model's context."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.port < 2**16:
@@ -46,9 +46,9 @@ class ServeConfig:
 
 
 def serve(config: ServeConfig, batching: BatchingConfig) -> None:
-    """Serve until told to stop (SIGTERM, SIGINT). The port is open while the model loads.
+    """Serve until SIGTERM or SIGINT. The port is open while the model loads.
 
-    Raises what loading raises.
+    Raises the errors of loading the model.
     """
     import uvicorn
 
@@ -65,7 +65,7 @@ def serve(config: ServeConfig, batching: BatchingConfig) -> None:
             host=config.host,
             port=config.port,
             log_level="warning",
-            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
     )
     server.run()
@@ -92,13 +92,13 @@ def _load(config: ServeConfig, batching: BatchingConfig) -> ServedModel:
 
 
 def open_served(name: str, device: Any, *, max_tokens: int, max_requests: int) -> ServedModel:
-    """A reward model, ready to be served. Our own, which read token ids, are asked in text as well,
-    with their folder's tokenizer. Raises what `open_reward_model` does, and ValueError for a
-    `max_tokens` that nothing here can hold a model to."""
+    """A reward model that is ready to be served. Our models read token ids; with their folder's
+    tokenizer they also take text. Raises the errors of `open_reward_model`, and ValueError if
+    `max_tokens` cannot be enforced on the model."""
     loaded = open_reward_model(name, device)
     text_model, whole_prompt = loaded.text_model, loaded.whole_prompt
-    if loaded.convention == OURS and loaded.token_model is not None:
-        context = loaded.max_context or NO_LIMIT
+    if loaded.convention == THINKTREE and loaded.token_model is not None:
+        context = loaded.max_context or NO_CONTEXT_LIMIT
         render = as_written(load_tokenizer(name))
         text_model, whole_prompt = ConventionRewardModel(loaded.token_model, render, context), True
     limits = [_limit(model, max_tokens) for model in _parts(text_model)]
@@ -113,7 +113,7 @@ def open_served(name: str, device: Any, *, max_tokens: int, max_requests: int) -
             asked_in=tuple(kind for kind, model in asked_in.items() if model is not None),
             whole_prompt=whole_prompt,
             vocab_size=loaded.vocab_size,
-            max_tokens=min((limit for limit in limits if 0 < limit < NO_LIMIT), default=0),
+            max_tokens=min((limit for limit in limits if 0 < limit < NO_CONTEXT_LIMIT), default=0),
             max_requests=max_requests,
         ),
         token_model=loaded.token_model,
@@ -122,7 +122,7 @@ def open_served(name: str, device: Any, *, max_tokens: int, max_requests: int) -
 
 
 def _parts(model: TextRewardModel | None) -> Iterator[TextRewardModel]:
-    """The models that an ensemble is made of, or the model itself."""
+    """The members of an ensemble, or the model itself."""
     if isinstance(model, TextEnsembleRewardModel):
         for member in model.members:
             yield from _parts(member)
@@ -131,13 +131,14 @@ def _parts(model: TextRewardModel | None) -> Iterator[TextRewardModel]:
 
 
 def _limit(model: TextRewardModel, max_tokens: int) -> int:
-    """The most tokens the model now takes, not more than `max_tokens`; 0 where others decide."""
+    """The most tokens that the model now takes, at most `max_tokens`; 0 if another server
+    decides."""
     if not isinstance(model, ConventionRewardModel | GenerativeRewardModel | ImplicitRewardModel):
         if max_tokens:
             raise ValueError(
-                f"max_tokens is {max_tokens}, but how long a request may be is decided by the "
-                f"server that {type(model).__name__} asks"
+                f"max_tokens is {max_tokens}, but {type(model).__name__} asks another server, and "
+                "that server limits the length of a request"
             )
         return 0
-    model.max_tokens = min(model.max_tokens, max_tokens or NO_LIMIT)
+    model.max_tokens = min(model.max_tokens, max_tokens or NO_CONTEXT_LIMIT)
     return model.max_tokens

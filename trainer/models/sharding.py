@@ -1,8 +1,8 @@
-"""What PPO must know of DeepSpeed: parameters that lie in parts over the processes (ZeRO-3) are put
-together where all of them are needed at once. Everywhere else the functions here do nothing.
+"""DeepSpeed for PPO. Under ZeRO-3 each process holds a part of the parameters. These functions
+gather the parameters where all of them are needed at once. Without ZeRO-3 they do nothing.
 
-Entering and leaving `whole`, `generating` and `prepare_frozen` are collective: every process must
-do it, or all of them wait for ever.
+Entering and leaving `whole` and `generating`, and `prepare_frozen`, are collective: every process
+must take part, or all processes wait for ever.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def zero_stage(accelerator: Any) -> int:
 def open_accelerator(
     *, micro_steps: int, micro_batch_size: int, max_grad_norm: float, bf16: bool
 ) -> Any:
-    """An Accelerator whose optimizer steps have `micro_steps` micro-batches. `bf16` false leaves
-    the precision to the launcher's config."""
+    """An Accelerator whose optimizer steps have `micro_steps` micro-batches. With `bf16` false, the
+    launcher's config decides the precision."""
     from accelerate import Accelerator
     from accelerate.utils import GradientAccumulationPlugin
 
-    # As a plugin: the launcher's environment overrides the plain number under DeepSpeed.
+    # This must be a plugin: under DeepSpeed the launcher's environment overrides a plain number.
     accumulation = GradientAccumulationPlugin(num_steps=micro_steps)
     accelerator = Accelerator(
         gradient_accumulation_plugin=accumulation, mixed_precision="bf16" if bf16 else None
@@ -56,9 +56,9 @@ def whole(parameters: Iterable[Any]) -> Iterator[None]:
 
 @contextmanager
 def generating(model: Any, policy: Any, accelerator: Any) -> Iterator[None]:
-    """A context in which every process samples from `policy`, a part of the prepared `model`, at
-    its own pace. Under ZeRO-3 the policy's parameters alone are put together, once, and the hooks
-    that fetch and free them with every forward pass are away meanwhile."""
+    """A context in which the processes sample independently from `policy`, a part of the prepared
+    `model`. Under ZeRO-3 the policy's parameters are gathered once. Inside the context the hooks
+    that fetch and free them with every forward pass are removed."""
     with accelerator.autocast():
         if zero_stage(accelerator) != 3:
             yield
@@ -72,8 +72,8 @@ def generating(model: Any, policy: Any, accelerator: Any) -> Iterator[None]:
 
 
 def prepare_frozen(model: Any, accelerator: Any) -> Any:
-    """A model that is only read, on the device and in the precision of training; under ZeRO-3 in
-    parts like those that are trained."""
+    """Prepares a model that is not trained: it gets the device and the precision of training. Under
+    ZeRO-3 its parameters are divided among the processes like those of trained models."""
     from trl.models.utils import prepare_deepspeed
 
     model.eval().requires_grad_(False)

@@ -1,80 +1,40 @@
-"""What a stage will do and need, from its recipe alone, for a dry run. Never used to decide.
+"""Estimates what a stage will do and need, from its recipe alone, for a dry run. No decision uses
+these estimates.
 
-Tokens are an upper bound: every row is counted at its greatest length. Memory:
-trainer/pipeline/memory.py. Seconds are FLOPs at a share of a device's speed, or, where sampling
-waits for memory, weights read once a token; the shares stand in `DEVICES`. What a recipe does not
-say stays None."""
+Tokens are an upper bound: every row counts at its greatest length. trainer/pipeline/memory.py
+estimates memory. Seconds are FLOPs divided by a share of a device's speed. Where sampling is
+limited by memory bandwidth, they are the time to read all weights once per token.
+trainer/pipeline/devices.py holds the shares and the speeds. A value that the recipe does not
+determine is None."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from data.settings import nearest
+from trainer.pipeline.devices import DEVICES, Launch
 from trainer.pipeline.memory import (
     PRECISIONS,
     Memory,
     ModelSizes,
     Training,
     sampling_memory,
-    sizes_of,
     training_memory,
 )
-from trainer.pipeline.published_sizes import config_of
+from trainer.pipeline.quantities import human
+from trainer.pipeline.stage_models import DEFAULT_LENGTH, StageModel, prompt_length, row_length
 from trainer.runtime.stage_registry import StageEntry
 
-DEFAULT_LENGTH = 64  # tokens of a sequence where nothing says more
-DEFAULT_VOCABULARY = 64  # a number tokenizer's
-PROMPT_LENGTH = 256  # tokens of a prompt in words, beside what is generated
-
-ENGINE_ROWS = 512  # sequences that the search engine runs at once
-MIXED = ("bf16", "fp16")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    """FLOPs and bytes a second of one process's device at best, the share of the FLOPs that
-    training gets, and the seconds a sampled token takes at least, a layer."""
-
-    name: str
-    flops: float
-    bandwidth: float
-    training_share: float
-    layer_seconds: float
-
-
-# A100, H100: dense bf16 and memory bandwidth of the data sheets (SXM, 80 GB). The shares are
-# assumptions; a core's FLOPs were measured (2 cores with AVX-512, fp32).
-DEVICES = {
-    "cpu": Device(
-        name="one CPU core", flops=80e9, bandwidth=1e10, training_share=0.6, layer_seconds=3e-4
-    ),
-    "a100": Device(
-        name="an A100", flops=312e12, bandwidth=2.0e12, training_share=0.4, layer_seconds=8e-4
-    ),
-    "h100": Device(
-        name="an H100", flops=989e12, bandwidth=3.35e12, training_share=0.35, layer_seconds=8e-4
-    ),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launch:
-    """What a stage's accelerate config says, on what kind of device (a name in `DEVICES`)."""
-
-    device: str = "cpu"
-    processes: int = 1
-    zero_stage: int = 0
-    offload_optimizer: bool = False
-    offload_weights: bool = False
-    mixed: bool = False
+ENGINE_ROWS = 512  # sequences in one batch of the search engine
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageEstimate:
-    """`lines` say in words what the stage does. Bytes of memory a process, bytes on disk, tokens
-    through a model, FLOPs, seconds; None: not known."""
+    """The estimate of one stage. `lines` describe the stage in words. The numbers are bytes of
+    memory per process, bytes on disk, tokens through a model, FLOPs and seconds; None: not
+    known."""
 
     lines: tuple[str, ...] = ()
     parameters: float | None = None
@@ -85,48 +45,13 @@ class StageEstimate:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class StageModel:
-    """The model that a stage works with, by name and sizes."""
-
-    name: str = ""
-    sizes: ModelSizes | None = None
-    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
-
-def launch_of(values: Mapping[str, Any], device: str | None) -> Launch:
-    """`values` are an accelerate config's; `device` is what the user said."""
-    zero: Mapping[str, Any] = values.get("deepspeed_config") or {}
-    return Launch(
-        device=device or ("cpu" if values.get("use_cpu", True) else "h100"),
-        processes=int(values.get("num_processes") or 1),
-        zero_stage=int(zero.get("zero_stage") or 0),
-        offload_optimizer=zero.get("offload_optimizer_device") not in (None, "none"),
-        offload_weights=zero.get("offload_param_device") not in (None, "none"),
-        mixed=values.get("mixed_precision") in MIXED,
-    )
-
-
-def model_of(settings: Mapping[str, Any], inherited: StageModel) -> StageModel:
-    """The model that a stage's settings name, else the one `inherited` from what it reads."""
-    if isinstance(config := settings.get("model_config"), Mapping):
-        vocabulary = settings.get("vocab_size") if settings.get("tokenizer") == "bpe" else None
-        sizes = sizes_of(config, vocabulary or DEFAULT_VOCABULARY)
-        return StageModel(name="a model from scratch", sizes=sizes, config=config)
-    for key in ("model", "policy"):
-        name = settings.get(key)
-        if isinstance(name, str) and (config := config_of(name)) is not None:
-            return StageModel(name=name, sizes=sizes_of(config), config=config)
-    return inherited
-
-
 def estimate_stage(
     entry: StageEntry | None, settings: Mapping[str, Any], model: StageModel, launch: Launch
 ) -> StageEstimate:
-    """Of one stage; `settings` is its recipe with its arguments. Nothing is known of a stage
-    without an entry, or of one whose model is not known.
+    """The estimate of one stage. `settings` is its recipe with its arguments. The estimate is empty
+    for a stage without an entry, and for a stage whose model is not known.
 
-    Raises ValueError where the entry names an estimate that is not in ESTIMATES.
+    Raises ValueError if the entry names an estimate that is not in ESTIMATES.
     """
     if entry is None or entry.estimate is None or model.sizes is None:
         return StageEstimate()
@@ -156,10 +81,10 @@ def _reward_model_training(
 def _training(
     settings: Mapping[str, Any], model: StageModel, launch: Launch, *, head: bool
 ) -> StageEstimate:
-    """`head`: the model gives logits over the vocabulary, which need memory."""
+    """`head`: the model computes logits over the vocabulary, which need memory."""
     batch = settings.get("per_device_train_batch_size", 8)
     accumulated = _accumulated(settings, batch, launch)
-    length = _length(settings, model)
+    length = row_length(settings, model)
     rows = batch * accumulated * launch.processes
     steps = settings.get("max_steps")
     training = _setup(settings, model, launch, rows=batch, length=length, head=head)
@@ -180,8 +105,8 @@ def _ppo(
     values = entry.config_defaults() | dict(settings)
     rollouts = values["problems_per_cycle"] * values["samples_per_problem"]
     minibatches, epochs = values["minibatches"], values["epochs"]
-    micro, generated = values["micro_batch_size"], values["max_new_tokens"]
-    length = _prompt(model) + generated
+    micro, generated = values["micro_batch_size"], values.get("max_new_tokens", 64)
+    length = prompt_length(model) + generated
     cycles = values["cycles"]
     rows = min(micro, max(1, rollouts // minibatches // launch.processes))
     training = _setup(values, model, launch, rows=rows, length=length, head=True)
@@ -197,7 +122,7 @@ def _ppo(
     tokens = float(cycles * rollouts * length * epochs)
     estimate = _trained_estimate(lines, training, values, launch, tokens)
     assert model.sizes is not None and estimate.memory is not None and estimate.flops is not None
-    # The critic beside the actor; the reward model and, without LoRA, the reference are frozen.
+    # Actor and critic are trained. The reward model and, without LoRA, the reference are frozen.
     memory, frozen = estimate.memory, 2 - bool(values.get("lora_rank"))
     weight = PRECISIONS[training.precision].weights * model.sizes.parameters
     doubled = {name: 2 * value for name, value in vars(memory).items() if name != "logits"}
@@ -228,7 +153,7 @@ def _group_rl(
     samples = settings.get("num_generations", 8)
     generated = settings.get("max_new_tokens", 64)
     rows = batch * accumulated * launch.processes
-    length = _prompt(model) + generated
+    length = prompt_length(model) + generated
     steps = settings.get("max_steps")
     training = _setup(settings, model, launch, rows=batch, length=length, head=True)
     lines = [
@@ -241,7 +166,7 @@ def _group_rl(
 
 
 def _accumulated(settings: Mapping[str, Any], batch: int, launch: Launch) -> int:
-    """Micro-batches an update."""
+    """Micro-batches per update."""
     whole = settings.get("global_batch_size")
     if isinstance(whole, int):
         return max(1, whole // (batch * launch.processes))
@@ -274,7 +199,8 @@ def _setup(
 
 
 def _precision(settings: Mapping[str, Any], launch: Launch) -> str:
-    """As the weights are loaded: in bf16 on a GPU, in fp32 on a CPU and from scratch."""
+    """The precision of loaded weights: bf16 on a GPU; fp32 on a CPU, and for a model from
+    scratch."""
     if not (settings.get("bf16") or launch.mixed):
         return "fp32"
     if settings.get("lora_rank"):
@@ -292,8 +218,8 @@ def _trained_estimate(
     tokens: float | None,
 ) -> StageEstimate:
     parameters = training.sizes.parameters
-    # Forward 2 a weight and token, backward 4 (2 where the weights are frozen), and the forward
-    # pass again where activations were dropped.
+    # A token costs 2 FLOPs per weight in the forward pass and 4 in the backward pass (2 if the
+    # weights are frozen). With gradient checkpointing the forward pass runs twice.
     passes = (4 if training.lora_rank else 6) + (2 if training.gradient_checkpointing else 0)
     flops = passes * parameters * tokens if tokens is not None else None
     checkpoints = settings.get("save_total_limit") or settings.get("num_checkpoints") or 1
@@ -321,8 +247,8 @@ def _training_seconds(flops: float, launch: Launch) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """`problems`, `samples` per problem, and how many solutions could be sampled at once. A stage
-    that is `guided` asks a reward model too."""
+    """`problems`, `samples` per problem, and the number of solutions that can be sampled at once. A
+    `guided` stage uses a reward model too."""
 
     problems: int
     samples: float
@@ -358,7 +284,7 @@ def _search(
     sampling = Sampling(
         problems=problems,
         samples=budgets[-1],
-        # A tree search samples a problem's solutions one after another.
+        # A tree search samples the solutions of one problem one after another.
         at_once=problems * settings.get("parallel_simulations", 1),
         guided=True,
         line=f"searches {problems:,} problems with {budgets[-1]} simulations, a solution each",
@@ -390,7 +316,7 @@ def _evaluation(
 
 
 def _no_sampling(model: StageModel) -> StageEstimate:
-    """Of a recipe that does not say how much is sampled."""
+    """The estimate for a recipe that does not determine the number of samples."""
     assert model.sizes is not None
     return StageEstimate(parameters=model.sizes.parameters)
 
@@ -410,7 +336,7 @@ def _sampling(
         lines=(sampling.line, total),
         parameters=model.sizes.parameters,
         memory=sampling_memory(
-            model.sizes, rows, _prompt(model) + generated, bytes_each, models=models
+            model.sizes, rows, prompt_length(model) + generated, bytes_each, models=models
         ),
         tokens=tokens,
         flops=flops,
@@ -423,7 +349,8 @@ def _sampling(
 def _sampling_seconds(
     sizes: ModelSizes, tokens: float, rows: float, launch: Launch, precision: str
 ) -> float:
-    """A step of the decode loop reads all weights and samples a token of each row."""
+    """Seconds of sampling. A step of the decode loop reads all weights and samples one token per
+    row."""
     device = DEVICES[launch.device]
     weights = PRECISIONS[precision].activations * sizes.parameters
     compute = 2.0 * sizes.parameters * rows / (device.flops * device.training_share)
@@ -432,18 +359,6 @@ def _sampling_seconds(
 
 
 # ---------------------------------------------------------------- words
-
-
-def _length(settings: Mapping[str, Any], model: StageModel) -> int:
-    """Tokens of a training row at most."""
-    said = settings.get("max_length") or settings.get("max_new_tokens")
-    return said or (DEFAULT_LENGTH if _prompt(model) < PROMPT_LENGTH else 1024)
-
-
-def _prompt(model: StageModel) -> int:
-    sizes = model.sizes
-    large = sizes is not None and sizes.vocabulary > 1000
-    return PROMPT_LENGTH if large else DEFAULT_LENGTH // 4
 
 
 def _trained(model: StageModel, settings: Mapping[str, Any]) -> str:
@@ -459,27 +374,7 @@ def _processes(launch: Launch) -> str:
     return f"{launch.processes} process" + ("es" if launch.processes > 1 else "")
 
 
-def human(value: float | None, unit: str = "") -> str:
-    """Three digits and a prefix: 1.8 M; '?' for None."""
-    if value is None:
-        return "?"
-    for prefix in ("", "k", "M", "G", "T", "P", "E"):
-        if value < 1000 or prefix == "E":
-            return f"{value:.3g} {prefix}{unit}".rstrip()
-        value /= 1000
-    return f"{value:.3g}"
-
-
-def duration(seconds: float | None) -> str:
-    """'40 s', '12 minutes', '3.4 hours'; '?' for None."""
-    if seconds is None:
-        return "?"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
-# How a stage is estimated, by the name that its entry in STAGES gives.
+# The function that estimates a stage, by the name that the stage's entry in STAGES gives.
 ESTIMATES: dict[
     str, Callable[[StageEntry, Mapping[str, Any], StageModel, Launch], StageEstimate]
 ] = {

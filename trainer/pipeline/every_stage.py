@@ -1,4 +1,4 @@
-"""`all` in the place of a list of stages that one would have to keep by hand:
+"""`all` replaces a list of stages, which the user would otherwise have to keep up to date:
 
     - {name: evaluate, args: {policies: all, ...}, ...}
     - {name: report, args: {stages: all, ...}, ...}
@@ -20,7 +20,7 @@ ALL = "all"
 def fill_in_all(rows: Sequence[dict[str, Any]]) -> None:
     """Replace `all` in the arguments of `rows` by the stages that it stands for.
 
-    Raises ValueError for `policies: all` where no earlier stage writes a policy."""
+    Raises ValueError for `policies: all` if no earlier stage writes a policy."""
     policies: list[str] = []
     for i, row in enumerate(rows):
         args = row["args"]
@@ -29,7 +29,7 @@ def fill_in_all(rows: Sequence[dict[str, Any]]) -> None:
         if args.get("policies") == ALL:
             if not policies:
                 raise ValueError(
-                    f"stage {row['name']!r} says policies: all, but no earlier stage writes one"
+                    f"policies of stage {row['name']!r} is all, but no earlier stage writes one"
                 )
             args["policies"] = list(policies)
         entry = entry_of_launcher(row["script"])

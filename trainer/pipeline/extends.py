@@ -1,4 +1,4 @@
-"""A recipe that is another one with some of its settings changed:
+"""A recipe can extend another recipe and change some of its settings:
 
     extends: recipes/countdown/demo.yaml
     run_name: countdown-smoke
@@ -7,11 +7,10 @@
       learner: ppo
       sft: {max_steps: 30}
 
-There is one way to change a recipe: `set` takes what `--set` takes on the command line. That is
-a setting of a stage, or one of the recipe's `values`. What the command line sets comes last and
-holds.
-`run_name`, `output_dir`, `seed` and `accelerate_config` stand in the file as in any other recipe.
-Only one level is allowed, so that two files say all that a run does.
+There is one way to change a recipe: `set` takes what `--set` takes on the command line. That is a
+setting of a stage, or one of the recipe's `values`. The command line overrides `set`. `run_name`,
+`output_dir`, `seed` and `accelerate_config` are keys of the file, as in any other recipe. A base
+recipe must not extend another recipe, so two files describe the whole run.
 """
 
 from __future__ import annotations
@@ -25,25 +24,25 @@ EXTENDING = ("extends", "set")
 
 
 def with_base(values: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-    """A recipe's keys over those of the one that it extends, and what it sets as
-    ("stage.key", value) or ("name", value).
+    """The recipe's keys merged over those of its base, and the pairs of its `set`: ("stage.key",
+    value) or ("name", value).
 
-    Raises ValueError for `stages` or `values` beside `extends`, for `set` without it or of another
-    form, and for a base that extends a recipe itself."""
+    Raises ValueError for `stages` or `values` next to `extends`, for `set` without `extends` or in
+    another form, and for a base that itself extends a recipe."""
     base_path, changes = values.get("extends"), values.get("set")
     if base_path is None:
         if changes is not None:
-            raise ValueError("set changes the stages of the recipe that extends names; name one")
+            raise ValueError("set needs extends: it changes the recipe that extends names")
         return values, []
     for key in ("stages", "values"):
         if key in values:
-            raise ValueError(f"{key} are those of {base_path!r}, which is extended: use set")
+            raise ValueError(f"{key} must come from {base_path!r}, which extends names: use set")
     for key in ("run_name", "output_dir"):
         if key not in values:
-            raise ValueError(f"a recipe that extends another needs its own {key}")
+            raise ValueError(f"a recipe that extends another recipe must set {key}")
     base = read_yaml_mapping(Path(base_path))
     if "extends" in base:
-        raise ValueError(f"{base_path!r} extends a recipe itself: extend that one")
+        raise ValueError(f"{base_path!r} itself extends a recipe: extend that recipe instead")
     changes = changes or {}
     if not isinstance(changes, dict):
         raise ValueError(f"set must be a mapping, got {changes!r}")

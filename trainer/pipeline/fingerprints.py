@@ -1,4 +1,5 @@
-"""What decides a stage's result: its source, configs, arguments, seed and inputs, as one hash."""
+"""The fingerprint of a stage: one hash of its source, configs, arguments, seed and inputs, which
+together determine its result."""
 
 from __future__ import annotations
 
@@ -6,10 +7,7 @@ import ast
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.settings import read_yaml_mapping
-from trainer.pipeline.launch import (
-    ROOT,
-)
+from data.settings import ROOT, read_yaml_mapping
 from trainer.pipeline.recipe import Pipeline, Stage
 from trainer.runtime.manifests import (
     hash_value,
@@ -21,7 +19,8 @@ from trainer.runtime.manifests import (
 
 
 def stage_fingerprint(pipeline: Pipeline, stage: Stage) -> str | None:
-    """sha256 of all that decides the stage's result; None while a stage it reads is incomplete."""
+    """sha256 of all that determines the stage's result; None while a stage that it reads is
+    incomplete."""
     inputs: dict[str, str] = {}
     for name in stage.inputs:
         if not is_complete(pipeline.folder(name)):
@@ -41,7 +40,8 @@ def stage_fingerprint(pipeline: Pipeline, stage: Stage) -> str | None:
 
 
 def source_hash(script: Path) -> str:
-    """sha256 of the syntax trees of a script and the project modules it imports, transitively."""
+    """sha256 of the syntax trees of a script and of all project modules that it imports, directly
+    or indirectly."""
     trees: dict[Path, str] = {}
     waiting = [script.resolve()]
     while waiting:

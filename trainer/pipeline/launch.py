@@ -1,4 +1,4 @@
-"""Running one stage as a child process: environment, log, progress line, and a clean death."""
+"""Runs one stage as a child process: its environment, log, progress line, and clean end."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from typing import IO
 
 import psutil
 
-GRACE_SECONDS = 20.0  # between SIGTERM and SIGKILL: launchers stop their own workers in it
+from data.settings import ROOT
+
+GRACE_SECONDS = 20.0  # between SIGTERM and SIGKILL; launchers stop their workers in this time
 POLL_SECONDS = 0.2
-KEEP_SECONDS = 5.0  # between two records of the time
-ROOT = Path(__file__).resolve().parents[2]
+KEEP_SECONDS = 5.0  # between two writes of the elapsed time
 
 
 def command_line(words: Sequence[str], launcher: Sequence[str]) -> str:
-    """What a user would type for the same stage, quoted for the shell."""
+    """The command that a user would type for the same stage, quoted for the shell."""
     return shlex.join([*launcher, *words])
 
 
@@ -30,8 +31,9 @@ SPINS = "10000"  # turns of libgomp's waiting loop, some ten microseconds
 
 
 def child_environment(num_processes: int) -> dict[str, str]:
-    """The caller's environment; physical cores are shared out between the processes, and the
-    checkout comes first on the path so that `data` or `trainer` is never another package."""
+    """The caller's environment with two changes. The physical cores are divided among the
+    processes. The checkout comes first on the path, so that `data` and `trainer` are never other
+    packages."""
     cores = min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
     defaults = {
         "OMP_NUM_THREADS": str(max(1, cores // max(1, num_processes))),
@@ -58,8 +60,8 @@ def waiting_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[int]:
-    """Hold the folder for this run. The lock is handed to every stage, so it also outlives a run
-    that was killed for as long as its stage still writes. Raises ValueError while another has it.
+    """Lock the folder for this run. Every stage inherits the lock. If the run is killed, the lock
+    therefore stays as long as its stage still writes. Raises ValueError while another run holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a", encoding="utf-8") as file:
@@ -81,11 +83,11 @@ def run_logged(
     say: Callable[[str], None],
     on_poll: Callable[[float], None],
 ) -> int:
-    """Run `words` to its end, its output appended to `log`; returns the exit status.
+    """Run the command `words` to its end, append its output to `log`, and return the exit status.
 
     `say` gets the newest log line at every poll, and "starting" before there is one. `on_poll` gets
-    the seconds so far every few seconds. If this process is interrupted, the child and all its
-    descendants are ended before the exception goes on.
+    the elapsed seconds every few seconds. If this process is interrupted, it ends the child and all
+    its descendants before it raises the exception again.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     started = last_kept = time.monotonic()
@@ -116,8 +118,8 @@ def run_logged(
 
 
 def end_tree(child: subprocess.Popen[bytes]) -> None:
-    """End a child and its descendants: SIGTERM, a time of grace, SIGKILL. Distributed launchers
-    put workers in sessions of their own, so the process tree is walked, not one group."""
+    """End a child and its descendants: SIGTERM, `GRACE_SECONDS`, SIGKILL. Distributed launchers
+    start workers in new sessions, so this function walks the process tree instead of one group."""
     if child.poll() is not None:
         return
     try:
@@ -145,7 +147,7 @@ def tail(log: Path, lines: int) -> str:
 
 
 def launcher_words(accelerate_config: str | None) -> tuple[list[str], list[str]]:
-    """The launcher as run here, and as a user types it."""
+    """The launcher's command as it runs here, and as a user types it."""
     options = ["--config_file", accelerate_config] if accelerate_config else []
     return (
         [sys.executable, "-m", "accelerate.commands.launch", *options],

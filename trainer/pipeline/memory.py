@@ -1,26 +1,27 @@
-"""How much memory a stage needs, worked out from sizes alone.
+"""Computes the memory of a stage from sizes alone.
 
-Weights, gradients and Adam's states: ZeRO (1910.02054, section 3), of P parameters of which T are
-trained by N processes, w, g and o bytes each:
+Weights, gradients and Adam's states follow ZeRO (1910.02054, section 3). N processes train T of P
+parameters. A parameter has w bytes of weights, g of gradients and o of Adam's states:
 
-    weights    w P   (/ N from stage 3 on, and what stage 3 keeps gathered, at most 1e9 parameters)
+    weights    w P   (/ N from stage 3 on, plus the gathered parameters of stage 3, at most 1e9)
     gradients  g T   (/ N from stage 2 on)
-    Adam       o T   (/ N from stage 1 on): two moments, and a master copy where weights are bf16
+    Adam       o T   (/ N from stage 1 on): two moments, and a master copy if weights are bf16
 
-Activations kept for the backward pass, bytes a token and layer, as transformers' Llama and Qwen2
-keep them with scaled-dot-product attention (tests compare with what autograd really saves); e bytes
-a number, h width, m feed-forward width, a heads of d, k key-value heads:
+The next formula gives the activations kept for the backward pass, in bytes per token and layer, for
+transformers' Llama and Qwen2 with scaled-dot-product attention (tests compare it with the memory
+that autograd saves). A number has e bytes. h is the width, m the feed-forward width, a the number
+of heads of width d, and k the number of key-value heads:
 
     2 (4 + 2 e) h  +  2 e d (a + k)  +  4 e m  +  4 a + 8
 
-The two norms work in fp32, hence the 4. Where rows are padded, attention gets copies of keys and
-values for every head and a mask of the row's length S: 4 e d a + e S in place of 2 e d (a + k).
-With gradient checkpointing a layer keeps its input alone, e h, and one layer at a time the rest.
-The language-model loss keeps V (vocabulary) logits a token about three times in fp32: 12 V.
-A cache for sampling holds 2 e k d bytes a token and layer.
+The 4 comes from the two norms, which work in fp32. If rows are padded, attention gets copies of
+keys and values for every head and a mask of the row's length S: 4 e d a + e S instead of 2 e d (a +
+k). With gradient checkpointing every layer keeps only its input, e h, and one layer at a time keeps
+the rest. The language-model loss keeps V (vocabulary) logits per token about three times in fp32:
+12 V. A cache for sampling holds 2 e k d bytes per token and layer.
 
-Not counted: CUDA's context (about 0.5 GB), the allocator's fragmentation (5 to 20 %), buffers of
-collectives. All figures are bytes a process.
+The formulas do not count CUDA's context (about 0.5 GB), the allocator's fragmentation (5 to 20 %)
+and the buffers of collectives. All figures are bytes per process.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LIVE_PARAMETERS = 1e9  # DeepSpeed's stage3_max_live_parameters
-LOSS_BYTES = 12  # a logit: itself, its log-softmax and its gradient
+LOSS_BYTES = 12  # per logit: the logit, its log-softmax and its gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class ModelSizes:
     intermediate: int
     layers: int
     heads: int
-    shared_heads: int  # of keys and values
+    shared_heads: int  # key-value heads
     head_dim: int
     vocabulary: int
     tied: bool
@@ -60,15 +61,15 @@ class ModelSizes:
         return matrices + bias + 2 * self.width
 
     def lora_parameters(self, rank: int) -> int:
-        """Of adapters on every linear layer but the output head."""
+        """Parameters of the adapters on every linear layer but the output head."""
         queries, keys = self.heads * self.head_dim, self.shared_heads * self.head_dim
         attention = 2 * (self.width + queries) + 2 * (self.width + keys)
         return self.layers * rank * (attention + 3 * (self.width + self.intermediate))
 
 
 def sizes_of(config: Mapping[str, Any], vocabulary: int = 0) -> ModelSizes | None:
-    """Read off a transformers config's fields; None where they do not say. `vocabulary` holds
-    where they name none."""
+    """The sizes from the fields of a transformers config; None if they are incomplete. `vocabulary`
+    is used if the config has no vocabulary size."""
     width, layers = config.get("hidden_size"), config.get("num_hidden_layers")
     heads = config.get("num_attention_heads")
     if not (isinstance(width, int) and isinstance(layers, int) and isinstance(heads, int)):
@@ -88,7 +89,7 @@ def sizes_of(config: Mapping[str, Any], vocabulary: int = 0) -> ModelSizes | Non
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
-    """Bytes a number: of weights, gradients, Adam's states and activations."""
+    """Bytes per number of weights, gradients, Adam's states and activations."""
 
     weights: int
     gradients: int
@@ -96,9 +97,9 @@ class Precision:
     activations: int
 
 
-# bf16: weights and Adam's moments all bf16. bf16_master: DeepSpeed's, moments and a master copy in
-# fp32. bf16_autocast: fp32 throughout, and a bf16 copy of the weights while a step runs. bf16_lora:
-# frozen bf16 weights, adapters in fp32 (peft's default).
+# bf16: weights and Adam's moments are bf16. bf16_master (DeepSpeed): moments and a master copy are
+# fp32. bf16_autocast: all is fp32, with a bf16 copy of the weights during a step. bf16_lora: frozen
+# bf16 weights, and adapters in fp32 (peft's default).
 PRECISIONS = {
     "fp32": Precision(weights=4, gradients=4, optimizer=8, activations=4),
     "bf16": Precision(weights=2, gradients=2, optimizer=4, activations=2),
@@ -110,8 +111,9 @@ PRECISIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """`rows` of `length` tokens at once on a process. `lora_rank` 0: all parameters are trained.
-    `head`: whether logits over the vocabulary are computed (a reward model has none)."""
+    """A process trains `rows` of `length` tokens at once. `lora_rank` 0: all parameters are
+    trained. `head`: whether the model computes logits over the vocabulary (a reward model does
+    not)."""
 
     sizes: ModelSizes
     rows: int
@@ -128,7 +130,8 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes a process on its device; what is offloaded lies in the host's memory."""
+    """Bytes per process on its device. Offloaded numbers lie in the host's memory and do not
+    count."""
 
     weights: float = 0.0
     gradients: float = 0.0
@@ -145,7 +148,7 @@ class Memory:
 def layer_activations(
     sizes: ModelSizes, length: int, bytes_each: int, *, padded: bool = True
 ) -> float:
-    """Bytes a token of one layer, kept for the backward pass."""
+    """Bytes per token that one layer keeps for the backward pass."""
     queries, keys = sizes.heads * sizes.head_dim, sizes.shared_heads * sizes.head_dim
     attention = 4 * queries + length if padded else 2 * (queries + keys)
     norms = 2 * (4 + 2 * bytes_each) * sizes.width
@@ -181,15 +184,15 @@ def training_memory(training: Training) -> Memory:
 
 
 def cache_bytes(sizes: ModelSizes, tokens: int, bytes_each: int) -> float:
-    """Keys and values of `tokens` tokens in all layers."""
+    """Bytes of the keys and values of `tokens` tokens in all layers."""
     return 2.0 * bytes_each * sizes.layers * sizes.shared_heads * sizes.head_dim * tokens
 
 
 def sampling_memory(
     sizes: ModelSizes, rows: int, length: int, bytes_each: int, models: int = 1
 ) -> Memory:
-    """`models` of one size (a policy and its reward model: 2), and a cache for `rows` sequences of
-    `length` tokens; each step's logits are fp32."""
+    """Memory of sampling: `models` of one size (2 for a policy and its reward model), and a cache
+    for `rows` sequences of `length` tokens. The logits of a step are fp32."""
     return Memory(
         weights=float(models * bytes_each * sizes.parameters),
         logits=8.0 * rows * sizes.vocabulary,

@@ -1,5 +1,5 @@
-"""A dry run: what each stage of a recipe would do, in words, with the line that runs it alone and
-rough estimates of what it needs."""
+"""A dry run. For each stage of a recipe it prints what the stage would do, the command that runs
+the stage alone, and rough estimates of its needs."""
 
 from __future__ import annotations
 
@@ -9,26 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from data.settings import read_yaml_mapping
-from trainer.pipeline.estimates import (
-    DEVICES,
-    Launch,
-    StageEstimate,
-    StageModel,
-    duration,
-    estimate_stage,
-    human,
-    launch_of,
-    model_of,
-)
+from trainer.pipeline.devices import DEVICES, Launch, launch_of
+from trainer.pipeline.estimates import StageEstimate, estimate_stage
 from trainer.pipeline.launch import command_line, launcher_words
+from trainer.pipeline.quantities import human, rough_duration
 from trainer.pipeline.recipe import Pipeline, Stage, stage_words
 from trainer.pipeline.run import stage_state
+from trainer.pipeline.stage_models import StageModel, model_of
 from trainer.runtime.stage_registry import entry_of_launcher
 
 
 def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None = None) -> None:
-    """`device` is a name in `trainer.pipeline.estimates.DEVICES`; without one, what the accelerate
-    configs say: a CPU, or a GPU, taken for an H100."""
+    """Print the plan. `device` is a name in `trainer.pipeline.devices.DEVICES`. Without it, the
+    accelerate configs decide: a CPU, or a GPU, which counts as an H100."""
     models: dict[str, StageModel] = {}
     changed: set[str] = set()
     seconds = 0.0
@@ -52,12 +45,12 @@ def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None =
         launcher = launcher_words(stage.accelerate_config or pipeline.accelerate_config)[1]
         print(f"  {command_line(stage_words(pipeline, stage), launcher)}")
     if seconds:
-        print(f"all stages: about {duration(seconds)}, rows at their greatest length")
+        print(f"all stages: about {rough_duration(seconds)}, rows at their greatest length")
     sys.stdout.flush()
 
 
 def stage_settings(stage: Stage) -> dict[str, Any]:
-    """A stage's recipe with its arguments in it."""
+    """A stage's recipe, overridden by its arguments."""
     values = read_yaml_mapping(Path(stage.config)) if stage.config else {}
     return values | {key: value for key, value in stage.args.items() if value is not None}
 
@@ -68,7 +61,7 @@ def _launch_values(pipeline: Pipeline, stage: Stage) -> Mapping[str, Any]:
 
 
 def _inherited(stage: Stage, models: Mapping[str, StageModel]) -> StageModel:
-    """The model of the first stage, in the order read, that has one."""
+    """The model of the first of the stages that this stage reads and that have a model."""
     return next((models[name] for name in stage.inputs if models[name].sizes), StageModel())
 
 
@@ -78,14 +71,15 @@ def _needs(estimate: StageEstimate, launch: Launch) -> list[str]:
         total = estimate.memory.total
         parts = {name: v for name, v in vars(estimate.memory).items() if v >= 0.01 * total}
         text = " + ".join(f"{name} {human(value, 'B')}" for name, value in parts.items())
-        lines.append(f"memory a process: {human(total, 'B')} = {text}")
+        lines.append(f"memory per process: {human(total, 'B')} = {text}")
     if estimate.disk is not None:
         lines.append(f"disk: {human(estimate.disk, 'B')}")
     if estimate.seconds is not None:
         device = DEVICES[launch.device]
         lines.append(
-            f"time: about {duration(estimate.seconds)} for {human(estimate.flops, 'FLOPs')} on "
-            f"{launch.processes} x {device.name} ({human(device.flops, 'FLOPs/s')}, "
-            f"{100 * device.training_share:.0f} % of it in training)"
+            f"time: about {rough_duration(estimate.seconds)} for "
+            f"{human(estimate.flops, 'FLOPs')} on {launch.processes} x {device.name} "
+            f"({human(device.flops, 'FLOPs/s')}, {100 * device.training_share:.0f} % of it in "
+            "training)"
         )
     return lines

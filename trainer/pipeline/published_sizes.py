@@ -1,7 +1,7 @@
-"""What is known of published models without a download: their sizes, which a dry run's estimates
-need, and how their tokenizers speak, which a smoke run's tiny twins imitate.
+"""Facts about published models, known without a download. A dry run needs the sizes for its
+estimates. A smoke run gives its tiny models the chat templates and special tokens.
 
-Sizes are those of each model's config.json. A model that is not here can be given as a folder.
+Sizes come from each model's config.json. A model that is not listed can be given as a folder.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class KnownModel:
-    """`config` holds a transformers config's fields. `chat_template` names a template that TRL
-    ships; `special_tokens` are the tokenizer's, `end_token` and `pad_token` among them."""
+    """`config` holds the fields of a transformers config. `chat_template` names a template in TRL.
+    `special_tokens` belong to the tokenizer and include `end_token` and `pad_token`."""
 
     config: Mapping[str, Any]
     chat_template: str
@@ -35,9 +35,9 @@ QWEN_SPECIAL_TOKENS = (
 def _qwen2_5(
     hidden: int, intermediate: int, layers: int, heads: int, shared: int, *, chat: bool
 ) -> KnownModel:
-    """The small ones tie their embeddings and have 151,936 tokens, the others 152,064. The chat
-    models end an answer with <|im_end|>. TRL's template is theirs; the base models' differs from it
-    in the system turn's words alone."""
+    """Facts about a Qwen2.5 model. Small models tie their embeddings and have 151,936 tokens; the
+    others have 152,064. The chat models end an answer with <|im_end|> and use TRL's template. The
+    template of the base models differs from it only in the text of the system turn."""
     small = hidden <= 2048
     return KnownModel(
         config={
@@ -77,7 +77,7 @@ KNOWN_MODELS: dict[str, KnownModel] = {
 
 
 def config_of(name_or_path: str) -> Mapping[str, Any] | None:
-    """A model's config: of a folder or a known id; None where neither says it."""
+    """The config of a model, from its folder or from the known ids; None if there is neither."""
     path = Path(name_or_path) / "config.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))

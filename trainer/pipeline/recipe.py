@@ -1,10 +1,12 @@
-"""A whole recipe: stages run in order, each a launcher of its own, skipped while nothing changed.
+"""A recipe of several stages. Each stage is one launcher. The stages run in order, and a stage is
+skipped while nothing has changed.
 
-A stage's fingerprint covers its script and every project module the script imports (as syntax
-trees: comments and layout do not count), its config file and arguments, the accelerate config, the
-seed, and the content of the stages it reads. `<output_dir>/stages/<name>.json` keeps it together
-with the seconds spent over all attempts. A folder that is complete under the same fingerprint is
-skipped, an incomplete one is resumed, and one of another fingerprint is moved to `replaced/`.
+A stage's fingerprint covers its script and every project module that the script imports (as syntax
+trees, so comments and layout do not count), its config file and arguments, the accelerate config,
+the seed, and the content of the stages that it reads. `<output_dir>/stages/<name>.json` keeps the
+fingerprint and the seconds spent over all attempts. A complete folder with the same fingerprint is
+skipped, an incomplete folder is resumed, and a folder with another fingerprint is moved to
+`replaced/`.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class Stage:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the stages this one reads, in order of mention."""
+        """Names of the stages that this stage reads, in order of mention."""
         texts = [text for value in self.args.values() for text in _strings(value)]
         return tuple(dict.fromkeys(name for text in texts for name in PLACEHOLDER.findall(text)))
 
@@ -60,10 +62,10 @@ class Pipeline:
 
 
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """Read a recipe; `overrides` are `key=value` or `stage.key=value`, the value as in YAML. A key
-    may be one of the recipe's own `values` (trainer/pipeline/values.py).
+    """Read a recipe. `overrides` are `key=value` or `stage.key=value`, with the value as in YAML. A
+    key may be one of the recipe's `values` (trainer/pipeline/values.py).
 
-    It may be another recipe with other settings (trainer/pipeline/extends.py).
+    The recipe may extend another recipe (trainer/pipeline/extends.py).
 
     Raises ValueError, with the nearest valid name, for unknown keys, stages and placeholders, and
     for scripts and configs that do not exist.
@@ -83,7 +85,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
             raise ValueError(f"args of {where} must be a mapping, got {row['args']!r}")
     named = values.pop("values", None) or {}
     if not isinstance(named, dict) or set(named) & set(TOP_LEVEL):
-        raise ValueError(f"values must be a mapping with names of its own, got {named!r}")
+        raise ValueError(f"values must be a mapping whose names are no other keys, got {named!r}")
     settings = [_split_override(override) for override in overrides]
     for target, value in [*changes, *settings]:
         if "." not in target:
@@ -170,7 +172,9 @@ def _check_stages(pipeline: Pipeline) -> None:
         for name in stage.inputs:
             if name not in earlier:
                 hint = f"; did you mean {nearest(name, earlier)!r}?" if earlier else ""
-                raise ValueError(f"stage {stage.name!r} reads {name!r}, no earlier stage{hint}")
+                raise ValueError(
+                    f"stage {stage.name!r} reads {name!r}, which is not an earlier stage{hint}"
+                )
         launch_config = stage.accelerate_config or pipeline.accelerate_config
         for path in filter(None, (stage.script, stage.config, launch_config)):
             _check_file(stage.name, path)
@@ -185,7 +189,7 @@ def _check_file(stage: str, path: str) -> None:
 
 
 def stage_words(pipeline: Pipeline, stage: Stage) -> list[str]:
-    """The stage's script and arguments, placeholders filled in; null arguments are left out."""
+    """The stage's script and arguments with filled placeholders; null arguments are left out."""
     words = [stage.script]
     if stage.config:
         words += ["--config", stage.config]
@@ -208,7 +212,7 @@ def _word(pipeline: Pipeline, value: Any) -> str:
 
 
 def _strings(value: Any) -> list[str]:
-    """Every string in which a placeholder may stand; mappings are passed on as they are."""
+    """Every string that may hold a placeholder. Mappings are not searched."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, list):

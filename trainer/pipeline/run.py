@@ -1,4 +1,5 @@
-"""Running a recipe's stages in order: skipped while unchanged, resumed when cut off, recorded."""
+"""Runs the stages of a recipe in order. It skips unchanged stages, resumes interrupted ones, and
+records all of them."""
 
 from __future__ import annotations
 
@@ -36,8 +37,8 @@ TAIL_LINES = 25
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """`<output_dir>/stages/<name>.json`. `seconds` is wall time over all attempts; `manifest` is
-    the hash of the finished folder's manifest, empty until then."""
+    """The content of `<output_dir>/stages/<name>.json`. `seconds` is wall time over all attempts.
+    `manifest` is the hash of the finished folder's manifest; it is empty before that."""
 
     fingerprint: str
     seconds: float = 0.0
@@ -49,7 +50,7 @@ def _record_path(pipeline: Pipeline, name: str) -> Path:
     return Path(pipeline.output_dir) / "stages" / f"{name}.json"
 
 
-def read_record(pipeline: Pipeline, name: str) -> Record | None:
+def stage_record(pipeline: Pipeline, name: str) -> Record | None:
     values = read_json(_record_path(pipeline, name))
     return Record(**values) if values else None
 
@@ -63,7 +64,7 @@ def stage_state(pipeline: Pipeline, stage: Stage) -> str:
     folder = pipeline.folder(stage.name)
     if not folder.exists():
         return "new"
-    record = read_record(pipeline, stage.name)
+    record = stage_record(pipeline, stage.name)
     if record is None or record.fingerprint != stage_fingerprint(pipeline, stage):
         return "replace"
     if not is_complete(folder):
@@ -78,17 +79,17 @@ def selected_stages(pipeline: Pipeline, start: str | None, only: str | None) -> 
     for option, name in (("--from", start), ("--only", only)):
         if name is not None and name not in names:
             raise ValueError(
-                f"{option} {name!r} is no stage; did you mean {nearest(name, names)!r}?"
+                f"{option} {name!r} is not a stage; did you mean {nearest(name, names)!r}?"
             )
     if start and only:
-        raise ValueError("--from and --only exclude each other")
+        raise ValueError("give --from or --only, not both")
     if only:
         return (pipeline.stages[names.index(only)],)
     return pipeline.stages[names.index(start) if start else 0 :]
 
 
 def run_pipeline(pipeline: Pipeline, stages: Sequence[Stage], continue_line: str) -> int:
-    """Run what is not done; returns 0, or the exit status of the stage that failed."""
+    """Run the stages that are not done. Returns 0, or the exit status of the failed stage."""
     with exclusive(Path(pipeline.output_dir)) as lock:
         for stage in stages:
             status = _run_stage(pipeline, stage, lock)
@@ -96,7 +97,7 @@ def run_pipeline(pipeline: Pipeline, stages: Sequence[Stage], continue_line: str
                 log = _log_path(pipeline, stage)
                 print(f"\nstage {stage.name} failed (exit {status}). The end of {log}:\n")
                 print(tail(log, TAIL_LINES))
-                print(f"\nTo continue once it is mended:\n  {continue_line}", flush=True)
+                print(f"\nTo continue after a correction:\n  {continue_line}", flush=True)
                 return status
     print_summary(pipeline)
     return 0
@@ -114,7 +115,7 @@ def _run_stage(pipeline: Pipeline, stage: Stage, lock: int) -> int:
         missing = [name for name in stage.inputs if not is_complete(pipeline.folder(name))]
         raise ValueError(f"stage {stage.name!r} reads {missing[0]!r}, which is not complete")
     state = stage_state(pipeline, stage)
-    record = read_record(pipeline, stage.name)
+    record = stage_record(pipeline, stage.name)
     if state == "unchanged":
         print(f"{prefix} unchanged, skipped", flush=True)
         return 0
@@ -139,8 +140,8 @@ def _run_stage(pipeline: Pipeline, stage: Stage, lock: int) -> int:
 def _launch(
     pipeline: Pipeline, stage: Stage, lock: int, prefix: str, record: Record
 ) -> tuple[int, float]:
-    """Run the stage's process; returns its exit status and the seconds of all attempts so far,
-    which are kept in the record every few seconds, so that a killed run loses little."""
+    """Run the stage's process. Returns its exit status and the seconds of all attempts so far. The
+    record gets these seconds every few seconds, so a killed run loses little."""
     seconds = record.seconds
 
     def keep_time(elapsed: float) -> None:
@@ -183,8 +184,8 @@ def _move_aside(pipeline: Pipeline, stage: Stage) -> Path:
 
 
 def print_summary(pipeline: Pipeline) -> None:
-    """Seconds by stage over all attempts, accuracies, and where the report is."""
-    rows = [(stage.name, read_record(pipeline, stage.name)) for stage in pipeline.stages]
+    """Print the seconds per stage over all attempts, the accuracies, and the report's path."""
+    rows = [(stage.name, stage_record(pipeline, stage.name)) for stage in pipeline.stages]
     width = max(len(name) for name, _ in rows)
     print("\nseconds by stage (all attempts)")
     for name, record in rows:

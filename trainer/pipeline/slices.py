@@ -5,9 +5,9 @@
       - {name: search_1, args: {data: "{data}", slice: search_1, ...}, ...}
       - {name: round_1, args: {data: "{data}", gate_slice: gate_1, ...}, ...}
 
-The data stage writes the slices (data/slices.py), and a stage that names one reads it there. Where
-the stage's arguments do not say how many problems it takes (`num_problems`, for `gate_slice`
-`gate_problems`, for `evaluation_slice` `evaluation_problems`), it takes all of the slice.
+The data stage writes the slices (data/slices.py), and a stage that names a slice reads it there. If
+the stage's arguments do not give its number of problems (`num_problems`, for `gate_slice`
+`gate_problems`, for `evaluation_slice` `evaluation_problems`), the stage takes the whole slice.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from data.settings import nearest, read_yaml_mapping
 from data.slices import Slice, check_fits, read_slices
 from trainer.runtime.stage_registry import entry_of_launcher
 
-LEARNT_FROM = {"policy", "labels.jsonl", "trees.jsonl"}  # what a stage makes of its problems
-EVERY = 10**12  # as a size: all problems that are there
+LEARNT_FROM = {"policy", "labels.jsonl", "trees.jsonl"}  # outputs that depend on the problems
+EVERY = 10**12  # as a size: all problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +39,15 @@ class Use:
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemFolder:
-    """What a recipe says of the problems that one of its data stages writes."""
+    """The problems that a data stage of a recipe writes."""
 
     slices: Mapping[str, Slice]
-    sizes: Mapping[str, int | None]  # problems by split; None: the recipe does not say
+    sizes: Mapping[str, int | None]  # problems by split; None: not in the recipe
 
 
 def problem_folders(rows: Sequence[dict[str, Any]]) -> dict[str, ProblemFolder]:
-    """By the text that stands for the stage's folder, such as "{data}". Raises ValueError for
-    slices of a wrong form and for a slice that ends behind its split."""
+    """The folders by the placeholder of their stage, such as "{data}". Raises ValueError for slices
+    of a wrong form, and for a slice that is longer than its split."""
     folders: dict[str, ProblemFolder] = {}
     for row in rows:
         if not _makes_problems(row):
@@ -67,10 +67,10 @@ def problem_folders(rows: Sequence[dict[str, Any]]) -> dict[str, ProblemFolder]:
 
 
 def fill_in_sizes(rows: Sequence[dict[str, Any]], folders: Mapping[str, ProblemFolder]) -> None:
-    """Give each stage that names a slice the slice's size, where its arguments have none.
+    """Give each stage that names a slice the slice's size, if its arguments have no size.
 
     Raises ValueError for a slice that the data stage does not name, and for a gate or an
-    evaluation on a slice that is not one of validation."""
+    evaluation whose slice is not part of validation."""
     for row in rows:
         args = row["args"]
         for prefix in ("", "gate_", "evaluation_"):
@@ -87,8 +87,8 @@ def fill_in_sizes(rows: Sequence[dict[str, Any]], folders: Mapping[str, ProblemF
 
 
 def check_overlaps(rows: Sequence[dict[str, Any]], folders: Mapping[str, ProblemFolder]) -> None:
-    """Raises ValueError where a gate or an evaluation during training uses problems that a stage
-    learns from, and where two gates use the same problems."""
+    """Raises ValueError if a gate or an evaluation during training uses problems that a stage
+    learns from, and if two gates use the same problems."""
     learnt = [use for row in rows if (use := _learnt(row, folders))]
     gates = [use for row in rows if (use := _held_out(row, "gate_", folders))]
     evaluations = [use for row in rows if (use := _held_out(row, "evaluation_", folders))]
@@ -104,7 +104,7 @@ def check_overlaps(rows: Sequence[dict[str, Any]], folders: Mapping[str, Problem
             if gate.overlaps(other):
                 raise ValueError(
                     f"the gates of stages {gate.stage!r} and {other.stage!r} use the same problems "
-                    "of validation; give each a slice of its own (gate_slice)"
+                    "of validation; give each a different slice (gate_slice)"
                 )
 
 
@@ -113,7 +113,7 @@ def _learnt(row: dict[str, Any], folders: Mapping[str, ProblemFolder]) -> Use | 
     if entry is None or not LEARNT_FROM.intersection(entry.writes):
         return None
     settings = entry.config_defaults() | _settings(row)
-    # Without `split` a stage reads no split; `problems` names a file in its place.
+    # A stage without `split` reads no split. `problems` names a file instead of a split.
     if "split" not in settings or settings.get("problems"):
         return None
     return _use(row, settings, "", settings["split"], folders)

@@ -1,10 +1,11 @@
-"""A smoke run: any pipeline recipe from end to end, in minutes, on a CPU, without a download.
+"""A smoke run executes any pipeline recipe from end to end, in minutes, on a CPU, without a
+download.
 
-It is the recipe with other settings and nothing else: `smoke_overrides` gives them as one would
-type them after `--set`. Sizes are cut to a few problems and steps, data sets give way to the rows
-in recipes/smoke_rows, and every model that a recipe names to a tiny random twin: the same
-architecture, chat template and special tokens (`build_twin`). So it shows that all stages run and
-read each other's files. It says nothing about memory, speed or quality.
+It is the same recipe with other settings: `smoke_overrides` gives them in the form that `--set`
+takes. Sizes become a few problems and steps. The rows in recipes/smoke_rows replace data sets. A
+tiny random twin with the same architecture, chat template and special tokens replaces every model
+that a recipe names (`build_twin`). A smoke run shows that all stages run and read each other's
+files. It says nothing about memory, speed or quality.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from data.slices import SPLITS, read_slices
 from trainer.pipeline.plan import stage_settings
 from trainer.pipeline.published_sizes import KNOWN_MODELS, config_of
 from trainer.pipeline.recipe import PLACEHOLDER, Pipeline, Stage, load_pipeline
+from trainer.runtime.config import FROM_SCRATCH
 from trainer.runtime.stage_registry import entry_of_launcher
 
-FROM_SCRATCH = "from_scratch"
 LAUNCH = "recipes/accelerate/cpu.yaml"
-ROWS = Path("recipes/smoke_rows")
-# The data sets that recipes name, and the rows that stand in for them.
+ROWS_FOLDER = Path("recipes/smoke_rows")
+# The data sets that recipes name, and the rows that replace them.
 STAND_INS = {
     "openai/gsm8k:main:train": "gsm8k_train.jsonl",
     "openai/gsm8k:main:test": "gsm8k_test.jsonl",
@@ -36,9 +37,10 @@ STAND_INS = {
 SOURCE_KEYS = ("train_rows", "more_train_rows", "test_rows", "contamination_sets")
 MODEL_KEYS = ("model", "policy", "policies", "reward_model", "chat_model")
 
-PROBLEMS, GATE = 2, 4  # problems of a stage that reads train, of a gate
-# A key that a stage's recipe mentions gets this value, or keeps its own where that is smaller.
-SIZES: dict[str, Any] = {
+PROBLEMS, GATE = 2, 4  # problems of a stage that reads train, and problems of a gate
+# A key that a stage's recipe mentions gets this value, or keeps the recipe's value if it is
+# smaller.
+SMOKE_SIZES: dict[str, Any] = {
     "demonstrations": 8,
     "test": 4,
     "num_problems": PROBLEMS,
@@ -78,7 +80,7 @@ SIZES: dict[str, Any] = {
     "save_every": 1,
     "num_generations": 2,
 }
-# What a tiny model has where its original has more: a config's fields.
+# Fields of a config, and their largest values in a tiny twin.
 TWIN_SIZES = {
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -87,7 +89,8 @@ TWIN_SIZES = {
     "head_dim": 16,
 }
 TWIN_HEADS = 4
-# Of the original's size, or of its making; a tiny config of the same class makes its own.
+# Fields that depend on the original's size or origin; the tiny config gets the defaults of its
+# class.
 NOT_OF_THE_TWIN = (
     "layer_types", "max_window_layers", "dtype", "torch_dtype", "transformers_version",
     "architectures", "vocab_size", "bos_token_id", "eos_token_id", "pad_token_id",
@@ -96,17 +99,18 @@ NOT_OF_THE_TWIN = (
 
 @dataclass(frozen=True, kw_only=True)
 class Smoke:
-    """`overrides` as `--set` takes them, and the models to be built: original by folder."""
+    """`overrides` in the form that `--set` takes, and the models to build: original by folder."""
 
     overrides: tuple[str, ...]
     twins: Mapping[Path, str]
 
 
 def smoke_overrides(recipe: str | Path, overrides: Sequence[str] = ()) -> Smoke:
-    """What turns a recipe into its smoke run; the user's own `overrides` come last and hold.
+    """The overrides that turn a recipe into its smoke run. The user's `overrides` come last and
+    win.
 
     Raises ValueError for a model that is neither known nor a folder, and for a data set without
-    rows here, naming the stage and the option that helps.
+    smoke rows. The error names the stage and the option that helps.
     """
     pipeline = load_pipeline(recipe, overrides)
     given = [override.partition("=")[0] for override in overrides]
@@ -130,9 +134,9 @@ def _sizes(stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
     keys = dict.fromkeys([*(entry.smoke_keys if entry else ()), *settings])
     changes: dict[str, Any] = {}
     for key in keys:
-        if key not in SIZES:
+        if key not in SMOKE_SIZES:
             continue
-        size, own = SIZES[key], settings.get(key)
+        size, own = SMOKE_SIZES[key], settings.get(key)
         changes[key] = min(own, size) if isinstance(own, int) else size
     if entry is not None:
         changes |= entry.smoke_values
@@ -144,8 +148,8 @@ def _sizes(stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _skips(pipeline: Pipeline, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Stages that read different problems still do: a skip becomes its rank times the problems of
-    a stage."""
+    """Keep stages that read different problems apart: a skip becomes its rank among all skips,
+    times the problems of a stage."""
     changes = {
         key: sorted(_offsets(pipeline, key)).index(settings[key]) * size
         for key, size in (("skip", PROBLEMS), ("gate_skip", GATE))
@@ -159,8 +163,7 @@ def _offsets(pipeline: Pipeline, key: str) -> set[int]:
 
 
 def _splits(pipeline: Pipeline, stage: Stage) -> dict[str, Any]:
-    """As many problems as the stages behind it take; a split that the recipe leaves empty stays
-    empty."""
+    """Give each split as many problems as the later stages take. An empty split stays empty."""
     entry = entry_of_launcher(stage.script)
     if entry is None or not entry.makes_problems:
         return {}
@@ -172,8 +175,8 @@ def _splits(pipeline: Pipeline, stage: Stage) -> dict[str, Any]:
     sizes = {
         "train": max(ends["train"], PROBLEMS * len(_offsets(pipeline, "skip"))),
         "validation": max(ends["validation"], GATE * len(_offsets(pipeline, "gate_skip"))),
-        "test": max(ends["test"], SIZES["test"]),
-        "demonstrations": SIZES["demonstrations"],
+        "test": max(ends["test"], SMOKE_SIZES["test"]),
+        "demonstrations": SMOKE_SIZES["demonstrations"],
     }
     changes: dict[str, Any] = {n: size for n, size in sizes.items() if settings.get(n) != 0}
     return changes | ({"slices": slices} if slices else {})
@@ -204,10 +207,10 @@ def _stand_in(stage: Stage, key: str, source: str) -> str:
         return source
     if source not in STAND_INS:
         raise ValueError(
-            f"--smoke has no rows in the place of {source!r}; give a file of rows: "
+            f"--smoke has no rows that replace {source!r}; give a file of rows: "
             f"--set {stage.name}.{key}=FILE"
         )
-    return str(ROWS / STAND_INS[source])
+    return str(ROWS_FOLDER / STAND_INS[source])
 
 
 def _models(
@@ -223,13 +226,13 @@ def _models(
 
 
 def _twin(stage: Stage, key: str, name: str, folder: Path, twins: dict[Path, str]) -> str:
-    """The folder of the model's twin; the name of what an earlier stage makes stays as it is."""
+    """The folder of the model's twin. A name of an earlier stage's output does not change."""
     if name == FROM_SCRATCH or PLACEHOLDER.search(name) or name.endswith((".yaml", ".yml")):
         return name
     if config_of(name) is None:
         raise ValueError(
             f"--smoke does not know the architecture of {name!r}, the {key} of stage "
-            f"{stage.name!r}: it is no folder with a config.json, and not in "
+            f"{stage.name!r}: it is not a folder with a config.json, and it is not in "
             f"trainer/pipeline/published_sizes.py (nearest: {nearest(name, KNOWN_MODELS)!r})"
         )
     path = folder / name.strip("/").replace("/", "--")
@@ -251,8 +254,8 @@ def twin_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_twin(original: str, folder: Path, seed: int) -> None:
-    """A tiny random causal LM with the architecture of `original`, and a byte-level tokenizer with
-    its chat template and special tokens, learnt from the smoke rows."""
+    """Write a tiny random causal LM with the architecture of `original`, and a byte-level tokenizer
+    with the original's chat template and special tokens, trained on the smoke rows."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -279,7 +282,7 @@ def build_twin(original: str, folder: Path, seed: int) -> None:
 
 
 def _texts() -> Iterator[str]:
-    for path in sorted(ROWS.glob("*.jsonl")):
+    for path in sorted(ROWS_FOLDER.glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             yield "\n".join(map(str, json.loads(line).values()))
 
@@ -289,7 +292,7 @@ def _twin_tokenizer(original: str) -> Any:
         from transformers import AutoTokenizer
 
         own: Any = AutoTokenizer.from_pretrained(original)
-        return own.train_new_from_iterator(_texts(), SIZES["vocab_size"])
+        return own.train_new_from_iterator(_texts(), SMOKE_SIZES["vocab_size"])
     return known_tokenizer(original)
 
 
@@ -304,7 +307,7 @@ def known_tokenizer(name: str) -> Any:
     templates = Path(trl.__file__).parent / "chat_templates"
     return PreTrainedTokenizerFast(
         tokenizer_object=byte_pair_tokenizer(
-            SIZES["vocab_size"], list(_texts()), known.special_tokens
+            SMOKE_SIZES["vocab_size"], list(_texts()), known.special_tokens
         ),
         eos_token=known.end_token,
         pad_token=known.pad_token,

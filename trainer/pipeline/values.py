@@ -1,13 +1,13 @@
-"""Named values of a pipeline's recipe, and stages that are there for some of them only.
+"""Named values of a pipeline's recipe, and stages that run only for some of these values.
 
     values: {learner: expert_iteration, cycles: 60}
     stages:
       - {name: ppo, when: {learner: ppo}, args: {cycles: $cycles}, ...}
       - {name: evaluate, args: {policies: ["{sft}", "{round_1}", "{ppo}"]}, ...}
 
-`$cycles` as a whole argument, or as an item of a list or mapping, is the value of that name. A
-stage with `when` is part of the run where every value named there is as it says (or is in the list
-it says). Items of lists that stand for a stage which is left out are left out too.
+`$cycles`, as a whole argument or as an item of a list or mapping, stands for the value `cycles`. A
+stage with `when` is part of the run if every value that `when` names equals the given value, or is
+in the given list. An item of a list that stands for a left-out stage is left out too.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ REFERENCE = re.compile(r"\$(\w+)")
 def choose_stages(
     rows: Sequence[dict[str, Any]], values: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The rows that are part of the run, without `when` and with their values filled in, and of
-    each name that is left out the reason.
+    """The rows of the stages that are part of the run, without `when` and with their values filled
+    in. Also the reason for each left-out stage, by its name.
 
-    Raises ValueError for an unknown name of a value, with the nearest one, and for a value that no
-    stage is there for where stages depend on it, with those that some stage is there for.
+    Raises ValueError for an unknown name of a value, with the nearest name. Also raises ValueError
+    if stages depend on a value but none runs for its present setting, with the settings that some
+    stage runs for.
     """
     _check_choices(rows, values)
     kept: list[dict[str, Any]] = []

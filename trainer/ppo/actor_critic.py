@@ -1,4 +1,4 @@
-"""Actor and critic in one module, so that one engine holds both; they share no parameter.
+"""Actor and critic in one module, so that one engine trains both. They share no parameter.
 
 B rows, L tokens, P = L - 1 positions, V vocabulary, D width.
 """
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 
 class Predictions(NamedTuple):
-    """Of each position's next token: `logprobs_BP`, nats, at the sampling temperature;
-    `entropy_BP` of the distribution it was drawn from; `values_BP` of the state before it. A tuple,
-    since DeepSpeed looks for tensors in those."""
+    """Predictions about the next token of each position. `logprobs_BP` is its log-probability, in
+    nats, at the sampling temperature. `entropy_BP` is the entropy of its distribution, in nats.
+    `values_BP` is the value of the state before it. This is a tuple because DeepSpeed looks for
+    tensors in tuples."""
 
     logprobs_BP: Tensor
     entropy_BP: Tensor
@@ -22,20 +23,21 @@ class Predictions(NamedTuple):
 
 
 class Critic(nn.Module):
-    """A value at every token: a head on a backbone of its own, and where it starts from a reward
-    model, that model's P(correct) before it, so that its first values are the reward model's."""
+    """Computes a value at every token, with a head on a separate backbone. A critic that starts
+    from a reward model adds the head's output to P(correct) of that model's head. Its first values
+    are then the reward model's scores."""
 
     def __init__(self, backbone: Any, score: nn.Module | None, temperature: float = 1.0) -> None:
         super().__init__()
         self.backbone = backbone
-        self.score = score  # a reward model's two-class head, trained on
-        self.temperature = temperature  # of the two classes (rewards/models/calibration.py)
+        self.score = score  # the two-class head of a reward model; training continues with it
+        self.temperature = temperature  # for the two classes (rewards/models/calibration.py)
         self.head = nn.Linear(backbone.config.get_text_config().hidden_size, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Values, (B, L)."""
+        """Values of shape (B, L)."""
         hidden_BLD = self.backbone(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False
         ).last_hidden_state.to(self.head.weight.dtype)
@@ -65,7 +67,7 @@ class ActorCritic(nn.Module):
 def token_logprobs(
     policy: Any, input_ids: Tensor, attention_mask: Tensor, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """log pi(token p + 1 | tokens 0..p) and the entropy at p, nats, (B, P) each."""
+    """log pi(token p + 1 | tokens 0..p) and the entropy at p, both in nats and of shape (B, P)."""
     logits_BPV = (
         policy(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         .logits[:, :-1]

@@ -1,6 +1,8 @@
-"""Advantages: pure functions of rewards and values. B solutions, P positions; position p of a row
-predicts its token p + 1, and `mask_BP` is 1 where that token was generated. A row's generated
-positions are contiguous; everything outside them is ignored and comes out as 0.
+"""Advantages are pure functions of rewards and values.
+
+Shapes: B solutions, P positions. Position p of a row predicts token p + 1 of the row. `mask_BP` is
+1 if that token was generated, else 0. The generated positions of a row are contiguous. The
+functions ignore all other positions, and return 0 there.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ def gae(
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation (1506.02438, equation 16) and the returns A + V.
 
-    delta_p = r_p + discount_p V_(p+1) - V_p, A_p = delta_p + discount_p lambda A_(p+1). After a
-    row's last generated token the value is 0: finished and truncated solutions both end there.
-    `discount_BP` is what lies between a token and the next: 1 within a step, so that long steps
-    are not punished, gamma at a step's end.
+    delta_p = r_p + discount_p V_(p+1) - V_p, A_p = delta_p + discount_p lambda A_(p+1). The value
+    after a row's last generated token is 0, for finished and for truncated solutions. `discount_BP`
+    is the discount between a token and the next one. It is gamma at the end of a step, and 1 within
+    a step, so that long steps get no penalty.
     """
     advantages_BP = torch.zeros_like(rewards_BP)
     next_value_B = torch.zeros_like(rewards_BP[:, 0])
@@ -33,7 +35,7 @@ def gae(
         delta_B = rewards_BP[:, p] + discount_B * next_value_B - values_BP[:, p]
         advantage_B = (delta_B + discount_B * gae_lambda * next_advantage_B) * mask_B
         advantages_BP[:, p] = advantage_B
-        # Where nothing was generated the last value and advantage are those of the row's end: 0.
+        # The mask makes the value 0 after the row's last generated token; the advantage is 0 there.
         next_value_B = values_BP[:, p] * mask_B
         next_advantage_B = advantage_B
     return advantages_BP, (advantages_BP + values_BP) * mask_BP
@@ -41,7 +43,7 @@ def gae(
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Sums over generated tokens, which add up over micro-batches and processes."""
+    """Sums over generated tokens. The sums of micro-batches and processes can be added."""
 
     count: float
     total: float
@@ -53,7 +55,7 @@ class Moments:
 
     @property
     def variance(self) -> float:
-        """Of the population, never below 0."""
+        """The population variance, never below 0."""
         return max(0.0, self.squares / max(1.0, self.count) - self.mean**2)
 
 
@@ -65,23 +67,24 @@ def moments(values_BP: Tensor, mask_BP: Tensor) -> Moments:
 
 
 def whiten(values_BP: Tensor, mask_BP: Tensor, over: Moments) -> Tensor:
-    """(A - mean) / sqrt(variance + 1e-8), mean and variance over the global batch."""
+    """(A - mean) / sqrt(variance + 1e-8), with mean and variance over the global batch."""
     return (values_BP - over.mean) / (over.variance + 1e-8) ** 0.5 * mask_BP
 
 
 def kl_penalties(logprobs_BP: Tensor, reference_BP: Tensor, mask_BP: Tensor) -> Tensor:
-    """log pi - log pi_ref of each sampled token, nats: an unbiased estimate of the KL divergence
-    when summed over tokens drawn from pi (Schulman's k1). Rewards are lowered by a multiple."""
+    """log pi - log pi_ref of each sampled token, in nats. The sum over tokens sampled from pi is an
+    unbiased estimate of the KL divergence (Schulman's k1). The caller subtracts a multiple of it
+    from the rewards."""
     return (logprobs_BP - reference_BP) * mask_BP
 
 
 @dataclass(slots=True, kw_only=True)
 class KLController:
-    """The KL coefficient: fixed, or moved towards a target (Ziegler et al. 1909.08593, section
-    2.2): beta <- beta (1 + error x horizon share), error = clip(KL / target - 1, -0.2, 0.2)."""
+    """The KL coefficient. It is fixed, or adapts to a target KL (Ziegler et al. 1909.08593, section
+    2.2): beta <- beta (1 + rate x error), error = clip(KL / target - 1, -0.2, 0.2)."""
 
     coefficient: float
-    target: float = 0.0  # nats a solution; 0: fixed
+    target: float = 0.0  # nats per solution; 0: the coefficient is fixed
     rate: float = 0.1
 
     def update(self, kl: float) -> None:

@@ -1,4 +1,5 @@
-"""Rollouts as tensors. Shapes as in trainer/ppo/advantages.py: B solutions, L tokens, P = L - 1."""
+"""Rollouts as tensors. B solutions, L tokens, P = L - 1 positions; see
+trainer/ppo/advantages.py."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ from trainer.rollouts.collect import Rollout
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """`rewards_BP` holds each step's reward at its last token, `discount_BP` the step discount
-    there and 1 elsewhere, `engine_BP` the log-probabilities of another engine that sampled, NaN
-    where none did. The rest is filled in as it becomes known, zeros before."""
+class PPOBatch:
+    """The tensors of a batch. `rewards_BP` holds each step's reward at the step's last token.
+    `discount_BP` holds the step discount there, and 1 elsewhere. `engine_BP` holds the
+    log-probabilities from another engine if that engine sampled, else NaN. The remaining tensors
+    are zeros until they are computed."""
 
     input_ids: Tensor  # (B, L)
     attention_mask: Tensor  # (B, L)
@@ -32,23 +34,23 @@ class Batch:
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    def rows(self, index: Tensor) -> Batch:
-        """These rows, cut to the longest of them."""
+    def rows(self, index: Tensor) -> PPOBatch:
+        """The rows at `index`, cut to the length of the longest of them."""
         picked = {f.name: getattr(self, f.name)[index] for f in fields(self)}
         length = int(picked["attention_mask"].sum(1).max())
         for f in fields(self):
             is_token = f.name in ("input_ids", "attention_mask")
             picked[f.name] = picked[f.name][:, : length if is_token else length - 1]
-        return Batch(**picked)
+        return PPOBatch(**picked)
 
-    def with_columns(self, **columns: Tensor) -> Batch:
+    def with_columns(self, **columns: Tensor) -> PPOBatch:
         return replace(self, **columns)
 
 
 def make_batch(
     rollouts: Sequence[Rollout], pad_token_id: int, step_discount: float, device: torch.device
-) -> Batch:
-    """Raises ValueError for no rollouts and for an empty one."""
+) -> PPOBatch:
+    """The rollouts as a batch. Raises ValueError if there are no rollouts, or one has no tokens."""
     if not rollouts:
         raise ValueError("there is no rollout to learn from")
     for rollout in rollouts:
@@ -73,7 +75,7 @@ def make_batch(
             rewards_BP[i, start - 1 + end] = reward
             discount_BP[i, start - 1 + end] = step_discount
     zeros = torch.zeros_like(mask_BP)
-    batch = Batch(
+    batch = PPOBatch(
         input_ids=input_ids,
         attention_mask=attention_mask,
         mask_BP=mask_BP,
@@ -86,14 +88,15 @@ def make_batch(
         advantages_BP=zeros,
         returns_BP=zeros,
     )
-    return Batch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
+    return PPOBatch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
 
 
 def minibatch_order(rows: int, samples: int, parts: int, generator: torch.Generator) -> Tensor:
-    """An order of one process's `rows` rollouts, `samples` of each of its problems, which cut into
-    equal `parts` makes the cycle's minibatches. Of every problem each gets as many samples, or
-    where their number is no multiple of `parts`, whole blocks of problems are shuffled: the same on
-    every process, so a minibatch holds the same rollouts for any number of processes."""
+    """An order of one process's `rows` rollouts, which are `samples` of each of its problems. Cut
+    into equal `parts`, the order gives the minibatches of the cycle. If `samples` is a multiple of
+    `parts`, every minibatch gets the same number of samples of each problem. Otherwise whole blocks
+    of problems are shuffled. Every process shuffles in the same way, so a minibatch holds the same
+    rollouts for any number of processes."""
     problems = rows // samples
     if samples % parts == 0:
         shuffled = torch.randperm(samples, generator=generator) // (samples // parts)
@@ -106,10 +109,10 @@ def minibatch_order(rows: int, samples: int, parts: int, generator: torch.Genera
 
 
 def micro_batches(count: int, size: int) -> Iterator[Tensor]:
-    """Row indices in order, `size` at a time."""
+    """Row indices in order, in groups of `size`."""
     yield from torch.arange(count).split(size)
 
 
 def pad_columns(parts: Sequence[Tensor], width: int) -> Tensor:
-    """(B, width) from rows of several widths, padded with zeros on the right."""
+    """Joins rows of several widths into shape (B, width), padded with zeros on the right."""
     return torch.cat([torch.nn.functional.pad(p, (0, width - p.shape[1])) for p in parts])

@@ -1,4 +1,4 @@
-"""What a PPO recipe says. The rewards' part is `trainer.rollouts.collect.RewardConfig`."""
+"""The settings of PPO. The settings of the rewards are `trainer.rollouts.collect.RewardConfig`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from data.slices import Choice, validation_problems
 from data.types import Problem
 from rewards.server.client import is_address
 from rewards.verifiers.by_name import check_verifier
-from trainer.ppo.critic_folders import STARTS, is_folder
+from trainer.ppo.critic_folders import STARTS, is_critic_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +18,10 @@ class PPOConfig:
     """How PPO trains. A cycle samples `problems_per_cycle` x `samples_per_problem` rollouts, then
     makes `epochs` passes over them in `minibatches` optimizer steps each.
 
-    Training stops where the reward model's mean score is above, and the accuracy below, that of the
-    best evaluation so far, the latter with a one-sided p under `stop_p_value`. The policy is then
-    that of the best evaluation. The imitation loss is off-policy, so it is a term of its own and
-    never in the clipped ratio.
+    Training stops early if an evaluation shows two things compared with the best evaluation so far:
+    the reward model's mean score is higher, and the accuracy is lower with a one-sided p below
+    `stop_p_value`. The policy of the best evaluation is then kept. The imitation loss is
+    off-policy, so it is a separate term and never part of the clipped ratio.
     """
 
     policy: str
@@ -48,7 +48,7 @@ class PPOConfig:
     """Folders of the search stage whose verified solutions the policy also imitates."""
     imitation_coefficient: float = 0.0
     """Weight of the mean negative log-likelihood of these solutions; 0: none."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     cycles: int = 60
     """Cycles of sampling and updating."""
@@ -56,7 +56,7 @@ class PPOConfig:
     """Problems per cycle."""
     samples_per_problem: int = 4
     """Rollouts per problem and cycle."""
-    max_new_tokens: int = 64
+    max_new_tokens: int
     """Limit of one solution, in tokens after the prompt."""
     temperature: float = 1.0
     """Sampling temperature, above 0."""
@@ -73,17 +73,17 @@ class PPOConfig:
     warmup_cycles: int = 0
     """First cycles in which only the critic learns."""
     learning_rate_decay: bool = True
-    """Let learning rates fall linearly to 0."""
+    """Lower the learning rates linearly to 0."""
     weight_decay: float = 0.0
     """Weight decay of AdamW."""
     adam_beta2: float = 0.99
     """Second-moment coefficient beta2 of AdamW, in [0, 1)."""
     max_grad_norm: float = 1.0
-    """Norm that gradients are clipped to."""
+    """Largest norm of the gradients; larger ones are clipped."""
     clip: float = 0.2
     """Clip range of the policy's ratio: [1 - clip, 1 + clip]."""
     value_clip: float = 0.2
-    """Clip range of a value's change against the value when sampled; 0: no clipping."""
+    """Largest change of a value since the sampling, in value clipping; 0: no clipping."""
     value_coefficient: float = 1.0
     """Weight of the value loss."""
     importance_cap: float = 2.0
@@ -93,7 +93,7 @@ class PPOConfig:
     kl_coefficient: float = 0.02
     """Penalty per nat of KL divergence from the reference."""
     kl_target: float = 0.0
-    """Nats per solution that the penalty is adapted to; 0: the penalty is fixed."""
+    """Target KL in nats per solution, to which the penalty adapts; 0: the penalty is fixed."""
     evaluate_every: int = 10
     """Cycles between two greedy evaluations."""
     evaluation_problems: int = 500
@@ -115,11 +115,11 @@ class PPOConfig:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
     bf16: bool = False
-    """Sample, score and train in bfloat16, as the launcher's mixed_precision does."""
+    """Sample, score and train in bfloat16, like the launcher's mixed_precision."""
     record_rollouts: bool = False
     """Keep all rollouts with their rewards in rollouts.jsonl."""
     replay: str | None = None
-    """A rollouts.jsonl to learn from in place of sampling; null: sample."""
+    """A rollouts.jsonl to learn from instead of sampling; null: sample."""
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
@@ -137,7 +137,7 @@ class PPOConfig:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         if not self.temperature > 0:
-            raise ValueError(f"temperature is {self.temperature}; PPO samples, so it is above 0")
+            raise ValueError(f"temperature is {self.temperature}; it must be above 0 for sampling")
         if not 0 < self.clip < 1:
             raise ValueError(f"clip is {self.clip}; it must be in (0, 1)")
         if not self.importance_cap >= 1:
@@ -147,7 +147,8 @@ class PPOConfig:
         self._check_critic()
         if self.lora_rank and self.reference is not None:
             raise ValueError(
-                "reference is given, but with lora_rank above 0 it is the policy without adapters"
+                "reference is given, but with lora_rank above 0 the policy without adapters is the "
+                "reference: leave reference out"
             )
         if self.imitation_coefficient > 0 and not self.trajectories:
             raise ValueError("imitation_coefficient is above 0, but no trajectories are given")
@@ -171,7 +172,7 @@ class PPOConfig:
         )
 
     def _check_critic(self) -> None:
-        if self.critic not in STARTS and not is_folder(self.critic):
+        if self.critic not in STARTS and not is_critic_folder(self.critic):
             raise ValueError(
                 f"critic is {self.critic!r}; allowed: {', '.join(STARTS)}, or the path of a "
                 "critic's folder (with a /)"
@@ -185,9 +186,9 @@ class PPOConfig:
             )
 
     def micro_steps(self, processes: int) -> int:
-        """Micro-batches an optimizer step, on each of `processes`.
+        """Micro-batches per optimizer step on each of `processes` processes.
 
-        Raises ValueError where the rollouts of a cycle cannot be dealt evenly.
+        Raises ValueError if the rollouts of a cycle cannot be divided evenly.
         """
         problems, parts = self.problems_per_cycle, self.minibatches
         by_problem = problems % (processes * parts) == 0
@@ -195,8 +196,9 @@ class PPOConfig:
         if not (by_problem or by_sample):
             raise ValueError(
                 f"problems_per_cycle is {problems}: it must be a multiple of processes x "
-                f"minibatches ({processes * parts}), or of the {processes} processes while "
-                f"samples_per_problem ({self.samples_per_problem}) is one of minibatches ({parts})"
+                f"minibatches ({processes * parts}); or, if samples_per_problem "
+                f"({self.samples_per_problem}) is a multiple of minibatches ({parts}), a multiple "
+                f"of the {processes} processes"
             )
         rows = problems * self.samples_per_problem // processes // parts
         return -(-rows // self.micro_batch_size)

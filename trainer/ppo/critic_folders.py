@@ -1,8 +1,9 @@
-"""Where a critic comes from, and the folder it is kept in.
+"""Builds the critic, and saves it in a folder.
 
-A critic's folder is an `AutoModelForTokenClassification` folder with the label `value`, its logit.
-One that started from a reward model has the labels `incorrect` and `correct` before it, and its
-value is that logit plus softmax(logits / T)[1] of the two; T is as in the reward model's folder.
+A critic's folder is an `AutoModelForTokenClassification` folder. The logit of its label `value` is
+the value. A critic that started from a reward model has the labels `incorrect` and `correct` before
+`value`. Its value is the logit of `value` plus softmax(logits / T)[1] of the other two. T is the
+temperature from the reward model's folder.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from trainer.models.sharding import whole
 from trainer.ppo.actor_critic import Critic
 
 STARTS = ("policy", "reward_model", "reward_backbone")
-CRITIC = "thinktree_critic"  # the convention that a critic's config.json states
+CRITIC = "thinktree_critic"  # the convention in a critic's config.json
 CLASSES = ("incorrect", "correct")
 VALUE = "value"
 
 
-def is_folder(start: str) -> bool:
+def is_critic_folder(start: str) -> bool:
     """Whether a recipe's `critic` names a folder, not one of `STARTS`."""
     return start not in STARTS and "/" in start
 
@@ -34,12 +35,15 @@ def is_folder(start: str) -> bool:
 def build_critic(
     start: str, policy: str, reward_model: str | None, *, dtype: Any = "auto"
 ) -> Critic:
-    """`start` policy: the policy's backbone under a head of zeros; reward_model: the reward
-    model's backbone and its P(correct) (for rewards that are not shaped); reward_backbone: its
-    backbone under a head of zeros (for shaped rewards, whose values must not start at Phi again:
-    Wiewiora 2003); a folder: the critic that an earlier run kept there.
+    """Build a critic from `start`:
 
-    Raises ValueError for another start, for one that needs a reward model where none is given, and
+    - policy: the policy's backbone with a head of zeros;
+    - reward_model: the reward model's backbone and its P(correct), for rewards that are not shaped;
+    - reward_backbone: the reward model's backbone with a head of zeros, for shaped rewards, whose
+      values must not start at Phi again (Wiewiora 2003);
+    - a folder: the critic that an earlier run saved there.
+
+    Raises ValueError for another start, for a start that needs a reward model if none is given, and
     for a folder that holds no critic.
     """
     from trl.trainer.utils import disable_dropout_in_model
@@ -52,7 +56,7 @@ def build_critic(
         model = AutoModelForTokenClassification.from_pretrained(reward_model, dtype=dtype)
         score = _rows(model.score, 0, 2) if start == "reward_model" else None
         critic = Critic(model.base_model, score, temperature_of(model.config))
-    elif is_folder(start):
+    elif is_critic_folder(start):
         critic = _kept(start, dtype)
     else:
         raise ValueError(f"critic is {start!r}; allowed: {', '.join(STARTS)}, or a critic's folder")
@@ -62,7 +66,7 @@ def build_critic(
 
 def _kept(folder: str, dtype: Any) -> Critic:
     if getattr(AutoConfig.from_pretrained(folder), CONVENTION, None) != CRITIC:
-        raise ValueError(f"critic is {folder!r}, which holds no critic of an earlier run")
+        raise ValueError(f"critic is {folder!r}, which does not hold a critic of an earlier run")
     model = AutoModelForTokenClassification.from_pretrained(folder, dtype=dtype)
     score = _rows(model.score, 0, 2) if model.config.num_labels == 3 else None
     critic = Critic(model.base_model, score, temperature_of(model.config))
@@ -72,7 +76,8 @@ def _kept(folder: str, dtype: Any) -> Critic:
 
 
 def _rows(head: Any, first: int, last: int) -> nn.Linear:
-    """A head of some of another's classes, in fp32: it is trained where its backbone is not."""
+    """A new head with the classes first..last-1 of `head`, in fp32. The head is trained even if its
+    backbone is not."""
     own = nn.Linear(head.in_features, last - first)
     with whole(head.parameters()), torch.no_grad():
         own.weight.copy_(head.weight[first:last])
@@ -83,8 +88,8 @@ def _rows(head: Any, first: int, last: int) -> nn.Linear:
 def save_critic(
     critic: Critic, weights: dict[str, Tensor], config: Any, tokenizer: Any, folder: Path
 ) -> None:
-    """Keep a critic whose parameters are complete here; `weights` and `config` are its backbone's,
-    adapters merged in."""
+    """Save a critic whose parameters are complete in this process. `weights` and `config` belong to
+    its backbone, with the adapters merged."""
     heads = [critic.head] if critic.score is None else [critic.score, critic.head]
     names = [VALUE] if critic.score is None else [*CLASSES, VALUE]
     config = copy.deepcopy(config)
@@ -106,9 +111,9 @@ def save_critic(
 
 
 def check_same_tokens(what: str, name: str, tokenizer: Any, vocab_size: int) -> None:
-    """Raises ValueError, naming both, where the model `name` reads other tokens than the policy,
-    whose tokenizer and vocabulary's size are given. A folder without a tokenizer must have as many
-    tokens; one with the same tokenizer may be padded to another size."""
+    """Raises ValueError, with the names of both models, if the model `name` has other tokens than
+    the policy, whose `tokenizer` and `vocab_size` are given. A folder without a tokenizer must have
+    the same number of tokens. A model with the same tokenizer may be padded to another size."""
     config: Any = AutoConfig.from_pretrained(name)
     own_size = config.get_text_config().vocab_size
     has_tokenizer = not Path(name).is_dir() or (Path(name) / "tokenizer_config.json").exists()
@@ -128,6 +133,6 @@ def check_same_tokens(what: str, name: str, tokenizer: Any, vocab_size: int) -> 
             else f"it has {own_size} tokens of {len(needed)}"
         )
         raise ValueError(
-            f"{what} {name!r} and the policy do not share one tokenizer: {reason}; neither its "
-            "log-probabilities nor its values would mean anything"
+            f"{what} {name!r} and the policy do not share one tokenizer: {reason}; its "
+            "log-probabilities and values would be meaningless"
         )

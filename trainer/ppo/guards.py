@@ -1,4 +1,4 @@
-"""Guards against reward hacking, and against learning from nothing."""
+"""Detects reward hacking, and cycles from which nothing can be learned."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from trainer.ppo.metrics import CycleMetrics
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The greedy policy before cycle `cycle` on the same validation problems every time: which it
-    solved, and the reward model's mean score of its solutions' last steps (None without one)."""
+    """One evaluation of the greedy policy before cycle `cycle`. All evaluations use the same
+    validation problems. `correct` says which problems it solved. `proxy` is the reward model's mean
+    score of the last steps of its solutions, None without a reward model."""
 
     cycle: int
     correct: tuple[bool, ...]
@@ -24,8 +25,9 @@ class Evaluation:
 
 
 def stop_reason(evaluations: Sequence[Evaluation], p_value: float) -> str:
-    """Why the last evaluation is a reason to stop: the reward model likes the policy better than
-    the best one so far, and it solves fewer problems. Empty where it is none."""
+    """The reason to stop after the last evaluation; empty if there is none. Training stops if,
+    compared with the best policy so far, the reward model's mean score is higher, but the policy
+    solves significantly fewer problems (one-sided p below `p_value`)."""
     if p_value == 0 or len(evaluations) < 2:
         return ""
     *before, last = evaluations
@@ -38,11 +40,11 @@ def stop_reason(evaluations: Sequence[Evaluation], p_value: float) -> str:
     return (
         f"before cycle {last.cycle} the reward model's mean score is {last.proxy:.3f}, above "
         f"{best.proxy:.3f} before cycle {best.cycle}, but {fewer} problems are no longer solved "
-        f"and {more} newly are (p = {p:.2g}): the policy games the reward"
+        f"and {more} are newly solved (p = {p:.2g}): the policy games the reward"
     )
 
 
-LARGEST_GAP = 0.1  # nats per token; bfloat16 kernels differ by some 0.01
+LARGEST_GAP = 0.1  # nats per token; bfloat16 kernels differ by about 0.01
 
 
 def dead_signals(metrics: CycleMetrics) -> list[str]:

@@ -1,9 +1,10 @@
 """PPO with process rewards (1707.06347; with reward models: InstructGPT 2203.02155, Math-Shepherd
-2312.08935): rollouts by the search engine, rewards by verifier and reward model, then clipped
-updates of actor and critic.
+2312.08935). In each cycle the search engine samples rollouts, the verifier and the reward model
+compute the rewards, and clipped updates train actor and critic.
 
-Everything random is keyed by (seed, cycle), so what a cycle does depends on the weights before it
-alone: a run that is cut off goes on from its last whole checkpoint and ends the same to the bit.
+All random numbers of a cycle depend only on (seed, cycle). A cycle therefore depends only on the
+weights before it: an interrupted run continues from its last complete checkpoint and ends with the
+same bits.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +21,40 @@ from accelerate.utils import gather_object
 from data.flops import flop_model
 from data.held_out import check_problems_held_out, check_rows_held_out
 from data.types import Problem, Usage
-from rewards.verifiers.by_name import VERIFIERS
-from trainer.models.loading import whole_models
-from trainer.models.sharding import generating
 from trainer.ppo.advantages import KLController
-from trainer.ppo.batch import Batch, make_batch
+from trainer.ppo.batch import PPOBatch, make_batch
 from trainer.ppo.config import PPOConfig
 from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
+from trainer.ppo.inputs import read_inputs
 from trainer.ppo.metrics import CycleRecord, Stopwatch, completion_rows, cycle_metrics
 from trainer.ppo.models import build_models
-from trainer.ppo.progress import Progress, load_checkpoint, save_checkpoint
+from trainer.ppo.progress import PPOProgress, load_checkpoint, save_checkpoint
+from trainer.ppo.sampling import open_sampling
 from trainer.ppo.update import Learner
-from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect_rollouts
-from trainer.rollouts.files import ROLLOUTS, read_rollouts, rollout_rows, share_of
-from trainer.rollouts.vllm import RolloutEngineConfig, open_vllm
+from trainer.rollouts.collect import RewardConfig, Rollout, RolloutRequest, SamplingConfig
+from trainer.rollouts.files import ROLLOUTS, rollout_rows, share_of
+from trainer.rollouts.vllm import RolloutEngineConfig
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.row_files import append_rows, keep_before, usage_numbers, usage_of
+from trainer.runtime.row_files import (
+    EVALUATIONS,
+    METRICS,
+    append_rows,
+    keep_before,
+    usage_numbers,
+    usage_of,
+)
 from trainer.runtime.tracking import Run
-from trainer.searching.engines import open_engine
-from trainer.searching.trajectories import read_trajectories
 
-METRICS, COMPLETIONS = "metrics.jsonl", "completions.jsonl"
-EVALUATIONS, BEST = "evaluations.jsonl", "best"
-SERVED = "served"  # weights on their way to a vLLM server
+COMPLETIONS, BEST = "completions.jsonl", "best"
+SERVED = "served"  # folder that passes weights to a vLLM server
 SAMPLE_WITH_TRANSFORMERS = RolloutEngineConfig()
 
 
 def problem_order(problems: Sequence[Problem], cycle: int, size: int, seed: int) -> list[Problem]:
-    """The `size` problems of a cycle: all problems are gone through in a shuffled order before any
-    comes again. Raises ValueError for more than there are."""
+    """The `size` problems of a cycle. Cycles take all problems in a shuffled order before any
+    problem repeats. Raises ValueError if `size` is larger than the number of problems."""
     if size > len(problems):
-        raise ValueError(f"problems_per_cycle is {size}, but there are {len(problems)} problems")
+        raise ValueError(f"problems_per_cycle is {size}; there are only {len(problems)} problems")
     chosen: list[Problem] = []
     position = cycle * size
     while len(chosen) < size:
@@ -63,7 +66,7 @@ def problem_order(problems: Sequence[Problem], cycle: int, size: int, seed: int)
 
 
 class PPORun:
-    """The models, and the cycles over them. Every method is called on all processes."""
+    """Holds the models and runs the cycles. All processes must call every method."""
 
     def __init__(
         self,
@@ -76,18 +79,20 @@ class PPORun:
     ) -> None:
         self.config, self.rewards, self.accelerator, self.log = config, rewards, accelerator, log
         self.seed, self.folder = runtime.seed, Path(runtime.output_dir)
+        self.inputs = read_inputs(config)
+        self._check_inputs(rollout_engine)
         self.models = build_models(config, accelerator)
-        policy, tokenizer = self.models.actor_critic.policy, self.models.tokenizer
-        with whole_models():
-            self.engine, self.scorer = open_engine(
-                policy,
-                tokenizer,
-                config.reward_model,
-                seed=runtime.seed,
-                device=accelerator.device,
-            )
-        self.vllm = open_vllm(
-            rollout_engine, policy, tokenizer, self.engine, accelerator, self.folder / SERVED
+        self.sampling = open_sampling(
+            config,
+            rollout_engine,
+            self.models,
+            seed=runtime.seed,
+            served=self.folder / SERVED,
+        )
+        check_rows_held_out(
+            self.inputs.held_out,
+            [row.prompt_ids for row in self.inputs.imitation],
+            self.sampling.judges.engine.encode,
         )
         self.learner = Learner(
             accelerator=accelerator,
@@ -95,35 +100,29 @@ class PPORun:
             optimizer=self.models.optimizer,
             reference=self.models.reference_logprobs,
             config=config,
-            pad_token_id=tokenizer.pad_token_id,
+            pad_token_id=self.models.tokenizer.pad_token_id,
             seed=runtime.seed,
         )
-        self.verifier = VERIFIERS[config.verifier]()
-        self.progress = Progress(
+        self.progress = PPOProgress(
             kl=KLController(coefficient=config.kl_coefficient, target=config.kl_target)
         )
         accelerator.register_for_checkpointing(self.progress)
-        self.problems = config.chosen_problems()
-        self.recorded = read_rollouts(config.replay) if config.replay else None
-        self.held_out = config.held_out_problems()
-        check_problems_held_out(self.held_out, self.problems)
-        if self.vllm is not None and len(self.held_out) % accelerator.num_processes:
+
+    def _check_inputs(self, rollout_engine: RolloutEngineConfig) -> None:
+        """Raises ValueError for held-out problems that are also trained on, or that vLLM cannot
+        divide into equal shares. Prints a warning if there is no trajectory to imitate."""
+        check_problems_held_out(self.inputs.held_out, self.inputs.problems)
+        held_out, processes = len(self.inputs.held_out), self.accelerator.num_processes
+        if rollout_engine.rollout_engine != "transformers" and held_out % processes:
             raise ValueError(
-                f"there are {len(self.held_out)} validation problems to evaluate on: with vLLM "
-                f"they must be a multiple of the {accelerator.num_processes} processes"
+                f"there are {held_out} validation problems for evaluations; with vLLM their number "
+                f"must be a multiple of the {processes} processes"
             )
-        self.imitation = [
-            row
-            for folder in config.trajectories
-            for row in read_trajectories(Path(folder) / "trajectories.jsonl")
-        ]
-        check_rows_held_out(
-            self.held_out, [row.prompt_ids for row in self.imitation], self.engine.encode
-        )
-        if config.imitation_coefficient > 0 and not self.imitation and accelerator.is_main_process:
+        wanted = self.config.imitation_coefficient > 0
+        if wanted and not self.inputs.imitation and self.accelerator.is_main_process:
             print(
-                f"warning: no verified trajectory in {', '.join(config.trajectories)}: nothing is "
-                "imitated, imitation_coefficient has no effect",
+                f"warning: there is no verified trajectory in "
+                f"{', '.join(self.config.trajectories)}: imitation_coefficient has no effect",
                 flush=True,
             )
 
@@ -159,7 +158,7 @@ class PPORun:
             batch = self.learner.estimate(batch, self.progress.kl.coefficient)
         rate = self._set_learning_rates(number)
         with clock("update"):
-            sums = self.learner.learn(batch, orders, number, self.imitation)
+            sums = self.learner.learn(batch, orders, number, self.inputs.imitation)
         metrics = cycle_metrics(self.learner, rollouts, batch, sums, entropy)
         record = CycleRecord(
             cycle=number,
@@ -178,11 +177,11 @@ class PPORun:
             save_checkpoint(self.folder, self.accelerator, self.progress, kept)
 
     def _rollouts(self, cycle: int) -> tuple[list[Rollout], Usage]:
-        """This process's share of a cycle's rollouts: sampled, or those of the replayed file."""
+        """This process's share of a cycle's rollouts, sampled or read from the replayed file."""
         config = self.config
-        if self.recorded is not None:
+        if self.inputs.recorded is not None:
             own = share_of(
-                self.recorded,
+                self.inputs.recorded,
                 cycle,
                 problems=config.problems_per_cycle,
                 samples=config.samples_per_problem,
@@ -190,45 +189,15 @@ class PPORun:
                 processes=self.accelerator.num_processes,
             )
             return own, Usage()
-        return self._collect(
-            problem_order(self.problems, cycle, config.problems_per_cycle, self.seed),
-            SamplingConfig(
-                samples_per_problem=config.samples_per_problem,
-                max_new_tokens=config.max_new_tokens,
-                temperature=config.temperature,
-            ),
-            self.rewards,
+        problems = problem_order(self.inputs.problems, cycle, config.problems_per_cycle, self.seed)
+        sampling = SamplingConfig(
+            samples_per_problem=config.samples_per_problem,
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
         )
-
-    def _collect(
-        self, problems: Sequence[Problem], sampling: SamplingConfig, rewards: RewardConfig
-    ) -> tuple[list[Rollout], Usage]:
-        """Rollouts of this process's share of the problems."""
-        share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        self.models.actor_critic.eval()
-        with self._sampling():
-            return collect_rollouts(
-                self.engine,
-                self.scorer,
-                self.verifier,
-                problems[share],
-                sampling,
-                rewards,
-                self.progress.cycle,
-                self.vllm,
-            )
-
-    @contextmanager
-    def _sampling(self) -> Iterator[None]:
-        """A context in which the engine that samples has the policy's present weights."""
-        if self.vllm is not None:
-            self.vllm.sync(self.progress.cycle)
-            with self.accelerator.autocast():
-                yield
-            return
-        models = self.models
-        with generating(models.prepared, models.actor_critic.policy, self.accelerator):
-            yield
+        return self.sampling.collect(
+            RolloutRequest(problems=problems, sampling=sampling, rewards=self.rewards, cycle=cycle)
+        )
 
     def _record(self, cycle: int, rollouts: Sequence[Rollout]) -> None:
         parts = gather_object([list(rollouts)])
@@ -245,11 +214,12 @@ class PPORun:
             group["lr"] = share * rate
         return share * config.learning_rate
 
-    # -- what is measured
+    # -- measurements
 
-    def _account(self, usage: Usage, batch: Batch) -> None:
-        """Sampling and scoring, and training: each epoch forward and backward (3 forwards), and
-        one forward more of actor and critic for old log-probabilities, and of the reference."""
+    def _account(self, usage: Usage, batch: PPOBatch) -> None:
+        """Add the cost of sampling, scoring and training to the progress. An epoch costs a forward
+        and a backward pass (3 forward passes). The old log-probabilities and values cost one more
+        forward pass of actor and critic, and the reference one."""
         lengths = batch.attention_mask.sum(1).tolist()
         actor = flop_model(self.models.actor_critic.policy)
         critic = flop_model(self.models.actor_critic.critic.backbone)
@@ -262,7 +232,7 @@ class PPORun:
         self.progress.trained_tokens += round(tokens)
         self.progress.trained_flops += flops
 
-    def _report(self, record: CycleRecord, rollouts: Sequence[Rollout], batch: Batch) -> None:
+    def _report(self, record: CycleRecord, rollouts: Sequence[Rollout], batch: PPOBatch) -> None:
         if not self.accelerator.is_main_process:
             return
         for warning in record.warnings:
@@ -284,15 +254,20 @@ class PPORun:
         )
 
     def _evaluate(self) -> None:
-        """Greedy on the held-out problems; keep the policy where it is the best so far."""
-        if not self.held_out:
+        """Measure the greedy policy on the held-out problems. Save it if it is the best so far."""
+        if not self.inputs.held_out:
             return
-        greedy, usage = self._collect(
-            self.held_out,
-            SamplingConfig(
-                samples_per_problem=1, max_new_tokens=self.config.max_new_tokens, temperature=0.0
-            ),
-            RewardConfig(),
+        greedy, usage = self.sampling.collect(
+            RolloutRequest(
+                problems=self.inputs.held_out,
+                sampling=SamplingConfig(
+                    samples_per_problem=1,
+                    max_new_tokens=self.config.max_new_tokens,
+                    temperature=0.0,
+                ),
+                rewards=RewardConfig(),
+                cycle=self.progress.cycle,
+            )
         )
         found: list[Any] = gather_object(
             [(r.problem_id, r.correct, r.scores[-1] if r.scores else None) for r in greedy]
@@ -302,7 +277,7 @@ class PPORun:
         scores = [score for _, _, score in found if score is not None]
         evaluation = Evaluation(
             cycle=self.progress.cycle,
-            correct=tuple(correct[problem.id] for problem in self.held_out),
+            correct=tuple(correct[problem.id] for problem in self.inputs.held_out),
             proxy=sum(scores) / len(scores) if scores else None,
         )
         earlier = [e.accuracy for e in self.progress.evaluations]
@@ -319,10 +294,10 @@ class PPORun:
         if self.progress.stopped:
             print(f"stopped: {self.progress.stopped}", flush=True)
 
-    # -- what is kept
+    # -- checkpoints and the final policy
 
     def _resume(self) -> None:
-        """Go on from the newest whole checkpoint; what was logged after it is taken back."""
+        """Continue from the newest complete checkpoint, and remove the log rows after it."""
         load_checkpoint(self.folder, self.accelerator, self.progress)
         if self.accelerator.is_main_process:
             for name in (METRICS, COMPLETIONS, EVALUATIONS, ROLLOUTS):
@@ -330,8 +305,8 @@ class PPORun:
         self.accelerator.wait_for_everyone()
 
     def save(self) -> None:
-        """The last policy and critic, or where training was stopped those of the best evaluation;
-        what was kept on the way is removed."""
+        """Save the last policy and critic, or those of the best evaluation if training was stopped.
+        Remove the checkpoints and other temporary folders."""
         if not self.progress.stopped:
             self.models.save(self.folder)
         if self.accelerator.is_main_process:

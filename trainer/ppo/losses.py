@@ -1,6 +1,6 @@
-"""PPO's losses: pure functions, summed over tokens and divided by a count of the caller's, so that
-any split of a batch into micro-batches gives the same sum. Shapes as in
-trainer/ppo/advantages.py."""
+"""PPO's losses are pure functions. Each loss is a sum over tokens, divided by a count that the
+caller gives. So any division of a batch into micro-batches gives the same sum.
+trainer/ppo/advantages.py explains the shapes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ def policy_loss(
     count: float,
 ) -> tuple[Tensor, Tensor]:
     """- min(ratio A, clip(ratio, 1 - clip, 1 + clip) A) (1707.06347, equation 7), summed over
-    tokens and divided by `count`; and the ratios (B, P), 1 outside the mask."""
-    # The mask is applied before exp: what lies outside could overflow, and 0 x inf is no number.
+    tokens and divided by `count`. Also returns the ratios of shape (B, P), which are 1 outside the
+    mask."""
+    # The mask is applied before exp, because values outside it could overflow, and 0 x inf is NaN.
     ratio_BP = torch.exp((logprobs_BP - old_logprobs_BP) * mask_BP)
     clipped_BP = ratio_BP.clamp(1.0 - clip, 1.0 + clip)
     gain_BP = torch.minimum(ratio_BP * advantages_BP, clipped_BP * advantages_BP)
@@ -28,11 +29,11 @@ def policy_loss(
 def importance_corrections(
     logprobs_BP: Tensor, engine_BP: Tensor, mask_BP: Tensor, cap: float
 ) -> tuple[Tensor, Tensor]:
-    """min(exp(trainer's - engine's log-probability), cap): what a token weighs that another engine
-    sampled with slightly other probabilities (truncated importance sampling; Yao et al. 2025, "Your
-    efficient RL framework secretly brings you off-policy RL training"). `engine_BP` is NaN where
-    the trainer's own model sampled: 1 there and outside the mask. And the gaps, trainer's -
-    engine's, nats, 0 there."""
+    """The weights min(exp(trainer's - engine's log-probability), cap) of tokens that another engine
+    sampled with slightly different probabilities (truncated importance sampling; Yao et al. 2025,
+    "Your efficient RL framework secretly brings you off-policy RL training"). `engine_BP` is NaN
+    for tokens that the trainer's model sampled. For these tokens and outside the mask the weight is
+    1. Also returns the gaps, trainer's - engine's log-probability, in nats; they are 0 there."""
     known_BP = mask_BP.bool() & ~engine_BP.isnan()
     gaps_BP = torch.where(known_BP, logprobs_BP - engine_BP, 0.0)
     return torch.exp(gaps_BP).clamp(max=cap), gaps_BP
@@ -46,8 +47,9 @@ def value_loss(
     clip: float,
     count: float,
 ) -> Tensor:
-    """1/2 max((V - R)^2, (clip(V, V_old - clip, V_old + clip) - R)^2), summed and divided by
-    `count`: the value clipping of PPO's reference implementation. `clip` 0: no clipping."""
+    """1/2 max((V - R)^2, (clip(V, V_old - clip, V_old + clip) - R)^2), summed over tokens and
+    divided by `count`. This is the value clipping of PPO's reference implementation. `clip` 0: no
+    clipping."""
     errors_BP = (values_BP - returns_BP) ** 2
     if clip > 0:
         near_BP = old_values_BP + (values_BP - old_values_BP).clamp(-clip, clip)
@@ -56,7 +58,7 @@ def value_loss(
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float:
-    """1 - Var(R - V) / Var(R); 0 where the returns do not vary."""
+    """1 - Var(R - V) / Var(R); 0 if the returns do not vary."""
     variance = float(returns.double().var(unbiased=False)) if returns.numel() else 0.0
     if variance == 0.0:
         return 0.0

@@ -1,4 +1,4 @@
-"""What is measured of a cycle, and the rows of the files that keep it."""
+"""The metrics of one PPO cycle, and the rows of the files that keep them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rewards.text_rewards import repetition_penalty
-from trainer.ppo.batch import Batch
+from trainer.ppo.batch import PPOBatch
 from trainer.ppo.losses import explained_variance, importance_corrections
 from trainer.ppo.update import Learner, UpdateSums
 from trainer.rollouts.collect import Rollout
@@ -20,8 +20,9 @@ from trainer.rollouts.collect import Rollout
 
 @dataclass(frozen=True, kw_only=True)
 class EngineGapMetrics:
-    """How far the log-probabilities of the engine that sampled are from the trainer's, in nats per
-    token (`engine_gap` is the mean distance), and the importance corrections that follow."""
+    """The distance between the log-probabilities of the sampling engine and of the trainer, in nats
+    per token (`engine_gap` is the mean, `engine_gap_max` the maximum); and the importance
+    corrections that follow from it."""
 
     engine_gap: float
     engine_gap_max: float
@@ -31,12 +32,12 @@ class EngineGapMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class CycleMetrics:
-    """What is measured of one cycle: means over the solutions or the tokens of all processes.
+    """The metrics of one cycle: means over the solutions or the tokens of all processes.
 
     `reward` is the sum of a solution's rewards, without the KL penalty. `kl` is in nats per
     solution, `entropy` in nats per token, `length` in tokens. `score` is the reward model's score
-    of the last step, None without a reward model. `explained_variance` is that of the main
-    process's own tokens. `engine` is None where the trainer's own model sampled."""
+    of the last step, None without a reward model. `explained_variance` covers only the tokens of
+    the main process. `engine` is None if the trainer's model sampled."""
 
     reward: float
     outcome: float
@@ -65,7 +66,7 @@ class CycleMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class CycleRecord:
-    """One cycle as it is logged. `seconds` holds the duration of each part."""
+    """The log entry of one cycle. `seconds` holds the duration of each part."""
 
     cycle: int
     metrics: CycleMetrics
@@ -75,7 +76,8 @@ class CycleRecord:
     warnings: list[str]
 
     def as_row(self) -> dict[str, Any]:
-        """The line of metrics.jsonl: one flat mapping, without the engine where there is none."""
+        """The line of metrics.jsonl: one flat mapping. The metrics of the engine are left out if
+        they are None."""
         row = asdict(self.metrics)
         engine = row.pop("engine") or {}
         return {
@@ -91,7 +93,8 @@ class CycleRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class _Totals:
-    """Sums over solutions, tokens and optimizer steps, which add up over processes."""
+    """Sums over solutions, tokens and optimizer steps. The sums of several processes can be
+    added."""
 
     solutions: float
     tokens: float
@@ -112,17 +115,18 @@ class _Totals:
     grad_norm: float
     steps: float
     skipped_steps: float
-    trained: float  # tokens, one for every epoch
-    engine_tokens: float  # sampled by another engine
+    trained: float  # tokens, counted once per epoch
+    engine_tokens: float  # tokens that another engine sampled
     engine_gap: float
     correction: float
     capped: float
 
 
 def cycle_metrics(
-    learner: Learner, rollouts: Sequence[Rollout], batch: Batch, sums: UpdateSums, entropy: float
+    learner: Learner, rollouts: Sequence[Rollout], batch: PPOBatch, sums: UpdateSums, entropy: float
 ) -> CycleMetrics:
-    """`entropy` is summed over this process's tokens. Every process must call it."""
+    """The metrics over all processes. `entropy` is the sum over this process's tokens, in nats.
+    Every process must call this function."""
     corrections_BP, gaps_BP = importance_corrections(
         batch.logprobs_BP, batch.engine_BP, batch.mask_BP, learner.config.importance_cap
     )
@@ -168,13 +172,13 @@ def cycle_metrics(
 def _local_totals(
     learner: Learner,
     rollouts: Sequence[Rollout],
-    batch: Batch,
+    batch: PPOBatch,
     sums: UpdateSums,
     entropy: float,
     corrections_BP: Tensor,
     gaps_BP: Tensor,
 ) -> _Totals:
-    """Of this process alone."""
+    """The sums of this process alone."""
     by_engine_BP = ~batch.engine_BP.isnan()
     return _Totals(
         solutions=float(len(rollouts)),
@@ -223,9 +227,9 @@ def _over_processes(learner: Learner, values: Sequence[float]) -> Tensor:
 
 
 def completion_rows(
-    cycle: int, rollouts: Sequence[Rollout], batch: Batch, count: int
+    cycle: int, rollouts: Sequence[Rollout], batch: PPOBatch, count: int
 ) -> list[dict[str, Any]]:
-    """The first `count` rollouts with what each step earned; `kl` is nats a solution."""
+    """Rows of the first `count` rollouts with each step's reward. `kl` is in nats per solution."""
     kl_B = (batch.logprobs_BP - batch.reference_BP).sum(1).tolist()
     return [
         {

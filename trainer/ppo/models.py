@@ -1,4 +1,4 @@
-"""PPO's models: actor, critic and reference as a recipe asks for them, and where they end."""
+"""PPO's models: builds actor, critic and reference from the recipe, and saves them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ADAPTER, CRITIC_FOLDER = "adapter", "critic"
 
 @dataclass(frozen=True, kw_only=True)
 class PPOModels:
-    """`prepared` is `actor_critic` as the accelerator runs it. `reference` None: the policy
-    without its adapters."""
+    """The models of a PPO run. `prepared` is `actor_critic` as the accelerator prepared it. If
+    `reference` is None, the policy without its adapters is the reference."""
 
     accelerator: Any
     prepared: Any
@@ -34,7 +34,7 @@ class PPOModels:
     temperature: float
 
     def reference_logprobs(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """(B, P), nats, at the sampling temperature."""
+        """Log-probabilities of shape (B, P), in nats, at the sampling temperature."""
         with self.accelerator.autocast():
             if self.reference is not None:
                 return token_logprobs(self.reference, input_ids, mask, self.temperature)[0]
@@ -43,8 +43,9 @@ class PPOModels:
                 return token_logprobs(policy, input_ids, mask, self.temperature)[0]
 
     def save(self, folder: Path) -> None:
-        """The policy as a Hugging Face folder and the critic as one beside it; with LoRA the
-        adapters merged in, and beside them as peft folders. Every process must call it."""
+        """Save the policy as a Hugging Face folder, and the critic as a folder inside it. With LoRA
+        these folders hold the merged models, and the adapters are also saved as peft folders. Every
+        process must call this method."""
         model = self.actor_critic
         with whole(model.parameters()):
             if self.accelerator.is_main_process:
@@ -71,11 +72,11 @@ class PPOModels:
 
 
 def build_models(config: PPOConfig, accelerator: Any) -> PPOModels:
-    """Raises ValueError where critic or reference do not read the policy's tokens, and what
-    `build_critic` raises."""
+    """Build the models. Raises ValueError if critic or reference have other tokens than the policy.
+    Also raises the errors of `build_critic`."""
     from trl.trainer.utils import disable_dropout_in_model
 
-    # Weights that are trained are fp32: steps are smaller than bfloat16's last digit.
+    # Trained weights are fp32: updates are smaller than the last digit of a bfloat16 weight.
     dtype: Any = "auto" if config.lora_rank else torch.float32
     policy, tokenizer = load_policy(config.policy, dtype)
     disable_dropout_in_model(policy)

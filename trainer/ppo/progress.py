@@ -1,4 +1,4 @@
-"""How far a PPO run is, and the checkpoints it goes on from."""
+"""The progress of a PPO run, and its checkpoints."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from trainer.training.checkpoints import (
 
 
 @dataclass(slots=True, kw_only=True)
-class Progress:
-    """What a run that goes on must know beside weights and optimizer."""
+class PPOProgress:
+    """The state that a resumed run needs in addition to weights and optimizer."""
 
     kl: KLController
     cycle: int = 0
@@ -29,10 +29,10 @@ class Progress:
     usage: Usage = field(default_factory=Usage)
     trained_tokens: int = 0
     trained_flops: float = 0.0
-    stopped: str = ""  # why training ended early
+    stopped: str = ""  # the reason why training ended early
 
     def state_dict(self) -> dict[str, Any]:
-        """As JSON: checkpoints are read back as weights only."""
+        """The state as JSON text, because checkpoints are loaded with `weights_only`."""
         return {"json": json.dumps(asdict(self))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -47,8 +47,9 @@ class Progress:
             setattr(self, name, value)
 
 
-def save_checkpoint(folder: Path, accelerator: Any, progress: Progress, kept: int) -> None:
-    """Weights, optimizer and whatever is registered for it; `kept` checkpoints stay."""
+def save_checkpoint(folder: Path, accelerator: Any, progress: PPOProgress, kept: int) -> None:
+    """Save weights, optimizer and all registered objects. Only the newest `kept` checkpoints
+    stay."""
     checkpoint = folder / f"checkpoint-{progress.cycle}"
     accelerator.save_state(str(checkpoint), safe_serialization=False)
     accelerator.wait_for_everyone()
@@ -60,9 +61,9 @@ def save_checkpoint(folder: Path, accelerator: Any, progress: Progress, kept: in
     accelerator.wait_for_everyone()
 
 
-def load_checkpoint(folder: Path, accelerator: Any, progress: Progress) -> None:
-    """Restore the newest whole checkpoint, including `progress`, which is registered for it.
-    Without a checkpoint nothing changes. Raises ValueError for a checkpoint that this run cannot
+def load_checkpoint(folder: Path, accelerator: Any, progress: PPOProgress) -> None:
+    """Restore the newest complete checkpoint, including the registered `progress`. Without a
+    checkpoint nothing changes. Raises ValueError for a checkpoint from which this run cannot
     continue (`trainer.training.checkpoints.check_resumable`)."""
     if accelerator.is_main_process:
         remove_partial_checkpoints(folder)

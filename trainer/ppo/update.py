@@ -1,7 +1,8 @@
-"""One cycle's learning: old log-probabilities, advantages, and the optimizer's steps.
+"""The learning part of a cycle: old log-probabilities, advantages, and the optimizer's steps.
 
-Shapes as in trainer/ppo/advantages.py. Every sum is divided by a count of the whole minibatch over
-all processes, so neither micro-batches nor processes change what is learned."""
+trainer/ppo/advantages.py explains the shapes. Every sum is divided by a count over the whole
+minibatch of all processes. So the numbers of micro-batches and processes do not change the
+result."""
 
 from __future__ import annotations
 
@@ -17,20 +18,20 @@ from torch import Tensor
 from data.types import TokenRow
 from trainer.ppo.actor_critic import Predictions
 from trainer.ppo.advantages import Moments, gae, kl_penalties, moments, whiten
-from trainer.ppo.batch import Batch, micro_batches, minibatch_order, pad_columns
+from trainer.ppo.batch import PPOBatch, micro_batches, minibatch_order, pad_columns
 from trainer.ppo.config import PPOConfig
 from trainer.ppo.losses import importance_corrections, policy_loss, value_loss
 from trainer.runtime.watchdog import WATCHDOG
 
-_ADVICE = "The last checkpoint is whole: lower learning_rate or max_grad_norm"
+_ADVICE = "The last checkpoint is complete: lower learning_rate or max_grad_norm, and start again"
 Reference = Callable[[Tensor, Tensor], Tensor]  # token ids, attention mask -> log-probs (B, P)
 
 
 @dataclass(slots=True, kw_only=True)
 class UpdateSums:
-    """Sums over one process's tokens (`tokens`, `ratio`, `clipped`), over its micro-batches (the
-    losses) and over its optimizer steps (the rest), for the log. `ratio_max` is a maximum.
-    `first_ratio_error` is the largest |ratio - 1| of the first micro-batch, None before it."""
+    """Sums of one process, for the log: over its tokens (`tokens`, `ratio`, `clipped`), over its
+    micro-batches (the losses) and over its optimizer steps (the rest). `ratio_max` is a maximum.
+    `first_ratio_error` is the largest |ratio - 1| of the first micro-batch, and None before it."""
 
     policy_loss: float = 0.0
     value_loss: float = 0.0
@@ -47,8 +48,8 @@ class UpdateSums:
 
 @dataclass(frozen=True, kw_only=True)
 class Learner:
-    """`model` is the prepared `ActorCritic`; `reference` gives the starting policy's
-    log-probabilities."""
+    """Updates actor and critic. `model` is the prepared `ActorCritic`. `reference` computes the
+    log-probabilities of the reference policy."""
 
     accelerator: Any
     model: Any
@@ -59,11 +60,11 @@ class Learner:
     seed: int
 
     def reduce(self, values: Sequence[float]) -> list[float]:
-        """Sums over processes."""
+        """The sums of the values over all processes."""
         total = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
         return self.accelerator.reduce(total, reduction="sum").tolist()
 
-    def predict(self, batch: Batch) -> Predictions:
+    def predict(self, batch: PPOBatch) -> Predictions:
         return self.model(batch.input_ids, batch.attention_mask, self.config.temperature)
 
     def orders(self, cycle: int, rows: int) -> list[Tensor]:
@@ -82,9 +83,10 @@ class Learner:
             for part in order.chunk(self.config.minibatches)
         ]
 
-    def evaluate_old(self, batch: Batch, order: Tensor) -> tuple[Batch, float]:
-        """Fill in log-probabilities, reference and values, before any step, and the mean entropy.
-        The micro-batches are those of the first epoch, so its first ratios are exactly 1."""
+    def evaluate_old(self, batch: PPOBatch, order: Tensor) -> tuple[PPOBatch, float]:
+        """Fill in log-probabilities, reference and values before the first step. Also returns the
+        entropy, summed over this process's tokens, in nats. The micro-batches are the same as in
+        the first epoch, so the first ratios are exactly 1."""
         width = batch.mask_BP.shape[1]
         found: dict[str, list[Tensor]] = {"logprobs": [], "reference": [], "values": []}
         rows: list[Tensor] = []
@@ -111,9 +113,10 @@ class Learner:
             entropy,
         )
 
-    def estimate(self, batch: Batch, kl_coefficient: float) -> Batch:
-        """Fill in returns and advantages: whitened over the global batch, then weighed with the
-        importance corrections, as the clipped loss is linear in them."""
+    def estimate(self, batch: PPOBatch, kl_coefficient: float) -> PPOBatch:
+        """Fill in returns and advantages. The advantages are whitened over the global batch, and
+        then multiplied by the importance corrections. This weights the loss, because the clipped
+        loss is linear in the advantages."""
         kl_BP = kl_penalties(batch.logprobs_BP, batch.reference_BP, batch.mask_BP)
         advantages_BP, returns_BP = gae(
             batch.rewards_BP - kl_coefficient * kl_BP,
@@ -134,9 +137,9 @@ class Learner:
         )
 
     def learn(
-        self, batch: Batch, orders: Sequence[Tensor], cycle: int, imitation: Sequence[TokenRow]
+        self, batch: PPOBatch, orders: Sequence[Tensor], cycle: int, imitation: Sequence[TokenRow]
     ) -> UpdateSums:
-        """All epochs. Returns sums over this process's tokens and steps, for the log."""
+        """Run all epochs. Returns sums over this process's tokens and steps, for the log."""
         sums = UpdateSums()
         self.model.train()
         for epoch, order in enumerate(orders):
@@ -149,8 +152,8 @@ class Learner:
     def _deal(
         self, rows: Sequence[TokenRow], sizes: Sequence[int], key: str
     ) -> list[list[TokenRow]]:
-        """As many rows as there are rollouts, drawn with replacement for all processes together,
-        of which this one takes its share; empty lists where there are none."""
+        """Draw one row per rollout, with replacement. All processes make the same draws, and each
+        takes its share. Without rows the lists are empty."""
         if not rows:
             return [[] for _ in sizes]
         processes = self.accelerator.num_processes
@@ -160,7 +163,7 @@ class Learner:
 
     def _step(
         self,
-        batch: Batch,
+        batch: PPOBatch,
         indices: Sequence[Tensor],
         imitation: Sequence[Sequence[TokenRow]],
         cycle: int,
@@ -170,7 +173,8 @@ class Learner:
         own = sum(float(batch.mask_BP[index.to(batch.mask_BP.device)].sum()) for index in indices)
         copied = sum(len(row.completion_ids) for rows in imitation for row in rows)
         tokens, copied_tokens = self.reduce([own, float(copied)])
-        # Gradients are averaged over processes and micro-batches: the sums must not be.
+        # Accelerate averages gradients over processes and micro-batches. This scale restores the
+        # sum.
         scale = len(indices) * self.accelerator.num_processes
         for index, rows in zip(indices, imitation, strict=True):
             WATCHDOG.progress()
@@ -190,7 +194,7 @@ class Learner:
                             self.model.parameters(), self.config.max_grad_norm
                         )
                     )
-                    if not math.isfinite(norm):  # DeepSpeed says so only after the step
+                    if not math.isfinite(norm):  # DeepSpeed knows the norm only after the step
                         raise ValueError(f"cycle {cycle}: the gradient's norm is {norm}. {_ADVICE}")
                     sums.grad_norm += norm
                     sums.steps += 1
@@ -198,7 +202,7 @@ class Learner:
                 self.optimizer.zero_grad()
         sums.skipped_steps += bool(self.accelerator.optimizer_step_was_skipped)
 
-    def _loss(self, micro: Batch, tokens: float, sums: UpdateSums) -> Tensor:
+    def _loss(self, micro: PPOBatch, tokens: float, sums: UpdateSums) -> Tensor:
         predicted = self.predict(micro)
         config = self.config
         policy, ratio_BP = policy_loss(
@@ -229,7 +233,8 @@ class Learner:
         return policy + config.value_coefficient * value
 
     def _imitation_loss(self, rows: Sequence[TokenRow], tokens: float, sums: UpdateSums) -> Tensor:
-        """- mean log-likelihood, nats a token, of verified trajectories, times its coefficient."""
+        """The mean negative log-likelihood of verified trajectories, in nats per token, times its
+        coefficient."""
         device = self.accelerator.device
         longest = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
         ids = torch.full((len(rows), longest), self.pad_token_id, dtype=torch.long)
@@ -243,11 +248,12 @@ class Learner:
         predicted: Predictions = self.model(ids.to(device), attention.to(device), 1.0)
         nats = -(predicted.logprobs_BP * mask_BP.to(device)).sum() / max(1.0, tokens)
         sums.imitation_loss += float(nats.detach())
-        # The critic's values take no part; times 0 they keep DDP's bookkeeping whole.
+        # The loss does not use the critic's values. They enter times 0, because DDP expects that
+        # every parameter gets a gradient.
         return self.config.imitation_coefficient * nats + 0.0 * predicted.values_BP.sum()
 
 
 def _generator(key: str) -> torch.Generator:
-    """The same for the same text, on every process."""
+    """A generator that depends only on the text, so it is the same on every process."""
     digest = hashlib.blake2b(key.encode(), digest_size=7).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))

@@ -1,4 +1,4 @@
-"""A run's results as a short table for the console."""
+"""Prints a run's results as a short table on the console."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 
 def print_results(results: Mapping[str, Any]) -> None:
-    """Each policy's accuracy by strategy, at its largest budget, and the comparisons, with their
-    95 % intervals. `results` is the content of results.json."""
+    """Print each policy's accuracy per strategy at its largest budget, and the comparisons, with 95
+    % intervals. `results` is the content of results.json."""
     largest = {(row["policy"], row["strategy"]): row for row in results["accuracy"]}
     for row in results["accuracy"]:
         key = row["policy"], row["strategy"]

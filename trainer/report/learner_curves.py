@@ -1,7 +1,7 @@
-"""What each learner made of what it sampled: curves from the stage folders alone.
+"""Curves of each learner's accuracy against its sampled tokens, from the stage folders alone.
 
-Which stages a policy comes from is read off the manifests' inputs. What the first policy and the
-reward model cost is common to all learners; the rest of a policy's stages is its own.
+The inputs in the manifests say which stages trained a policy. All learners share the cost of the
+first policy and of the reward model. The other stages of a policy belong to its learner alone.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any
 from data.row_files import read_whole_lines
 from search.labellers.evidence import wilson_interval
 from trainer.measures.results import AccuracyRow
+from trainer.runtime.row_files import EVALUATIONS, METRICS
 from trainer.runtime.stage_registry import STAGES
 
-METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 CYCLE_COLUMNS = ("cycle", "kl", "length", "entropy", "reward", "correct", "score")
-MAX_CYCLES = 400  # of a run that the report draws
+MAX_CYCLES = 400  # most cycles of a run that the report draws
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """Accuracy of `policy` (or of a stage on its way to one) after `sampled_tokens` that the policy
-    generated to be learnt from; with its 95 % interval, on n problems."""
+    """The accuracy of `policy` (or of a stage that leads to a policy), with its 95 % interval, on n
+    problems. `sampled_tokens` counts the tokens that the policy had sampled to learn from."""
 
     policy: str
     sampled_tokens: int
@@ -37,8 +37,9 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerCurve:
-    """`test` holds the evaluated policies on the way, the first policy at 0 tokens, `validation`
-    what was measured while training. `name` is the last policy's stage."""
+    """The curve of one learner. `test` holds its evaluated policies, with the first policy at 0
+    tokens. `validation` holds the measurements during training. `name` is the stage of the last
+    policy."""
 
     name: str
     sampled_tokens: int
@@ -48,8 +49,8 @@ class LearnerCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class PPORunCurve:
-    """A PPO stage: its settings, and the rows of its cycles and of its evaluations. `problems` is
-    how many problems each evaluation had."""
+    """A PPO stage: its settings, the rows of its cycles and the rows of its evaluations. `problems`
+    is the number of problems per evaluation."""
 
     stage: str
     outcome: str
@@ -64,9 +65,8 @@ class PPORunCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCost:
-    """An evaluated policy, its accuracy with a 95 % interval on n problems, and all that was spent
-    on it and on what it comes from. `after` is the evaluated policy that it goes on from, None for
-    the first."""
+    """An evaluated policy, its accuracy with a 95 % interval on n problems, and the cost of all
+    stages that led to it. `after` is the evaluated policy that it continues, None for the first."""
 
     policy: str
     after: str | None
@@ -80,13 +80,13 @@ class TrainingCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """Complete stage folders by name, in the run's order, and their manifests."""
+    """The complete stage folders by name, in the order of the run, and their manifests."""
 
     folders: Mapping[str, Path]
     manifests: Mapping[str, Mapping[str, Any]]
 
     def parents(self, name: str) -> list[str]:
-        """The stages that a stage read a folder or a file of."""
+        """The stages whose folders or files a stage read."""
         by_path = {folder.resolve(): stage for stage, folder in self.folders.items()}
         found: list[str] = []
         for source in self.manifests[name].get("inputs", {}).values():
@@ -95,15 +95,16 @@ class Lineage:
         return list(dict.fromkeys(found))
 
     def ancestry(self, name: str) -> set[str]:
-        """The stage and all that it comes from."""
+        """The stage and all stages that it depends on."""
         found = {name}
         for parent in self.parents(name):
             found |= self.ancestry(parent)
         return found
 
     def sampled_tokens(self, name: str) -> int:
-        """What the policy generated in this stage to be learnt from: searches and labels whole,
-        reinforcement learning without its evaluations. A gate's solutions teach nothing."""
+        """The tokens that the policy sampled in this stage to learn from. Searches and labels count
+        completely; reinforcement learning counts without its evaluations. The solutions of a gate
+        do not count, because nothing learns from them."""
         manifest = self.manifests[name]
         entry = STAGES.get(manifest["stage"])
         source = entry.sampled_tokens if entry else "metric"
@@ -118,8 +119,9 @@ class Lineage:
 def learner_curves(
     lineage: Lineage, greedy: Mapping[str, AccuracyRow], reward_model: str | None
 ) -> list[LearnerCurve]:
-    """A curve for each evaluated policy that no other evaluated one comes from. `greedy` are the
-    test accuracies by policy, the first policy first; `reward_model` is a stage's name."""
+    """A curve for each evaluated policy that no other evaluated policy depends on. `greedy` holds
+    the test accuracies by policy, with the first policy first. `reward_model` is the name of a
+    stage."""
     known = [name for name in greedy if name in lineage.folders]
     if not known:
         return []
@@ -165,7 +167,7 @@ def _curve(
 
 
 def _measured(lineage: Lineage, name: str, total: int, start: str, *, first: bool) -> list[Point]:
-    """A stage's accuracies on validation problems: a gate's, or those on the way."""
+    """A stage's accuracies on validation problems: at its gate, or during training."""
     manifest = lineage.manifests[name]
     gate = manifest["metrics"].get("gate")
     if gate:
@@ -190,8 +192,8 @@ def _point(policy: str, sampled_tokens: int, value: float, n: int) -> Point:
 
 
 def ppo_runs(lineage: Lineage) -> list[PPORunCurve]:
-    """Each PPO stage's cycles and evaluations: what the reward model says beside what the verifier
-    says."""
+    """The cycles and evaluations of each PPO stage: the reward model's scores next to the
+    verifier's verdicts."""
     found: list[PPORunCurve] = []
     for name, manifest in lineage.manifests.items():
         entry = STAGES.get(manifest["stage"])
@@ -223,7 +225,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def training_curve(
     lineage: Lineage, greedy: Mapping[str, AccuracyRow], seconds: Mapping[str, float]
 ) -> list[TrainingCost]:
-    """The evaluated policies in the run's order. `seconds` are wall times by stage."""
+    """The evaluated policies with their costs, in the order of the run. `seconds` holds wall times
+    by stage."""
     costs: list[TrainingCost] = []
     for name in lineage.folders:
         if name not in greedy:

@@ -1,16 +1,16 @@
 """report.html: one self-contained page that draws results.json and some search trees.
 
-The page opens without a network. Its Content-Security-Policy allows nothing but the inline scripts
-and styles written here, each by its SHA-256; so text that a model wrote can never run, even if it
-were to reach the page as markup. It does not: results and trees travel as JSON with every `<`
-escaped, and the scripts put them on the page as text nodes only.
+The page opens without a network. Its Content-Security-Policy allows only the inline scripts and
+styles written here, each by its SHA-256. So text that a model wrote can never run, even if it
+reached the page as markup. It does not reach the page as markup: results and trees travel as JSON
+with every `<` escaped, and the scripts put them on the page only as text nodes.
 
-Charts are drawn by plotly.js, which the `plotly` distribution ships. Three things make it work
+plotly.js, which the `plotly` distribution ships, draws the charts. Three measures make it work
 under this policy, without 'unsafe-inline' and 'unsafe-eval':
-- plotly leaves styling alone when a `<style id="plotly.js-style-global">` has the class
-  `no-inline-styles`; `assets/plotly.css` holds the rules that our charts need of it;
-- the map library inside adds a style sheet unless an element with a certain id exists: it does;
-- labels have no pseudo-HTML that becomes a style attribute (`<sup>`, `<b>`): powers are Unicode.
+- plotly adds no styles if a `<style id="plotly.js-style-global">` has the class `no-inline-styles`;
+  `assets/plotly.css` holds the plotly rules that our charts need;
+- plotly's map library adds a style sheet unless an element with a certain id exists, so it exists;
+- labels contain no pseudo-HTML that becomes a style attribute (`<sup>`, `<b>`); powers are Unicode.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA_VERSION = 1
-MAX_BYTES = 10_000_000  # of the whole page; half of it is plotly.js
+MAX_PAGE_BYTES = 10_000_000  # most bytes of the whole page; half of them are plotly.js
 MAX_TREES = 50
 PAGE = Path(__file__).with_name("assets")
 SCRIPTS = ("format.js", "charts.js", "tree.js", "prm.js", "learners.js", "page.js")
@@ -49,10 +49,10 @@ def write_report(
 ) -> None:
     """Write the page to `path`, whose folder must exist.
 
-    `results` is the content of results.json; sections that are missing, empty or null are replaced
-    by a sentence, and those of stages that a run need not have are left out. `trees` are rows of
-    trees.jsonl: the first `MAX_TREES` of them are shown, fewer if the page would reach `MAX_BYTES`,
-    and the page says so. Raises ValueError for another schema version.
+    `results` is the content of results.json. A sentence replaces a section that is missing, empty
+    or null. Sections of optional stages are left out. `trees` are rows of trees.jsonl. The page
+    shows the first `MAX_TREES` of them, or fewer if it would reach `MAX_PAGE_BYTES`, and says so.
+    Raises ValueError for another schema version.
     """
     version = results.get("schema_version")
     if version != SCHEMA_VERSION:
@@ -62,14 +62,14 @@ def write_report(
     shown = [_slim_tree(tree) for tree in trees[:MAX_TREES]]
     while True:
         page = _page({"results": dict(results), "trees": shown, "trees_given": len(trees)})
-        if len(page) < MAX_BYTES or not shown:
+        if len(page) < MAX_PAGE_BYTES or not shown:
             break
         shown = shown[: len(shown) * 3 // 4]
     path.write_bytes(page)
 
 
 def _slim_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """What the explorer shows of a tree; token ids and snapshots are left out."""
+    """The parts of a tree that the explorer shows; token ids and snapshots are left out."""
     keep = ("problem", "strategy", "policy", "answer", "outcome", "usage")
     slim = {key: tree.get(key) for key in keep}
     slim["nodes"] = [{key: node.get(key) for key in NODE_FIELDS} for node in tree["nodes"]]
@@ -77,7 +77,8 @@ def _slim_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _page(content: Mapping[str, Any]) -> bytes:
-    """The page as UTF-8. Placeholders are filled in one pass, so no content is read as one."""
+    """The page as UTF-8. One pass fills all placeholders, so content is never read as a
+    placeholder."""
     from plotly.offline import get_plotlyjs
 
     library = get_plotlyjs()
@@ -110,7 +111,7 @@ def _page(content: Mapping[str, Any]) -> bytes:
 
 
 def json_for_script(content: Any) -> str:
-    """ASCII JSON that is safe inside a script element: no `<`, `>` or `&`, and null for the
+    """ASCII JSON that is safe inside a script element: without `<`, `>` and `&`, and with null for
     numbers that JSON does not have (NaN and the infinities)."""
     text = json.dumps(_finite(content), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -133,7 +134,7 @@ def _source(text: str) -> str:
 
 
 def _map_style_id(library: str) -> str:
-    """The id by which the map library inside plotly.js recognises its own style sheet."""
+    """The id of the style sheet of the map library inside plotly.js."""
     match = re.search(r'getElementById\("([0-9a-f]{64})"\)', library)
     return match[1] if match else "no-map-style"
 

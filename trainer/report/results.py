@@ -1,4 +1,4 @@
-"""results.json: every number of a run, collected from its stage folders."""
+"""Collects every number of a run from its stage folders for results.json."""
 
 from __future__ import annotations
 
@@ -31,17 +31,15 @@ from trainer.runtime.stage_registry import STAGES
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """What a report is drawn from. results.json and report.html are also copied to the run's
-    folder.
-    """
+    """The sources of a report. results.json and report.html are also copied to the run's folder."""
 
     stages: list[str]
     """Folders of the run's earlier stages, in order."""
     evaluation: str
     """Folder of the evaluation stage."""
     description: str = ""
-    """Text at the report's top."""
-    verifier: str = "countdown"
+    """Text at the top of the report."""
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     num_trees: int = 20
     """Search trees drawn in the report."""
@@ -49,10 +47,10 @@ class ReportConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
-    """Every number of a run. `stages` holds seconds of wall time by stage; `evaluation` is the
-    content of the evaluation stage's evaluation.json, and `prm_evaluations` that of each prm.json,
-    by the stage's name. The rows of `gates` and `ledger` are those of the manifests, each with the
-    name of its stage."""
+    """Every number of a run. `stages` holds seconds of wall time per stage. `evaluation` is the
+    content of the evaluation stage's evaluation.json. `prm_evaluations` holds the content of each
+    prm.json, by the stage's name. The rows of `gates` and `ledger` come from the manifests, and
+    each row has the name of its stage."""
 
     run: str
     seed: int
@@ -67,7 +65,7 @@ class RunResults:
     ledger: list[dict[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
-        """The content of results.json: the evaluation's keys stand beside the others."""
+        """The content of results.json, with the keys of the evaluation at the top level."""
         return {
             "schema_version": SCHEMA_VERSION,
             "run": self.run,
@@ -88,8 +86,8 @@ class RunResults:
 
 
 def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
-    """Read the stages' manifests and the evaluation. Everything but times is a function of the
-    recipe and the seed."""
+    """Read the stages' manifests and the evaluation. All values but times depend only on the recipe
+    and the seed."""
     evaluation = read_record(EvaluationResults, Path(config.evaluation) / "evaluation.json")
     manifests = {Path(stage).name: read_manifest(Path(stage)) for stage in config.stages}
     spent = {Path(stage).name: seconds_of(Path(stage)) for stage in config.stages}
@@ -117,7 +115,7 @@ def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
 
 
 def _reward_model(manifests: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The run's first reward model, which its learners share."""
+    """The run's first reward model, which all its learners share."""
     kinds = {kind for kind, entry in STAGES.items() if entry.makes_process_reward_model}
     return next((name for name, m in manifests.items() if m["stage"] in kinds), None)
 
@@ -129,7 +127,8 @@ def prm_evaluations(run: Path) -> dict[str, RewardModelEvaluation]:
 
 
 def seconds_of(stage: Path) -> float:
-    """Wall time over all attempts where a pipeline kept it, else that of the last attempt."""
+    """Wall time in seconds: over all attempts if a pipeline recorded it, else of the last
+    attempt."""
     record = read_json(stage.parent / "stages" / f"{stage.name}.json") or {}
     return record.get("seconds") or read_manifest(stage)["seconds"]
 
@@ -139,7 +138,7 @@ def folder_name(runtime: RuntimeConfig) -> str:
 
 
 def chosen_trees(config: ReportConfig, evaluation: EvaluationResults) -> list[dict[str, Any]]:
-    """The first trees of the final policy, each terminal node with its verdict."""
+    """The first trees of the final policy; each terminal node has its verdict."""
     verifier = VERIFIERS[config.verifier]()
     policies = [row.policy for row in evaluation.accuracy if row.strategy == "mcts"]
     if not policies:

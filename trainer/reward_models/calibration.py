@@ -1,6 +1,6 @@
-"""Calibrating a trained reward model on held-out rollouts, so that its scores are probabilities:
-P = sigmoid(r / T + b) (rewards/models/calibration.py), fitted on r itself, which a float32
-probability would lose where a pairwise model's level is far from 0."""
+"""Calibrates a trained reward model on held-out rollouts, so that its scores are probabilities:
+P = sigmoid(r / T + b) (rewards/models/calibration.py). The fit uses r itself: if the level of a
+pairwise model is far from 0, a float32 probability would lose the information."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from trainer.runtime.stage import StageRecord
 
 
 def calibrate(folder: Path, rows: Sequence[StepLabels], device: Any, record: StageRecord) -> None:
-    """Fit T and b on every labelled step of `rows` and keep them in the folder's config.json. A
-    label without rollouts behind it counts as one. Raises ValueError without rows, and where the
-    scores do not rise with the labels: no scale makes them probabilities."""
+    """Fit T and b on every labelled step of `rows`, and write them to the folder's config.json. A
+    label without rollouts counts as one rollout. Raises ValueError if there are no rows, and if the
+    scores do not rise with the labels, because then no scale makes them probabilities."""
     if not rows:
         raise ValueError("calibration_labels hold no row to calibrate on")
     margins, usage = step_margins(load_reward_model(str(folder)).to(device), rows)
@@ -34,7 +34,7 @@ def calibrate(folder: Path, rows: Sequence[StepLabels], device: Any, record: Sta
     if scale < 1 / HIGHEST:
         raise ValueError(
             f"the scores of {folder} do not rise with the labels of calibration_labels (scale "
-            f"{scale:.2g}): train longer, or calibrate on labels of the same kind"
+            f"{scale:.2g}): train longer, or calibrate on the kind of labels used for training"
         )
     write_temperature(folder, 1 / scale, shift)
     record.search(Usage(reward=usage))
@@ -42,8 +42,8 @@ def calibrate(folder: Path, rows: Sequence[StepLabels], device: Any, record: Sta
 
 
 def step_margins(model: Any, rows: Sequence[StepLabels]) -> tuple[list[float], ModelUsage]:
-    """r, the two classes' logit difference, at the end of every step of every row, in order; and
-    what it cost."""
+    """r, the difference of the two classes' logits, at the end of every step of every row, in
+    order; and the cost."""
     use_plain_attention_on_cpu(model.eval())
 
     def read(

@@ -1,4 +1,4 @@
-"""The model card of our own reward models: how they are asked, and what their scores mean."""
+"""The model card of our reward models: their inputs, and the meaning of their scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCORES = {
         "than 0 says that there\n  was one), and then on average.",
     ),
 }
-CARD = """---
+PROCESS_MODEL_CARD = """---
 library_name: transformers
 pipeline_tag: token-classification
 tags: [{tag}]
@@ -50,4 +50,4 @@ def model_card(targets: str) -> str:
     """The README.md of a model trained on `targets`, one of `SCORES`."""
     data, meaning = SCORES[targets]
     tag = "outcome-reward-model" if targets == "outcome" else "process-reward-model"
-    return CARD.format(tag=tag, data=data, meaning=meaning, targets=targets)
+    return PROCESS_MODEL_CARD.format(tag=tag, data=data, meaning=meaning, targets=targets)

@@ -1,4 +1,4 @@
-"""Training an outcome reward model on preferences, by TRL's RewardTrainer (Bradley-Terry loss,
+"""Trains an outcome reward model on preferences with TRL's RewardTrainer (Bradley-Terry loss,
 2203.02155, section 3.5)."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from data.types import Message
 from rewards.models.folders import load_tokenizer
 from trainer.training.checkpoints import CheckpointManifest, train_to_the_end
 
-CARD = """---
+OUTCOME_MODEL_CARD = """---
 library_name: transformers
 pipeline_tag: text-classification
 tags: [outcome-reward-model, trl, reward-trainer]
@@ -43,19 +43,20 @@ ASKED = {
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceIds:
-    """The token ids of both whole sequences."""
+    """The token ids of the two whole sequences."""
 
     chosen_ids: tuple[int, ...]
     rejected_ids: tuple[int, ...]
     margin: float | None
-    kind: str  # of ASKED
+    kind: str  # a key of ASKED
 
 
 def read_preferences(
     sources: Sequence[str], tokenizer: Any
 ) -> tuple[list[PreferenceIds], list[BadRow]]:
-    """Every source's rows, tokenised, and those that cannot be used, conversations that the chat
-    template refuses among them. Raises ValueError for text beside conversations."""
+    """The tokenised rows of every source, and the rows that cannot be used, which include
+    conversations that the chat template refuses. Raises ValueError if the sources mix text and
+    conversations."""
     rows: list[PreferenceIds] = []
     bad: list[BadRow] = []
     for source in sources:
@@ -100,20 +101,20 @@ def _chat_ids(tokenizer: Any, turns: tuple[Message, ...]) -> tuple[int, ...]:
 
     if tokenizer.chat_template is None:
         raise ValueError(
-            "it is a conversation, and the tokenizer has no chat template; chat_template_path "
-            "names a Jinja file, or a model with one"
+            "it is a conversation, but the tokenizer has no chat template; set chat_template_path "
+            "to a Jinja file, or to a model with a chat template"
         )
     messages = [{"role": turn.role, "content": turn.content} for turn in turns]
     try:
         encoded = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)
     except TemplateError as error:
-        raise ValueError(f"the chat template refuses it: {error}") from error
+        raise ValueError(f"the chat template refuses the conversation: {error}") from error
     return tuple(encoded["input_ids"])
 
 
 def open_scorer(name: str, arguments: Any) -> tuple[Any, Any]:
-    """A sequence classifier with one label and its tokenizer, with the end token and chat template
-    that `arguments` ask for: they decide how rows are tokenised, which comes before TRL's turn."""
+    """A sequence classifier with one label, and its tokenizer. The tokenizer gets the end token and
+    the chat template of `arguments`, because we tokenise the rows before TRL could set these."""
     from transformers import AutoModelForSequenceClassification
     from trl.chat_template_utils import clone_chat_template
 
@@ -132,8 +133,9 @@ def open_scorer(name: str, arguments: Any) -> tuple[Any, Any]:
 def train_on_preferences(
     model: Any, tokenizer: Any, rows: Sequence[PreferenceIds], arguments: Any
 ) -> Any:
-    """Train in place with TRL's RewardTrainer; resumes from the newest complete checkpoint. Raises
-    ValueError without rows and for a checkpoint that cannot be continued."""
+    """Train in place with TRL's RewardTrainer, and resume from the newest complete checkpoint.
+    Raises ValueError if there are no rows, and for a checkpoint from which this run cannot
+    continue."""
     from datasets import Dataset
     from trl.trainer.reward_trainer import RewardTrainer
 

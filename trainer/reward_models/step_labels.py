@@ -1,4 +1,4 @@
-"""Training a reward model on step labels: soft cross-entropy at each step's last token."""
+"""Trains a reward model on step labels with soft cross-entropy at each step's last token."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ IGNORED = -100.0
 def soft_cross_entropy(
     logits_BTC: Tensor, labels_BT: Tensor, num_labels_in_batch: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy, nats, of P(correct) against soft labels in [0, 1]; -100 is ignored.
+    """Cross-entropy, in nats, of P(correct) against soft labels in [0, 1]; labels of -100 are
+    ignored.
 
-    B sequences, T positions, C = 2 classes (incorrect, correct). Summed and divided by
-    `num_labels_in_batch` (a global count, for gradient accumulation and several processes) or by
-    the labels present.
+    B sequences, T positions, C = 2 classes (incorrect, correct). The sum is divided by
+    `num_labels_in_batch` (a global count, for gradient accumulation and several processes), or else
+    by the number of labels here.
     """
     keep_BT = labels_BT != IGNORED
     logprobs_NC = torch.log_softmax(logits_BTC[keep_BT].float(), dim=-1)
@@ -55,7 +56,7 @@ class StepLabelCollator:
 
 
 def label_dataset(rows: Sequence[StepLabels]) -> Any:
-    """`input_ids` and float `labels`, which stand at each step's last token."""
+    """A data set with `input_ids` and float `labels`. Labels are at each step's last token."""
     from datasets import Dataset
 
     input_ids: list[list[int]] = []
@@ -72,7 +73,7 @@ def label_dataset(rows: Sequence[StepLabels]) -> Any:
 
 
 class PRMTrainer(GlobalMeanTrainer):
-    """Every labelled step weighs 1."""
+    """Every labelled step has the weight 1."""
 
     def weight_of(self, batch: dict[str, Any]) -> float:
         return int((batch["labels"] != IGNORED).sum())
@@ -93,8 +94,9 @@ def train_prm(
     *,
     longest_first: bool = True,
 ) -> Any:
-    """Train in place; resumes from the newest complete checkpoint. Raises ValueError without
-    rows and for a checkpoint that cannot be gone on from. `arguments` is a `TrainingArguments`."""
+    """Train in place, and resume from the newest complete checkpoint. Raises ValueError if there
+    are no rows, and for a checkpoint from which this run cannot continue. `arguments` is a
+    `TrainingArguments`."""
     if not rows:
         raise ValueError("there is no labelled row to train on")
     arguments.remove_unused_columns = False

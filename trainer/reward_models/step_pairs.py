@@ -1,4 +1,4 @@
-"""Training a process preference model: pairs of steps by the Bradley-Terry loss (rStar-Math,
+"""Trains a process preference model on pairs of steps with the Bradley-Terry loss (rStar-Math,
 2501.04519, section 3.3, after 2203.02155, section 3.5).
 
 Legend: B pairs, S = 2B sequences (first all chosen, then all rejected ones), T positions, C = 2
@@ -20,8 +20,8 @@ from trainer.training.global_mean import GlobalMeanTrainer
 
 
 def last_margins(logits_STC: Tensor, mask_ST: Tensor) -> Tensor:
-    """The score r of each sequence: the two classes' logit difference at its last token, of which
-    P(correct) is the sigmoid. Padding stands on the right. Shape S."""
+    """The score r of each sequence: the difference of the two classes' logits at its last token.
+    P(correct) is sigmoid(r). Padding is on the right. Shape S."""
     ends_S = mask_ST.sum(1) - 1
     at_end_SC = logits_STC[torch.arange(len(ends_S), device=ends_S.device), ends_S].float()
     return at_end_SC[:, 1] - at_end_SC[:, 0]
@@ -30,8 +30,9 @@ def last_margins(logits_STC: Tensor, mask_ST: Tensor) -> Tensor:
 def pairwise_loss(
     margins_S: Tensor, weights_B: Tensor, total_weight: Tensor | None = None
 ) -> Tensor:
-    """-log sigmoid(r_chosen - r_rejected), nats, summed by weight and divided by `total_weight` (of
-    the whole batch, for gradient accumulation and several processes) or by the weights present."""
+    """-log sigmoid(r_chosen - r_rejected), in nats. The weighted sum is divided by `total_weight`
+    (of the whole batch, for gradient accumulation and several processes), or else by the weights
+    here."""
     chosen_B, rejected_B = margins_S.chunk(2)
     losses_B = -torch.nn.functional.logsigmoid(chosen_B - rejected_B)
     total = weights_B.sum() if total_weight is None else total_weight
@@ -40,7 +41,7 @@ def pairwise_loss(
 
 @dataclass(frozen=True, kw_only=True)
 class PairCollator:
-    """Pads rows of `chosen`, `rejected` (token ids) and `weight` on the right: both halves of a
+    """Pads rows of `chosen`, `rejected` (token ids) and `weight` on the right. Both sequences of a
     pair are in one batch."""
 
     pad_token_id: int
@@ -58,7 +59,7 @@ class PairCollator:
 
 
 def pair_dataset(pairs: Sequence[StepPair]) -> Any:
-    """`chosen` and `rejected`, whole sequences of token ids, and `weight`."""
+    """A data set with `chosen` and `rejected` (whole sequences of token ids) and `weight`."""
     from datasets import Dataset
 
     return Dataset.from_dict(
@@ -71,7 +72,7 @@ def pair_dataset(pairs: Sequence[StepPair]) -> Any:
 
 
 class PairTrainer(GlobalMeanTrainer):
-    """A pair weighs its `weight`."""
+    """The weight of a pair is its `weight`."""
 
     def weight_of(self, batch: dict[str, Any]) -> float:
         return float(batch["weights"].sum())
@@ -86,8 +87,8 @@ class PairTrainer(GlobalMeanTrainer):
 
 
 def train_on_pairs(model: Any, tokenizer: Any, pairs: Sequence[StepPair], arguments: Any) -> Any:
-    """Train a two-class token classifier in place; resumes from the newest complete checkpoint.
-    Raises ValueError without pairs. `arguments` is a `TrainingArguments`."""
+    """Train a two-class token classifier in place, and resume from the newest complete checkpoint.
+    Raises ValueError if there are no pairs. `arguments` is a `TrainingArguments`."""
     if not pairs:
         raise ValueError("there is no pair to train on")
     arguments.remove_unused_columns = False

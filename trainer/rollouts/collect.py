@@ -1,28 +1,26 @@
-"""On-policy rollouts: sampled by the search engine, judged by verifier and reward model."""
+"""Collects on-policy rollouts. The search engine samples them; verifier and reward model judge
+them."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from data.progress import reported
 from data.types import ModelUsage, Problem, StopReason, Usage
-from rewards.base import Verifier
 from rewards.shaping import SHAPES, step_rewards
-from search.base import Engine, SampleRequest, Scorer, ScoreRequest
-
-OUTCOMES = ("verifier", "format", "random")
+from search.base import Engine, SampleRequest
+from trainer.rollouts.judging import OUTCOME_REWARDS, Judges, SampledSolution
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig:
-    """What a step of a solution earns."""
+    """The rewards of a solution's steps."""
 
     outcome: str = "verifier"
-    """What the last step earns: verifier (1 if correct); for controls format or random."""
+    """Reward of the last step: verifier (1 if correct); for controls format or random."""
     truncated_reward: float = 0.0
-    """Outcome of a solution that was cut off; no verifier is asked about it."""
+    """Outcome of a truncated solution, which no verifier judges."""
     shape: str = "outcome"
     """How process scores become rewards: a name in SHAPES of rewards/shaping.py."""
     process_weight: float = 1.0
@@ -32,7 +30,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
-            ("outcome", self.outcome, OUTCOMES),
+            ("outcome", self.outcome, OUTCOME_REWARDS),
             ("shape", self.shape, tuple(SHAPES)),
         ):
             if value not in allowed:
@@ -40,15 +38,15 @@ class RewardConfig:
         if not 0 < self.step_discount <= 1:
             raise ValueError(f"step_discount is {self.step_discount}; it must be in (0, 1]")
         if self.shape == "min_form" and self.step_discount != 1:
-            raise ValueError("shape min_form is defined for a step_discount of 1 alone")
+            raise ValueError("shape min_form needs a step_discount of 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """One sampled solution. `step_ends` are offsets into `response_ids` of the S steps' last
-    tokens, `scores` the reward model's P(correct) there (empty without one), `rewards` what each
-    step earns, the KL penalty apart. `engine_logprobs`, of each response token, as in
-    `Completion`."""
+    """One sampled solution with S steps. `step_ends` are the offsets of the steps' last tokens in
+    `response_ids`. `scores` are the reward model's P(correct) there (empty without a reward model).
+    `rewards` are the rewards of the steps, without the KL penalty. `engine_logprobs` has one value
+    per response token, as `logprobs` of `Completion`."""
 
     problem_id: str
     prompt_ids: tuple[int, ...]
@@ -72,16 +70,17 @@ class SamplingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """One sampled solution's tokens. `logprobs`, nats, at the sampling temperature: what the engine
-    that sampled each token says of it, where that is not the model that is trained; else empty."""
+    """The tokens of one sampled solution. If another engine than the trained model sampled them,
+    `logprobs` holds that engine's log-probability of each token, in nats, at the sampling
+    temperature. Otherwise `logprobs` is empty."""
 
     token_ids: tuple[int, ...]
     stop_reason: StopReason
     logprobs: tuple[float, ...] = ()
 
 
-# Problems, their prompts, how to sample and the cycle -> of each problem its completions, and what
-# they cost.
+# (problems, their prompts, sampling settings, cycle) -> (the completions of each problem, the
+# cost).
 Sampler = Callable[
     [Sequence[Problem], Sequence[tuple[int, ...]], SamplingConfig, int],
     tuple[list[list[Completion]], ModelUsage],
@@ -89,8 +88,8 @@ Sampler = Callable[
 
 
 def sampler_of(engine: Engine) -> Sampler:
-    """The search engine as a sampler. The noise is keyed by (seed, problem, cycle, sample), so it
-    depends neither on the batch nor on the number of processes."""
+    """The search engine as a sampler. The random numbers depend on (seed, problem, cycle, sample),
+    but not on the batch or the number of processes."""
 
     def sample(
         problems: Sequence[Problem],
@@ -123,98 +122,91 @@ def sampler_of(engine: Engine) -> Sampler:
     return sample
 
 
+@dataclass(frozen=True, kw_only=True)
+class RolloutRequest:
+    """Asks for the rollouts of one cycle: their problems, their sampling, and their rewards."""
+
+    problems: Sequence[Problem]
+    sampling: SamplingConfig
+    rewards: RewardConfig
+    cycle: int
+
+
 def collect_rollouts(
-    engine: Engine,
-    scorer: Scorer | None,
-    verifier: Verifier,
-    problems: Sequence[Problem],
-    sampling: SamplingConfig,
-    rewards: RewardConfig,
-    cycle: int,
-    sampler: Sampler | None = None,
+    judges: Judges, request: RolloutRequest, sampler: Sampler | None = None
 ) -> tuple[list[Rollout], Usage]:
-    """`samples_per_problem` solutions of each problem, problem by problem, and what they cost;
-    sampled by `engine` (see `sampler_of`) unless another `sampler` is given.
+    """`samples_per_problem` solutions of each problem, problem by problem, and their cost. The
+    judges' engine samples (see `sampler_of`), unless another `sampler` is given.
 
-    Raises ValueError naming the problem where the verifier fails, and where the reward model's
-    scores are not one a step. What a reward model raises itself goes on, with a note of where it
-    was asked.
+    Raises ValueError with the name of the problem if the verifier fails, and if the number of
+    scores differs from the number of steps. An error of the reward model keeps its type, and gets a
+    note that names the cycle.
     """
-    prompts = [engine.encode(problem.prompt) for problem in problems]
-    completions, spent = (sampler or sampler_of(engine))(problems, prompts, sampling, cycle)
-    flat = [
-        (problem, prompt, sample)
-        for problem, prompt, samples in zip(problems, prompts, completions, strict=True)
-        for sample in samples
-    ]
-    usage = Usage(policy=spent)
-    ends = [tuple(engine.step_ends(sample.token_ids)) for _, _, sample in flat]
-    scores: list[tuple[float, ...]] = [()] * len(flat)
-    if scorer is not None:
-        try:
-            scored = scorer.score_batch(
-                [
-                    (
-                        problem.id,
-                        ScoreRequest(
-                            node=cycle,
-                            sequence=prompt + sample.token_ids,
-                            prompt_length=len(prompt),
-                            step_ends=tuple(len(prompt) + end for end in at),
-                        ),
-                    )
-                    for (problem, prompt, sample), at in zip(flat, ends, strict=True)
-                ]
-            )
-        except Exception as error:
-            error.add_note(f"cycle {cycle}: the reward model failed on {len(flat)} solutions")
-            raise
-        scores = [result.scores for result in scored]
-        usage += Usage(reward=sum((result.usage for result in scored), ModelUsage()))
-    rollouts: list[Rollout] = []
-    rows = list(zip(flat, ends, scores, strict=True))
-    for (problem, prompt, sample), at, row in reported(rows, "checked solutions"):
-        if len(row) != len(at) and (scorer is not None or rewards.shape != "outcome"):
-            raise ValueError(
-                f"problem {problem.id}: {len(row)} process rewards for {len(at)} steps"
-            )
-        text = engine.decode(sample.token_ids)
-        truncated = sample.stop_reason is not StopReason.END_OF_SOLUTION
-        outcome, correct = rewards.truncated_reward, False
-        if not truncated:
-            coin = f"{engine.seed} {problem.id} {cycle} {sample.token_ids}"
-            outcome, correct = outcome_reward(rewards.outcome, verifier, problem, text, coin)
-        rollouts.append(
-            Rollout(
-                problem_id=problem.id,
-                prompt_ids=prompt,
-                response_ids=sample.token_ids,
-                text=text,
-                step_ends=at,
-                scores=row,
-                outcome=outcome,
-                correct=correct,
-                truncated=truncated,
-                rewards=_rewards(problem, at, row, outcome, rewards),
-                engine_logprobs=sample.logprobs,
-            )
+    prompts = [judges.engine.encode(problem.prompt) for problem in request.problems]
+    sample = sampler or sampler_of(judges.engine)
+    groups, spent = sample(request.problems, prompts, request.sampling, request.cycle)
+    completions = [completion for group in groups for completion in group]
+    solutions = [
+        judges.solution(
+            problem,
+            prompt,
+            completion.token_ids,
+            finished=completion.stop_reason.finished,
         )
-    return rollouts, usage
+        for problem, prompt, group in zip(request.problems, prompts, groups, strict=True)
+        for completion in group
+    ]
+    scores, scoring = _scores(judges, solutions, request.cycle)
+    rows = list(zip(solutions, completions, scores, strict=True))
+    rollouts = [
+        _rollout(judges, request, solution, row, completion.logprobs)
+        for solution, completion, row in reported(rows, "checked solutions")
+    ]
+    return rollouts, Usage(policy=spent, reward=scoring)
 
 
-def outcome_reward(
-    kind: str, verifier: Verifier, problem: Problem, text: str, coin: str
-) -> tuple[float, bool]:
-    """What a finished solution earns by its outcome (one of `OUTCOMES`; `coin` keys the random
-    one), and whether it is correct. Raises ValueError naming the problem where the verifier
-    fails."""
+def _scores(
+    judges: Judges, solutions: Sequence[SampledSolution], cycle: int
+) -> tuple[list[tuple[float, ...]], ModelUsage]:
+    """The scores of each solution's steps (none without a reward model), and their cost."""
+    if judges.scorer is None:
+        return [()] * len(solutions), ModelUsage()
     try:
-        verdict = verifier.verify(problem, text)
+        scored = judges.score(solutions, node=cycle)
     except Exception as error:
-        raise ValueError(f"problem {problem.id}: the verifier failed: {error!r}") from error
-    if kind == "random":
-        return float(random.Random(coin).random() < 0.5), verdict.correct
-    return float(verdict.well_formed if kind == "format" else verdict.correct), verdict.correct
+        error.add_note(f"cycle {cycle}: the reward model failed on {len(solutions)} solutions")
+        raise
+    return [result.scores for result in scored], sum((s.usage for s in scored), ModelUsage())
+
+
+def _rollout(
+    judges: Judges,
+    request: RolloutRequest,
+    solution: SampledSolution,
+    scores: tuple[float, ...],
+    engine_logprobs: tuple[float, ...],
+) -> Rollout:
+    """The solution with its rewards."""
+    problem, config, steps = solution.problem, request.rewards, len(solution.step_ends)
+    if len(scores) != steps and (judges.scorer is not None or config.shape != "outcome"):
+        raise ValueError(f"problem {problem.id}: {len(scores)} process rewards for {steps} steps")
+    coin = f"{judges.engine.seed} {problem.id} {request.cycle} {solution.token_ids}"
+    outcome, correct = judges.outcome(
+        config.outcome, solution, coin, truncated_reward=config.truncated_reward
+    )
+    return Rollout(
+        problem_id=problem.id,
+        prompt_ids=solution.prompt_ids,
+        response_ids=solution.token_ids,
+        text=judges.engine.decode(solution.token_ids),
+        step_ends=solution.step_ends,
+        scores=scores,
+        outcome=outcome,
+        correct=correct,
+        truncated=not solution.finished,
+        rewards=_rewards(problem, solution.step_ends, scores, outcome, config),
+        engine_logprobs=engine_logprobs,
+    )
 
 
 def _rewards(

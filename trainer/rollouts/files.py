@@ -1,5 +1,6 @@
-"""Rollouts of whole cycles in a file, to learn from the same ones again: JSON lines, a rollout a
-line, in the order of a cycle's problems and of their samples, whichever process made them."""
+"""Writes and reads the rollouts of whole cycles, so that a run can learn from the same rollouts
+again. The file holds JSON lines, with one rollout per line. The lines are in the order of a cycle's
+problems and of their samples, whichever process made them."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ ROLLOUTS = "rollouts.jsonl"
 def rollout_rows(
     cycle: int, parts: Sequence[Sequence[Rollout]], samples: int
 ) -> list[dict[str, Any]]:
-    """`parts[r]` are process r's rollouts: `samples` of each of its problems, which are every
-    R-th of all, from the r-th on."""
+    """The rows of a cycle. `parts[r]` are the rollouts of process r of R processes: `samples` of
+    each of its problems. Process r has problems r, r + R, r + 2R and so on."""
     groups = [
-        [part[at : at + samples] for at in range(0, len(part), samples)]  # of a problem each
+        [part[at : at + samples] for at in range(0, len(part), samples)]  # one list per problem
         for part in parts
     ]
     ordered = [group for turn in zip(*groups, strict=True) for group in turn]
@@ -28,7 +29,8 @@ def rollout_rows(
 
 
 def read_rollouts(path: str | Path) -> dict[int, list[Rollout]]:
-    """By cycle. Raises ValueError naming file and line for what is no rollout."""
+    """The rollouts by cycle. Raises ValueError, with file and line, for a row that is not a
+    rollout."""
     found: dict[int, list[Rollout]] = {}
     with Path(path).open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
@@ -41,7 +43,7 @@ def read_rollouts(path: str | Path) -> dict[int, list[Rollout]]:
                 rollout = Rollout(**values)
                 _check(rollout)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path}, line {number}: no rollout: {error}") from None
+                raise ValueError(f"{path}, line {number}: not a rollout: {error}") from None
             found.setdefault(cycle, []).append(rollout)
     return found
 
@@ -73,8 +75,8 @@ def share_of(
     rank: int,
     processes: int,
 ) -> list[Rollout]:
-    """What process `rank` of `processes` would have sampled. Raises ValueError where the file does
-    not hold `problems` x `samples` rollouts of this cycle."""
+    """The rollouts that process `rank` of `processes` would have sampled. Raises ValueError if the
+    file does not hold `problems` x `samples` rollouts of this cycle."""
     rollouts = cycles.get(cycle, [])
     if len(rollouts) != problems * samples:
         raise ValueError(

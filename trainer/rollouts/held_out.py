@@ -1,4 +1,4 @@
-"""Held-out accuracy while one of TRL's trainers trains: greedy, on validation problems."""
+"""Measures greedy accuracy on validation problems while one of TRL's trainers trains."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ from data.slices import validation_problems
 from data.types import Problem, Usage, usage_from_json
 from rewards.base import Verifier
 from search.base import Engine
-from trainer.rollouts.collect import RewardConfig, SamplingConfig, collect_rollouts
-from trainer.runtime.row_files import append_rows, keep_before, usage_numbers, usage_of
-
-EVALUATIONS = "evaluations.jsonl"
+from trainer.rollouts.collect import (
+    RewardConfig,
+    RolloutRequest,
+    SamplingConfig,
+    collect_rollouts,
+)
+from trainer.rollouts.judging import Judges
+from trainer.runtime.row_files import EVALUATIONS, append_rows, keep_before, usage_numbers, usage_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutConfig:
-    """How often, and on which problems, the greedy policy is measured while it is trained."""
+    """How often, and on which problems, the greedy policy is measured during training."""
 
     evaluate_every: int = 50
     """Optimizer steps between two evaluations."""
@@ -35,7 +39,7 @@ class HeldOutConfig:
     """Validation problems left out at the start."""
     evaluation_slice: str | None = None
     """Named slice of validation that evaluations use, in place of evaluation_skip; null: none."""
-    max_new_tokens: int = 64
+    max_new_tokens: int
     """Limit of one solution, in tokens after the prompt; GRPO and RLOO sample with it too."""
 
     def __post_init__(self) -> None:
@@ -49,7 +53,8 @@ class HeldOutConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
     def problems(self, data: str) -> list[Problem]:
-        """Of the data stage's folder; none is read where none is asked for."""
+        """The evaluation problems from the data stage's folder. Nothing is read if
+        `evaluation_problems` is 0."""
         if not self.evaluation_problems:
             return []
         return validation_problems(
@@ -59,10 +64,10 @@ class HeldOutConfig:
 
 class HeldOut(TrainerCallback):
     """Appends a row to `<folder>/evaluations.jsonl` before the first step, after every
-    `evaluate_every` steps and after the last: accuracy, problems, `cycle` (optimizer steps so
-    far), `sampled_tokens` (what `sampled` says this process has learnt from, summed over
-    processes) and what the evaluation itself spent. Greedy, so it touches no generator that
-    training uses."""
+    `evaluate_every` steps and after the last step. A row holds the accuracy, the problems, `cycle`
+    (optimizer steps so far), `sampled_tokens` and the cost of the evaluation. `sampled` returns the
+    sampled tokens that this process has learned from; the row has the sum over processes. Decoding
+    is greedy, so the evaluation does not use the random generators of the training."""
 
     def __init__(
         self,
@@ -74,13 +79,13 @@ class HeldOut(TrainerCallback):
         folder: Path,
         sampled: Callable[[], int],
     ) -> None:
-        self.config, self.engine, self.verifier = config, engine, verifier
+        self.config, self.judges = config, Judges(engine=engine, verifier=verifier)
         self.problems = config.problems(data)
         self.path, self.sampled = folder / EVALUATIONS, sampled
         self.last = -1
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A resumed run takes back what was measured after its checkpoint."""
+        """Remove the rows after the checkpoint if the run is resumed."""
         if state.is_world_process_zero:
             keep_before(self.path, state.global_step + 1)
         PartialState().wait_for_everyone()
@@ -102,7 +107,7 @@ class HeldOut(TrainerCallback):
         return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
 
     def usage(self) -> Usage:
-        """What all evaluations spent, on all processes."""
+        """The cost of all evaluations on all processes."""
         return sum((usage_from_json(row["usage"]) for row in self.rows()), Usage())
 
     def _evaluate(self, state: Any, model: Any) -> None:
@@ -113,17 +118,17 @@ class HeldOut(TrainerCallback):
         was_training = model.training
         model.eval()
         rollouts, usage = collect_rollouts(
-            self.engine,
-            None,
-            self.verifier,
-            self.problems[processes.process_index :: processes.num_processes],
-            SamplingConfig(
-                samples_per_problem=1,
-                max_new_tokens=self.config.max_new_tokens,
-                temperature=0.0,
+            self.judges,
+            RolloutRequest(
+                problems=self.problems[processes.process_index :: processes.num_processes],
+                sampling=SamplingConfig(
+                    samples_per_problem=1,
+                    max_new_tokens=self.config.max_new_tokens,
+                    temperature=0.0,
+                ),
+                rewards=RewardConfig(),
+                cycle=state.global_step,
             ),
-            RewardConfig(),
-            state.global_step,
         )
         model.train(was_training)
         correct = sum(r.correct for r in rollouts)

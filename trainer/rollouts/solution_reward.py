@@ -1,4 +1,4 @@
-"""The reward that GRPO and RLOO give a sampled solution: its outcome and its process rewards."""
+"""The reward of a sampled solution in GRPO and RLOO: its outcome and its process rewards."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from data.slices import Choice
 from data.types import ModelUsage, Problem, Usage
 from rewards.aggregate import AGGREGATES
 from rewards.verifiers.by_name import check_verifier
-from search.base import ScoreRequest
 from search.engines.transformers_engine import TransformersEngine
-from trainer.rollouts.collect import OUTCOMES, outcome_reward
+from trainer.rollouts.judging import OUTCOME_REWARDS, Judges, SampledSolution
 from trainer.runtime.manifests import write_json
 from trainer.runtime.row_files import usage_numbers, usage_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupRLConfig:
-    """What GRPO and RLOO train on, and what a solution earns."""
+    """The training problems of GRPO and RLOO, and the reward of a solution."""
 
     policy: str
     """Folder or hub id of the policy."""
@@ -42,10 +41,10 @@ class GroupRLConfig:
     """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 0
     """Problems trained on; 0: all."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     outcome: str = "verifier"
-    """What a finished solution earns: verifier (1 if correct); for controls format or random."""
+    """Outcome of a finished solution: verifier (1 if correct); for controls format or random."""
     process_weight: float = 0.0
     """Factor on the aggregated process rewards; 0 needs no reward model."""
     aggregate: str = "min"
@@ -53,8 +52,8 @@ class GroupRLConfig:
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
-        if self.outcome not in OUTCOMES:
-            raise ValueError(f"outcome is {self.outcome!r}; allowed: {', '.join(OUTCOMES)}")
+        if self.outcome not in OUTCOME_REWARDS:
+            raise ValueError(f"outcome is {self.outcome!r}; allowed: {', '.join(OUTCOME_REWARDS)}")
         if self.aggregate not in AGGREGATES:
             raise ValueError(f"aggregate is {self.aggregate!r}; allowed: {', '.join(AGGREGATES)}")
         if self.process_weight and self.reward_model is None:
@@ -75,15 +74,14 @@ class GroupRLConfig:
 
 @dataclass(slots=True, kw_only=True)
 class SolutionReward:
-    """A reward function as TRL calls it, on token ids as they were sampled. `usage` counts the
-    sampling and the scoring of this process, `positions` and `flops` one forward pass over all that
-    was sampled, for what training costs."""
+    """A reward function that TRL calls with the sampled token ids. `usage` counts the sampling and
+    the scoring of this process. `positions` and `flops` count one forward pass over all samples;
+    the cost of training is computed from them."""
 
-    engine: TransformersEngine  # for its tokenizer, its steps and its counting alone
-    scorer: Any
+    engine: TransformersEngine  # used only for its tokenizer, its steps and its counts
+    judges: Judges
     config: GroupRLConfig
     problems: dict[str, Problem]
-    verifier: Any
     usage: Usage = field(default_factory=Usage)
     positions: int = 0
     flops: float = 0.0
@@ -92,33 +90,19 @@ class SolutionReward:
     def __call__(
         self, *, completion_ids: Sequence[Sequence[int]], problem_id: Sequence[str], **_: Any
     ) -> list[float]:
-        rewards = [
-            self._outcome(self.problems[id], tuple(ids))
+        solutions = [
+            self._solution(self.problems[id], tuple(ids))
             for id, ids in zip(problem_id, completion_ids, strict=True)
         ]
-        prompts = [self.engine.encode(self.problems[id].prompt) for id in problem_id]
-        for prompt, ids in zip(prompts, completion_ids, strict=True):
-            self.usage += Usage(policy=self.engine.sample_usage(len(prompt), [len(ids)]))
-            self.positions += len(prompt) + len(ids)
-            self.flops += self.engine.flops.forward(0, len(prompt) + len(ids))
+        rewards = [self._outcome(solution) for solution in solutions]
+        for solution in solutions:
+            prompt, sampled = len(solution.prompt_ids), len(solution.token_ids)
+            self.usage += Usage(policy=self.engine.sample_usage(prompt, [sampled]))
+            self.positions += prompt + sampled
+            self.flops += self.engine.flops.forward(0, prompt + sampled)
         if self.config.process_weight:
             aggregate = AGGREGATES[self.config.aggregate]
-            scored = self.scorer.score_batch(
-                [
-                    (
-                        id,
-                        ScoreRequest(
-                            node=0,
-                            sequence=prompt + tuple(ids),
-                            prompt_length=len(prompt),
-                            step_ends=tuple(
-                                len(prompt) + end for end in self.engine.step_ends(ids)
-                            ),
-                        ),
-                    )
-                    for id, prompt, ids in zip(problem_id, prompts, completion_ids, strict=True)
-                ]
-            )
+            scored = self.judges.score(solutions, node=0)
             self.usage += Usage(reward=sum((s.usage for s in scored), ModelUsage()))
             rewards = [
                 reward + self.config.process_weight * aggregate(s.scores)
@@ -126,16 +110,20 @@ class SolutionReward:
             ]
         return rewards
 
-    def _outcome(self, problem: Problem, ids: tuple[int, ...]) -> float:
-        if not ids or ids[-1] != self.engine.end_token_id:
-            return 0.0  # truncated: no verifier is asked
-        text = self.engine.decode(ids)
-        coin = f"{self.engine.seed} {problem.id} {ids}"
-        return outcome_reward(self.config.outcome, self.verifier, problem, text, coin)[0]
+    def _solution(self, problem: Problem, ids: tuple[int, ...]) -> SampledSolution:
+        finished = bool(ids) and ids[-1] == self.engine.end_token_id
+        return self.judges.solution(
+            problem, self.engine.encode(problem.prompt), ids, finished=finished
+        )
+
+    def _outcome(self, solution: SampledSolution) -> float:
+        coin = f"{self.engine.seed} {solution.problem.id} {solution.token_ids}"
+        return self.judges.outcome(self.config.outcome, solution, coin)[0]
 
 
 class KeepsCounts(TrainerCallback):
-    """Puts what was spent into each checkpoint, so that a resumed run counts all of it."""
+    """Writes the counts of spent tokens and FLOPs to each checkpoint, so that a resumed run
+    includes them."""
 
     def __init__(self, reward: SolutionReward, rank: int) -> None:
         self.reward = reward
@@ -147,11 +135,11 @@ class KeepsCounts(TrainerCallback):
         write_json(folder / self.name, spent)
 
     def restore(self, checkpoint: Path) -> None:
-        """Raises ValueError where the run had fewer processes."""
+        """Read the counts from a checkpoint. Raises ValueError if fewer processes wrote it."""
         if not (checkpoint / self.name).exists():
             raise ValueError(
-                f"{checkpoint} was written by fewer processes than this run has: start it with as "
-                "many as before"
+                f"{checkpoint} was written by fewer processes than this run has: start the run "
+                "with the same number of processes as before"
             )
         *numbers, positions, flops = json.loads((checkpoint / self.name).read_text())
         self.reward.usage = usage_of(numbers)

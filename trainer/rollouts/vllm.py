@@ -1,29 +1,25 @@
 """PPO's rollouts from vLLM, which samples large models many times faster than a decode loop in
-Python: in the trainer's processes or on a server, through TRL's `VLLMGeneration`, which also brings
-it the policy's weights of each cycle.
+Python. vLLM runs in the trainer's processes or on a server. TRL's `VLLMGeneration` controls it, and
+gives it the policy's weights of each cycle.
 
-What samples is then not exactly what is trained (other kernels, other precision), so the log-
-probabilities it gave come with the rollouts: see `trainer.ppo.losses.importance_corrections`. Its
-randomness is its own: two runs of one seed are not the same.
+The sampling model then differs slightly from the trained model (other kernels, other precision). So
+the rollouts carry vLLM's log-probabilities: see `trainer.ppo.losses.importance_corrections`. vLLM
+has its own random numbers: two runs with the same seed differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-from torch import Tensor
 from tqdm import tqdm
 
-from data.progress import Batch
+from data.progress import BatchProgress
 from data.types import ModelUsage, Problem, StopReason
 from search.base import Engine
-from trainer.models.lora import plain, plain_weights
-from trainer.models.sharding import whole
 from trainer.rollouts.collect import Completion, SamplingConfig
 from trainer.runtime.watchdog import WATCHDOG
 
@@ -32,7 +28,7 @@ ENGINES = ("transformers", "vllm_colocate", "vllm_server")
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutEngineConfig:
-    """What samples the rollouts. docs/scaling.md shows how a vLLM server is started."""
+    """Which engine samples the rollouts. docs/scaling.md shows how to start a vLLM server."""
 
     rollout_engine: str = "transformers"
     """Engine of the rollouts: transformers, vllm_colocate (same GPUs) or vllm_server."""
@@ -52,7 +48,7 @@ class RolloutEngineConfig:
         if (engine == "vllm_server") != (self.vllm_server_url is not None):
             raise ValueError(
                 f"rollout_engine is {engine!r} and vllm_server_url is {self.vllm_server_url!r}: "
-                "vllm_server needs an address, and nothing else takes one"
+                "vllm_server needs an address, and the other engines take none"
             )
         if not 0 < self.vllm_memory_share < 1:
             raise ValueError(f"vllm_memory_share is {self.vllm_memory_share}; it must be in (0, 1)")
@@ -63,8 +59,9 @@ class RolloutEngineConfig:
 
 
 def check_vllm(config: RolloutEngineConfig, processes: int) -> None:
-    """Before any model is loaded. Raises ImportError where vLLM is asked for and not installed,
-    and ValueError for processes that cannot be dealt to its copies."""
+    """Check the settings before any model is loaded. Raises ImportError if vLLM is needed but not
+    installed, and ValueError if the processes cannot be divided among vLLM's copies of the
+    model."""
     if config.rollout_engine == "transformers":
         return
     from trl.import_utils import is_vllm_available
@@ -72,7 +69,7 @@ def check_vllm(config: RolloutEngineConfig, processes: int) -> None:
     if not is_vllm_available():
         raise ImportError(
             f"rollout_engine is {config.rollout_engine!r}, but vLLM is not installed here: see "
-            "docs/scaling.md, or take rollout_engine: transformers"
+            "docs/scaling.md, or set rollout_engine: transformers"
         )
     if processes % config.vllm_tensor_parallel:
         raise ValueError(
@@ -82,8 +79,8 @@ def check_vllm(config: RolloutEngineConfig, processes: int) -> None:
 
 
 class VLLMSampler:
-    """A `trainer.rollouts.collect.Sampler`. `generation` is TRL's `VLLMGeneration`; `engine` knows
-    the policy's end token, its context and what tokens cost."""
+    """A `trainer.rollouts.collect.Sampler`. `generation` is TRL's `VLLMGeneration`. `engine` knows
+    the policy's end token, its context and the cost of tokens."""
 
     def __init__(self, generation: Any, engine: Engine) -> None:
         self.generation = generation
@@ -91,14 +88,15 @@ class VLLMSampler:
         self._synced: int | None = None
 
     def sync(self, version: int) -> None:
-        """Bring vLLM the policy's weights, unless it has those of this version. Collective."""
+        """Give vLLM the policy's weights, unless it has this version. Every process must call
+        it."""
         if version != self._synced:
             self.generation.sync_weights()
             self._synced = version
 
     def close(self) -> None:
-        """Stop a vLLM that runs in the trainer. It leaves the process group: nothing else may use
-        that any more."""
+        """Stop a vLLM that runs in the trainer. vLLM destroys the process group, so no code may use
+        the group after this call."""
         if self.generation.mode == "colocate":
             self.generation.llm.llm_engine.engine_core.shutdown()
 
@@ -109,20 +107,21 @@ class VLLMSampler:
         sampling: SamplingConfig,
         cycle: int,
     ) -> tuple[list[list[Completion]], ModelUsage]:
-        """Collective: with a server, and among processes that share a copy, each must bring as many
-        problems. Prompts count as computed once a problem, as with our own engine; vLLM's cache
-        holds whole blocks of tokens, so a few more a sample are computed.
+        """Sample completions. Every process must call this. With a server, and among processes that
+        share a copy of the model, each process must give the same number of problems. A prompt
+        counts as computed once per problem, as with our engine. vLLM's cache holds whole blocks of
+        tokens, so vLLM computes a few more tokens per sample.
 
         Raises ValueError for a prompt that leaves no room for `max_new_tokens` in the context, and
-        where vLLM gives no log-probability.
+        if vLLM gives no log-probability.
         """
         room = self.engine.context_length - sampling.max_new_tokens
         for problem, prompt in zip(problems, prompts, strict=True):
             if len(prompt) > room:
                 raise ValueError(
-                    f"problem {problem.id}: a prompt of {len(prompt)} tokens and max_new_tokens "
-                    f"{sampling.max_new_tokens} are more than the context of "
-                    f"{self.engine.context_length}, which vLLM does not take"
+                    f"problem {problem.id}: a prompt of {len(prompt)} tokens plus max_new_tokens "
+                    f"{sampling.max_new_tokens} exceeds the context of "
+                    f"{self.engine.context_length} tokens, which vLLM refuses"
                 )
         n = sampling.samples_per_problem
         self.generation.temperature = sampling.temperature
@@ -150,7 +149,7 @@ class VLLMSampler:
         self, token_ids: Sequence[int], logprobs: Sequence[Sequence[float | None]]
     ) -> Completion:
         if len(token_ids) != len(logprobs) or any(row[0] is None for row in logprobs):
-            raise ValueError(f"vLLM gave no log-probability of a token of {list(token_ids)}")
+            raise ValueError(f"vLLM gave no log-probability for a token of {list(token_ids)}")
         ended = token_ids[-1] == self.engine.end_token_id
         return Completion(
             token_ids=tuple(token_ids),
@@ -165,7 +164,7 @@ class RequestProgress(tqdm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{**options, "file": StringIO()})
-        self.batch = Batch("solutions", int(self.total or 0))
+        self.batch = BatchProgress("solutions", int(self.total or 0))
 
     def update(self, n: float | None = 1) -> bool | None:
         self.batch.add(round(n or 0))
@@ -194,84 +193,25 @@ def open_vllm(
     accelerator: Any,
     folder: Path,
 ) -> VLLMSampler | None:
-    """None where vLLM is not asked for. `folder` is where weights may lie on their way to a server.
-    Every process must call it."""
+    """Open vLLM; None if the settings do not use it. `folder` passes weights to a server. Every
+    process must call this function."""
     if config.rollout_engine == "transformers":
         return None
-    from trl.generation.vllm_client import VLLMClient
-    from trl.generation.vllm_generation import VLLMGeneration
+    from trainer.rollouts.vllm_weights import PolicyGeneration
 
-    by_folder = accelerator.device.type == "cpu"
-
-    class FolderClient(VLLMClient):
-        """Brings a server new weights by a folder that both see."""
-
-        def update_named_params(
-            self, metadata: Sequence[Any], named_params: Iterable[tuple[str, Tensor]]
-        ) -> None:
-            weights = {name: value.detach().cpu().clone() for name, value in named_params}
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(weights, folder / "model.safetensors", {"format": "pt"})
-            self._post(
-                f"{self.base_url}/collective_rpc",
-                json={
-                    "method": "reload_weights",
-                    "kwargs": {"weights_path": str(folder.resolve())},
-                },
-            )
-
-    class Generation(VLLMGeneration):
-        """TRL merges adapters into the policy and takes them out again, which rounds its weights
-        a little with every cycle: ours are added in a copy. And TRL brings weights by NCCL, which
-        a CPU has not: there they go through a folder, or where vLLM runs in the trainer directly.
-        """
-
-        def _init_vllm(self) -> None:
-            if not (by_folder and self.mode == "server"):
-                super()._init_vllm()
-                return
-            if plain(policy).config.get_text_config().tie_word_embeddings:
-                raise ValueError(
-                    "a vLLM server on a CPU does not renew an output head that is tied to the "
-                    "embeddings (tie_word_embeddings): take rollout_engine: vllm_colocate"
-                )
-            if accelerator.is_main_process:
-                self.vllm_client = FolderClient(
-                    base_url=config.vllm_server_url, connection_timeout=self.server_timeout
-                )
-            accelerator.wait_for_everyone()
-
-        def _iter_named_params(self) -> Generator[tuple[str, Tensor]]:
-            if not hasattr(policy, "peft_config"):
-                yield from super()._iter_named_params()
-                return
-            with whole(policy.parameters()):
-                yield from plain_weights(policy).items()
-
-        def sync_weights(self) -> None:
-            if not (by_folder and self.mode == "colocate"):
-                super().sync_weights()
-                return
-            # On a CPU vLLM keeps its weights packed, and only this packs new ones; all but those of
-            # an output head that is tied to the embeddings.
-            runner: Any = self.llm.llm_engine.model_executor.driver_worker.model_runner
-            runner.reload_weights(weights_iterator=self._iter_named_params())
-            head = getattr(runner.model, "lm_head", None)
-            if head is not None:
-                head.quant_method.process_weights_after_loading(head)
-            self.llm.reset_prefix_cache()
-
-    generation = Generation(
+    generation = PolicyGeneration(
         policy,
         accelerator,
         tokenizer,
+        folder=folder,
         mode=config.rollout_engine.removeprefix("vllm_"),
         server_base_url=config.vllm_server_url,
         tensor_parallel_size=config.vllm_tensor_parallel,
         gpu_memory_utilization=config.vllm_memory_share,
         max_model_length=engine.context_length,
         enable_sleep_mode=config.vllm_sleep,
-        # The tokenizer's end token ends a solution; a model's config may name others.
+        # Only the tokenizer's end token ends a solution; a model's config may name other end
+        # tokens.
         generation_kwargs={"ignore_eos": True, "stop_token_ids": [engine.end_token_id]},
     )
     report_requests(generation)

@@ -1,9 +1,10 @@
-"""A stage's recipe: `--config file.yaml`, then command-line overrides, into config dataclasses.
+"""Reads the recipe of a stage, `--config file.yaml` and command-line overrides, into config
+dataclasses.
 
-TRL's parser does the parsing; this module makes it strict. An unknown key, in the file or on the
-command line, and a value of the wrong type are errors that name the field, the value and what is
-allowed. A top-level `env:` mapping in the file sets environment variables. No field may be named
-`config` or `env`.
+TRL's parser does the parsing, and this module makes it strict. An unknown key in the file or on the
+command line is an error, and so is a value of the wrong type. The error names the field, the value
+and what is allowed. A top-level `env:` mapping in the file sets environment variables. No field may
+be named `config` or `env`.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ def parse_recipe(
 ) -> tuple[Any, ...]:
     """One instance of each type, in the order given. `argv` is `sys.argv[1:]` when None.
 
-    A field that several types declare (`output_dir`, `seed`) is one option: all of them receive
-    its value, and the first type's default holds. Mapping fields take JSON on the command line,
-    list and tuple fields take several words. transformers' `use_cpu` is on where several processes
-    were launched on a machine without an accelerator, its `ddp_backend` set where by DeepSpeed.
+    A field that several types declare (`output_dir`, `seed`) is one option: all types receive its
+    value, and the default of the first type applies. On the command line, mapping fields take JSON,
+    and list and tuple fields take several words. transformers' `use_cpu` is set to true if several
+    processes run on a machine without an accelerator. Its `ddp_backend` is set if DeepSpeed
+    launched these processes.
 
     Raises ValueError for an unknown key, for an old name of a key, a value of the wrong type, a
     missing required field, a missing or malformed file, a training argument out of its range, and a
@@ -50,7 +52,7 @@ def parse_recipe(
         words = [*words, "--ddp_backend", process_backend() or ""]
     words = [*words, *words_of_the_data(words, hints)]
     configs = tuple(parser.parse_args_and_config(words))
-    check_training_ranges(as_mapping(*configs))
+    check_training_ranges(recipe_mapping(*configs))
     return configs
 
 
@@ -92,8 +94,8 @@ def _checked_parser(
 
 
 def peek(name: str, argv: Sequence[str], default: Any) -> Any:
-    """One key's value before the rest of a recipe can be read: the command line's, else the
-    file's, else `default`. Raises ValueError for a missing or malformed file."""
+    """The value of one key, before the rest of the recipe can be read: from the command line, else
+    from the file, else `default`. Raises ValueError for a missing or malformed file."""
     words = _split_config_flag(argv)
     for i, word in enumerate(words):
         if word == f"--{name}" and i + 1 < len(words):
@@ -106,29 +108,45 @@ def peek(name: str, argv: Sequence[str], default: Any) -> Any:
     return default
 
 
-def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
-    """The verifier and the limits in tokens that a recipe leaves out, as its problems need them.
+# Keys that name a folder which records how solutions of its problems are judged.
+SAYING_KEYS = ("data", "trees", "evaluation", "model")
 
-    Raises ValueError where they are left out and the folder of problems does not say them.
+
+def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
+    """The options for the verifier and the token limit that the recipe leaves out. Their values
+    come from the folder of problems, or else of trees, of the evaluation or of the model.
+
+    Raises ValueError if the recipe leaves a value out and the folder is not there or does not
+    record it.
     """
-    data = peek("data", words, None) if "data" in hints else peek("trees", words, None)
-    if not isinstance(data, str) or not Path(data).exists() or {"--help", "-h"} & set(words):
+    if {"--help", "-h"} & set(words):
         return []
-    known = solution_defaults(Path(data))
+    source = next((key for key in SAYING_KEYS if key in hints), None)
+    # `solve` verifies no answer unless the user names a verifier.
+    keys = ("max_new_tokens",) if source == "model" else ("verifier", "max_new_tokens")
+    missing = [key for key in keys if _is_missing(key, words, hints)]
+    folder = peek(source, words, None) if source else None
+    if not missing or not isinstance(folder, str):
+        return []
+    if source != "model" and not Path(folder).exists():
+        raise ValueError(f"{source} is {folder!r}: there is no such file or folder")
+    known = solution_defaults(Path(folder))
     found: list[str] = []
-    for key in ("verifier", "max_new_tokens"):
-        given = (peek(name, words, None) for name in (key, key.replace("_", "-")))
-        if key not in hints or any(value is not None for value in given):
-            continue
+    for key in missing:
         if key in known:
             found += [f"--{key}", known[key]]
         else:
-            raise ValueError(f"{key} is not given, and {data!r} does not say it: set {key}")
+            raise ValueError(f"{key} is not given, and {folder!r} does not record it: set {key}")
     return found
 
 
-def as_mapping(*configs: Any) -> dict[str, Any]:
-    """The resolved recipe, ready for JSON; where names repeat, the first config's value holds."""
+def _is_missing(key: str, words: Sequence[str], hints: Mapping[str, Any]) -> bool:
+    given = (peek(name, words, None) for name in (key, key.replace("_", "-")))
+    return key in hints and all(value is None for value in given)
+
+
+def recipe_mapping(*configs: Any) -> dict[str, Any]:
+    """The resolved recipe as a JSON mapping. If a name repeats, the first config's value counts."""
     merged: dict[str, Any] = {}
     for config in reversed(configs):
         values = config.to_dict() if hasattr(config, "to_dict") else dataclasses.asdict(config)
@@ -142,14 +160,14 @@ def _field_hints(dataclass_types: tuple[type, ...]) -> dict[str, list[Any]]:
         hints = get_type_hints(kind)
         for field in dataclasses.fields(kind):
             if field.name in ("config", "env"):
-                raise ValueError(f"{kind.__name__} has a field named {field.name!r}: reserved")
+                raise ValueError(f"{kind.__name__}: the field name {field.name!r} is reserved")
             if field.init:
                 found.setdefault(field.name, []).append(hints[field.name])
     return found
 
 
 def _split_config_flag(argv: Sequence[str]) -> list[str]:
-    """`--config=x` as two words, which is the only form TRL's parser knows."""
+    """Splits `--config=x` into two words, the only form that TRL's parser knows."""
     words: list[str] = []
     for word in argv:
         words += ["--config", word[len("--config=") :]] if word.startswith("--config=") else [word]
@@ -192,19 +210,19 @@ def _build_parser(dataclass_types: tuple[type, ...], built: tuple[type, ...]) ->
         ) -> tuple[Any, ...]:
             namespace, rest = self.parse_known_args(args)
             if rest:
-                raise ValueError(f"words that belong to no option: {' '.join(rest)!r}")
+                raise ValueError(f"these words belong to no option: {' '.join(rest)!r}")
             return tuple(_instantiate(kind, namespace) for kind in built)
 
         def error(self, message: str) -> Any:
             raise ValueError(f"{message} (in the config file or on the command line)")
 
-    # Of two options with one name the later holds, so the first type goes last.
+    # If two options have one name, the parser keeps the later one. So the first type goes last.
     types = list(reversed(dataclass_types))
     parser = StrictParser(
         types,  # pyright: ignore[reportArgumentType]
         conflict_handler="resolve",
         allow_abbrev=False,
-        epilog="--config FILE.yaml gives any of these keys; values on the command line come first. "
+        epilog="--config FILE.yaml may give any of these keys; the command line overrides it. "
         f"{TRACEBACK} shows where a mistake was raised.",
     )
     docs = {name: text for kind in types for name, text in field_docs(kind).items()}
@@ -215,7 +233,7 @@ def _build_parser(dataclass_types: tuple[type, ...], built: tuple[type, ...]) ->
 
 
 def _parseable_field(field: Any) -> Any:
-    """A copy of `field`, its type one that the parser can read from words."""
+    """A copy of `field` with a type that the parser can read from words."""
     inner = without_none(field.type)
     origin = get_origin(inner) or inner
     if origin is tuple:
@@ -249,7 +267,7 @@ def _instantiate(kind: type, namespace: Any) -> Any:
 
 
 def _converted(value: Any, hint: Any) -> Any:
-    """A value that fits, as the annotated type itself: tuple for list, float for int, enum."""
+    """Converts a valid value to the annotated type: list to tuple, int to float, text to enum."""
     hint = without_none(hint)
     if value is None:
         return value
@@ -266,9 +284,9 @@ def _converted(value: Any, hint: Any) -> Any:
 def parse_with_strategy(
     dataclass_types: tuple[type, ...], argv: Sequence[str] | None = None, default: str = "mcts"
 ) -> tuple[Any, ...]:
-    """One instance of each type and, last, of the config that the recipe's `strategy` has.
+    """One instance of each type, and last the config of the recipe's `strategy`.
 
-    Raises ValueError for an unknown strategy, and whatever `parse_recipe` raises.
+    Raises ValueError for an unknown strategy, and the errors of `parse_recipe`.
     """
     argv = sys.argv[1:] if argv is None else argv
     return parse_recipe((*dataclass_types, strategy_config_type(argv, default)), argv)
@@ -282,7 +300,8 @@ def strategy_config_type(argv: Sequence[str], default: str = "mcts") -> type:
 def parse_with_labeller(
     dataclass_types: tuple[type, ...], argv: Sequence[str] | None = None
 ) -> tuple[Any, ...]:
-    """The same for the recipe's `method`, monte_carlo where none is named."""
+    """One instance of each type, and last the config of the recipe's `method` (default:
+    monte_carlo). Raises ValueError for an unknown method, and the errors of `parse_recipe`."""
     argv = sys.argv[1:] if argv is None else argv
     return parse_recipe((*dataclass_types, labeller_config_type(argv)), argv)
 

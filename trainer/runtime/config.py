@@ -1,8 +1,10 @@
-"""What every stage's recipe says beside its own settings: folder, seed, W&B, hang detection."""
+"""The settings that every stage's recipe has: folder, seed, W&B, hang detection."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+FROM_SCRATCH = "from_scratch"  # in place of a model's name: it is built, with random weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +20,9 @@ class RuntimeConfig:
     run_group: str | None = None
     """Name of the group in W&B that joins the stages of one recipe."""
     wandb: bool = True
-    """Record the stage in W&B, where it is set up."""
+    """Record the stage in W&B, if W&B is installed and not disabled."""
     hang_seconds: float = 600.0
-    """Seconds without progress after which all stacks go to the log; 0: never."""
+    """Seconds without progress after which the log gets the stacks of all threads; 0: never."""
 
     def __post_init__(self) -> None:
         if not self.output_dir:

@@ -1,7 +1,7 @@
-"""What identifies a reward model, however it is named: its content, not its address.
+"""The identity of a reward model is its content, not its name or address.
 
-Two that have one fingerprint score alike on one kind of machine; a server is asked for the
-fingerprint of what it serves.
+Two reward models with the same fingerprint give the same scores on one kind of machine. A server
+reports the fingerprint of the model that it serves.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ NAMES = ("model", "reference")  # keys of a description that name a model
 
 
 def fingerprint_of(reward_model: str) -> str:
-    """sha256, in hex, of a folder's files, of a hub id and its commit, or of a description's
-    settings and what it names. Waits for a server (`ServerConfig.wait_seconds`)."""
+    """sha256 in hex: of a folder's files, of a hub id and its commit, or of a description's
+    settings and the models that it names. Waits for a server (`ServerConfig.wait_seconds`)."""
     return hash_value(_contents(reward_model))
 
 
 def identity_of(source: str | Path) -> dict[str, str]:
-    """What identifies a stage's input: as `hash_input`, but a reward model that is described or
-    served by its content, which may change behind one file or address."""
+    """The identity of a stage's input, like `hash_input`. A reward model behind a description or a
+    server is identified by its content, because the content may change behind the same file or
+    address."""
     if is_address(str(source)) or str(source).endswith(DESCRIBED):
         return {"fingerprint": fingerprint_of(str(source))}
     return hash_input(source)
@@ -38,7 +39,7 @@ def _contents(name: str) -> Any:
         settings = read_yaml_mapping(Path(name))
         if settings.get("convention") == "server":
             settings["server"] = _contents(str(settings.get("server")))
-        # A judge's model is a name that only its server knows.
+        # The model of a judge is a name that only the judge's server knows.
         own = NAMES if settings.get("convention") != "judge" else ()
         settings |= {key: _contents(str(settings[key])) for key in own if key in settings}
         if isinstance(settings.get("members"), list):

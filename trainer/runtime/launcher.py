@@ -1,4 +1,4 @@
-"""How a launcher ends: a user's mistake is one line on stderr and exit status 2."""
+"""Runs a launcher. A user's mistake ends it with one line on stderr and exit status 2."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILE_MISTAKES = (
 def launch(main: Callable[[], int | None]) -> None:
     """Run a launcher's `main` and exit with the status that it returns.
 
-    A mistake of the user ends in one line and status 2; `--traceback` on the command line shows
+    A user's mistake gives one line on stderr and status 2. `--traceback` on the command line shows
     where it was raised. Every other exception keeps its traceback.
     """
     shows_traceback = TRACEBACK in sys.argv[1:]
@@ -35,15 +35,15 @@ def launch(main: Callable[[], int | None]) -> None:
 
 
 def is_mistake(error: Exception) -> bool:
-    """Whether the user can put it right: a value, or a file that is missing or not allowed.
+    """Whether the user can correct the error: a wrong value, or a missing or forbidden file.
 
-    transformers raises a plain OSError, without a number, for a model that it does not find.
+    For a model that transformers does not find, it raises a plain OSError without an error number.
     """
     return isinstance(error, (ValueError, *FILE_MISTAKES)) or type(error) is OSError
 
 
 def mistake_line(error: Exception) -> str:
-    """The error's text on one line, with the process's number where it is not the first."""
+    """The error's text on one line. It names the process, unless that is the first one."""
     rank = os.environ.get("RANK", "0")
     where = "" if rank == "0" else f" in process {rank}"
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())

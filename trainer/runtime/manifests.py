@@ -1,8 +1,8 @@
-"""What a stage folder says of itself: `manifest.json`, written last, by rename.
+"""`manifest.json` describes a stage folder. The stage writes it last, by rename.
 
 A folder without a manifest is incomplete. The manifest holds the resolved recipe, the seed, the
-content hashes of what the folder was made from and of what it holds, versions, git commit, compute
-spent and headline metrics. This module imports neither torch nor transformers.
+content hashes of the inputs and of the folder's files, versions, git commit, the compute spent and
+the main metrics. This module imports neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from typing import Any
 from trainer.runtime.processes import is_main_process
 
 MANIFEST = "manifest.json"
-FORMAT = "thinktree-manifest"
+MANIFEST_FORMAT = "thinktree-manifest"
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "datasets", "peft", "deepspeed", "wandb")
-# Left out of a folder's hashes: records of the run (they hold times and paths), not its results.
+# These files have no hash in the manifest: they record the run (times, paths), not its results.
 UNHASHED_FOLDERS = ("wandb", "runs", "logs", "__pycache__", "checkpoint-")
 UNHASHED_FILES = (MANIFEST, "training_args.bin", "trainer_state.json", "wandb_run_id")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write by temporary file, fsync and rename: a reader sees the old file or the new one."""
+    """Write a temporary file, fsync and rename: a reader sees the old file or the new file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -53,7 +53,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The mapping in `path`; None where the file is absent or is not a JSON mapping."""
+    """The mapping in `path`; None if the file is absent or is not a JSON mapping."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -75,7 +75,8 @@ def hash_value(value: Any) -> str:
 
 
 def hash_outputs(folder: Path, *, sync: bool = False) -> dict[str, str]:
-    """sha256 of every result in `folder` by relative path, without checkpoints and run records."""
+    """sha256 of every result file in `folder`, by relative path. Checkpoints and the records of the
+    run are left out."""
     return {
         path.relative_to(folder).as_posix(): hash_file(path, sync=sync)
         for path in _result_files(folder)
@@ -83,9 +84,10 @@ def hash_outputs(folder: Path, *, sync: bool = False) -> dict[str, str]:
 
 
 def hash_input(source: str | Path) -> dict[str, str]:
-    """What identifies an input: a folder's or file's content hash, or a name that is no path.
+    """The identity of an input: the content hash of a folder or file, or a name that is not a path.
 
-    A folder with a manifest is taken at its manifest's word, any other is hashed whole.
+    For a folder with a manifest, the hashes come from the manifest. Every other folder is hashed as
+    a whole.
     """
     path = Path(source)
     if path.is_dir():
@@ -109,7 +111,8 @@ def write_manifest(
     seconds: float | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Declare `folder` complete; call it last. Only rank 0 writes; every rank gets the path.
+    """Declare `folder` complete. Call this function last. Only rank 0 writes; every rank gets the
+    path.
 
     `inputs` maps a name to a folder, file or hub id; `usage` is a `data.types.Usage` or a mapping;
     `seconds` is this attempt's wall time. Every file of the folder is forced to the disk first.
@@ -124,7 +127,7 @@ def write_manifest(
         for name, source in (inputs or {}).items()
     }
     manifest = {
-        "format": FORMAT,
+        "format": MANIFEST_FORMAT,
         "version": 1,
         "stage": stage,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -145,20 +148,20 @@ def write_manifest(
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """Raises ValueError if the folder is incomplete, which is to say has no manifest."""
+    """The manifest of a folder. Raises ValueError if the folder is incomplete: it has none."""
     manifest = read_json(Path(folder) / MANIFEST)
-    if manifest is None or manifest.get("format") != FORMAT:
-        raise ValueError(f"{str(folder)!r} is no complete stage folder: it has no {MANIFEST}")
+    if manifest is None or manifest.get("format") != MANIFEST_FORMAT:
+        raise ValueError(f"{str(folder)!r} is not a complete stage folder: it has no {MANIFEST}")
     return manifest
 
 
 def is_complete(folder: str | Path) -> bool:
     manifest = read_json(Path(folder) / MANIFEST)
-    return manifest is not None and manifest.get("format") == FORMAT
+    return manifest is not None and manifest.get("format") == MANIFEST_FORMAT
 
 
 def changed_files(folder: str | Path) -> list[str]:
-    """Results that are missing, new or other than the manifest says, by relative path, sorted."""
+    """Result files that are missing, new, or different from the manifest: sorted relative paths."""
     recorded: dict[str, str] = read_manifest(folder)["outputs"]
     found = hash_outputs(Path(folder))
     names = recorded.keys() | found.keys()
@@ -176,7 +179,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit, and whether tracked files differ from it; None outside a repository."""
+    """The commit, and whether tracked files differ from it; None outside a repository."""
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(folder), *words]
@@ -201,7 +204,7 @@ def _result_files(folder: Path) -> Iterator[Path]:
 
 
 def _relative(source: str | Path, folder: Path) -> str:
-    """The path as seen from the folder, so that a moved output tree stays true; or the name."""
+    """The path relative to the folder, so that it stays valid if the outputs move; or the name."""
     path = Path(source)
     if not path.exists():
         return str(source)

@@ -1,4 +1,5 @@
-"""An out-of-memory error says which settings lower memory, and what they are now."""
+"""Adds advice to an out-of-memory error: the settings that lower memory, and their present
+values."""
 
 from __future__ import annotations
 
@@ -7,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from trainer.runtime.command_line import as_mapping
+from trainer.runtime.command_line import recipe_mapping
 
-# What to do, by setting, as far as there is something to do: a number above 1, or a switch.
+# The advice per setting. It is given only if the setting can still be lowered or switched on.
 LOWER = {
     "per_device_train_batch_size": "lower it; gradient_accumulation_steps x 2 for half of it keeps "
     "the update as it is",
@@ -19,34 +20,35 @@ LOWER = {
     "num_generations": "lower it",
 }
 SWITCH = {
-    "gradient_checkpointing": "true: activations are worked out again, a third more time",
-    "bf16": "true, on a GPU: activations take half",
-    "lora_rank": "64 or so: only adapters have gradients and Adam states",
+    "gradient_checkpointing": "set true: activations are computed again, for a third more time",
+    "bf16": "set true, on a GPU: activations take half the memory",
+    "lora_rank": "set about 64: only adapters have gradients and Adam states",
 }
-# accelerate's own, as its launcher hands them on.
+# accelerate's settings, as its launcher passes them on in the environment.
 ZERO_STAGE = "ACCELERATE_DEEPSPEED_ZERO_STAGE"
 OFFLOAD = "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE"
-WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @contextmanager
 def explaining_out_of_memory(configs: Sequence[Any]) -> Iterator[None]:
-    """Whatever runs out of memory inside carries the advice as a note, under its traceback."""
+    """Inside this context, an out-of-memory error gets the advice as a note under its traceback."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
-            error.add_note(advice(as_mapping(*configs), os.environ))
+            error.add_note(advice(recipe_mapping(*configs), os.environ))
         raise
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """CUDA's, the CPU allocator's (a plain RuntimeError) and Python's own."""
-    return isinstance(error, MemoryError) or any(word in str(error) for word in WORDS)
+    """Whether the error comes from CUDA, from the CPU allocator (a plain RuntimeError) or from
+    Python."""
+    return isinstance(error, MemoryError) or any(word in str(error) for word in OUT_OF_MEMORY_WORDS)
 
 
 def advice(settings: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-    lines = ["This stage ran out of memory. What lowers it, with its present value:"]
+    lines = ["This stage ran out of memory. These settings lower it (with their present values):"]
     for name, how in LOWER.items():
         value = settings.get(name)
         if isinstance(value, int) and value > 1:
@@ -62,5 +64,5 @@ def advice(settings: Mapping[str, Any], environment: Mapping[str, str]) -> str:
         lines.append(
             "  offload_optimizer_device is none: cpu keeps Adam's states there (DeepSpeed)"
         )
-    lines.append("docs/scaling.md has the memory model; run_recipe.py --dry-run works it out.")
+    lines.append("docs/scaling.md explains the memory model; run_recipe.py --dry-run applies it.")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The processes of one launch: which one writes, how they talk, and the seed they share."""
+"""The processes of one launch: which one writes, how they communicate, and their common seed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def is_main_process() -> bool:
-    """Rank 0, with or without torch.distributed initialised."""
+    """Whether this process is rank 0. Works with and without an initialised torch.distributed."""
     torch = sys.modules.get("torch")
     distributed = torch.distributed if torch is not None else None
     if distributed and distributed.is_available() and distributed.is_initialized():
@@ -18,8 +18,9 @@ def is_main_process() -> bool:
 
 
 def cpu_processes() -> bool:
-    """Whether this is one of several plain processes on a machine without an accelerator.
-    accelerate and transformers must be told: else each process believes that it is alone."""
+    """Whether this is one of several plain processes on a machine without an accelerator. The
+    caller must tell accelerate and transformers; otherwise each process behaves as if it were
+    alone."""
     import torch
 
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -31,8 +32,8 @@ def deepspeed_launched() -> bool:
 
 
 def process_backend() -> str | None:
-    """What processes that DeepSpeed runs without an accelerator talk over. accelerate, which knows
-    no such processes, must be told; elsewhere (None) it chooses well."""
+    """The communication backend of processes that DeepSpeed runs without an accelerator. accelerate
+    does not know this case and must be told. Otherwise None: accelerate chooses well."""
     import torch
 
     alone = not deepspeed_launched() or torch.accelerator.is_available()
@@ -40,8 +41,8 @@ def process_backend() -> str | None:
 
 
 def process_state() -> Any:
-    """accelerate's `PartialState`. Raises RuntimeError when the launcher started more processes
-    than joined: they would overwrite each other's files."""
+    """accelerate's `PartialState`. Raises RuntimeError if fewer processes joined than the launcher
+    started, because the others would overwrite the same files."""
     from accelerate import PartialState
 
     state = PartialState(cpu=cpu_processes(), backend=process_backend())

@@ -1,4 +1,4 @@
-"""What a stage shows of long work: how much is done, at what rate, and the time left.
+"""Shows the progress of long work: how much is done, at what rate, and the time left.
 
 On a terminal this is a tqdm bar. Elsewhere it is a plain line every 10 seconds, which a log and the
 pipeline can show. Work of under 5 seconds shows nothing. Only the main process shows anything.
@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TextIO
 
-from data.progress import Batch, listening
+from data.progress import BatchProgress, listening
 from trainer.runtime.processes import is_main_process
 from trainer.runtime.watchdog import WATCHDOG
 
-FIRST_SECONDS = 5.0  # of work, before its first line
+FIRST_SECONDS = 5.0  # of work before its first line
 LINE_SECONDS = 10.0  # between two lines
 BAR_SECONDS = 0.2  # between two drawings of the bar
 WINDOW_SECONDS = 60.0  # over which a rate is taken
@@ -29,15 +29,15 @@ BAR = (
 
 
 class Rate:
-    """How fast a count grows: per second, over the last `WINDOW_SECONDS`. Where it did not grow in
-    them, over all the time since the start."""
+    """The rate of a count per second, over the last `WINDOW_SECONDS`. If the count did not grow in
+    them, the rate over all the time since the start."""
 
     def __init__(self, start: float) -> None:
         self._seen: deque[tuple[float, float]] = deque([(start, 0.0)])
         self._start = start
 
     def add(self, now: float, count: float) -> None:
-        """`count` is what there is in all at the time `now`, in seconds."""
+        """`count` is the total count at the time `now`, in seconds."""
         self._seen.append((now, count))
         while len(self._seen) > 2 and now - self._seen[0][0] > WINDOW_SECONDS:
             self._seen.popleft()
@@ -50,8 +50,8 @@ class Rate:
 
 
 class Progress:
-    """Shows work of `total` pieces (0: nobody knows how many), whose name is `unit` in the plural.
-    While it is open as a context manager it also shows the batches that are reported meanwhile
+    """Shows work of `total` pieces (0: the number is not known). `unit` is their name in the
+    plural. While it is open as a context manager, it also shows the batches that are reported
     (data/progress.py).
 
     Call `update` or `advance` as often as you like: they show something when it is due.
@@ -75,7 +75,7 @@ class Progress:
         self._due = self._start + FIRST_SECONDS
         self._rate, self._token_rate = Rate(self._start), Rate(self._start)
         self._done, self._finished, self._tokens, self._note = 0.0, 0, 0, ""
-        self._batch: Batch | None = None
+        self._batch: BatchProgress | None = None
         self._batch_rate = Rate(self._start)
         self._printed = False
         self._bar: Any = None
@@ -97,7 +97,7 @@ class Progress:
         self.close(whole=kind is None)
 
     def close(self, *, whole: bool = True) -> None:
-        """Show the last of it. `whole`: no error ended the work."""
+        """Show the final state. `whole` is true if no error ended the work."""
         if self._bar is not None:
             self._bar.close()
         elif self._printed and whole:
@@ -105,8 +105,8 @@ class Progress:
             self._print(f"{self.name}: {self._count()} {self.unit} in {took}")
 
     def update(self, done: float, *, finished: int | None = None, note: str = "") -> None:
-        """`done` is in pieces, and counts what is done of the unfinished ones: the rate and the
-        time left follow from it. `finished` is how many are whole; without it, `done`."""
+        """`done` counts pieces, including the finished parts of unfinished pieces. The rate and the
+        time left follow from it. `finished` is the number of finished pieces (default: `done`)."""
         self._done, self._note = done, note
         self._finished = int(done) if finished is None else finished
         self._show_when_due()
@@ -115,8 +115,8 @@ class Progress:
         """`count` more pieces are finished."""
         self.update(self._done + count)
 
-    def on_batch(self, batch: Batch) -> None:
-        """Something was done inside a batch."""
+    def on_batch(self, batch: BatchProgress) -> None:
+        """A batch reported progress."""
         if batch is not self._batch:
             self._batch, self._batch_rate = batch, Rate(self._clock())
         self.count_tokens(batch.new_tokens)
@@ -127,7 +127,7 @@ class Progress:
         self._tokens += new
 
     def line(self) -> str:
-        """What is shown now."""
+        """The line to show now."""
         percent = f" ({self._done / self.total:.0%})" if self.total else ""
         parts = [f"{self.name}: {self._count()} {self.unit} done{percent}"]
         rate = self._rate.per_second()
@@ -198,12 +198,12 @@ _OPEN: list[Progress] = []
 
 @contextmanager
 def showing_batches(name: str, **options: Any) -> Generator[None]:
-    """While no `Progress` is open, every batch that is reported is shown as work of its own: what a
-    stage does that counts nothing itself. The options are those of `Progress`."""
-    batch: Batch | None = None
+    """While no `Progress` is open, show every reported batch as separate work. This covers the work
+    of a stage that does not count. The options are those of `Progress`."""
+    batch: BatchProgress | None = None
     progress: Progress | None = None
 
-    def show(reporting: Batch) -> None:
+    def show(reporting: BatchProgress) -> None:
         nonlocal batch, progress
         if _OPEN:
             return
@@ -225,9 +225,9 @@ def showing_batches(name: str, **options: Any) -> Generator[None]:
 
 
 class StatusLine:
-    """Shows what another process says of its work, after `prefix` and the time. It is a context
-    manager. On a terminal one line is drawn again and again, and is gone in the end. Elsewhere a
-    line is printed every 10 seconds. `seconds` is the time of earlier attempts."""
+    """Shows the messages of another process about its work, after `prefix` and the time. It is a
+    context manager. On a terminal it redraws one line, and removes it at the end. Elsewhere it
+    prints a line every 10 seconds. `seconds` is the time of earlier attempts."""
 
     def __init__(
         self,
@@ -257,7 +257,7 @@ class StatusLine:
             self._bar.close()
 
     def show(self, text: str) -> None:
-        """`text` is the newest that the process said. Call it as often as you like."""
+        """`text` is the newest message of the process. Call this as often as you like."""
         now = self._clock()
         line = f"{self._prefix} {duration(now - self._start)}  {text}"
         if self._bar is not None:
@@ -268,7 +268,7 @@ class StatusLine:
 
 
 def rate_text(per_second: float, unit: str) -> str:
-    """A rate per second, minute or hour: the first of them in which it is at least 1."""
+    """A rate per second, minute or hour: the first of these units in which it is at least 1."""
     for seconds, name in ((1, "second"), (60, "minute")):
         if per_second * seconds >= 1:
             return f"{per_second * seconds:,.1f} {unit} per {name}"

@@ -1,4 +1,5 @@
-"""The page of all recipe keys, made from the config classes and their lines of documentation."""
+"""Makes the page of all recipe keys from the config classes and the documentation of their
+fields."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from data.settings import field_docs
 
-PACKAGES = ("data", "rewards", "search", "trainer")
+OUR_PACKAGES = ("data", "rewards", "search", "trainer")
 INTRODUCTION = """# Every key of every recipe
 Made by `make docs` from the config classes; a test holds it to the code. A key may stand in the
 launcher's YAML file or on its command line, as `--key value`. Keys without a default must be given.
@@ -18,8 +19,8 @@ launcher's YAML file or on its command line, as `--key value`. Keys without a de
 def keys_page(
     launchers: Mapping[str, tuple[type, ...]], choices: Mapping[str, Mapping[str, type]]
 ) -> str:
-    """`launchers` maps a launcher to its config classes; `choices` maps what a recipe's key
-    chooses by name to the class that each name has."""
+    """The page in Markdown. `launchers` maps a launcher to its config classes. `choices` maps the
+    title of a key that chooses by name to the config class of each name."""
     kinds: dict[str, type] = {}
     lines = [INTRODUCTION, "## Launchers", "| launcher | keys |", "|---|---|"]
     for name, configs in launchers.items():
@@ -38,11 +39,12 @@ def keys_page(
 
 
 def is_ours(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] in PACKAGES
+    return kind.__module__.partition(".")[0] in OUR_PACKAGES
 
 
 def _link(kind: type, kinds: dict[str, type]) -> str:
-    """A link to the class's section, which is remembered in `kinds`; a library's class by name."""
+    """A link to the section of our class, which is added to `kinds`; or the name of a library's
+    class."""
     if not is_ours(kind):
         return f"`{kind.__name__}` ({kind.__module__.partition('.')[0]})"
     title = f"{kind.__name__} ({kind.__module__})"

@@ -1,4 +1,4 @@
-"""What a stage used of its machine: time, speed, memory, and FLOPs beside what devices can do."""
+"""The resources that a stage used: time, speed, memory, and FLOPs relative to the devices' peak."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-# Dense bf16 FLOPs a second, of the data sheets, by a part of the device's name.
+# Dense bf16 FLOPs per second from the data sheets, by a part of the device's name.
 PEAK_FLOPS = {
     "H200": 989e12,
     "H100": 989e12,
@@ -20,17 +20,17 @@ PEAK_FLOPS = {
     "RTX 4090": 165e12,
     "A10": 125e12,
 }
-MATRIX = 768  # width of the product that a CPU's speed is measured by
+MATRIX_WIDTH = 768  # width of the matrix product that measures a CPU's speed
 REPEATS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Of one stage. `positions` are token positions run through a model, forward or forward and
-    backward, over all processes; rates count all of the stage's wall time, loading included, and
-    are None where an earlier attempt did a part of the work. `peak_flops_per_second` is that of all
-    devices (a CPU's: this process's threads, measured in fp32), None for a device not known.
-    Memory is rank 0's peak, bytes."""
+    """The resources of one stage. `positions` are the token positions of all processes that ran
+    through a model, forward or forward and backward. Rates divide by the whole wall time of the
+    stage, including loading; they are None if an earlier attempt did a part of the work.
+    `peak_flops_per_second` is the sum over all devices (for a CPU: the threads of this process,
+    measured in fp32), and None for an unknown device. Memory is the peak of rank 0, in bytes."""
 
     device: str
     processes: int
@@ -48,12 +48,12 @@ class Resources:
 def measure(
     ledger: Sequence[Mapping[str, Any]], seconds: float, processes: int, *, resumed: bool
 ) -> Resources:
-    """Of the work in a manifest's `ledger`, done in `seconds`."""
+    """The resources for the work in a manifest's `ledger`, which took `seconds`."""
     flops = float(sum(row["flops"] for row in ledger))
     positions = sum(row["positions"] for row in ledger)
     on_device = torch.cuda.is_available()
     name = torch.cuda.get_device_name() if on_device else "cpu"
-    # Nothing to compare with it: no need to measure.
+    # Without a rate the peak has no use, so it is not measured.
     one = peak_flops(name) if flops else None
     peak = one * processes if one else None
     speed = None if resumed else flops / seconds
@@ -73,18 +73,19 @@ def measure(
 
 
 def peak_flops(device: str) -> float | None:
-    """FLOPs a second of a device by its name; None for one that is not known."""
+    """Peak FLOPs per second of a device, by its name; None for an unknown device."""
     if device == "cpu":
         return _cpu_flops()
     return next((peak for name, peak in PEAK_FLOPS.items() if name in device), None)
 
 
 def _cpu_flops() -> float:
-    """The best of a few fp32 matrix products, some hundredths of a second in all."""
-    factor = torch.ones(MATRIX, MATRIX)
+    """FLOPs per second: the best of a few fp32 matrix products, which take hundredths of a
+    second."""
+    factor = torch.ones(MATRIX_WIDTH, MATRIX_WIDTH)
     best = float("inf")
     for _ in range(REPEATS):
         started = time.perf_counter()
         torch.mm(factor, factor)
         best = min(best, time.perf_counter() - started)
-    return 2.0 * MATRIX**3 / best
+    return 2.0 * MATRIX_WIDTH**3 / best

@@ -1,4 +1,5 @@
-"""JSON lines that grow cycle by cycle, cut back on resuming; usage as plain numbers and back."""
+"""Files of JSON lines that grow with every cycle and are cut back when a run resumes. Also converts
+usage to plain numbers and back."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from typing import Any
 
 from data.row_files import read_whole_lines
 from data.types import ModelUsage, Usage
+
+METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"  # files of a trained policy's folder
 
 
 def usage_numbers(usage: Usage) -> list[float]:
@@ -39,7 +42,7 @@ def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def keep_before(path: Path, cycle: int) -> None:
-    """Drop the rows of `cycle` and later, and a line that was cut off."""
+    """Drop the rows of `cycle` and of later cycles, and an incomplete last line."""
     if not path.exists():
         return
     rows = [json.loads(line) for line in read_whole_lines(path)]

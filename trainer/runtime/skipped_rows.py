@@ -1,4 +1,4 @@
-"""Rows that a stage had to leave out: printed, written down, counted, and how many may be."""
+"""Reports the bad rows that a stage leaves out: prints, writes and counts them, and limits them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BAD_ROWS_PRINTED = 20
 def report_bad_rows(
     bad_rows: Sequence[BadRow], most: int, folder: Path, record: StageRecord
 ) -> None:
-    """Print, write and count what was left out. Raises ValueError above the limit."""
+    """Print, write and count the bad rows. Raises ValueError if there are more than the limit."""
     record.metrics["bad_rows"] = len(bad_rows)
     for row in bad_rows[:BAD_ROWS_PRINTED]:
         print(f"left out: {row}", flush=True)

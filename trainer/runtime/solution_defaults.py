@@ -1,4 +1,4 @@
-"""How solutions of a folder's problems are judged, and how long they may be."""
+"""The verifier and the length limits of solutions to a folder's problems."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from trainer.runtime.manifests import MANIFEST, read_json
 
-# What a recipe may leave out, by the task of the data stage. A limit that depends on the model and
-# the prompt has no entry: the recipe must give it.
+# The values that a recipe may leave out, by the task of the data stage. A limit that depends on the
+# model and the prompt has no entry: the recipe must give it.
 DEFAULTS_OF_TASK: dict[str, dict[str, str]] = {
     "countdown": {"verifier": "countdown", "max_new_tokens": "64"},
     "math": {"verifier": "math"},
@@ -15,11 +15,16 @@ DEFAULTS_OF_TASK: dict[str, dict[str, str]] = {
     "reasoning_gym": {"verifier": "reasoning_gym"},
 }
 
+KEYS = ("verifier", "max_new_tokens")
+
 
 def solution_defaults(folder: Path) -> dict[str, str]:
-    """Recipe keys and their values, from the folder's manifest: by the task of the data stage, or
-    the verifier of a stage that searched. Empty where the folder has none, as one's own files."""
-    recipe = (read_json(folder / MANIFEST) or {}).get("recipe", {})
+    """Recipe keys and their values, from the folder's manifest: from the task of a data stage, or
+    else from the stage's own recipe, or else from the folder of its problems. Empty if the folder
+    has no manifest, for example a folder of the user's files."""
+    manifest = read_json(folder / MANIFEST) or {}
+    recipe, inputs = manifest.get("recipe", {}), manifest.get("inputs", {})
     if "task" in recipe:
         return DEFAULTS_OF_TASK.get(recipe["task"], {})
-    return {"verifier": recipe["verifier"]} if "verifier" in recipe else {}
+    known = solution_defaults(folder / inputs["data"]["source"]) if "data" in inputs else {}
+    return known | {key: str(recipe[key]) for key in KEYS if recipe.get(key) is not None}

@@ -1,4 +1,5 @@
-"""The frame every stage runs in: seeds, skip when complete, W&B, and the manifest written last."""
+"""The frame of every stage: it sets seeds, skips a complete folder, opens W&B, and writes the
+manifest last."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any
 
 from data.types import ModelUsage, Usage
 from rewards.verifiers.tally import TALLY
-from trainer.runtime.command_line import as_mapping
+from trainer.runtime.command_line import recipe_mapping
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.input_identity import identity_of
 from trainer.runtime.manifests import is_complete, read_json, write_json, write_manifest
@@ -26,18 +27,18 @@ from trainer.runtime.training_settings import training_settings
 from trainer.runtime.watchdog import WATCHDOG
 
 BEGUN = ".begun.json"
-# Inputs that only a folder or file can be; the others may be names on the hub.
+# Inputs that must be a folder or file; the others may be names on the hub.
 ON_DISK = ("data", "labels", "trees", "trajectories", "problems")
 
 
 @dataclass(slots=True)
 class StageRecord:
-    """What a stage fills in while it runs; it ends in the manifest and in W&B."""
+    """A stage fills this record while it runs. The manifest and W&B get its content."""
 
     run: Run = field(default_factory=Run)  # the stage's W&B run
     metrics: dict[str, Any] = field(default_factory=dict)
     ledger: list[dict[str, Any]] = field(default_factory=list)
-    # Called at the very end, while processes can still talk to each other.
+    # These functions are called at the end, while processes can still communicate.
     closing: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     def search(self, usage: Usage) -> None:
@@ -61,7 +62,7 @@ def is_folder(path: str | None) -> bool:
 
 
 def check_inputs(inputs: Mapping[str, str | None]) -> None:
-    """Raises ValueError for one that is not there. `labels_1` is one of several `labels`."""
+    """Raises ValueError for a missing input. `labels_1` is one of several `labels`."""
     for name, path in inputs.items():
         if path and not _is_there(name, path):
             kind = name.rstrip("0123456789").removesuffix("_")
@@ -71,10 +72,10 @@ def check_inputs(inputs: Mapping[str, str | None]) -> None:
 def check_begun(
     folder: Path, seed: int, configs: Sequence[Any], inputs: Mapping[str, str | None]
 ) -> dict[str, Any]:
-    """Keep what a folder is made with and from in `.begun.json`, so that a stage which was cut off
-    is not continued as another one. Returns what identifies each input.
+    """Write the settings and inputs of a folder to `.begun.json`, so that an interrupted stage
+    never continues with other ones. Returns the identity of each input.
 
-    Raises ValueError naming what differs.
+    Raises ValueError and names the settings or inputs that differ.
     """
     identities = {name: identity_of(path) for name, path in inputs.items() if path}
     settings = _settings(seed, configs, identities)
@@ -113,7 +114,7 @@ def _settings(seed: int, configs: Sequence[Any], identities: Mapping[str, Any]) 
     """What decides a stage's result: its seed, its settings and its inputs."""
     settings: dict[str, Any] = {"seed": seed}
     for config in configs:
-        values = as_mapping(config)
+        values = recipe_mapping(config)
         settings |= training_settings(values) if hasattr(config, "to_dict") else values
     return settings | {f"input {name}": identity for name, identity in identities.items()}
 
@@ -138,8 +139,9 @@ def _is_there(name: str, path: str) -> bool:
 
 
 def _verdicts(before: Mapping[str, int]) -> dict[str, int]:
-    """How often verifiers said what during a stage, time-outs apart, summed over all ranks: as
-    "verdicts/<verifier>/<outcome>", of the verifiers that were asked. Every rank must call it."""
+    """The number of each verifier's verdicts during a stage, summed over all ranks. The keys are
+    "verdicts/<verifier>/<outcome>" for the verifiers that were used. Time-outs are counted
+    separately. Every rank must call this function."""
     from accelerate.utils import gather_object
 
     total: Counter[str] = Counter()
@@ -155,6 +157,69 @@ def _verdicts(before: Mapping[str, int]) -> dict[str, int]:
     }
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """What a stage runs with. `sources` are the inputs on disk. `identities` identify the inputs
+    that are not folders. `started` is a time of the monotonic clock, in seconds."""
+
+    stage: str
+    folder: Path
+    seed: int
+    recipe: dict[str, Any]
+    sources: dict[str, Path]
+    identities: dict[str, Any]
+    resumed: bool
+    started: float
+
+
+def _begin(
+    stage: str,
+    runtime: RuntimeConfig,
+    configs: Sequence[Any],
+    inputs: Mapping[str, str | None],
+) -> _Begun:
+    """Make the folder, keep the settings that it is made with, and set the seed."""
+    folder = Path(runtime.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    resumed = (folder / BEGUN).exists()
+    identities = check_begun(folder, runtime.seed, configs, inputs)
+    set_seed(runtime.seed)
+    return _Begun(
+        stage=stage,
+        folder=folder,
+        seed=runtime.seed,
+        recipe=recipe_mapping(runtime, *configs),
+        sources={name: Path(path) for name, path in inputs.items() if path and Path(path).exists()},
+        identities={k: v for k, v in identities.items() if not is_folder(inputs[k])},
+        resumed=resumed,
+        started=time.monotonic(),
+    )
+
+
+def _complete(begun: _Begun, record: StageRecord, processes: int) -> None:
+    """Log the stage's numbers and write its manifest."""
+    seconds = time.monotonic() - begun.started
+    resources = asdict(measure(record.ledger, seconds, processes, resumed=begun.resumed))
+    record.run.log(
+        {
+            f"{begun.stage}/{name}": value
+            for name, value in (record.metrics | resources).items()
+            if isinstance(value, int | float)
+        }
+    )
+    write_manifest(
+        begun.folder,
+        stage=begun.stage,
+        recipe=begun.recipe,
+        seed=begun.seed,
+        inputs=begun.sources,
+        usage={"ledger": record.ledger},
+        metrics=record.metrics,
+        seconds=seconds,
+        extra={"inputs": begun.identities, "resources": resources},
+    )
+
+
 @contextmanager
 def run_stage(
     stage: str,
@@ -163,13 +228,13 @@ def run_stage(
     inputs: Mapping[str, str | None],
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[StageRecord]:
-    """Run a stage's body. On leaving without an error rank 0 writes the manifest, by rename, so a
-    folder without one never counts. Checkpoints of a training are removed once the manifest is
-    there. `check` may raise further ValueErrors before anything is written.
+    """Run a stage's body in this context. If the body ends without an error, rank 0 writes the
+    manifest by rename; a folder without a manifest is never complete. Training checkpoints are
+    removed after the manifest is written.
 
-    Raises SystemExit(0) when the folder is complete already. Raises ValueError when it was begun
-    or completed with other settings, and for inputs that are not there.
-    """
+    Raises SystemExit(0) if the folder is already complete. Raises ValueError for missing inputs,
+    and if the folder was begun or completed with other settings. `check` may raise further errors
+    before anything is written."""
     folder = Path(runtime.output_dir)
     if is_complete(folder):
         check_finished(folder, runtime.seed, configs, inputs)
@@ -178,16 +243,10 @@ def run_stage(
     check_inputs(inputs)
     check()
     state = process_state()
-    folder.mkdir(parents=True, exist_ok=True)
-    resumed = (folder / BEGUN).exists()
-    identities = check_begun(folder, runtime.seed, configs, inputs)
-    set_seed(runtime.seed)
-    started = time.monotonic()
-    recipe = as_mapping(runtime, *configs)
-    sources = {name: Path(path) for name, path in inputs.items() if path and Path(path).exists()}
-    with start_wandb(runtime, stage=stage, recipe=recipe) as run:
+    begun = _begin(stage, runtime, configs, inputs)
+    with start_wandb(runtime, stage=stage, recipe=begun.recipe) as run:
         record = StageRecord(run=run)
-        for name, path in sources.items():
+        for name, path in begun.sources.items():
             if is_complete(path):
                 run.use_folder(name, path, "stage")
         before = TALLY.snapshot()
@@ -200,32 +259,12 @@ def run_stage(
         record.metrics |= _verdicts(before)
         state.wait_for_everyone()
         if state.is_main_process:
-            numbers = {k: v for k, v in record.metrics.items() if isinstance(v, int | float)}
-            seconds = time.monotonic() - started
-            resources = asdict(
-                measure(record.ledger, seconds, state.num_processes, resumed=resumed)
-            )
-            numbers |= {k: v for k, v in resources.items() if isinstance(v, int | float)}
-            run.log({f"{stage}/{name}": value for name, value in numbers.items()})
-            write_manifest(
-                folder,
-                stage=stage,
-                recipe=recipe,
-                seed=runtime.seed,
-                inputs=sources,
-                usage={"ledger": record.ledger},
-                metrics=record.metrics,
-                seconds=seconds,
-                extra={
-                    "inputs": {k: v for k, v in identities.items() if not is_folder(inputs[k])},
-                    "resources": resources,
-                },
-            )
+            _complete(begun, record, state.num_processes)
             run.log_folder(runtime.run_name or stage, folder, stage)
             for checkpoint in folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
         state.wait_for_everyone()
         for close in record.closing:
             close()
-    # Threads of gloo that outlive the interpreter abort it (SIGABRT), now and then.
+    # If gloo's threads outlive the interpreter, they sometimes abort it (SIGABRT).
     state.destroy_process_group()

@@ -22,17 +22,17 @@ SampledTokens = Literal["metric", "ledger", "cycles"]
 
 @dataclass(frozen=True, kw_only=True)
 class StageEntry:
-    """What a recipe and a report must know of a stage."""
+    """The facts about a stage that recipes and reports need."""
 
     launcher: str  # a file name in scripts/
     configs: tuple[str, ...]  # config classes as "module:name", in the launcher's order
     # "module:name" of what finds the last config class from a recipe's words, where they choose it.
     chosen_config: str | None = None
     reads: tuple[str, ...] = ()  # config keys that name folders or files
-    writes: tuple[str, ...]  # what the stage's folder holds, beside its manifest
+    writes: tuple[str, ...]  # the files of the stage's folder, without its manifest
     estimate: str | None = None  # a name in ESTIMATES of trainer/pipeline/estimates.py
     # Keys that a smoke run sets although the recipe does not mention them, as their default is
-    # large. Their values are in SIZES of trainer/pipeline/smoke.py.
+    # large. Their values are in SMOKE_SIZES of trainer/pipeline/smoke.py.
     smoke_keys: tuple[str, ...] = ()
     smoke_values: Mapping[str, Any] = field(default_factory=dict[str, Any])  # always set
     makes_problems: bool = False  # its recipe says how many problems each split has
@@ -141,7 +141,7 @@ STAGES: dict[str, StageEntry] = {
         configs=(RUNTIME, "trainer.stages.export:ExportConfig"),
         reads=("trees",),
         writes=("<kind>.jsonl or <kind>.parquet",),
-        # A random model's trees solve nothing; these limits let everything through.
+        # The trees of a random model solve nothing; with these limits all problems pass.
         smoke_values={"min_rate": 0.0, "max_rate": 1.0, "min_gap": 0.0, "min_visits": 1},
     ),
     "expert_iteration": StageEntry(

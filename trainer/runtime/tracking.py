@@ -1,6 +1,6 @@
 """Tracking in W&B: one run per stage, offline unless the user is logged in.
 
-W&B is imported where it is used, so that reading a recipe stays quick.
+The functions that use W&B import it, so that reading a recipe stays quick.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trainer.runtime.processes import is_main_process
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A W&B run, or nothing (`handle` None): the same calls either way."""
+    """A W&B run. With `handle` None every call does nothing."""
 
     handle: Any = None
 
@@ -36,7 +36,7 @@ class Run:
             self.handle.log(dict(metrics), step=step)
 
     def use_folder(self, name: str, folder: str | Path, kind: str) -> None:
-        """Record an input. Offline its hash goes to the run's config, as W&B refuses lineage."""
+        """Record an input. Offline, W&B refuses lineage, so the hash goes to the run's config."""
         if self.handle is None:
             return
         manifest = read_json(Path(folder) / MANIFEST) or {}
@@ -47,7 +47,7 @@ class Run:
             self.handle.use_artifact(_artifact(name, Path(folder), kind))
 
     def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A W&B table of rows that have the same keys; nothing for no rows."""
+        """Log a W&B table of rows that have the same keys. An empty list logs nothing."""
         if self.handle is None or not rows:
             return
         import wandb
@@ -57,7 +57,7 @@ class Run:
         self.handle.log({name: table})
 
     def log_page(self, name: str, path: Path) -> None:
-        """A self-contained HTML file."""
+        """Log a self-contained HTML file."""
         if self.handle is not None:
             import wandb
 
@@ -65,13 +65,13 @@ class Run:
 
     def log_folder(self, name: str, folder: str | Path, kind: str) -> None:
         """Log a complete stage folder as an artifact: its manifest, and references to its files
-        with their hashes as metadata. No file but the manifest is copied or uploaded."""
+        with their hashes as metadata. Only the manifest is copied or uploaded."""
         if self.handle is not None:
             self.handle.log_artifact(_artifact(name, Path(folder), kind))
 
 
 def wandb_mode() -> str:
-    """WANDB_MODE where it is set, 'online' for a user who is logged in, else 'offline'."""
+    """WANDB_MODE if it is set, else 'online' for a user who is logged in, else 'offline'."""
     if os.environ.get("WANDB_MODE"):
         return os.environ["WANDB_MODE"]
     return "online" if os.environ.get("WANDB_API_KEY") or _in_netrc() else "offline"
@@ -79,9 +79,9 @@ def wandb_mode() -> str:
 
 @contextlib.contextmanager
 def start_wandb(runtime: RuntimeConfig, *, stage: str, recipe: Mapping[str, Any]) -> Iterator[Run]:
-    """A W&B run under `output_dir`, on rank 0 only; transformers' own callback joins it.
+    """A W&B run under `output_dir`, on rank 0 only. The W&B callback of transformers joins it.
 
-    The run's id is kept in the folder, so a resumed stage continues its run. Other ranks,
+    The folder keeps the run's id, so a resumed stage continues its run. Other ranks,
     `wandb: false`, mode 'disabled' and a machine without wandb get a `Run` that does nothing.
     """
     mode = wandb_mode()

@@ -1,8 +1,9 @@
-"""A hang leaves stacks behind: where a stage reports no progress for a while, every thread's stack
-goes to stderr, and so to the stage's log, and again after each further while. Nothing is ended.
+"""The watchdog shows where a stage hangs. If the stage reports no progress for some time, every
+thread's stack goes to stderr, and so to the stage's log. This repeats after each further period
+without progress. The watchdog does not end the stage.
 
-faulthandler's own timer writes them. It needs no interpreter, so it also speaks when a process
-waits in a collective operation or in other native code.
+faulthandler's timer writes the stacks. It does not need the interpreter, so it also works while a
+process waits in a collective operation or in other native code.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from contextlib import contextmanager
 
 from data.progress import listening
 
-STDERR = 2  # the file descriptor: whatever sys.stderr is at the time
-SHARE = 0.1  # of the time, between two settings of the timer
+STDERR = 2  # the file descriptor, whatever sys.stderr is
+SHARE = 0.1  # share of the period between two settings of the timer
 
 
 class Watchdog:
-    """One a process, as faulthandler has one timer."""
+    """One per process, because faulthandler has one timer."""
 
     def __init__(self) -> None:
-        self._seconds = 0.0  # 0: nothing is watched
+        self._seconds = 0.0  # 0: the watchdog is off
         self._set_at = 0.0
 
     @contextmanager
     def watching(self, seconds: float) -> Iterator[None]:
-        """Watch while the block runs; 0 seconds: do not. What engines and reward models report
-        from inside their batches (data/progress.py) counts as progress."""
+        """Watch while the block runs; 0 seconds: do not. Reports of engines and reward models from
+        inside their batches (data/progress.py) count as progress."""
         self._seconds = seconds
         if seconds:
             self._set()
@@ -41,7 +42,7 @@ class Watchdog:
                 faulthandler.cancel_dump_traceback_later()
 
     def progress(self) -> None:
-        """The stage got on. Cheap: call it after every batch."""
+        """Report progress of the stage. The call is cheap: make it after every batch."""
         if self._seconds and time.monotonic() - self._set_at > SHARE * self._seconds:
             self._set()
 

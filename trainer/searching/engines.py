@@ -1,4 +1,4 @@
-"""From a recipe's model names to an engine that samples and a scorer that judges."""
+"""Makes an engine that samples and a scorer that judges from the model names in a recipe."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def load_engine(
     max_rows: int = 512,
     bit_identical: bool = True,
 ) -> tuple[TransformersEngine, Scorer | None]:
-    """A policy and a reward model, ready to search with. Raises what `open_engine` does, and before
-    a model is loaded ValueError for folders that are missing or do not fit together."""
+    """Loads a policy and a reward model for search. Raises the errors of `open_engine`. Before a
+    model is loaded, raises ValueError for folders that are missing or do not fit together."""
     check_models(policy, reward_model)
     with whole_models():
         model, tokenizer = load_policy(policy)
@@ -50,9 +50,9 @@ def open_engine(
     max_rows: int = 512,
     bit_identical: bool = True,
 ) -> tuple[TransformersEngine, Scorer | None]:
-    """An engine over a policy that is loaded already, and the reward model that is named (see
+    """An engine over a loaded policy, and a scorer for the named reward model (see
     rewards/models/opening.py). Raises ValueError for a reward model that reads the policy's token
-    ids and does not share its vocabulary, and for whatever `open_reward_model` refuses."""
+    ids but has another vocabulary, and the errors of `open_reward_model`."""
     loaded: LoadedRewardModel | None = None
     max_context = 0
     if reward_model is not None:
@@ -66,7 +66,7 @@ def open_engine(
         max_context = loaded.max_context
         if loaded.ends_only and is_main_process():
             print(
-                f"{reward_model} was trained at the end of finished solutions alone: scores of "
+                f"{reward_model} was trained only at the end of finished solutions: scores of "
                 "other steps are extrapolations (guidance: outcome asks for none of those on the "
                 "way)",
                 flush=True,

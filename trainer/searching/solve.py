@@ -1,4 +1,4 @@
-"""Thinking about one problem, or a file of them, with a stated strategy and budget."""
+"""Solves one problem, or a file of problems, with a given strategy and budget."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from data.problems import read_problems
-from data.types import Outcome, Problem, StopReason, Verdict
+from data.types import Problem, Verdict
+from rewards.base import verdict_of
 from rewards.verifiers.by_name import VERIFIERS
 from rewards.verifiers.final_answers import FINAL_ANSWERS, whole_text
 from search.base import SampleRequest, SampleResult, SearchResult, path_to, solution_text
@@ -24,7 +26,8 @@ from trainer.searching.engines import load_engine
 
 @dataclass(frozen=True, kw_only=True)
 class SolveConfig:
-    """What is solved: one `problem`, or a `file` of problems in the columns of data/problems.py."""
+    """What is solved: one `problem`, or a `file` of problems with the columns of
+    data/problems.py."""
 
     model: str
     """Folder or hub id of the policy."""
@@ -33,7 +36,7 @@ class SolveConfig:
     strategy: str = "mcts"
     """Search strategy: a key of STRATEGIES in search/strategies/by_name.py."""
     problem: str | None = None
-    """Text of the problem; it fills {problem} of the template."""
+    """Text of the problem; it replaces {problem} in the template."""
     file: str | None = None
     """File of problems."""
     template: str = "{problem}\n"
@@ -43,31 +46,31 @@ class SolveConfig:
     verifier: str | None = None
     """Verifier that checks the answers of a file's problems; null: none."""
     output: str | None = None
-    """File for the results as JSON lines, one as each problem is finished; null: none."""
+    """File of results: one JSON line as soon as a problem is finished; null: none."""
     seed: int = 0
     """Seed of all random numbers."""
     bit_identical: bool = False
     """Make a problem's samples on a CPU independent of the file's other problems; slower."""
     quiet: bool = False
-    """Print the answer alone."""
+    """Print only the answer."""
 
     def __post_init__(self) -> None:
         if (self.problem is None) == (self.file is None):
-            raise ValueError("give either problem, the text of one, or file, a file of problems")
+            raise ValueError("give either problem (its text) or file (a file of problems)")
         if "{problem}" not in self.template:
             raise ValueError(f"template is {self.template!r}; it must hold {{problem}}")
         if self.verifier is not None and self.verifier not in VERIFIERS:
             raise ValueError(f"verifier is {self.verifier!r}; allowed: {', '.join(VERIFIERS)}")
         if self.verifier is not None and self.file is None:
-            raise ValueError("a verifier needs the answers of a file: a problem comes without one")
+            raise ValueError("verifier needs file: the key problem has no answer to verify with")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thought:
-    """What came of one problem. `confidence` is the answer's score by the guidance, in [0, 1];
-    `agreeing` of `solutions` finished solutions give its final answer. Token counts are those of
-    both models together, `seconds` those since the first problem was begun; `verdict` is None
-    without a verifier."""
+    """The result for one problem. `confidence` is the guidance's score of the answer, in [0, 1].
+    `agreeing` of the `solutions` finished solutions give the same final answer. Token counts are
+    the sums over both models. `seconds` counts from the start of the first problem. `verdict` is
+    None without a verifier."""
 
     problem: str
     answer: str | None
@@ -86,7 +89,7 @@ class Thought:
 
 
 class Watched:
-    """An engine that says how far it is after every batch, with the last step it sampled."""
+    """An engine that prints its progress and the last sampled step after every batch."""
 
     def __init__(self, engine: TransformersEngine, stream: TextIO | None) -> None:
         self._engine = engine
@@ -109,7 +112,8 @@ class Watched:
 
 
 def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[Thought]:
-    """Think about every problem, tell about each as it is finished, and return them in order."""
+    """Solve every problem, print each result when it is finished, and return the results in
+    order."""
     from accelerate import Accelerator
 
     engine, scorer = load_engine(
@@ -120,7 +124,7 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
         bit_identical=config.bit_identical,
     )
     if getattr(strategy, "use_verifier", False):
-        raise ValueError("use_verifier is for making training data: it must be false here")
+        raise ValueError("use_verifier must be false here: it is only for making training data")
     if (
         scorer is None
         and settings.guidance in ("prm", "outcome")
@@ -154,7 +158,7 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
             time.monotonic() - started,
         )
         thoughts[result.problem.id] = thought
-        print(as_text(thought, settings.guidance))
+        print(console_text(thought, settings.guidance))
         if config.output is not None:
             with Path(config.output).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"id": result.problem.id} | asdict(thought)) + "\n")
@@ -196,7 +200,7 @@ def think_over(
     verify: Callable[[Problem, str], Verdict] | None,
     seconds: float,
 ) -> Thought:
-    """What a finished search has to say."""
+    """The result of a finished search."""
     nodes, problem = result.nodes, result.problem
     snapshot = result.snapshots[-1] if result.snapshots else None
     answer = snapshot.answer if snapshot else None
@@ -213,9 +217,7 @@ def think_over(
     elif answer:
         steps = answer.splitlines(keepends=True)
         scores = [None] * len(steps)
-    finished = [
-        solution_text(nodes, n.id) for n in nodes if n.terminal is StopReason.END_OF_SOLUTION
-    ]
+    finished = [solution_text(nodes, n.id) for n in nodes if n.finished]
     agreeing = 0
     if answer is not None:
         chosen = final_answer(problem, answer)
@@ -223,7 +225,8 @@ def think_over(
     complete = snapshot is not None and not snapshot.truncated
     verdict: str | None = None
     if verify is not None and answer is not None:
-        verdict = (verify(problem, answer).outcome if complete else Outcome.UNVERIFIABLE).value
+        judged = verdict_of(partial(verify, problem), answer, finished=complete)
+        verdict = judged.outcome.value
     usage = result.usage
     return Thought(
         problem=problem.prompt,
@@ -243,8 +246,8 @@ def think_over(
     )
 
 
-def as_text(thought: Thought, guidance: str) -> str:
-    """For the console."""
+def console_text(thought: Thought, guidance: str) -> str:
+    """The result as text for the console."""
     lines = ["", f"problem     {thought.problem.strip()}"]
     for step, score in zip(thought.steps, thought.step_scores, strict=True):
         said = "" if score is None else f"{score:.2f}"

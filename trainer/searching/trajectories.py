@@ -1,4 +1,4 @@
-"""Verified trajectories of the search stage, read back as rows of token ids."""
+"""Reads the verified trajectories of the search stage as rows of token ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from data.types import TokenRow
 
 
 def read_trajectories(path: Path) -> list[TokenRow]:
-    """Raises ValueError naming file, line and reason for a bad row."""
+    """Raises ValueError for a bad row, with file, line and reason."""
     rows: list[TokenRow] = []
     for number, line in enumerate(path.open(encoding="utf-8"), start=1):
         try:

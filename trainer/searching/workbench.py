@@ -1,4 +1,5 @@
-"""Running searches over problems: sharded over ranks, written as they finish, merged in order."""
+"""Runs searches over problems. Each rank searches its share and writes every finished result; the
+results are merged in order."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from typing import Any
 
 from data.progress import reported
 from data.types import Problem, Usage
+from rewards.base import verdict_of
 from rewards.verifiers.by_name import VERIFIERS
 from rewards.verifiers.final_answers import FINAL_ANSWERS, whole_text
 from search.base import SearchResult, Strategy
@@ -28,7 +30,7 @@ from search.trees.files import append_trees, read_trees
 from trainer.runtime.progress import Progress
 from trainer.searching.engines import load_engine
 
-# What is run like a strategy but chooses no answer.
+# Measurements run like a strategy but do not choose an answer.
 MEASUREMENTS: dict[type, Callable[..., Any]] = {
     ProbeConfig: probe_prefixes,
     RelabelConfig: relabel_prefixes,
@@ -38,7 +40,7 @@ MEASUREMENTS: dict[type, Callable[..., Any]] = {
 
 
 def bound(config: Any) -> Strategy:
-    """A strategy's or a measurement's function with its config."""
+    """The function of a strategy or of a measurement, bound to its config."""
     if type(config) in MEASUREMENTS:
         return partial(MEASUREMENTS[type(config)], config=config)
     return bind(config)
@@ -46,7 +48,7 @@ def bound(config: Any) -> Strategy:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among those that share a stage."""
+    """The place of this process among the processes that share a stage."""
 
     rank: int
     world_size: int
@@ -55,14 +57,14 @@ class Ranks:
         return list(problems[self.rank :: self.world_size])
 
     def progress(self, name: str, problems: int) -> Progress:
-        """The display of this process's share, which the first process shows."""
+        """The progress of this process's share; only the first process shows it."""
         share = f", process 1 of {self.world_size}" if self.world_size > 1 else ""
         return Progress(name + share, problems, shown=self.rank == 0)
 
 
 class Workbench:
-    """Loaded models and the verifier of a stage, and where it runs. `usage` is what all of its
-    searches spent, on all ranks, in this run of the stage and in those before it was cut off."""
+    """The loaded models and the verifier of a stage, and its processes. `usage` is the cost of all
+    its searches on all ranks, in this run of the stage and in its earlier interrupted runs."""
 
     def __init__(
         self,
@@ -96,11 +98,11 @@ class Workbench:
         policy_name: str,
         max_concurrent: int = 512,
     ) -> list[SearchResult]:
-        """Search all problems by the strategy that `config` belongs to and return the results in
-        the problems' order, on every rank.
+        """Search all problems with the strategy of `config`. Every rank gets the results in the
+        order of the problems.
 
-        Finished problems lie in `<folder>/<name>.jsonl` in the end; a run that was cut off
-        continues from its per-rank files and journals, in the middle of a tree if need be.
+        At the end, `<folder>/<name>.jsonl` holds the results of all problems. An interrupted run
+        continues from its per-rank files and journals, even in the middle of a tree.
         """
         merged = folder / f"{name}.jsonl"
         if merged.exists():
@@ -176,14 +178,14 @@ def open_workbench(*, policy: str, reward_model: str | None, verifier: str, seed
 
 
 def _remove_parts(folder: Path, name: str) -> None:
-    """What the ranks wrote on the way to a merged file."""
+    """Remove the per-rank files that led to a merged file."""
     for pattern in (f"{name}.rank*.jsonl", f"{name}.journal*.jsonl"):
         for path in folder.glob(pattern):
             path.unlink()
 
 
 def showing(progress: Progress) -> Callable[[SearchProgress], None]:
-    """Shows in `progress` how far searches are."""
+    """A function that shows the progress of searches in `progress`."""
 
     def show(now: SearchProgress) -> None:
         progress.update(now.done, finished=now.finished, note=f"{now.running:,} running")
@@ -197,11 +199,9 @@ def correct_at(workbench: Workbench, results: Sequence[SearchResult], budget: in
     for result in reported(results, "checked answers"):
         snapshot = result.at(budget)
         text = snapshot.answer
-        correct.append(
-            text is not None
-            and not snapshot.truncated
-            and workbench.verifier.verify(result.problem, text).correct
-        )
+        verify = partial(workbench.verifier.verify, result.problem)
+        finished = text is not None and not snapshot.truncated
+        correct.append(verdict_of(verify, text or "", finished=finished).correct)
     return correct
 
 

@@ -1,6 +1,7 @@
-"""The audit stage: labelled prefixes are labelled again, each by many fresh rollouts.
+"""The audit stage labels prefixes again, each by many fresh rollouts.
 
-Only non-terminal prefixes are audited: the last label of a solution is the verifier's word.
+It audits non-terminal prefixes only, because the last label of a solution is the verifier's
+verdict.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ CONCURRENT = 16  # problems at once: each has `rollouts` rows in flight
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig:
-    """Which labels are audited. How rollouts are sampled and verified is read from the labels'
-    manifest.
+    """Which labels are audited. The manifest of the labels says how rollouts are sampled and
+    verified.
     """
 
     labels: str
@@ -51,7 +52,7 @@ class AuditConfig:
     rollouts: int = 256
     """Fresh rollouts per prefix."""
     other_policy: bool = False
-    """Allow another policy than the labels'; the audit then measures how far they are apart."""
+    """Allow a policy that did not make the labels; the audit then measures their difference."""
 
     def __post_init__(self) -> None:
         if self.num_prefixes < 2:
@@ -61,7 +62,8 @@ class AuditConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledPrefix:
-    """A distinct prefix of some rows and the label it has in the first of them."""
+    """A distinct prefix, and its label in the first row that holds it. `rows` counts the rows that
+    hold the prefix."""
 
     problem_id: str
     token_ids: tuple[int, ...]
@@ -72,9 +74,9 @@ class LabelledPrefix:
 
 
 def labelled_prefixes(labels: Iterable[StepLabels]) -> list[LabelledPrefix]:
-    """Distinct non-terminal prefixes in order of appearance. Which row comes first and how many
-    follow is settled by who was sampled, not by who was correct; the mean over prefixes is
-    therefore free of the selection that made the rows (docs/labels.md)."""
+    """Distinct non-terminal prefixes in order of appearance. Sampling alone decides which row comes
+    first and how many rows follow; correctness does not. The mean over prefixes is therefore free
+    of the selection that made the rows (docs/labels.md)."""
     found: dict[tuple[str, tuple[int, ...]], tuple[float, int, float]] = {}
     rows: dict[tuple[str, tuple[int, ...]], int] = {}
     for row in labels:
@@ -101,8 +103,8 @@ def labelled_prefixes(labels: Iterable[StepLabels]) -> list[LabelledPrefix]:
 def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
     """Write audit.json, audit.md, prefixes.jsonl and references.jsonl (the rollouts' counts).
 
-    Raises ValueError for hard labels, which are no estimates of a success rate, for labels of
-    another policy, and where there is nothing to audit.
+    Raises ValueError for hard labels, which do not estimate a success rate, for labels of another
+    policy, and when fewer than two prefixes can be audited.
     """
     recipe = _label_recipe(config)
     inputs: dict[str, str | None] = {
@@ -120,7 +122,9 @@ def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
         )
         known = labelled_prefixes(read_labels(Path(config.labels) / "labels.jsonl"))
         if len(known) < 2:
-            raise ValueError(f"labels is {config.labels!r}: it has no two non-terminal prefixes")
+            raise ValueError(
+                f"labels is {config.labels!r}; it has fewer than 2 unfinished prefixes"
+            )
         size = min(config.num_prefixes, len(known))
         chosen = random.Random(runtime.seed).sample(known, size)
         results = _references(workbench, chosen, config, recipe, folder)
@@ -142,21 +146,24 @@ def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
 
 
 def _label_recipe(config: AuditConfig) -> dict[str, Any]:
-    """How the labels were made."""
+    """The recipe of the label stage, which says how the labels were made."""
     manifest = read_manifest(config.labels)
     if manifest["stage"] != "label":
-        raise ValueError(f"labels is {config.labels!r}: a folder of stage {manifest['stage']!r}")
+        raise ValueError(
+            f"labels is {config.labels!r}, a folder of the stage {manifest['stage']!r}; it must be "
+            "a folder of the label stage"
+        )
     recipe = manifest["recipe"]
     if recipe.get("hard_labels", recipe.get("hard")):  # older manifests have the second name
         raise ValueError(
-            f"labels is {config.labels!r}, whose labels are hard: no estimates of a success rate; "
-            "audit those of a run with hard_labels: false"
+            f"labels is {config.labels!r}, whose labels are hard and do not estimate a success "
+            "rate; audit the labels of a run with hard_labels: false"
         )
     made_with = manifest["inputs"].get("policy", {}).get("fingerprint")
     if made_with != hash_input(config.policy).get("fingerprint") and not config.other_policy:
         raise ValueError(
-            f"policy is {config.policy!r}, with which {config.labels!r} was not labelled; "
-            "other_policy: true allows it"
+            f"policy is {config.policy!r}, which did not make the labels of {config.labels!r}; "
+            "set other_policy: true to allow this"
         )
     return recipe
 
@@ -175,7 +182,10 @@ def _references(
     problems = [problem for problem in read_problems(path) if problem.id in prefixes]
     missing = prefixes.keys() - {problem.id for problem in problems}
     if missing:
-        raise ValueError(f"{path} lacks the labelled problem {min(missing)!r}: is data another?")
+        raise ValueError(
+            f"{path} lacks the labelled problem {min(missing)!r}: set data to the folder that the "
+            "labels were made with"
+        )
     return workbench.search(
         problems,
         RelabelConfig(prefixes=prefixes, rollouts=config.rollouts),

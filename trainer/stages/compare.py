@@ -1,7 +1,8 @@
-"""The comparison stage: search strategies side by side, at several budgets, on the same problems.
+"""The comparison stage runs search strategies at several budgets on the same problems.
 
-Answers two questions: does a strategy grow with its budget, and what does it give at equal FLOPs,
-the reward model's included? Writes comparison.json, comparison.md and the trees behind them.
+It answers two questions. Does the accuracy of a strategy grow with its budget? How accurate is it
+at equal FLOPs, which include the reward model's FLOPs? The stage writes comparison.json,
+comparison.md and the search trees.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
 from trainer.searching.workbench import open_workbench
 
-REFERENCE = "best_of_n"
+REFERENCE_NAME = "best_of_n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +64,14 @@ class CompareConfig:
     """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 1000
     """Problems searched."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     reference_budgets: tuple[int, ...] = (4, 16, 64)
     """Values N of best of N that strategies are compared with."""
     target_best_of_n: int = 64
     """Value N of best of N that strategies are to match; one of reference_budgets."""
     margin: float = 0.02
-    """Points of accuracy that a match may be below, as a fraction of 1."""
+    """How far below the target's accuracy a match may be, as a fraction of 1."""
     strategies_tested_for_growth: list[str] = field(default_factory=list[str])
     """Strategies whose growth with their budget is tested."""
 
@@ -91,8 +92,10 @@ class CompareConfig:
                 f"target_best_of_n is {self.target_best_of_n}; it must be one of "
                 f"reference_budgets, {self.reference_budgets}"
             )
-        if REFERENCE in self.strategies:
-            raise ValueError(f"{REFERENCE!r} is the reference's name: give the strategy another")
+        if REFERENCE_NAME in self.strategies:
+            raise ValueError(
+                f"{REFERENCE_NAME!r} is the reference's name: give the strategy another"
+            )
 
     def chosen_problems(self) -> list[Problem]:
         choice = Choice(split=self.split, skip=self.skip, size=self.num_problems, name=self.slice)
@@ -119,7 +122,9 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         grid = fine_grid(config.reference_budgets)
         search = SolutionsConfig(budgets=grid)
         reference = bench.run(
-            ComparedStrategy(name=REFERENCE, searches=(search,), settings=settings, budgets=grid)
+            ComparedStrategy(
+                name=REFERENCE_NAME, searches=(search,), settings=settings, budgets=grid
+            )
         )
         measured = {strategy.name: bench.run(strategy) for strategy in compared}
         record.search(workbench.usage)

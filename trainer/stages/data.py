@@ -1,4 +1,4 @@
-"""The data stage: a task's problems in disjoint splits, or the user's own JSONL in their place."""
+"""The data stage writes a task's problems, or the user's JSONL files, as disjoint splits."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ TRAINING_SIDE = ("train", "demonstrations")
 EXAMPLES_PRINTED = 5
 
 
-def question_of(problem: Problem) -> str:
-    """The question without the words that every prompt has around it, where the group is it."""
+def bare_question(problem: Problem) -> str:
+    """The question alone, without the text that every prompt adds, if the group is the question.
+    Otherwise the whole prompt."""
     asked = group_of(problem.group)
     return asked if asked and asked in group_of(problem.prompt) else problem.prompt
 
@@ -49,9 +50,9 @@ def check_contamination(
     drop: bool,
     record: StageRecord,
 ) -> None:
-    """Write contamination.jsonl, and the counts by pair of sets into the stage's metrics. With
-    `drop`, the overlaps are left out of the training side's files. `test_sets` hold questions by
-    the name of their source."""
+    """Write contamination.jsonl, and add the counts per pair of sets to the stage's metrics. With
+    `drop`, train and demonstrations lose the overlapping rows. `test_sets` holds questions by the
+    name of their source."""
     problems = {name: read_problems(folder / f"{name}.jsonl") if _any(folder, name) else []
                 for name in ("test", "validation", "train")}  # fmt: skip
     demonstrations = (
@@ -59,10 +60,10 @@ def check_contamination(
         if _any(folder, "demonstrations")
         else []
     )
-    sets = {name: {p.id: question_of(p) for p in split} for name, split in problems.items()}
-    sets["demonstrations"] = {d.problem.id: question_of(d.problem) for d in demonstrations}
+    sets = {name: {p.id: bare_question(p) for p in split} for name, split in problems.items()}
+    sets["demonstrations"] = {d.problem.id: bare_question(d.problem) for d in demonstrations}
     found = cross_overlaps({**sets, **test_sets}, ["test", "validation", *test_sets], threshold)
-    # A test set of the list may be the one that the test split comes from.
+    # One of the test sets may be the source of the test split.
     reported = [o for o in found if not (o.second in test_sets and o.first in test_sets)]
     _report(reported, folder, record)
     bad = {
@@ -108,7 +109,7 @@ def _any(folder: Path, name: str) -> bool:
 
 
 def read_questions(source: str) -> tuple[dict[str, str], list[BadRow]]:
-    """A test set's questions by row number, and its rows without one."""
+    """The questions of a test set by row number, and the rows without a question."""
 
     def make(row: Row, number: int) -> tuple[str, str]:
         return str(number), row.text("question", "problem", "prompt", "text")
@@ -117,10 +118,10 @@ def read_questions(source: str) -> tuple[dict[str, str], list[BadRow]]:
     return dict(questions), bad
 
 
-SPLITS = ("demonstrations", "train", "validation", "test")
+WRITTEN_SPLITS = ("demonstrations", "train", "validation", "test")
 TaskConfig = CountdownConfig | MathConfig | CodeConfig | ReasoningGymConfig
-# A task's config and how the task is made of it. One's own task is a file like data/tasks/math.py
-# and a line here.
+# The config class of a task, and the function that makes the task from its config. To add a task,
+# write a file like data/tasks/math.py and add a line here.
 TASKS: dict[str, tuple[type, Callable[[Any], Task]]] = {
     "countdown": (CountdownConfig, lambda config: CountdownTask(config=config)),
     "math": (MathConfig, lambda config: MathTask(config=config)),
@@ -136,7 +137,7 @@ def _solution_judge(config: CodeConfig) -> Callable[[Problem, str], Verdict] | N
         return VERIFIERS["code"]().verify
     except IsolationUnavailable as error:
         raise ValueError(
-            f"check_solutions is true, but {error}; false takes the rows as they are"
+            f"check_solutions is true, but {error}; with check_solutions: false no row is checked"
         ) from error
 
 
@@ -144,9 +145,10 @@ def _solution_judge(config: CodeConfig) -> Callable[[Problem, str], Verdict] | N
 class DataConfig:
     """Where problems come from and how many there are.
 
-    Questions of validation and test are looked for in the other splits, and those of
-    `contamination_sets` in all of them: the same words, or a Jaccard similarity of word triples of
-    at least `near_duplicate`. What is found is reported.
+    The stage looks for the questions of validation and test in the other splits, and for the
+    questions of `contamination_sets` in all splits. Two questions overlap if they have the same
+    words, or if the Jaccard similarity of their word triples is at least `near_duplicate`. The
+    stage reports every overlap.
     """
 
     task: str = "countdown"
@@ -170,13 +172,13 @@ class DataConfig:
     test_file: str | None = None
     """JSONL file that replaces the task's test problems; null: none."""
     max_bad_rows: int = 0
-    """Rows that may be unusable before the stage fails."""
+    """Most unusable rows; with more of them the stage fails."""
     contamination_sets: tuple[str, ...] = ()
     """Sources (data/sources.py) of questions that no split should hold."""
     near_duplicate: float = 0.7
     """Jaccard similarity from which two questions count as the same, in [0, 1]."""
     drop_contaminated: bool = False
-    """Leave such questions out of train and demonstrations."""
+    """Leave overlapping questions out of train and demonstrations."""
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -190,7 +192,7 @@ class DataConfig:
 
 
 def task_config_type(argv: Sequence[str]) -> type:
-    """The config of the task that a command line and its `--config` file ask for."""
+    """The config class of the task that a command line and its `--config` file name."""
     task = peek("task", argv, "countdown")
     return TASKS[DataConfig(task=str(task)).task][0]
 
@@ -198,7 +200,7 @@ def task_config_type(argv: Sequence[str]) -> type:
 def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> None:
     """Write `<split>.jsonl` for the four splits. Raises ValueError for too many bad rows and when a
     group (Countdown: a multiset; else a question) of validation or test is in another split."""
-    files = {name: getattr(config, f"{name}_file") for name in SPLITS}
+    files = {name: getattr(config, f"{name}_file") for name in WRITTEN_SPLITS}
     with run_stage("data", runtime, [config, task], {}) as record:
         if not is_main_process():
             return
@@ -225,7 +227,7 @@ def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> No
             test_sets[source], bad = read_questions(source)
             bad_rows += bad
         report_bad_rows(bad_rows, config.max_bad_rows, folder, record)
-        # Generated Countdown problems are disjoint as they are made.
+        # The generator of Countdown problems makes disjoint splits.
         if config.task != "countdown" or any(files.values()) or test_sets:
             check_contamination(
                 folder,
@@ -235,7 +237,7 @@ def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> No
                 record=record,
             )
         check_disjoint(folder)
-        for name in SPLITS:
+        for name in WRITTEN_SPLITS:
             path = folder / f"{name}.jsonl"
             record.metrics[name] = sum(1 for _ in path.open(encoding="utf-8"))
         if config.slices:
@@ -243,7 +245,7 @@ def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> No
 
 
 def _take_in(split: str, source: Path, target: Path) -> list[BadRow]:
-    """Copy one's own file, as it is where all its rows are good."""
+    """Copy a user's file, byte for byte if all its rows are good."""
     bad_rows: list[BadRow] = []
     if split == "demonstrations":
         demonstrations = read_demonstrations(source, bad_rows)
@@ -277,7 +279,7 @@ def check_disjoint(folder: Path) -> None:
 
 
 def read_split(folder: Path, name: str) -> list[Problem]:
-    """A split's problems; none for a split of size 0."""
+    """The problems of a split; an empty list for a split of size 0."""
     path = folder / f"{name}.jsonl"
     return read_problems(path) if path.stat().st_size else []
 

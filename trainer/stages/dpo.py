@@ -1,7 +1,8 @@
-"""DPO (2305.18290) on steps that search preferred: TRL's trainer on the export stage's pairs.
+"""DPO (2305.18290) on step preferences: TRL's trainer on the pairs of the export stage.
 
-Step-level preferences from trees are those of 2405.00451. A pair's steps follow the same prefix, so
-the loss is on the two steps alone, and only a step that ends its solution ends with the end token.
+Preferences between steps of a search tree follow 2405.00451. The two steps of a pair follow the
+same prefix, so the loss covers only these two steps. Only a step that ends its solution ends with
+the end token.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from trainer.training.trained import save_trained, training_cost
 
 @dataclass(frozen=True, kw_only=True)
 class StepPreferenceConfig:
-    """What DPO trains on, and where it is measured."""
+    """What DPO trains on, and which problems measure the policy."""
 
     policy: str
     """Folder or hub id of the policy."""
     step_preferences: list[str]
-    """Folders of the export stage with step_preferences, or such files."""
+    """Folders of the export stage with step_preferences, or files of step_preferences."""
     data: str
     """Folder of the data stage, whose validation problems measure the policy."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
 
     def __post_init__(self) -> None:
@@ -44,7 +45,7 @@ class StepPreferenceConfig:
 
 
 def step_preference_dataset(pairs: Sequence[TokenPair]) -> Any:
-    """The columns that TRL's collator for preferences takes."""
+    """A data set with the columns that TRL's collator for preferences takes."""
     from datasets import Dataset
 
     columns = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -55,8 +56,8 @@ def run_dpo(
     runtime: RuntimeConfig, config: StepPreferenceConfig, evaluation: HeldOutConfig, arguments: Any
 ) -> None:
     """Train `config.policy` on the pairs and save it as a Hugging Face folder. `arguments` is TRL's
-    DPOConfig. A run that was cut off goes on from its last checkpoint. Raises ValueError without a
-    pair, and what `read_step_preferences` does."""
+    DPOConfig. An interrupted run continues from its last checkpoint. Raises ValueError when there
+    is no pair, and the errors of `read_step_preferences`."""
     inputs: dict[str, str | None] = {"policy": config.policy, "data": config.data}
     inputs |= numbered_inputs("step_preferences", config.step_preferences)
     with run_stage("dpo", runtime, [config, evaluation, arguments], inputs) as record:
@@ -69,8 +70,8 @@ def run_dpo(
         ]
         if not pairs:
             raise ValueError(
-                f"step_preferences {config.step_preferences} hold no row: "
-                "lower min_gap or min_visits"
+                f"step_preferences is {config.step_preferences}, which holds no row: lower "
+                "min_gap or min_visits of the export stage"
             )
         held_out = HeldOut(
             evaluation,
@@ -78,7 +79,7 @@ def run_dpo(
             VERIFIERS[config.verifier](),
             data=config.data,
             folder=Path(runtime.output_dir),
-            sampled=lambda: 0,  # what it learns from was sampled by the search
+            sampled=lambda: 0,  # DPO samples nothing: the search has sampled its pairs
         )
         check_rows_held_out(held_out.problems, [pair.prompt_ids for pair in pairs], engine.encode)
         trainer = _trainer_class()(
@@ -92,7 +93,7 @@ def run_dpo(
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
         record.metrics |= {"pairs": len(pairs), "steps": trainer.state.global_step}
         record.search(held_out.usage())
-        # The reference reads both sequences of a pair once more: one forward on top of three.
+        # Training costs three forward passes, and the reference one more.
         tokens, flops = training_cost(trainer, _sequences(pairs))
         record.training("policy", tokens, flops * 4 / 3)
 
@@ -109,8 +110,8 @@ def _trainer_class() -> Any:
     from trl.trainer.dpo_trainer import DPOTrainer
 
     class TokenDPOTrainer(DPOTrainer):
-        """TRL's trainer on rows that are tokens already. Its own preparation takes texts and puts
-        the end token after every one of them, so that each step would be learnt as the last."""
+        """TRL's trainer on rows of token ids. TRL's preparation takes texts and adds the end token
+        to every text, so the policy would learn every step as the last one."""
 
         def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
             return dataset

@@ -1,5 +1,5 @@
-"""The evaluation stage: the first and the last policy, the reward model and the searches, on the
-test split. Writes evaluation.json and the trees behind it."""
+"""The evaluation stage measures policies, the reward model and the searches on the test split. It
+writes evaluation.json and the search trees."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainer.evaluation.policies import (
     WEIGHTED_BEST_OF_N,
     accuracy_row,
     best_of_n_rows,
-    compare,
+    compare_accuracies,
     data_making,
     evaluate_greedy,
     evaluate_sampled,
@@ -45,14 +45,14 @@ ANY_NUMBER_OF_SOLUTIONS = 1_000_000  # data making is measured at a fixed number
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """What is measured. The tree search has a `MCTSConfig` of its own, whose budgets are
-    simulations, and shares the `SearchSettings` with best of N. The unguided control has no
-    reward model to pay for, so it gets `control_factor` times the search's largest budget, to
-    spend about the same FLOPs.
+    """What is measured. The `MCTSConfig` belongs to the tree search, and its budgets are
+    simulations. The tree search and best of N share the `SearchSettings`. The unguided control does
+    not use the reward model, so it gets `control_factor` times the search's largest budget and
+    spends about the same FLOPs.
     """
 
     policies: list[str]
-    """Folders of the policies, from first to last; all are measured greedily."""
+    """Folders of the policies, from first to last; all are measured with greedy decoding."""
     data: str
     """Folder of the data stage, with one JSONL file per split."""
     reward_model: str | None = None
@@ -61,7 +61,7 @@ class EvaluateConfig:
     """Pairs of policies to compare greedily, as one:other; empty: the last with the first."""
     split: str = "test"
     """Split whose problems are used: train, validation or test."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     greedy_problems: int = 2000
     """Problems that every policy solves greedily."""
@@ -70,7 +70,7 @@ class EvaluateConfig:
     best_of_n: tuple[int, ...] = (2, 8, 32)
     """Values N of best of N, ascending."""
     control_factor: float = 2.0
-    """Budget of the unguided control, over the search's largest budget."""
+    """Budget of the unguided control, divided by the search's largest budget."""
     prm_problems: int = 100
     """Problems on which the reward model is measured; 0: none."""
     prm_rollouts: int = 64
@@ -78,18 +78,18 @@ class EvaluateConfig:
     prm_prefixes: int = 4
     """Prefixes measured per problem."""
     tree_max_value: int | None = None
-    """Largest result in a Countdown problem's tree when its seen share is worked out."""
+    """Largest result in the tree of a Countdown problem whose visited share is computed."""
     data_making_problems: int = 100
     """Problems on which searches that make training data are measured."""
     data_making_simulations: int = 16
-    """Simulations of such a search."""
+    """Simulations of a search that makes training data."""
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
         if self.prm_rollouts < 2:
             raise ValueError(
                 f"prm_rollouts is {self.prm_rollouts}; it must be at least 2: one rollout does not "
-                "say how uncertain a share is"
+                "show how uncertain a success rate is"
             )
         if self.search_problems > 0 and self.reward_model is None:
             raise ValueError("search_problems is above 0, but no reward_model is given")
@@ -104,8 +104,8 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class _PolicyBench:
-    """One policy, loaded, and what it is measured with. `problems` are those of greedy answers,
-    whose first ones are searched."""
+    """One loaded policy, and the settings of its measurement. Greedy decoding answers all
+    `problems`; the searches answer the first ones."""
 
     name: str
     workbench: Workbench
@@ -133,8 +133,8 @@ class _PolicyBench:
 
 @dataclass(frozen=True, kw_only=True)
 class _PolicyResults:
-    """What was measured of one policy. `greedy` says which problems its greedy answers solve; the
-    last three fields are of the final policy only."""
+    """The measurements of one policy. `greedy` says which problems its greedy answers solve. Only
+    the final policy has the last three fields."""
 
     name: str
     rows: tuple[AccuracyRow, ...]
@@ -146,8 +146,8 @@ class _PolicyResults:
 
 @dataclass(frozen=True, kw_only=True)
 class _Searches:
-    """Best of N and the tree search of one policy. `rows` are best of N's, `mcts_rows` one per
-    budget of the tree search."""
+    """Best of N and the tree search of one policy. `rows` belongs to best of N. `mcts_rows` has one
+    row per budget of the tree search."""
 
     solutions: list[SearchResult]
     trees: list[SearchResult]
@@ -158,7 +158,8 @@ class _Searches:
 def run_evaluate(
     runtime: RuntimeConfig, config: EvaluateConfig, settings: SearchSettings, mcts: MCTSConfig
 ) -> None:
-    """Raises ValueError for a search that would see the verifier or be its own control."""
+    """Write evaluation.json and the trees. Raises ValueError for a search that would see the
+    verifier or equal the control."""
     _check(config, settings, mcts)
     inputs: dict[str, str | None] = {Path(p).name: p for p in config.policies}
     inputs |= {"reward_model": config.reward_model, "data": config.data}
@@ -191,7 +192,7 @@ def run_evaluate(
                 row, greedy = _greedy(bench)
                 measured[name] = _PolicyResults(name=name, rows=(row,), greedy=greedy)
             record.search(bench.workbench.usage)
-            del bench  # one policy's models are let go before the next one's are loaded
+            del bench  # frees this policy's models before the next policy's models are loaded
         results = _results(config, measured, problems)
         if is_main_process():
             (folder / "evaluation.json").write_text(json.dumps(asdict(results), indent=1))
@@ -203,13 +204,13 @@ def run_evaluate(
 def _check(config: EvaluateConfig, settings: SearchSettings, mcts: MCTSConfig) -> None:
     if mcts.use_verifier or settings.guidance in ("oracle", "random"):
         raise ValueError(
-            "use_verifier must be false and guidance neither oracle nor random: at test time a "
-            "search does not see the truth, and the control is run beside it"
+            "use_verifier must be false, and guidance must not be oracle or random: a search at "
+            "test time does not see the verifier, and the stage runs the random control anyway"
         )
     names = [Path(policy).name for policy in dict.fromkeys(config.policies)]
     if len(set(names)) < len(names):
         raise ValueError(
-            f"policies holds folders of one name, {names}: results are told apart by it"
+            f"policies holds folders with equal names, {names}: the names tell the results apart"
         )
     if config.greedy_problems < config.search_problems:
         raise ValueError(
@@ -221,7 +222,7 @@ def _check(config: EvaluateConfig, settings: SearchSettings, mcts: MCTSConfig) -
 def _results(
     config: EvaluateConfig, measured: Mapping[str, _PolicyResults], problems: list[Problem]
 ) -> EvaluationResults:
-    """What was measured of all policies, and their greedy answers side by side."""
+    """The measurements of all policies, and the comparisons of their greedy answers."""
     first, last = (measured[Path(config.policies[i]).name] for i in (0, -1))
     comparisons = dict(last.comparisons)
     pairs = {
@@ -229,7 +230,9 @@ def _results(
         for one, _, other in (pair.partition(":") for pair in config.compare)
     }
     for name, (one, other) in (pairs or {"final_vs_sft_greedy": (last, first)}).items():
-        comparisons[name] = compare(one.greedy, other.greedy, "greedy accuracy", problems)
+        comparisons[name] = compare_accuracies(
+            one.greedy, other.greedy, "greedy accuracy", problems
+        )
     return EvaluationResults(
         accuracy=tuple(row for policy in measured.values() for row in policy.rows),
         comparisons=dict(sorted(comparisons.items())),
@@ -251,7 +254,7 @@ def _sampled(bench: _PolicyBench) -> AccuracyRow:
 
 
 def _measure_first(bench: _PolicyBench) -> _PolicyResults:
-    """Greedy, sampled, and both searches."""
+    """Measure greedy and sampled answers, and both searches."""
     row, greedy = _greedy(bench)
     rows = [row, _sampled(bench)]
     if bench.config.search_problems:
@@ -261,8 +264,8 @@ def _measure_first(bench: _PolicyBench) -> _PolicyResults:
 
 
 def _measure_final(bench: _PolicyBench, seed: int) -> _PolicyResults:
-    """As the first policy, and besides: the unguided control, what the searches gain, the reward
-    model's quality, and data making."""
+    """Measure the final policy like the first one. In addition, measure the unguided control, the
+    gains of the searches, the reward model's quality, and the making of training data."""
     row, greedy = _greedy(bench)
     sampled = _sampled(bench)
     if not bench.config.search_problems:
@@ -280,7 +283,8 @@ def _measure_final(bench: _PolicyBench, seed: int) -> _PolicyResults:
 
 
 def _search(bench: _PolicyBench) -> _Searches:
-    """Best of N and MCTS, sampled at one temperature and choosing by one rule."""
+    """Best of N and MCTS. Both sample at the same temperature and choose answers by the same
+    rule."""
     config, workbench = bench.config, bench.workbench
     solutions = bench.search(
         SolutionsConfig(budgets=equal_compute_grid(config.best_of_n)),
@@ -298,7 +302,7 @@ def _search(bench: _PolicyBench) -> _Searches:
 
 
 def _control(bench: _PolicyBench) -> tuple[list[AccuracyRow], list[SearchResult]]:
-    """The tree search without guidance, with a larger budget."""
+    """The tree search with random guidance and a larger budget."""
     top = bench.mcts.budgets[-1]
     more = max(top + 1, round(bench.config.control_factor * top))
     mcts = replace(bench.mcts, budgets=(*bench.mcts.budgets, more), priors="uniform")
@@ -318,8 +322,8 @@ def _comparisons(
     control: list[SearchResult],
     greedy: list[bool],
 ) -> dict[str, Comparison]:
-    """The searches against greedy answers, and the tree search against best of N and the control
-    at about equal FLOPs."""
+    """Compare the searches with greedy answers, and the tree search with best of N and with the
+    control at about equal FLOPs."""
     workbench, problems, most = bench.workbench, bench.searched, bench.config.best_of_n[-1]
     top, target = bench.mcts.budgets[-1], found.mcts_rows[-1]
     by_mcts = correct_at(workbench, found.trees, top)
@@ -330,26 +334,26 @@ def _comparisons(
     n_equal = _equal_flops(target, weighted)
     control_equal = _equal_flops(target, control_rows)
     return {
-        "mcts_vs_greedy": compare(
+        "mcts_vs_greedy": compare_accuracies(
             by_mcts,
             greedy[: len(problems)],
             f"accuracy, {top} simulations against greedy",
             problems,
         ),
-        "best_of_n_vs_greedy": compare(
+        "best_of_n_vs_greedy": compare_accuracies(
             correct_at(workbench, found.solutions, most),
             greedy[: len(problems)],
             f"accuracy, weighted best of {most} against greedy",
             problems,
         ),
-        "mcts_vs_best_of_n": compare(
+        "mcts_vs_best_of_n": compare_accuracies(
             by_mcts,
             correct_at(workbench, found.solutions, n_equal.budget),
             f"accuracy, {top} simulations against weighted best of {n_equal.budget}: the N nearest "
             f"in FLOPs ({n_equal.flops / target.flops:.2f} of the search's)",
             problems,
         ),
-        "mcts_vs_uniform_control": compare(
+        "mcts_vs_uniform_control": compare_accuracies(
             by_mcts,
             correct_at(workbench, control, control_equal.budget),
             f"accuracy, {top} simulations against {control_equal.budget} unguided ones "
@@ -361,14 +365,14 @@ def _comparisons(
 
 
 def equal_compute_grid(budgets: tuple[int, ...]) -> tuple[int, ...]:
-    """The budgets, and more values of N at most 1/32 of the largest apart, so that some N costs
-    nearly what a tree search does."""
+    """The budgets, and further values of N at distances of at most 1/32 of the largest. Some N then
+    costs nearly as much as a tree search."""
     most = budgets[-1]
     return tuple(sorted({*budgets, *range(most, 0, -max(1, most // 32))}))
 
 
 def _equal_flops(target: AccuracyRow, rows: list[AccuracyRow]) -> AccuracyRow:
-    """The row whose FLOPs a problem are nearest to the target's."""
+    """The row whose FLOPs per problem are nearest to those of the target."""
     return min(rows, key=lambda row: abs(row.flops - target.flops))
 
 

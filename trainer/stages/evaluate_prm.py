@@ -1,9 +1,8 @@
 """The stage that measures a reward model on held-out problems: first errors (ProcessBench's
 metric), discrimination, Brier skill, calibration, best of N and over-optimisation.
 
-Writes prm.json, prm.md and the samples behind them. Everything that is chosen or fitted (the
-threshold of first errors, temperature, Platt's form) comes from other problems than those it is
-measured on.
+It writes prm.json, prm.md and the samples. Everything that is chosen or fitted (the threshold of
+first errors, the temperature, Platt's form) is fitted on other problems than it is measured on.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from trainer.evaluation.reward_model_samples import (
     solvability,
     step_outcomes,
 )
-from trainer.evaluation.reward_model_tables import flat, reward_model_markdown
+from trainer.evaluation.reward_model_tables import flat_row, reward_model_markdown
 from trainer.measures.first_errors import JudgedSolution
 from trainer.measures.results import Aim, RewardModelEvaluation
 from trainer.measures.score_quality import ScoredPrefix
@@ -53,8 +52,8 @@ from trainer.searching.workbench import Workbench, ends_of, open_workbench, path
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatePRMConfig:
-    """How a reward model is measured: on the first problems of `split`, with calibration and
-    thresholds fitted on the first problems of `fitting_split`. The aim is a calibration error of at
+    """How a reward model is measured. The first problems of `split` measure it. The first problems
+    of `fitting_split` fit the calibration and the thresholds. The aim is a calibration error of at
     most `aim_calibration_error` together with a Brier skill of at least `aim_brier_skill`.
     """
 
@@ -65,41 +64,41 @@ class EvaluatePRMConfig:
     data: str
     """Folder of the data stage, with one JSONL file per split."""
     split: str = "test"
-    """Split that the reward model is measured on."""
+    """Split whose problems measure the reward model."""
     fitting_split: str = "validation"
-    """Split that calibration and thresholds are fitted on; another than split."""
-    verifier: str = "countdown"
+    """Split whose problems fit calibration and thresholds; it must differ from split."""
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     num_problems: int = 500
-    """Problems measured."""
+    """Problems that measure the reward model."""
     fitting_problems: int = 500
-    """Problems fitted on."""
+    """Problems that fit calibration and thresholds."""
     samples: int = 256
-    """Solutions per problem, the pool that best of N = 1, 2, 4, ... is read from."""
+    """Solutions per problem, from which best of N = 1, 2, 4, ... is computed."""
     fitting_samples: int = 16
-    """Solutions per problem that give the calibration over all steps."""
+    """Solutions per problem for the calibration over all steps."""
     temperature: float = 1.0
     """Sampling temperature."""
-    max_new_tokens: int = 64
+    max_new_tokens: int
     """Limit of one solution, in tokens after the prompt."""
     likelihood_weight: float = 0.0
-    """Weight of likelihood in a further choice of an answer; 0: no such choice."""
+    """Weight of the likelihood in a further rule for the answer; 0: no further rule."""
     probe_solutions: int = 4
-    """Further solutions per problem, whose prefixes are probed."""
+    """Further solutions per problem; their prefixes get rollouts."""
     prefixes: int = 4
-    """Distinct unfinished prefixes per problem that are probed."""
+    """Distinct unfinished prefixes per problem that get rollouts."""
     rollouts: int = 64
     """Completions per prefix, which give its success rate; at least 2."""
     bench_solutions: int = 8
-    """Distinct solutions per problem whose first errors are asked for, where known."""
+    """Distinct solutions per problem for first errors, where the true first error is known."""
     tree_max_value: int | None = None
-    """Largest result in the exhaustive Countdown solver's search; null: no limit."""
+    """Largest result that the exhaustive Countdown solver considers; null: no limit."""
     bins: int = 10
     """Bins of a reliability table."""
     process_bench: tuple[str, ...] = ()
     """Sources (data/sources.py) of ProcessBench rows."""
     process_bench_fitting: str | None = None
-    """Source of ProcessBench rows that the threshold is fitted on."""
+    """Source of the ProcessBench rows that fit the threshold; null: no ProcessBench."""
     process_bench_prompt: str = "question"
     """Style of ProcessBench's questions; one of the names in data/prompts.py."""
     chat_model: str | None = None
@@ -113,8 +112,8 @@ class EvaluatePRMConfig:
         check_verifier(self.verifier)
         if self.split == self.fitting_split:
             raise ValueError(
-                f"split and fitting_split are both {self.split!r}; what is fitted must be measured "
-                "on other problems"
+                f"split and fitting_split are both {self.split!r}; calibration and thresholds must "
+                "be measured on other problems than they are fitted on"
             )
         for name, least in (
             ("num_problems", 1), ("fitting_problems", 1), ("samples", 1), ("fitting_samples", 1),
@@ -123,11 +122,13 @@ class EvaluatePRMConfig:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.process_bench and not self.process_bench_fitting:
-            raise ValueError("process_bench needs process_bench_fitting, to choose a threshold on")
+            raise ValueError(
+                "process_bench needs process_bench_fitting, whose rows fit the threshold"
+            )
         if self.process_bench_fitting in self.process_bench:
             raise ValueError(
-                f"process_bench_fitting, {self.process_bench_fitting!r}, is among process_bench: "
-                "the threshold must be chosen on other rows"
+                f"process_bench_fitting is {self.process_bench_fitting!r}, which process_bench "
+                "also holds; the threshold must be fitted on other rows"
             )
         if self.process_bench_prompt not in PROMPTS:
             raise ValueError(
@@ -138,8 +139,8 @@ class EvaluatePRMConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class _Samples:
-    """What was sampled on the fitting and on the measured problems. `pool` holds the samples of
-    `small_pool` too, and many more."""
+    """The samples on the problems that fit and on those that measure. `pool` holds the samples of
+    `small_pool` and many more."""
 
     fitting_pool: list[SearchResult]
     fitting_probe: list[SearchResult]
@@ -175,7 +176,7 @@ def run_evaluate_prm(runtime: RuntimeConfig, config: EvaluatePRMConfig) -> None:
             (folder / "prm.md").write_text(text)
             print(text)
             for name in ("calibration", "first_errors", "best_of_n", "over_optimisation"):
-                record.run.log_table(name, [flat(row) for row in content[name]])
+                record.run.log_table(name, [flat_row(row) for row in content[name]])
             record.run.log_table("reliability", reliability_rows(evaluation))
             record.metrics |= headline(evaluation)
         everything = [*samples.fitting_pool, *samples.pool]
@@ -214,7 +215,7 @@ def _sample(workbench: Workbench, config: EvaluatePRMConfig, folder: Path) -> _S
 def _score_process_bench(
     workbench: Workbench, config: EvaluatePRMConfig, folder: Path
 ) -> list[Bench]:
-    """Every source of ProcessBench rows, scored; rows that cannot be used are counted."""
+    """Score every source of ProcessBench rows, and count the rows that cannot be used."""
     if not config.process_bench or not config.process_bench_fitting:
         return []
 
@@ -290,8 +291,8 @@ def _evaluation(
 
 
 def _step_sets(samples: _Samples) -> dict[str, StepSet]:
-    """The non-terminal steps, whose success rates many rollouts tell, and all steps, the last ones
-    among them, by the outcomes of the samples they were taken in."""
+    """Two sets of steps. Many rollouts estimate the success rates of the non-terminal steps. All
+    steps, including the last ones, have the outcomes of the samples that they come from."""
     return {
         "non-terminal": StepSet(
             fitting=scored_prefixes(samples.fitting_probe), measured=scored_prefixes(samples.probe)
@@ -311,7 +312,7 @@ def _mean_success(prefixes: Sequence[ScoredPrefix]) -> Estimate | None:
 
 
 def _own_benches(config: EvaluatePRMConfig, samples: _Samples) -> list[Bench]:
-    """The policy's own solutions, for every truth about steps that the task knows."""
+    """Solutions of the policy, one bench per definition of a first error that the task has."""
     task = TRUTHS.get(config.verifier)
     if task is None:
         return []

@@ -1,15 +1,16 @@
-"""One round of expert iteration (1705.08439): train on verified trajectories, keep what is better.
+"""One round of expert iteration (1705.08439): train on verified trajectories, keep a better policy.
 
-The gate: the candidate must beat the incumbent greedily on fresh validation problems by a paired
-one-sided exact test. A round that makes the policy worse is recorded and not kept.
+The gate compares the greedy answers of the candidate and the incumbent on fresh validation problems
+with a paired one-sided exact test. If the candidate is not better, the stage records this and keeps
+the incumbent.
 """
 
 from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -49,22 +50,22 @@ class ExpertIterationConfig:
     data: str
     """Folder of the data stage, with one JSONL file per split."""
     trees: list[str]
-    """Folders of the search stage, whose correct solutions are trained on."""
+    """Folders of the search stage, whose correct solutions are training data."""
     labels: list[str] = field(default_factory=list[str])
-    """Folders of the label stage, whose verified rollouts are trained on too."""
+    """Folders of the label stage, whose verified rollouts are training data too."""
     max_per_problem: int = 4
-    """Verified rollouts taken from one problem's labels."""
+    """Most verified rollouts per problem that are taken from the labels."""
     gate_problems: int = 2000
     """Validation problems of the gate."""
     gate_skip: int = 0
-    """Validation problems left out at the start, for other rounds."""
+    """Validation problems left out at the start, because other rounds use them."""
     gate_slice: str | None = None
     """Named slice of validation that the gate uses, in place of gate_skip; null: none."""
     gate_p_value: float = 0.05
-    """One-sided p that the gain must be under for the new policy to be kept."""
-    max_new_tokens: int = 64
+    """The new policy is kept if the one-sided p value of its gain is below this."""
+    max_new_tokens: int
     """Limit of one solution at the gate, in tokens after the prompt."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     global_batch_size: int | None = None
     """Sequences per update, over all processes; null: gradient_accumulation_steps decides."""
@@ -103,7 +104,7 @@ def run_expert_iteration(
         )
         save_trained(trainer, tokenizer, candidate)
         record.training("policy", *training_cost(trainer, rows))
-        outcomes: dict[str, list[bool]] = {}
+        solved: dict[str, list[bool]] = {}
         for name, path in (("incumbent", config.policy), ("candidate", str(candidate))):
             workbench = open_workbench(
                 policy=path,
@@ -111,42 +112,70 @@ def run_expert_iteration(
                 verifier=config.verifier,
                 seed=runtime.seed,
             )
-            _, outcomes[name] = evaluate_greedy(
+            _, solved[name] = evaluate_greedy(
                 workbench, name, problems, folder / "gate", config.max_new_tokens
             )
             record.search(workbench.usage)
-        p_value, wins, losses = paired_p_value(
-            outcomes["candidate"], outcomes["incumbent"], groups_of(problems)
-        )
-        accepted = p_value < config.gate_p_value
-        n = len(problems)
-        record.metrics["gate"] = {
-            "accepted": accepted,
-            "p_value": p_value,
-            "wins": wins,
-            "losses": losses,
-            "n": n,
-            "incumbent_accuracy": sum(outcomes["incumbent"]) / n,
-            "candidate_accuracy": sum(outcomes["candidate"]) / n,
-            "reason": (
-                f"the candidate solved {wins} problems that the incumbent did not and lost "
-                f"{losses}: p = {p_value:.2g}, "
-                + (
-                    f"below {config.gate_p_value}, so it is kept"
-                    if accepted
-                    else f"not below {config.gate_p_value}, so the incumbent stays"
-                )
-            ),
-        }
-        record.metrics["rows"] = len(rows)
+        gate = judge_gate(solved["candidate"], solved["incumbent"], problems, config.gate_p_value)
+        record.metrics |= {"gate": asdict(gate), "rows": len(rows)}
         if workbench.accelerator.is_main_process:
-            if accepted or Path(config.policy).is_dir():
-                _copy_model(candidate if accepted else Path(config.policy), folder)
-            else:  # a hub id
-                with whole_models():
-                    save_model(*load_policy(config.policy), folder)
-            shutil.rmtree(candidate)
+            _write_next_policy(config.policy, candidate, folder, accepted=gate.accepted)
         workbench.accelerator.wait_for_everyone()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """The candidate against the incumbent on the `n` problems of the gate. Only the candidate
+    solved `wins` of them, and only the incumbent solved `losses`."""
+
+    accepted: bool
+    p_value: float
+    wins: int
+    losses: int
+    n: int
+    incumbent_accuracy: float
+    candidate_accuracy: float
+    reason: str
+
+
+def judge_gate(
+    candidate: Sequence[bool],
+    incumbent: Sequence[bool],
+    problems: Sequence[Problem],
+    p_value_below: float,
+) -> GateResult:
+    """`candidate` and `incumbent` say which problems each policy solves, in the order of
+    `problems`."""
+    p_value, wins, losses = paired_p_value(candidate, incumbent, groups_of(problems))
+    accepted = p_value < p_value_below
+    decision = (
+        f"below {p_value_below}, so it is kept"
+        if accepted
+        else f"not below {p_value_below}, so the incumbent stays"
+    )
+    return GateResult(
+        accepted=accepted,
+        p_value=p_value,
+        wins=wins,
+        losses=losses,
+        n=len(problems),
+        incumbent_accuracy=sum(incumbent) / len(problems),
+        candidate_accuracy=sum(candidate) / len(problems),
+        reason=(
+            f"the candidate solved {wins} problems that the incumbent did not and lost {losses}: "
+            f"p = {p_value:.2g}, {decision}"
+        ),
+    )
+
+
+def _write_next_policy(policy: str, candidate: Path, folder: Path, *, accepted: bool) -> None:
+    """Write the candidate into `folder` if it was accepted, else the incumbent `policy`."""
+    if accepted or Path(policy).is_dir():
+        _copy_model(candidate if accepted else Path(policy), folder)
+    else:  # a hub id
+        with whole_models():
+            save_model(*load_policy(policy), folder)
+    shutil.rmtree(candidate)
 
 
 def _gate_problems(config: ExpertIterationConfig) -> list[Problem]:
@@ -199,7 +228,7 @@ def _copy_model(source: Path, folder: Path) -> None:
 
 
 def _training_rows(config: ExpertIterationConfig, tokenizer: Any) -> list[TokenRow]:
-    """What search found and the demonstrations, each distinct row once."""
+    """The solutions of search, the verified rollouts and the demonstrations, without duplicates."""
     rows: list[TokenRow] = []
     for folder in config.trees:
         rows += read_trajectories(Path(folder) / "trajectories.jsonl")
@@ -216,9 +245,8 @@ def _training_rows(config: ExpertIterationConfig, tokenizer: Any) -> list[TokenR
 def verified_rollouts(
     labels: Iterable[StepLabels], max_per_problem: int, end_token_id: int
 ) -> list[TokenRow]:
-    """Rollouts that the verifier found correct (the last label of a solution that ends with the end
-    token is its verdict): of each problem the first ones, fewer where many of its distinct rollouts
-    are correct."""
+    """The first correct rollouts of each problem; fewer if many of its distinct rollouts are
+    correct. The last label of a solution that ends with the end token is the verifier's verdict."""
     rows: list[TokenRow] = []
     for _, group in groupby(labels, key=lambda row: row.problem_id):
         solutions = list(group)

@@ -1,4 +1,5 @@
-"""The export stage: search trees as training data for other trainers, JSON lines or Parquet."""
+"""The export stage turns search trees into training data for other trainers, as JSON lines or
+Parquet."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ Rows = Iterator[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Which rows are made of search trees."""
+    """Which rows are made from search trees."""
 
     trees: str
     """Folder of the search stage, or a file of trees."""
@@ -37,16 +38,16 @@ class ExportConfig:
     """Kinds of rows: keys of EXPORTS in trainer/stages/export.py."""
     format: str = "jsonl"
     """File format: jsonl or parquet."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     policy: str | None = None
     """Folder of the tokenizer that made the trees; needed for labels and pairs."""
     min_visits: int = 4
-    """Visits that a step needs to be in a label, preference or pair."""
+    """Least visits of a step in a label, preference or pair."""
     min_gap: float = 0.3
-    """Least difference of two values for a preference or pair."""
+    """Least difference between the two values of a preference or pair."""
     per_side: int = 2
-    """Most steps of one place on each side of its pairs."""
+    """Most chosen and most rejected steps after one prefix that form pairs."""
     min_rate: float = 0.05
     """Lowest solve rate of an exported problem, in [0, 1]."""
     max_rate: float = 0.95
@@ -66,7 +67,9 @@ class ExportConfig:
             )
         for kind in NEED_POLICY:
             if kind in self.kinds and self.policy is None:
-                raise ValueError(f"{kind} need policy, the folder whose tokenizer made the trees")
+                raise ValueError(
+                    f"kinds holds {kind!r}, which needs policy: the tokenizer's folder"
+                )
         check_verifier(self.verifier)
 
     def rules(self) -> PairRules:

@@ -1,20 +1,23 @@
 """GRPO and RLOO: TRL's trainers with our problems, verifiers and process rewards.
 
-Both sample a group of solutions a problem and take the group as the baseline; neither has a critic
-or knows steps, so a process reward enters as one number a solution.
+Both sample a group of solutions per problem and use the group as the baseline. Neither has a critic
+or knows steps, so the process reward is one number per solution.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from data.held_out import check_problems_held_out
+from data.types import Problem, Usage
 from rewards.verifiers.by_name import VERIFIERS
 from trainer.models.loading import load_policy
 from trainer.rollouts.held_out import HeldOut, HeldOutConfig
+from trainer.rollouts.judging import Judges
 from trainer.rollouts.solution_reward import GroupRLConfig, KeepsCounts, SolutionReward
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.processes import process_state
@@ -34,7 +37,7 @@ def run_group_rl(
     arguments: Any,
 ) -> None:
     """Train `config.policy` by "grpo" or "rloo" and save it as a Hugging Face folder. `arguments`
-    is TRL's config of that trainer. A run that was cut off goes on from its last checkpoint."""
+    is TRL's config of that trainer. An interrupted run continues from its last checkpoint."""
     from datasets import Dataset
     from trl.trainer.grpo_trainer import GRPOTrainer
     from trl.trainer.rloo_trainer import RLOOTrainer
@@ -50,22 +53,13 @@ def run_group_rl(
     with run_stage(algorithm, runtime, [config, evaluation, arguments], inputs) as record:
         problems = config.chosen_problems()
         model, tokenizer = load_policy(config.policy)
-        engine, scorer = open_engine(
-            model, tokenizer, config.reward_model, seed=runtime.seed, device=model.device
-        )
-        reward = SolutionReward(
-            engine=engine,
-            scorer=scorer,
-            config=config,
-            problems={problem.id: problem for problem in problems},
-            verifier=VERIFIERS[config.verifier](),
-        )
+        reward = _open_reward(config, model, tokenizer, problems, runtime.seed)
         rows = [{"prompt": p.prompt, "problem_id": p.id} for p in problems]
         counts = KeepsCounts(reward, process_state().process_index)
         held_out = HeldOut(
             evaluation,
-            engine,
-            reward.verifier,
+            reward.engine,
+            reward.judges.verifier,
             data=config.data,
             folder=Path(runtime.output_dir),
             sampled=lambda: reward.usage.policy.generated_tokens,
@@ -77,26 +71,50 @@ def run_group_rl(
             args=arguments,
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
-            # The manifest lists what is there before it.
+            # CheckpointManifest comes last: it lists the files that the other callbacks wrote.
             callbacks=[StepProgress(), held_out, counts, CheckpointManifest()],
         )
-        train_to_the_end(trainer, count_tokens=False, restore=counts.restore)  # counted as sampled
-        own = [*usage_numbers(reward.usage), float(reward.positions), reward.flops]
-        total = torch.tensor(own, dtype=torch.float64, device=trainer.accelerator.device)
-        *spent, positions, flops = trainer.accelerator.reduce(total, reduction="sum").tolist()
+        # The reward counts the tokens as they are sampled.
+        train_to_the_end(trainer, count_tokens=False, restore=counts.restore)
+        usage, positions, flops = _spent(reward, trainer.accelerator)
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
-        record.metrics |= {"problems": len(problems), "steps": trainer.state.global_step}
-        usage = usage_of(spent)
-        record.metrics["sampled_tokens"] = usage.policy.generated_tokens
+        record.metrics |= {
+            "problems": len(problems),
+            "steps": trainer.state.global_step,
+            "sampled_tokens": usage.policy.generated_tokens,
+        }
         record.search(usage)
         record.search(held_out.usage())
-        tokens = round(positions) * arguments.num_iterations
+        tokens = positions * arguments.num_iterations
         record.training("policy", tokens, training_passes(arguments) * flops)
 
 
+def _open_reward(
+    config: GroupRLConfig, model: Any, tokenizer: Any, problems: Sequence[Problem], seed: int
+) -> SolutionReward:
+    engine, scorer = open_engine(
+        model, tokenizer, config.reward_model, seed=seed, device=model.device
+    )
+    return SolutionReward(
+        engine=engine,
+        judges=Judges(engine=engine, verifier=VERIFIERS[config.verifier](), scorer=scorer),
+        config=config,
+        problems={problem.id: problem for problem in problems},
+    )
+
+
+def _spent(reward: SolutionReward, accelerator: Any) -> tuple[Usage, int, float]:
+    """The usage of sampling and scoring, and the positions and FLOPs of one forward pass over all
+    samples. All are summed over all processes."""
+    own = [*usage_numbers(reward.usage), float(reward.positions), reward.flops]
+    total = torch.tensor(own, dtype=torch.float64, device=accelerator.device)
+    *spent, positions, flops = accelerator.reduce(total, reduction="sum").tolist()
+    return usage_of(spent), round(positions), flops
+
+
 def training_passes(arguments: Any) -> int:
-    """Forward passes over what was sampled: forward and backward cost three, the reference's is
-    one more, and so are the old log-probabilities where a sample is learnt from after a step."""
+    """Forward passes over the samples. A forward and backward pass cost three. The reference costs
+    one more, and so do the old log-probabilities if a sample is used after an optimizer step."""
     steps = arguments.steps_per_generation * arguments.num_iterations
     old = arguments.gradient_accumulation_steps % steps != 0
     return 3 * arguments.num_iterations + (arguments.beta > 0) + old

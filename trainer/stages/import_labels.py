@@ -1,4 +1,4 @@
-"""The import stage: published step labels, in formats of their own, as stepwise rows."""
+"""The import stage turns published step labels of several formats into stepwise rows."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from trainer.runtime.skipped_rows import report_bad_rows
 from trainer.runtime.stage import run_stage
 
 AUTO = "auto"
-ROWS = ("labels", "trl")
+ROW_KINDS = ("labels", "trl")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig:
     """Which published step labels are read, and how.
 
-    `rows` trl is what any TRL trainer takes: a label of `threshold` or more is true, and unlabelled
-    steps are joined to the next labelled one.
+    With `rows: trl` any TRL trainer takes the rows: a label of `threshold` or more is true, and an
+    unlabelled step is joined to the next labelled one.
     """
 
     source: str
@@ -38,7 +38,7 @@ class ImportConfig:
     neutral_rating: str = "correct"
     """How a neutral rating (PRM800K's 0) is read: correct, incorrect or unlabelled."""
     delimiter: str | None = None
-    """Text that ends every step but the last; null: the format's own."""
+    """Text that ends every step but the last; null: the delimiter of the format."""
     prompt: str | None = None
     """Style of the prompts (data/prompts.py); null: question, or as_is for stepwise rows."""
     chat_model: str | None = None
@@ -46,9 +46,9 @@ class ImportConfig:
     rows: str = "labels"
     """Rows to write: labels (soft, null where a step has none) or trl."""
     threshold: float = 0.5
-    """Label from which a step of a trl row is true; above 0, up to 1."""
+    """Least label of a step that is true in a trl row; above 0, up to 1."""
     max_bad_rows: int = 0
-    """Rows that may be unusable before the stage fails."""
+    """Most unusable rows; with more of them the stage fails."""
 
     def __post_init__(self) -> None:
         if self.format not in (AUTO, *FORMATS):
@@ -58,8 +58,8 @@ class ImportConfig:
             )
         if self.prompt is not None and self.prompt not in PROMPTS:
             raise ValueError(f"prompt is {self.prompt!r}; allowed: {', '.join(PROMPTS)}, or null")
-        if self.rows not in ROWS:
-            raise ValueError(f"rows is {self.rows!r}; allowed: {', '.join(ROWS)}")
+        if self.rows not in ROW_KINDS:
+            raise ValueError(f"rows is {self.rows!r}; allowed: {', '.join(ROW_KINDS)}")
         if not 0 < self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; allowed: above 0, up to 1")
         if self.max_bad_rows < 0:
@@ -71,8 +71,8 @@ class ImportConfig:
 
 
 def run_import(runtime: RuntimeConfig, config: ImportConfig) -> None:
-    """Write labels.jsonl and, where rows were left out, bad_rows.jsonl. Raises ValueError for too
-    many bad rows, for a source without labels, and where "auto" is not told by the columns."""
+    """Write labels.jsonl and, if rows were left out, bad_rows.jsonl. Raises ValueError for too many
+    bad rows, for a source without labels, and if "auto" does not recognise the columns."""
     with run_stage("import", runtime, [config], {"source": config.source}) as record:
         if not is_main_process():
             return
@@ -99,7 +99,7 @@ def _described(source: str, name: str, summary: LabelSummary) -> str:
 
 
 def _prompted(style: str, config: ImportConfig) -> Callable[[LabelledSolution], LabelledSolution]:
-    """A solution with its question put as the policy is asked it."""
+    """A function that gives a solution the prompt that the policy gets for its question."""
 
     def put(solution: LabelledSolution) -> LabelledSolution:
         prompt = render(solution.solution.prompt, style, config.chat_model)

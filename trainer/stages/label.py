@@ -1,4 +1,5 @@
-"""The label stage: step labels of a policy's own solutions, by any labeller, as rows on disk."""
+"""The label stage labels the steps of a policy's solutions with any labeller, and writes the
+rows."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ class LabelStageConfig:
     """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 2000
     """Problems labelled."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
 
     def __post_init__(self) -> None:
@@ -53,7 +54,8 @@ def run_label(
     runtime: RuntimeConfig, stage: LabelStageConfig, settings: LabelSettings, config: Any
 ) -> None:
     """Write labels.jsonl (TRL's stepwise-supervision columns, token ids, counts and errors) and
-    costs.jsonl (what each problem's labels cost and how they ended). `config` is the labeller's.
+    costs.jsonl (the cost of each problem's labels, and how the labelling ended). `config` is the
+    labeller's config.
 
     Raises ValueError when no problem has a label.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.models.sharding import open_accelerator
 from trainer.ppo.config import PPOConfig
-from trainer.ppo.critic_folders import is_folder
+from trainer.ppo.critic_folders import is_critic_folder
 from trainer.ppo.loop import SAMPLE_WITH_TRANSFORMERS, PPORun
 from trainer.rollouts.collect import RewardConfig
 from trainer.rollouts.vllm import RolloutEngineConfig, check_vllm
@@ -19,10 +19,10 @@ def run_ppo(
     rewards: RewardConfig,
     rollout_engine: RolloutEngineConfig = SAMPLE_WITH_TRANSFORMERS,
 ) -> None:
-    """Write the policy that PPO makes of `config.policy`, and the critic it made on the way.
+    """Train `config.policy` with PPO, and write the new policy and its critic.
 
-    Raises ValueError for a shape that needs a reward model where none is given, for rollouts that
-    cannot be dealt evenly to the processes, and what `check_vllm` raises.
+    Raises ValueError if the shape needs a reward model and none is given, and if the rollouts
+    cannot be divided evenly among the processes. Also raises the errors of `check_vllm`.
     """
     if rewards.shape != "outcome" and config.reward_model is None:
         raise ValueError(f"shape is {rewards.shape!r}, but no reward_model is given")
@@ -32,7 +32,7 @@ def run_ppo(
         "reward_model": config.reward_model,
         "problems": config.problems,
         "reference": config.reference,
-        "critic": config.critic if is_folder(config.critic) else None,
+        "critic": config.critic if is_critic_folder(config.critic) else None,
         "replay": config.replay,
     }
     inputs |= numbered_inputs("trajectories", config.trajectories)
@@ -47,8 +47,8 @@ def run_ppo(
             bf16=config.bf16,
         )
         run = PPORun(runtime, config, rewards, accelerator, record.run, rollout_engine)
-        if run.vllm is not None:
-            record.closing.append(run.vllm.close)
+        if run.sampling.vllm is not None:
+            record.closing.append(run.sampling.vllm.close)
         run.train()
         run.save()
         progress = run.progress
@@ -56,10 +56,10 @@ def run_ppo(
         record.training("policy", progress.trained_tokens, progress.trained_flops)
         record.metrics |= {"cycles": progress.cycle, "stopped": progress.stopped}
         if config.trajectories:
-            record.metrics["imitated_trajectories"] = len(run.imitation)
+            record.metrics["imitated_trajectories"] = len(run.inputs.imitation)
         if progress.evaluations:
             record.metrics |= {
                 "held_out_first": progress.evaluations[0].accuracy,
                 "held_out_last": progress.evaluations[-1].accuracy,
-                "held_out_problems": len(run.held_out),
+                "held_out_problems": len(run.inputs.held_out),
             }

@@ -1,4 +1,4 @@
-"""The report stage: every number of a run in results.json, drawn in report.html."""
+"""The report stage writes every number of a run to results.json, and draws them in report.html."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The search stage: trees of the current policy on problems without demonstrations, and the
-verified trajectories in them, de-duplicated and balanced by difficulty."""
+"""The search stage writes search trees of the current policy on problems without demonstrations. It
+also writes their verified trajectories, without duplicates and balanced by difficulty."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class TreesConfig:
     """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 2000
     """Problems searched."""
-    verifier: str = "countdown"
+    verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     max_per_problem: int = 4
-    """Distinct correct solutions kept per problem."""
+    """Most distinct correct solutions kept per problem."""
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
@@ -58,7 +58,7 @@ def run_trees(
     runtime: RuntimeConfig, stage: TreesConfig, settings: SearchSettings, config: Any
 ) -> None:
     """Write trees.jsonl and trajectories.jsonl (prompt_ids, completion_ids, problem_id). `config`
-    is that of the stage's strategy."""
+    is the config of the stage's strategy."""
     inputs = {"policy": stage.policy, "data": stage.data, "reward_model": stage.reward_model}
     check = partial(check_models, stage.policy, stage.reward_model)
     with run_stage("search", runtime, [stage, settings, config], inputs, check) as record:

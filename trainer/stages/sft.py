@@ -1,5 +1,5 @@
-"""Supervised fine-tuning rows and trainer (TRL's SFTTrainer), shared by the first policy and by
-expert iteration: prompt and completion as token ids, loss on the completion only."""
+"""The SFT stage trains the first policy on demonstrations with TRL's SFTTrainer. Prompt and
+completion are token ids, and the loss covers the completion only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from data.problems import read_demonstrations
 from trainer.models.compatibility import check_policy
-from trainer.models.loading import FROM_SCRATCH, build_policy, load_policy
+from trainer.models.loading import build_policy, load_policy
 from trainer.models.lora import (
     ALL_WEIGHTS,
     POLICY,
@@ -17,7 +17,7 @@ from trainer.models.lora import (
     add_adapter,
     check_lora,
 )
-from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.config import FROM_SCRATCH, RuntimeConfig
 from trainer.runtime.stage import run_stage
 from trainer.training.batch_size import set_accumulation
 from trainer.training.token_rows import demonstration_rows, train_on_rows
@@ -26,18 +26,18 @@ from trainer.training.trained import last_loss, save_trained, training_cost
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """Where the first policy comes from, and what it is trained on."""
+    """The model that the first policy starts from, and its training data."""
 
     model: str
     """Folder or hub id of the model, or from_scratch."""
     data: str
-    """Folder of the data stage, or any with demonstrations.jsonl."""
+    """Folder of the data stage, or another folder with demonstrations.jsonl."""
     model_config: dict[str, Any] | None = None
     """Fields of a transformers config, for a model from scratch."""
     tokenizer: str = "numbers"
-    """Tokenizer of a model from scratch: numbers, characters or bpe (learnt from the data)."""
+    """Tokenizer of a model from scratch: numbers, characters or bpe (trained on the data)."""
     max_number: int = 100
-    """Largest number with a token of its own, where tokenizer is numbers."""
+    """Largest number that is a single token, where tokenizer is numbers."""
     vocab_size: int = 2048
     """Tokens of the vocabulary, where tokenizer is bpe."""
     global_batch_size: int | None = None
@@ -49,8 +49,9 @@ class PolicyConfig:
 def run_sft(
     runtime: RuntimeConfig, config: PolicyConfig, arguments: Any, lora: LoraSettings = ALL_WEIGHTS
 ) -> None:
-    """Train the first policy on demonstrations and save it as a Hugging Face folder; with LoRA the
-    adapter beside it. Raises ValueError, before a model is loaded, for parts that do not fit."""
+    """Train the first policy on demonstrations and save it as a Hugging Face folder. With LoRA the
+    folder also holds the adapter. Raises ValueError, before a model is loaded, for parts that do
+    not fit together."""
     if config.model == FROM_SCRATCH and not config.model_config:
         raise ValueError("model is from_scratch: model_config must describe the model")
     set_accumulation(arguments, config.global_batch_size)

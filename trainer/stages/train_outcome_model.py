@@ -1,9 +1,10 @@
-"""Training an outcome reward model on preferences, by TRL's RewardTrainer (Bradley-Terry loss,
-2203.02155, section 3.5).
+"""This stage trains an outcome reward model on preferences with TRL's RewardTrainer (Bradley-Terry
+loss, 2203.02155, section 3.5).
 
-The rows are read and tokenised here, as TRL does it, so that a bad one is named with file and line;
-TRL gets token ids. A model trained on conversations is asked in its chat template, one trained on
-text in text, with the end token after it; white space at the end of a text is left out of both.
+The stage reads and tokenises the rows as TRL does, and gives TRL token ids. An error about a bad
+row can then name its file and line. A model trained on conversations gets its inputs in the chat
+template. A model trained on text gets the text with the end token after it. White space at the end
+of a text is removed in both cases.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from data.types import TokenRow
 from rewards.models.folders import CONVENTION, WHOLE_PROMPT
 from trainer.reward_models.preferences import (
     ASKED,
-    CARD,
+    OUTCOME_MODEL_CARD,
     open_scorer,
     read_preferences,
     train_on_preferences,
@@ -29,20 +30,20 @@ from trainer.training.trained import last_loss, save_trained, training_cost
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomePreferenceConfig:
-    """What an outcome reward model starts from, and the preferences that it is trained on."""
+    """The model that an outcome reward model starts from, and the preferences that train it."""
 
     model: str
     """Language model (its head is then new) or outcome model to start from: folder or hub id."""
     preferences: list[str]
     """Sources (data/sources.py) of rows in TRL's preference format."""
     whole_prompt: bool = False
-    """The rows' prompts are as the policy gets them; false: they are questions alone."""
+    """true: the rows hold prompts as the policy gets them. false: they hold bare questions."""
     max_bad_rows: int = 0
-    """Rows that may be unusable before the stage fails."""
+    """Most unusable rows; with more of them the stage fails."""
 
     def __post_init__(self) -> None:
         if not self.preferences:
-            raise ValueError("preferences is empty; there must be a source of rows")
+            raise ValueError("preferences is empty; it must name at least one source of rows")
         if self.max_bad_rows < 0:
             raise ValueError(f"max_bad_rows is {self.max_bad_rows}; allowed: 0 or more")
 
@@ -51,8 +52,8 @@ def run_preferences(
     runtime: RuntimeConfig, config: OutcomePreferenceConfig, arguments: Any
 ) -> None:
     """Train an outcome reward model and save it as a Hugging Face folder. `arguments` is TRL's
-    RewardConfig; rows of more than its `max_length` tokens, or the model's context, are left out.
-    A run that was cut off goes on from its last checkpoint."""
+    RewardConfig. Rows longer than its `max_length`, or than the model's context, are left out (both
+    in tokens). An interrupted run continues from its last checkpoint."""
     inputs: dict[str, str | None] = {"model": config.model}
     inputs |= numbered_inputs("preferences", config.preferences)
     with run_stage("preferences", runtime, [config, arguments], inputs) as record:
@@ -70,11 +71,13 @@ def run_preferences(
         trainer = train_on_preferences(model, tokenizer, kept, arguments)
         kind = kept[0].kind
         if kind == "text":
-            tokenizer.chat_template = None  # whoever asks it sees from this how
+            tokenizer.chat_template = None  # tells users of the model to ask it in plain text
         trainer.model.config.update({CONVENTION: "outcome", WHOLE_PROMPT: config.whole_prompt})
         save_trained(trainer, tokenizer, folder)
         if trainer.is_world_process_zero():
-            (folder / "README.md").write_text(CARD.format(asked=ASKED[kind]), encoding="utf-8")
+            (folder / "README.md").write_text(
+                OUTCOME_MODEL_CARD.format(asked=ASKED[kind]), encoding="utf-8"
+            )
         sequences = [
             TokenRow(prompt_ids=(), completion_ids=ids)
             for row in kept

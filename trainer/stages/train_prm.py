@@ -1,5 +1,5 @@
-"""Training our own reward models: soft cross-entropy at every step's last token, or at the last
-step's alone, or on pairs (trainer/reward_models/step_pairs.py)."""
+"""This stage trains a reward model. The loss is soft cross-entropy at the last token of every step
+or of the last step only, or a loss on pairs (trainer/reward_models/step_pairs.py)."""
 
 from __future__ import annotations
 
@@ -29,24 +29,25 @@ from trainer.training.trained import last_loss, save_trained, training_cost
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModelConfig:
-    """What a reward model starts from, and what it is trained on. Longer rows are left out."""
+    """The model that a reward model starts from, and its training data. Rows longer than
+    `max_length` are left out."""
 
     model: str
-    """Policy (its head is then new) or reward model to start from: a folder."""
+    """Folder of the policy or reward model to start from; a policy gets a new head."""
     labels: list[str] = field(default_factory=list[str])
     """Folders of the label or the import stage."""
     targets: str = "steps"
-    """What is trained on: steps (all labels), outcome (last labels alone) or pairs."""
+    """Training targets: steps (all labels), outcome (last labels only) or pairs."""
     preference_pairs: list[str] = field(default_factory=list[str])
     """Folders of the export stage, or sources, with preference pairs; where targets is pairs."""
     per_side: int = 2
-    """Most steps of one place on each side of the pairs made of labels."""
+    """Most chosen and most rejected steps after one prefix, in pairs made from labels."""
     min_gap: float = 0.3
-    """Least difference of two labels for a pair."""
+    """Least difference between the two labels of a pair."""
     min_visits: int = 4
-    """Rollouts that a label needs to be in a pair."""
+    """Least rollouts of a label in a pair."""
     calibration_labels: list[str] = field(default_factory=list[str])
-    """Folders of held-out labels, on which temperature and bias are fitted."""
+    """Folders of held-out labels that fit the temperature and the bias."""
     max_length: int | None = None
     """Most tokens per row; null: the model's context."""
     global_batch_size: int | None = None
@@ -60,9 +61,11 @@ class RewardModelConfig:
         if self.targets not in TARGETS_OF:
             raise ValueError(f"targets is {self.targets!r}; allowed: {', '.join(TARGETS_OF)}")
         if self.preference_pairs and self.targets != "pairs":
-            raise ValueError(f"preference_pairs are given, but targets is {self.targets!r}")
+            raise ValueError(
+                f"preference_pairs is given, but targets is {self.targets!r}; set targets: pairs"
+            )
         if not self.labels and not self.preference_pairs:
-            raise ValueError("labels is empty; there must be a folder of labels, or of pairs")
+            raise ValueError("labels is empty; it must name at least one folder of labels or pairs")
         self.rules()
 
     def rules(self) -> PairRules:
@@ -71,7 +74,7 @@ class RewardModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """`sequences` are those of the data set, each once."""
+    """The result of a training. `sequences` holds the sequences of the data set, each once."""
 
     trainer: Any
     sequences: list[TokenRow]
@@ -84,8 +87,8 @@ def run_prm(
     arguments: Any,
     lora: LoraSettings = ALL_WEIGHTS,
 ) -> None:
-    """Train a PRM and save it as a Hugging Face folder; with LoRA the adapter beside it. Raises
-    ValueError, before a model is loaded, for parts that do not fit."""
+    """Train a PRM and save it as a Hugging Face folder. With LoRA the folder also holds the
+    adapter. Raises ValueError, before a model is loaded, for parts that do not fit together."""
     set_accumulation(arguments, config.global_batch_size)
     inputs: dict[str, str | None] = {"model": config.model}
     for name in ("labels", "preference_pairs", "calibration_labels"):
@@ -171,7 +174,7 @@ def _on_pairs(model: Any, tokenizer: Any, config: RewardModelConfig, arguments: 
     )
 
 
-# targets -> how the model is trained on them
+# targets -> the function that trains the model on them
 TARGETS_OF: dict[str, Callable[[Any, Any, RewardModelConfig, Any], Trained]] = {
     "steps": _on_steps,
     "outcome": _on_outcomes,

@@ -1,4 +1,4 @@
-"""How many sequences one update takes: the same whatever the number of processes."""
+"""The number of sequences per update, which is the same for every number of processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def sequences_per_update(arguments: Any) -> int:
-    """Of transformers' training arguments."""
+    """The sequences per update of transformers' training arguments, over all processes."""
     return (
         arguments.per_device_train_batch_size
         * arguments.gradient_accumulation_steps
@@ -15,10 +15,11 @@ def sequences_per_update(arguments: Any) -> int:
 
 
 def set_accumulation(arguments: Any, global_batch_size: int | None) -> None:
-    """Accumulate gradients until `global_batch_size` sequences are in; None leaves the arguments.
+    """Set the accumulation steps so that an update takes `global_batch_size` sequences. None
+    changes nothing.
 
-    Raises ValueError where processes x per_device_train_batch_size does not divide it, and where
-    gradient_accumulation_steps says something else.
+    Raises ValueError if processes x per_device_train_batch_size does not divide it, and if
+    gradient_accumulation_steps has another value.
     """
     if global_batch_size is None:
         return
@@ -33,7 +34,7 @@ def set_accumulation(arguments: Any, global_batch_size: int | None) -> None:
     if arguments.gradient_accumulation_steps not in (1, steps):
         raise ValueError(
             f"gradient_accumulation_steps is {arguments.gradient_accumulation_steps}, but a "
-            f"global_batch_size of {global_batch_size} takes {steps} on {arguments.world_size} "
+            f"global_batch_size of {global_batch_size} needs {steps} on {arguments.world_size} "
             "processes: leave gradient_accumulation_steps out"
         )
     arguments.gradient_accumulation_steps = steps

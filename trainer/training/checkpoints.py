@@ -1,9 +1,10 @@
-"""Checkpoints that say when they are whole.
+"""Checkpoints with a manifest that shows whether they are complete.
 
-The Trainer writes a checkpoint's files one after another, so a run that dies while saving leaves a
-folder that looks like any other. `checkpoint_manifest.json`, written by rename after every process
-is done, lists the files and their sizes; a checkpoint without it, or with other sizes, is not
-resumed from, and none is removed before its successor is whole.
+The Trainer writes a checkpoint's files one after another. If a run dies during a save, it leaves a
+folder that looks like a complete checkpoint. So after every process has finished writing,
+`checkpoint_manifest.json` is written by rename. It lists the files and their sizes. A run never
+resumes from a checkpoint without this file or with other sizes, and no checkpoint is removed before
+the next one is complete.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from trainer.runtime.processes import is_main_process
 from trainer.training.batch_size import sequences_per_update
 
 CHECKPOINT_MANIFEST = "checkpoint_manifest.json"
-# How processes hold the optimizer.
+# How the processes hold the optimizer's states.
 PLAIN, ZERO_2 = "every process holds all of it", "DeepSpeed ZeRO-2"
 
 
 def latest_checkpoint(folder: str | Path) -> Path | None:
-    """The newest whole `checkpoint-N` in `folder`, None where there is none."""
+    """The newest complete `checkpoint-N` in `folder`; None if there is none."""
     whole = [path for path in _checkpoints(Path(folder)) if is_whole(path)]
     return whole[-1] if whole else None
 
@@ -41,7 +42,7 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 def remove_partial_checkpoints(folder: str | Path) -> list[str]:
-    """Delete the `checkpoint-N` folders that are not whole; returns their names."""
+    """Delete the incomplete `checkpoint-N` folders, and return their names."""
     partial = [path for path in _checkpoints(Path(folder)) if not is_whole(path)]
     for path in partial:
         shutil.rmtree(path)
@@ -49,9 +50,9 @@ def remove_partial_checkpoints(folder: str | Path) -> list[str]:
 
 
 class CheckpointManifest(TrainerCallback):
-    """Marks each checkpoint as whole once saved and clears partial ones when the trainer is built.
-    It takes `save_total_limit` over: the Trainer would remove the last whole checkpoint before the
-    next one is marked."""
+    """Marks each saved checkpoint as complete, and removes incomplete ones when the trainer is
+    built. It also applies `save_total_limit`, because the Trainer would remove the last complete
+    checkpoint before the next one is marked."""
 
     limit: int | None = None
 
@@ -63,7 +64,7 @@ class CheckpointManifest(TrainerCallback):
         _wait_for_everyone()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        _wait_for_everyone()  # every rank saves its own generator state
+        _wait_for_everyone()  # every rank saves the state of its random generator
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if is_main_process() and checkpoint.is_dir():
             batch = sequences_per_update(args)
@@ -74,8 +75,8 @@ class CheckpointManifest(TrainerCallback):
 
 
 def mark_whole(checkpoint: Path, step: int, processes: int, *, batch: int | None = None) -> None:
-    """Force a checkpoint's files, which are all there, to the disk and write its manifest. For the
-    main process alone. `batch` is the number of sequences an update takes."""
+    """Force the files of a fully written checkpoint to the disk, and write its manifest. Only the
+    main process may call this. `batch` is the number of sequences per update."""
     sizes: dict[str, int] = {}
     for path in sorted(checkpoint.rglob("*")):
         if path.is_file() and path.name != CHECKPOINT_MANIFEST:
@@ -93,7 +94,7 @@ def mark_whole(checkpoint: Path, step: int, processes: int, *, batch: int | None
 
 
 def optimizer_sharding() -> str:
-    """`PLAIN`, or with DeepSpeed its name and stage: "DeepSpeed ZeRO-3"."""
+    """`PLAIN`; or with DeepSpeed the name and stage, for example "DeepSpeed ZeRO-3"."""
     from accelerate.state import AcceleratorState
 
     plugin = AcceleratorState().deepspeed_plugin if AcceleratorState._shared_state else None

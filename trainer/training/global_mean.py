@@ -1,5 +1,5 @@
-"""transformers' Trainer for losses that are means over all that bears loss in a step's batch,
-however it is cut into micro-batches and processes."""
+"""transformers' Trainer for losses that are means over all weighted parts of a step's batch. The
+loss does not depend on the division into micro-batches and processes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from trainer.training.checkpoints import train_to_the_end
 
 
 class GlobalMeanTrainer(Trainer):
-    """A subclass says what a batch weighs and what its loss is, divided by a given total weight.
-    (transformers' own losses take integer labels, and count these alone.)"""
+    """A subclass computes the weight of a batch, and its loss divided by a given total weight.
+    (transformers' losses take integer labels, and count only these.)"""
 
     def weight_of(self, batch: dict[str, Any]) -> float:
         raise NotImplementedError
@@ -22,7 +22,8 @@ class GlobalMeanTrainer(Trainer):
     def loss_of(
         self, model: Any, batch: dict[str, Any], total_weight: Tensor | None
     ) -> tuple[Tensor, Any]:
-        """The batch's loss and the model's outputs. Without a total weight the batch is all."""
+        """The batch's loss and the model's outputs. Without a total weight, divide by the batch's
+        weight."""
         raise NotImplementedError
 
     def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> Any:

@@ -1,9 +1,9 @@
-"""In which order a trainer takes its rows: shuffled, but the longest ones first of all.
+"""The order in which a trainer takes its rows: the longest rows first, the others shuffled.
 
-So a run that would run out of memory does so in its first minute, not after hours. Two updates take
-them, as Adam's states only come to be at the end of the first. The order is a function of seed,
-lengths and rows an update alone: not of how the rows of an update are dealt to processes and
-micro-batches, and a resumed run finds it again.
+A run that needs too much memory then fails in its first minute, not after hours. The longest rows
+fill two updates, because Adam's states exist only after the first update. The order depends only on
+the seed, the lengths and the rows per update. It does not depend on how the rows of an update are
+divided among processes and micro-batches, and a resumed run has the same order.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ UPDATES = 2
 
 
 class LongestFirst(Sampler[int]):
-    """The longest rows of `lengths` fill the first two updates of `rows_per_update`, dealt to them
-    in turn, longest first; the others follow shuffled. Later epochs are shuffled as a whole."""
+    """The longest rows of `lengths` fill the first two updates of `rows_per_update` rows. They go
+    to the two updates in turn, longest first. The other rows follow in shuffled order. Later epochs
+    shuffle all rows."""
 
     def __init__(self, lengths: Sequence[int], rows_per_update: int, seed: int) -> None:
         self.lengths, self.rows_per_update, self.seed = lengths, rows_per_update, seed
@@ -44,7 +45,8 @@ class LongestFirst(Sampler[int]):
 
 
 def taking_longest_first(trainer_class: type[Any]) -> type[Any]:
-    """The transformers trainer that takes the rows of its dataset (`input_ids`) in this order."""
+    """A subclass of a transformers trainer that takes the rows of its dataset (`input_ids`) in this
+    order."""
 
     class LongestFirstTrainer(trainer_class):
         def _get_train_sampler(self, train_dataset: Any = None) -> LongestFirst:

@@ -1,4 +1,4 @@
-"""A transformers trainer tells the watchdog of every step that it takes."""
+"""A callback that reports every step of a transformers trainer to the watchdog."""
 
 from __future__ import annotations
 

@@ -46,10 +46,10 @@ def train_on_rows(
     *,
     longest_first: bool = True,
 ) -> Any:
-    """Train in place with TRL's SFTTrainer; resumes from the newest complete checkpoint.
+    """Train in place with TRL's SFTTrainer, and resume from the newest complete checkpoint.
 
-    `arguments` is an `SFTConfig`. Returns the finished trainer. Raises ValueError without rows and
-    for a checkpoint that cannot be gone on from.
+    `arguments` is an `SFTConfig`. Returns the finished trainer. Raises ValueError if there are no
+    rows, and for a checkpoint from which this run cannot continue.
     """
     from trl.trainer.sft_trainer import SFTTrainer
 

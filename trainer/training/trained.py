@@ -1,4 +1,4 @@
-"""What every trained folder ends with: its cost, its last loss, its saved weights."""
+"""The end of every training: its cost, its last loss, and the saved weights."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from trainer.training.checkpoints import ZERO_2, optimizer_sharding
 
 
 def training_cost(trainer: Any, rows: Sequence[TokenRow]) -> tuple[int, float]:
-    """Tokens trained on, and FLOPs (backward costs twice the forward).
+    """The tokens and the FLOPs of a training (a backward pass costs two forward passes).
 
     The tokens are those of the batches that the trainer took, without padding: the last batch of
-    an epoch can be short. `rows` are the sequences of the data set, each once. The FLOPs are
-    theirs, times the tokens trained on per token of theirs, so they are exact for whole epochs.
+    an epoch can be short. `rows` are the sequences of the data set, each once. Their FLOPs are
+    multiplied by the tokens of the training per token of the data set, which is exact for whole
+    epochs.
     """
     lengths = [len(row.prompt_ids) + len(row.completion_ids) for row in rows]
     model = flop_model(trainer.model)
@@ -29,16 +30,16 @@ def training_cost(trainer: Any, rows: Sequence[TokenRow]) -> tuple[int, float]:
 
 
 def last_loss(trainer: Any) -> float | None:
-    """The mean loss of the last steps that were logged. (The Trainer's own mean over all steps is,
-    in a run that was resumed, one over those since then.)"""
+    """The mean loss of the last logged steps. (The Trainer also gives a mean over all steps, but in
+    a resumed run that mean covers only the steps since the restart.)"""
     logged = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return logged[-1] if logged else None
 
 
 def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> None:
-    """The final weights as a Hugging Face folder, gathered from all processes, and the history of
-    the training. A LoRA adapter goes to `adapter`, a peft folder, merged with its model into
-    `folder`. To be called on every process."""
+    """Save the final weights, gathered from all processes, as a Hugging Face folder, and the
+    history of the training. A LoRA adapter is saved to `adapter`, a peft folder, and the merged
+    model to `folder`. Every process must call this function."""
     from peft import PeftModel
 
     adapter = folder / "adapter" if isinstance(trainer.model, PeftModel) else None

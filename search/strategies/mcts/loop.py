@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from data.types import Sample, StopReason
+from data.types import Sample
 from search.answers import Answers
 from search.base import (
     ROLLOUT_INDEX,
@@ -211,7 +211,7 @@ class _Search:
     def _known_value(self, node: Node) -> bool:
         if node.terminal is None:
             return False
-        if node.terminal is not StopReason.END_OF_SOLUTION:
+        if not node.finished:
             node.score = 0.0
         elif self.config.use_verifier:
             text = solution_text(self.nodes, node.id)

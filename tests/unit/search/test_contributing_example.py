@@ -39,7 +39,8 @@ def test_one_file_one_entry_one_line(
     for name, value in added.items():
         monkeypatch.setitem(STRATEGIES, name, value)
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("policy: p\ndata: d\nbudgets: [30]\n" + line)
+    given = "policy: p\ndata: d\nbudgets: [30]\nverifier: countdown\nmax_new_tokens: 64\n"
+    recipe.write_text(given + line)
     _, settings, config = parse_with_strategy(
         (TreesConfig, SearchSettings), ["--config", str(recipe)]
     )

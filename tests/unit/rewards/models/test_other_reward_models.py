@@ -23,7 +23,7 @@ from rewards.models.causal_lm import NextTokens
 from rewards.models.ensemble import EnsembleRewardModel, TextEnsembleRewardModel, pessimistic
 from rewards.models.opening import open_reward_model
 from rewards.models.position_reader import padded_rows
-from rewards.models.questions import QUESTION, fill
+from rewards.models.questions import QUESTION, filled_question
 from trainer.models.loading import reward_model_from_policy, save_model
 
 
@@ -81,7 +81,7 @@ def test_a_generative_model_is_asked_after_every_step(
 
 def test_questions_hold_their_fields_and_no_others() -> None:
     tricky = SteppedSolution(prompt="{steps}", steps=("{problem}\n", "x"))
-    assert fill("{problem}|{steps}", tricky, 1) == "{steps}|{problem}\nx"
+    assert filled_question("{problem}|{steps}", tricky, 1) == "{steps}|{problem}\nx"
     assert "{problem}" in QUESTION and "{steps}" in QUESTION
 
 

@@ -210,4 +210,11 @@ def test_wrong_settings_are_named() -> None:
     with pytest.raises(ValueError, match=r"max_tokens is -1"):
         ServeConfig(reward_model="x", max_tokens=-1)
     with pytest.raises(ValueError, match=r"which needs the reward model's weights: http://x:1"):
-        PPOConfig(policy="p", data="d", reward_model="http://x:1", critic="reward_model")
+        PPOConfig(
+            policy="p",
+            data="d",
+            verifier="countdown",
+            max_new_tokens=64,
+            reward_model="http://x:1",
+            critic="reward_model",
+        )

@@ -31,7 +31,7 @@ from search.labellers.monte_carlo import (
     pool,
     step_labels,
 )
-from search.labellers.solutions import Labelled, Rollout
+from search.labellers.solutions import Labelled, VerifiedRollout
 from search.labellers.tree_values import TreeConfig, label_tree_q
 from search.measurements.prefix_success import RelabelConfig, relabel_prefixes
 from search.settings import SearchSettings
@@ -198,8 +198,8 @@ def test_unsolved_problems_are_left_out_as_in_the_paper(toys: Any) -> None:
     assert [row.labels for row in found.rows] == [(0.0,), (0.0,)]
 
 
-def wrong(text: str, origin: int) -> Rollout:
-    return Rollout(steps=tuple((ord(c),) for c in text), origin=origin, correct=False)
+def wrong(text: str, origin: int) -> VerifiedRollout:
+    return VerifiedRollout(steps=tuple((ord(c),) for c in text), origin=origin, correct=False)
 
 
 def test_which_rollout_is_searched_by_hand() -> None:
@@ -244,9 +244,9 @@ def test_leaving_the_own_rollout_out_by_hand(toys: Any) -> None:
     # A rollout from a prefix is left out of the label of this prefix, not of shorter prefixes.
     a, b, c = (1,), (2,), (3,)
     rollouts = [
-        Rollout(steps=(a, b, c), origin=0, correct=True),
-        Rollout(steps=(a, b, a), origin=2, correct=False),
-        Rollout(steps=(a, b, c), origin=2, correct=True),
+        VerifiedRollout(steps=(a, b, c), origin=0, correct=True),
+        VerifiedRollout(steps=(a, b, a), origin=2, correct=False),
+        VerifiedRollout(steps=(a, b, c), origin=2, correct=True),
     ]
     left = [_without(pool(rollouts), own) for own in rollouts]
     assert left[0] == {(a, b): Evidence(correct=1, count=2)}
@@ -260,14 +260,17 @@ def test_leaving_the_own_rollout_out_by_hand(toys: Any) -> None:
 CHANCES = {"c": 0.5, "d": 0.25, "e": 0.25}
 
 
-def mean_errors(n: int, weigh: Callable[[list[Rollout]], list[tuple[float, float]]]) -> float:
+def mean_errors(
+    n: int, weigh: Callable[[list[VerifiedRollout]], list[tuple[float, float]]]
+) -> float:
     """E[sum(weight x error)] / E[sum(weight)], exact over all outcomes of n samples. The sums are
     over the (weight, label) of the prefix p, whose true success rate is 1/2."""
     total = weight = 0.0
     for outcome in itertools.product(CHANCES, repeat=n):
         chance = math.prod(CHANCES[letter] for letter in outcome)
         rollouts = [
-            Rollout(steps=((112,), (ord(x), 0)), origin=0, correct=x == "c") for x in outcome
+            VerifiedRollout(steps=((112,), (ord(x), 0)), origin=0, correct=x == "c")
+            for x in outcome
         ]
         for w, value in weigh(rollouts):
             total += chance * w * (value - 0.5)
@@ -275,7 +278,7 @@ def mean_errors(n: int, weigh: Callable[[list[Rollout]], list[tuple[float, float
     return total / weight
 
 
-def rows_of(rollouts: list[Rollout]) -> list[StepLabels]:
+def rows_of(rollouts: list[VerifiedRollout]) -> list[StepLabels]:
     return step_labels("p", "?", (9,), rollouts, str)
 
 
@@ -292,7 +295,9 @@ def test_which_means_of_labels_are_unbiased_by_enumeration(n: int) -> None:
         # E[D] = 1/4 + 1 + 1/4 + 1/8 = 13/8
         assert by_rows == pytest.approx(-1 / 26)
 
-    def left_out(rollouts: list[Rollout], verdict: bool | None) -> list[tuple[float, float]]:
+    def left_out(
+        rollouts: list[VerifiedRollout], verdict: bool | None
+    ) -> list[tuple[float, float]]:
         totals = pool(rollouts)
         return [
             (1.0, _without(totals, own)[own.steps[:1]].label(hard=False))
@@ -300,7 +305,7 @@ def test_which_means_of_labels_are_unbiased_by_enumeration(n: int) -> None:
             if verdict is None or own.correct == verdict
         ]
 
-    def counted(rollouts: list[Rollout]) -> list[tuple[float, float]]:
+    def counted(rollouts: list[VerifiedRollout]) -> list[tuple[float, float]]:
         return [(1.0, pool(rollouts)[r.steps[:1]].label(hard=False)) for r in rollouts if r.correct]
 
     # One row per sample, without the sample's own rollout: unbiased, whatever the verdict is.

@@ -13,7 +13,7 @@ from search.answers import choose
 from search.base import Node, SearchResult, answer_value, solution_text
 from search.batcher import run_searches
 from search.labellers.monte_carlo import MonteCarloConfig, label_monte_carlo, step_labels
-from search.labellers.solutions import Rollout
+from search.labellers.solutions import VerifiedRollout
 from search.measurements.prefix_success import ProbeConfig, probe_prefixes
 from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
@@ -122,12 +122,12 @@ def test_search_without_a_reward_model_says_so(toys: Any) -> None:
 def test_labels_pool_rollouts_in_a_trie_by_hand() -> None:
     a, b, c, d = (1,), (2,), (3,), (4,)
     rollouts = [
-        Rollout(steps=(a, b), origin=0, correct=True),
-        Rollout(steps=(a, c), origin=0, correct=False),
-        Rollout(steps=(d,), origin=0, correct=False),
+        VerifiedRollout(steps=(a, b), origin=0, correct=True),
+        VerifiedRollout(steps=(a, c), origin=0, correct=False),
+        VerifiedRollout(steps=(d,), origin=0, correct=False),
         # sampled from the prefix (a, c), so it does not count for (a,)
-        Rollout(steps=(a, c, d), origin=2, correct=True),
-        Rollout(steps=(a, c, b), origin=2, correct=False),
+        VerifiedRollout(steps=(a, c, d), origin=2, correct=True),
+        VerifiedRollout(steps=(a, c, b), origin=2, correct=False),
     ]
     rows = {
         row.completion_ids: row

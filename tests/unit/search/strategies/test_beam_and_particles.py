@@ -15,7 +15,7 @@ from search.settings import SearchSettings
 from search.strategies.beam import BeamConfig, DVTSConfig
 from search.strategies.by_name import bind
 from search.strategies.particles import ParticleConfig, normalised, systematic
-from search.strategies.revision import RevisionConfig, fill
+from search.strategies.revision import RevisionConfig, filled_template
 
 
 def search(
@@ -193,10 +193,10 @@ def test_a_revision_sees_the_attempt_before_it(toys: Any) -> None:
 
 def test_templates_take_ids_and_name_unknown_fields(toys: Any) -> None:
     async def strategy(session: Any) -> SearchResult:
-        filled = fill(session, "{x}-{prompt}!", {"x": (7, 0)})
+        filled = filled_template(session, "{x}-{prompt}!", {"x": (7, 0)})
         assert filled == (7, 0, ord("-"), *session.prompt_ids, ord("!"))
         with pytest.raises(ValueError, match=r"has \{y\}; allowed: prompt, x"):
-            fill(session, "{y}", {"x": ()})
+            filled_template(session, "{y}", {"x": ()})
         return SearchResult(
             problem=session.problem, strategy="x", nodes=(), snapshots=(), usage=session.usage
         )

@@ -68,7 +68,7 @@ def test_a_wrong_strategy_is_named(values: dict[str, Any], said: str) -> None:
 
 
 def test_wrong_comparisons_are_named() -> None:
-    fields: dict[str, Any] = {"policy": "p", "reward_model": "r", "data": "d"}
+    fields: dict[str, Any] = {"policy": "p", "reward_model": "r", "data": "d", "verifier": "math"}
     arms = {"tree": {"strategy": "mcts", "budgets": [2]}}
     for wrong, said in (
         ({"strategies_tested_for_growth": ["tre"]}, "did you mean 'tree'"),

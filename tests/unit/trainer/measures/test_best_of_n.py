@@ -32,7 +32,7 @@ def test_expected_best_by_hand() -> None:
     assert proxy == pytest.approx((3 * 0.9 + 2 * 0.6 + 1 * 0.3) / 6)
     assert expected_best(POOL, 1) == pytest.approx((2 / 4, 1.9 / 4))
     assert expected_best(POOL, 4) == pytest.approx((0.0, 0.9))
-    with pytest.raises(ValueError, match="n is 5; the pool has 4 samples"):
+    with pytest.raises(ValueError, match="n is 5; the pool has only 4 samples"):
         expected_best(POOL, 5)
 
 

@@ -193,7 +193,7 @@ def test_the_interval_is_turned_round_at_the_raw_error() -> None:
 
 
 def test_what_cannot_be_known_is_none() -> None:
-    with pytest.raises(ValueError, match="calibration of no prefixes"):
+    with pytest.raises(ValueError, match="a calibration needs at least one prefix"):
         calibration([], seed=0)
     single = calibration(prefixes((0.2, 0, 1), (0.8, 1, 1), (0.6, 0, 1)), seed=0)
     assert single.brier_skill is None  # one rollout does not say how uncertain its share is

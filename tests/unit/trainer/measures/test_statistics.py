@@ -18,7 +18,7 @@ def test_wilson_interval_by_hand() -> None:
     estimate = accuracy([True] * 8 + [False] * 2)
     assert (estimate.value, estimate.n) == (0.8, 10)
     assert (estimate.low, estimate.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    with pytest.raises(ValueError, match="no problems"):
+    with pytest.raises(ValueError, match="needs at least one problem"):
         accuracy([])
 
 

@@ -117,13 +117,13 @@ def prm(here: Path, model: str, data: str, **more: Any) -> None:
 
 def search(here: Path, model: str, data: str, **more: Any) -> None:
     runtime = RuntimeConfig(output_dir=str(here / "out"), wandb=False)
-    config = TreesConfig(policy=model, data=data, strategy="solutions", **more)
+    config = TreesConfig(policy=model, data=data, strategy="solutions", verifier="math", **more)
     run_trees(runtime, config, SearchSettings(), SolutionsConfig(budgets=(1,)))
 
 
 def label(here: Path, model: str, data: str) -> None:
     runtime = RuntimeConfig(output_dir=str(here / "out"), wandb=False)
-    stage = LabelStageConfig(policy=model, data=data)
+    stage = LabelStageConfig(policy=model, data=data, verifier="countdown")
     run_label(runtime, stage, LabelSettings(), MonteCarloConfig())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.pipeline.launch import ROOT
+from data.settings import ROOT
 from trainer.pipeline.recipe import load_pipeline
 
 DEMO = "recipes/countdown/demo.yaml"
@@ -34,7 +34,9 @@ def test_all_policies_need_a_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "run_name: r\noutput_dir: o\nstages:\n"
         "  - {name: evaluate, script: scripts/evaluate_run.py, args: {policies: all}}\n"
     )
-    with pytest.raises(ValueError, match="'evaluate' says policies: all, but no earlier stage"):
+    with pytest.raises(
+        ValueError, match="policies of stage 'evaluate' is all, but no earlier stage"
+    ):
         load_pipeline(recipe)
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from data.settings import ROOT
 from trainer.pipeline import launch
 from trainer.pipeline import run as running
 from trainer.pipeline.fingerprints import source_hash
-from trainer.pipeline.launch import ROOT, child_environment, exclusive
+from trainer.pipeline.launch import child_environment, exclusive
 from trainer.pipeline.plan import print_plan
 from trainer.pipeline.recipe import load_pipeline, stage_words
-from trainer.pipeline.run import read_record, run_pipeline, selected_stages, stage_state
+from trainer.pipeline.run import run_pipeline, selected_stages, stage_record, stage_state
 from trainer.runtime.manifests import read_manifest
 
 SCRIPT = '''
@@ -161,12 +162,12 @@ def test_interrupted_stage_dies_with_its_children_and_is_resumed(
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
     recipe = load_pipeline("recipe.yaml", ["data.mode=hang"])
     assert stage_state(recipe, recipe.stages[0]) == "resume"
-    first = read_record(recipe, "data")
+    first = stage_record(recipe, "data")
     assert first is not None
 
     assert run("data.mode=hang") == (0, ["data", "sft", "aside"])
     assert (project / "out/data/half.txt").read_text() == "first attempt"  # the same folder
-    record = read_record(recipe, "data")
+    record = stage_record(recipe, "data")
     assert record is not None
     assert record.attempts == 2
     assert record.seconds > first.seconds > 0
@@ -190,7 +191,7 @@ def test_failure_shows_the_log_and_the_line_to_continue(
     assert run("sft.mode=fail") == (1, ["data", "sft"])
     said = capsys.readouterr().out
     assert "it broke" in said
-    assert "To continue once it is mended:\n  again" in said
+    assert "To continue after a correction:\n  again" in said
     assert run("sft.mode=forget")[0] == 1
     assert "wrote no manifest.json" in capsys.readouterr().out
 
@@ -201,7 +202,7 @@ def test_from_and_only(project: Path) -> None:
     assert names == ["sft", "aside"]
     with pytest.raises(ValueError, match="reads 'data', which is not complete"):
         run_pipeline(recipe, selected_stages(recipe, None, "sft"), "")
-    with pytest.raises(ValueError, match="--only 'sfd' is no stage; did you mean 'sft'"):
+    with pytest.raises(ValueError, match="--only 'sfd' is not a stage; did you mean 'sft'"):
         selected_stages(recipe, None, "sfd")
 
 
@@ -218,8 +219,8 @@ def test_a_recipe_extends_another(project: Path) -> None:
     for wrong, said in (
         ("set:\n  sfd: {text: z}\n", "names the unknown stage 'sfd'; did you mean 'sft'"),
         ("set: [1]\n", "set must be a mapping"),
-        ("values: {a: 1}\n", "values are those of 'recipe.yaml', which is extended"),
-        ("stages: []\n", "stages are those of 'recipe.yaml', which is extended"),
+        ("values: {a: 1}\n", "values must come from 'recipe.yaml', which extends names"),
+        ("stages: []\n", "stages must come from 'recipe.yaml', which extends names"),
         ("set:\n  sft: 3\n", "'sft' is unknown; did you mean"),
     ):
         small.write_text(text + wrong)
@@ -227,11 +228,11 @@ def test_a_recipe_extends_another(project: Path) -> None:
             load_pipeline(small)
     for key in ("run_name", "output_dir"):
         small.write_text(text.replace(f"{key}: small\n", ""))
-        with pytest.raises(ValueError, match=f"needs its own {key}"):
+        with pytest.raises(ValueError, match=f"another recipe must set {key}"):
             load_pipeline(small)
     small.write_text(text)
     Path("smaller.yaml").write_text(text.replace("recipe.yaml", "small.yaml"))
-    with pytest.raises(ValueError, match=r"'small.yaml' extends a recipe itself"):
+    with pytest.raises(ValueError, match=r"'small.yaml' itself extends a recipe"):
         load_pipeline("smaller.yaml")
 
 
@@ -240,8 +241,12 @@ def test_a_recipe_extends_another(project: Path) -> None:
     [
         ("run_name", "run_nmae", "unknown key 'run_nmae' in recipe; did you mean 'run_name'"),
         (" config:", " confg:", "unknown key 'confg' in stage 'data'; did you mean 'config'"),
-        ("{data}", "{dta}", "stage 'sft' reads 'dta', no earlier stage; did you mean 'data'"),
-        ("{data}", "{sft}", "reads 'sft', no earlier stage"),
+        (
+            "{data}",
+            "{dta}",
+            "stage 'sft' reads 'dta', which is not an earlier stage; did you mean 'data'",
+        ),
+        ("{data}", "{sft}", "reads 'sft', which is not an earlier stage"),
         ("scripts/make.py", "scripts/mkae.py", "is not a file; did you mean 'scripts/make.py'"),
         ("name: aside", "name: data", "used more than once"),
         ("name: aside", "name: logs", "not stages, logs"),
@@ -316,7 +321,7 @@ def test_typos_in_values(project: Path, override: str, said: str) -> None:
         ("{text: $steps}", "{text: $stebs}", "names the value 'stebs'.*did you mean 'steps'"),
         ("when: {learner: a}", "when: {lerner: a}", "value 'lerner'.*did you mean 'learner'"),
         ("when: {learner: a}", "when: a", "when of stage 'a' must be a mapping"),
-        ("steps: 3", "seed: 3", "values must be a mapping with names of its own"),
+        ("steps: 3", "seed: 3", "values must be a mapping whose names are no other keys"),
     ],
 )
 def test_typos_in_choices(project: Path, old: str, new: str, said: str) -> None:

@@ -6,18 +6,12 @@ from typing import Any
 
 import pytest
 
-from trainer.pipeline.estimates import (
-    DEVICES,
-    Launch,
-    StageModel,
-    duration,
-    estimate_stage,
-    human,
-    launch_of,
-    model_of,
-)
+from trainer.pipeline.devices import DEVICES, Launch, launch_of
+from trainer.pipeline.estimates import estimate_stage
 from trainer.pipeline.plan import print_plan
+from trainer.pipeline.quantities import human, rough_duration
 from trainer.pipeline.recipe import load_pipeline
+from trainer.pipeline.stage_models import StageModel, model_of
 from trainer.runtime.stage_registry import STAGES
 
 # 380 parameters: see test_memory.py.
@@ -127,7 +121,11 @@ def test_the_real_recipe_is_explained(capsys: pytest.CaptureFixture[str]) -> Non
 def test_figures_for_people() -> None:
     assert (human(1_780_000), human(437e6, "B"), human(None)) == ("1.78 M", "437 MB", "?")
     assert human(6.2e17, "FLOPs") == "620 PFLOPs"
-    assert (duration(40.4), duration(750), duration(12_000)) == ("40 s", "12 minutes", "3.3 hours")
+    assert (rough_duration(40.4), rough_duration(750), rough_duration(12_000)) == (
+        "40 s",
+        "12 minutes",
+        "3.3 hours",
+    )
 
 
 def test_an_evaluation_without_search_still_solves() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from trainer.pipeline.launch import ROOT
+from data.settings import ROOT
 from trainer.pipeline.recipe import load_pipeline, stage_words
+from trainer.runtime.manifests import write_json
 
 
 def taken(script: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -43,6 +44,9 @@ def test_every_launcher_takes_its_stage(
     monkeypatch.chdir(ROOT)
     path = f"recipes/countdown/{recipe}.yaml"
     pipeline = load_pipeline(path, (*overrides, f"output_dir={tmp_path}"))
+    for stage in pipeline.stages:
+        said = {"task": "countdown"} if stage.name == "data" else {"verifier": "countdown"}
+        write_json(pipeline.folder(stage.name) / "manifest.json", {"recipe": said})
     for stage in pipeline.stages:
         script, *words = stage_words(pipeline, stage)
         assert taken(script, words, monkeypatch), stage.name

@@ -7,7 +7,7 @@ from collections import Counter
 
 import yaml
 
-from trainer.pipeline.launch import ROOT
+from data.settings import ROOT
 
 FOLDER = ROOT / "recipes"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")

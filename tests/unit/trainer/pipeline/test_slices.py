@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from data.settings import ROOT
 from data.slices import read_slices
-from trainer.pipeline.launch import ROOT
 from trainer.pipeline.plan import stage_settings
 from trainer.pipeline.recipe import load_pipeline
 

@@ -68,7 +68,7 @@ def test_what_the_user_sets_holds() -> None:
     ("override", "said"),
     [
         ("sft.model=org/model", r"does not know the architecture of 'org/model', the model of sta"),
-        ("data.train_rows=org/rows:train", r"no rows in the place of 'org/rows:train'; .*--set"),
+        ("data.train_rows=org/rows:train", r"no rows that replace 'org/rows:train'; .*--set"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_smoked_says_what_helps(override: str, said: str) -> None:

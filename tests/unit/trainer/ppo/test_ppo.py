@@ -26,7 +26,14 @@ from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
 from trainer.ppo.loop import PPORun, problem_order
 from trainer.ppo.metrics import CycleMetrics, CycleRecord, EngineGapMetrics
 from trainer.ppo.update import Learner
-from trainer.rollouts.collect import RewardConfig, Rollout, SamplingConfig, collect_rollouts
+from trainer.rollouts.collect import (
+    RewardConfig,
+    Rollout,
+    RolloutRequest,
+    SamplingConfig,
+    collect_rollouts,
+)
+from trainer.rollouts.judging import Judges
 from trainer.training.checkpoints import PLAIN
 
 PROBLEMS = [make_problem((1, 2, 3 + i), 6 + i) for i in range(8)]
@@ -117,8 +124,10 @@ def test_a_checkpoint_of_another_optimizer_layout_is_refused(
 def rollouts_of(tiny_policy: Any, **changes: Any) -> list[Rollout]:
     engine = TransformersEngine(*tiny_policy, EngineConfig(seed=1))
     sampling = SamplingConfig(samples_per_problem=4, max_new_tokens=12, temperature=1.0)
-    rewards = RewardConfig(**changes)
-    return collect_rollouts(engine, None, Finishes(), PROBLEMS[:4], sampling, rewards, 0)[0]
+    request = RolloutRequest(
+        problems=PROBLEMS[:4], sampling=sampling, rewards=RewardConfig(**changes), cycle=0
+    )
+    return collect_rollouts(Judges(engine=engine, verifier=Finishes()), request)[0]
 
 
 def learner_of(ppo: Path, micro_batch_size: int, **changes: Any) -> tuple[Learner, Any]:
@@ -254,21 +263,26 @@ def test_rollouts_are_judged(tiny_policy: Any) -> None:
 def test_what_fails_while_judging_names_the_problem(tiny_policy: Any) -> None:
     engine = TransformersEngine(*tiny_policy, EngineConfig(seed=1))
     sampling = SamplingConfig(samples_per_problem=2, max_new_tokens=12, temperature=1.0)
-    shaped = RewardConfig(shape="step")
+    request = RolloutRequest(
+        problems=PROBLEMS[:1], sampling=sampling, rewards=RewardConfig(), cycle=0
+    )
+    shaped = replace(request, rewards=RewardConfig(shape="step"))
 
     class Fails:
         def verify(self, problem: Problem, solution: str) -> Verdict:
             raise OSError("no disk")
 
     with pytest.raises(ValueError, match=r"problem countdown-1-2-3-to-6: the verifier failed: OSE"):
-        many = replace(sampling, samples_per_problem=16)
-        collect_rollouts(engine, None, Fails(), PROBLEMS[:1], many, RewardConfig(), 0)
+        many = replace(request, sampling=replace(sampling, samples_per_problem=16))
+        collect_rollouts(Judges(engine=engine, verifier=Fails()), many)
     for scores, message in (
         (lambda n: [0.5] * (n + 1), "process rewards for"),
         (lambda n: [float("nan")] * n, "a process reward is nan"),
     ):
         with pytest.raises(ValueError, match=rf"problem countdown-1-2-3-to-6: .*{message}"):
-            collect_rollouts(engine, Scorer(scores), Finishes(), PROBLEMS[:1], sampling, shaped, 0)
+            collect_rollouts(
+                Judges(engine=engine, verifier=Finishes(), scorer=Scorer(scores)), shaped
+            )
 
 
 def test_a_loss_that_is_no_number_stops_before_the_step(ppo: Any, tiny_policy: Any) -> None:
@@ -289,7 +303,7 @@ def test_problems_come_again_only_after_all_others() -> None:
     for start in range(0, 24, 8):
         assert len(set(taken[start : start + 8])) == 8
     assert taken[:8] != taken[8:16]
-    with pytest.raises(ValueError, match="problems_per_cycle is 9, but there are 8"):
+    with pytest.raises(ValueError, match="problems_per_cycle is 9; there are only 8"):
         problem_order(PROBLEMS, 0, 9, 1)
 
 
@@ -301,7 +315,7 @@ def test_training_stops_when_the_proxy_rises_and_the_gold_falls() -> None:
     best = evaluation(0, 30, 0.5)
     assert stop_reason([best], 0.01) == ""
     reason = stop_reason([best, evaluation(10, 20, 0.6)], 0.01)  # 10 lost, none won: p = 2^-10
-    assert "10 problems are no longer solved and 0 newly are (p = 0.00098)" in reason
+    assert "10 problems are no longer solved and 0 are newly solved (p = 0.00098)" in reason
     assert stop_reason([best, evaluation(10, 20, 0.4)], 0.01) == ""  # the proxy fell too
     assert stop_reason([best, evaluation(10, 25, 0.6)], 0.01) == ""  # p = 1/32
     assert stop_reason([best, evaluation(10, 20, None)], 0.01) == ""
@@ -337,11 +351,20 @@ def test_dead_signals_are_said_in_words() -> None:
 )
 def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PPOConfig(policy="a", data="b", **changes)
+        PPOConfig(
+            **{"policy": "a", "data": "b", "verifier": "countdown", "max_new_tokens": 64} | changes
+        )
 
 
 def test_rollouts_must_be_dealt_evenly() -> None:
-    config = PPOConfig(policy="a", data="b", problems_per_cycle=6, samples_per_problem=2)
+    config = PPOConfig(
+        policy="a",
+        data="b",
+        verifier="countdown",
+        max_new_tokens=64,
+        problems_per_cycle=6,
+        samples_per_problem=2,
+    )
     assert replace(config, minibatches=3, micro_batch_size=3).micro_steps(2) == 1
     assert replace(config, minibatches=1, micro_batch_size=5).micro_steps(2) == 2
     with pytest.raises(ValueError, match="problems_per_cycle is 6"):

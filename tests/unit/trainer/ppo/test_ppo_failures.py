@@ -165,7 +165,7 @@ def test_a_replayed_file_is_checked_before_anything_is_learned(
     rows[1] |= changes
     path = tmp_path / "rollouts.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(ValueError, match=f"rollouts.jsonl, line 2: no rollout: .*{message}"):
+    with pytest.raises(ValueError, match=f"rollouts.jsonl, line 2: not a rollout: .*{message}"):
         ppo.run("out", ppo.config(replay=str(path)))
 
 

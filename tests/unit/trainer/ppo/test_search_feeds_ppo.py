@@ -101,9 +101,9 @@ def test_a_search_that_verified_nothing_is_said(
         run_ppo(RuntimeConfig(output_dir=str(folders / name), wandb=False), config, RewardConfig())
         return capsys.readouterr().out
 
-    assert "nothing is imitated" not in printed("some", 0.1)
+    assert "imitation_coefficient has no effect" not in printed("some", 0.1)
     assert read_manifest(folders / "some")["metrics"]["imitated_trajectories"] == 1
     (folders / "search" / "trajectories.jsonl").write_text("")
     assert f"no verified trajectory in {folders / 'search'}" in printed("none", 0.1)
     assert read_manifest(folders / "none")["metrics"]["imitated_trajectories"] == 0
-    assert "nothing is imitated" not in printed("unasked", 0.0)
+    assert "imitation_coefficient has no effect" not in printed("unasked", 0.0)

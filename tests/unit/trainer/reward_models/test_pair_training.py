@@ -269,7 +269,7 @@ def test_a_bad_pair_names_file_and_line(
         ({"labels": ["a"], "targets": "pair"}, "targets is 'pair'; allowed: steps, outcome, pairs"),
         (
             {"labels": ["a"], "preference_pairs": ["b"]},
-            "preference_pairs are given, but targets is 'steps'",
+            "preference_pairs is given, but targets is 'steps'",
         ),
         ({"labels": ["a"], "min_gap": 2.0}, "min_gap is 2.0"),
     ],

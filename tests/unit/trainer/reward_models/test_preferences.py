@@ -106,7 +106,10 @@ def test_the_four_forms() -> None:
         ({"chosen": [{"role": "assistant"}]}, "the content of turn 1 of chosen is absent"),
         ({"chosen": [turn("user", "hm")]}, "chosen ends with the turn of 'user'"),
         ({"prompt": None}, "chosen has no user's turn"),
-        ({"prompt": [turn("tool", "x")]}, "the chat template refuses it: no role tool"),
+        (
+            {"prompt": [turn("tool", "x")]},
+            "the chat template refuses the conversation: no role tool",
+        ),
         ({"tools": [{"name": "x"}]}, "tools is given"),
         ({"margin": -1}, "margin is -1"),
     ],
@@ -199,7 +202,7 @@ def test_text_and_conversations_do_not_mix(policy: Path, tmp_path: Path) -> None
         read_preferences([path], tokenizer)
     tokenizer.chat_template = None
     _, [bad] = read_preferences([path], tokenizer)
-    assert "no chat template; chat_template_path" in bad.reason
+    assert "no chat template; set chat_template_path" in bad.reason
 
 
 def test_a_run_cut_off_ends_as_one_that_was_not(

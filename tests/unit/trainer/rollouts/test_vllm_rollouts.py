@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
 
 from data.progress import listening
 from data.tasks.countdown import make_problem
@@ -24,7 +26,14 @@ from trainer.ppo.guards import LARGEST_GAP
 from trainer.ppo.losses import importance_corrections, policy_loss
 from trainer.rollouts.collect import SamplingConfig
 from trainer.rollouts.files import ROLLOUTS
-from trainer.rollouts.vllm import RolloutEngineConfig, VLLMSampler, check_vllm, report_requests
+from trainer.rollouts.vllm import (
+    RolloutEngineConfig,
+    VLLMSampler,
+    check_vllm,
+    open_vllm,
+    report_requests,
+)
+from trainer.rollouts.vllm_weights import FolderClient
 
 T = torch.tensor
 
@@ -168,8 +177,8 @@ def test_answers_of_vllm_become_completions(tiny_policy: Any) -> None:
     ("answers", "message"),
     [
         (Answers([[5]] * 3, [[[-0.5]]] * 3), "vLLM gave 3 samples for 4 prompts"),
-        (Answers([[5]] * 4, [[[None]]] * 4), r"no log-probability of a token of \[5\]"),
-        (Answers([[5, 6]] * 4, [[[-0.5]]] * 4), "no log-probability of a token"),
+        (Answers([[5]] * 4, [[[None]]] * 4), r"no log-probability for a token of \[5\]"),
+        (Answers([[5, 6]] * 4, [[[-0.5]]] * 4), "no log-probability for a token"),
     ],
 )
 def test_answers_that_cannot_be_used_are_refused(
@@ -194,7 +203,7 @@ def test_a_prompt_that_leaves_no_room_is_refused(tiny_policy: Any) -> None:
     [
         ({"rollout_engine": "vllm"}, "'vllm'; allowed: transformers, vllm_colocate, vllm_server"),
         ({"rollout_engine": "vllm_server"}, "vllm_server needs an address"),
-        ({"vllm_server_url": "http://x"}, "nothing else takes one"),
+        ({"vllm_server_url": "http://x"}, "the other engines take none"),
         ({"vllm_memory_share": 1.0}, r"must be in \(0, 1\)"),
         ({"vllm_tensor_parallel": 0}, "must be at least 1"),
     ],
@@ -214,6 +223,33 @@ def test_vllm_is_looked_for_before_anything_else(monkeypatch: pytest.MonkeyPatch
     check_vllm(config, 4)
     with pytest.raises(ValueError, match="it must divide the 3 processes"):
         check_vllm(config, 3)
+
+
+def test_a_server_on_a_cpu_refuses_tied_embeddings(tiny_policy: Any, tmp_path: Path) -> None:
+    policy, tokenizer = tiny_policy
+    engine = TransformersEngine(policy, tokenizer, EngineConfig(seed=1))
+    config = RolloutEngineConfig(rollout_engine="vllm_server", vllm_server_url="http://nowhere")
+    with pytest.raises(ValueError, match="does not update an output head that is tied"):
+        open_vllm(config, policy, tokenizer, engine, Accelerator(cpu=True), tmp_path)
+
+
+def test_weights_go_to_a_server_through_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def post(self: FolderClient, url: str, json: Any) -> None:
+        asked.append((url, json))
+
+    monkeypatch.setattr(FolderClient, "_post", post)
+    client = FolderClient.__new__(FolderClient)  # no server to connect to
+    client.base_url, client.folder = "http://server", tmp_path / "served"
+    client.update_named_params([], [("layer", T([1.0, 2.0]))])
+    assert load_file(client.folder / "model.safetensors")["layer"].tolist() == [1.0, 2.0]
+    arguments = {"weights_path": str(client.folder.resolve())}
+    assert asked == [
+        ("http://server/collective_rpc", {"method": "reload_weights", "kwargs": arguments})
+    ]
 
 
 class FakeLLM:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from data.progress import Batch, listening, reported
+from data.progress import BatchProgress, listening, reported
 from data.types import Outcome, Problem, Verdict
 from search.batcher import SearchProgress, run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
@@ -90,7 +90,7 @@ def test_a_batch_is_shown_while_nothing_else_moves() -> None:
     and as soon as it is known how much of the search that is, how long the search takes."""
     progress, clock, stream = shown(total=4)
     with progress:
-        batch = Batch("samples", 100)
+        batch = BatchProgress("samples", 100)
         for second in range(8):
             clock.now = 100.0 + second
             batch.add(5, tokens=50)
@@ -113,7 +113,7 @@ def test_tokens_add_up_over_batches() -> None:
     progress, clock, _ = shown()
     with progress:
         for size in (100, 300, 200):
-            Batch("scored sequences", 1).add(1, tokens=size)
+            BatchProgress("scored sequences", 1).add(1, tokens=size)
         clock.now += 6.0
         progress.advance()
     assert progress.line().endswith("; 100 tokens per second")
@@ -153,9 +153,9 @@ def test_batches_of_a_stage_that_counts_nothing_are_shown_as_its_work() -> None:
     with showing_batches("data", clock=clock, stream=stream):
         for item in reported("abcd", "checked rows"):
             clock.now += 6.0 if item in "bc" else 0.0
-        Batch("samples", 2).add(1)  # another one, too short to show
+        BatchProgress("samples", 2).add(1)  # another one, too short to show
         with Progress("search", 3, clock=clock, stream=stream):
-            batch = Batch("samples", 4)
+            batch = BatchProgress("samples", 4)
             clock.now += 6.0
             batch.add(1, tokens=30)
     assert stream.getvalue().splitlines() == [
@@ -227,7 +227,7 @@ def test_words() -> None:
 
 def test_who_listens_hears_until_the_block_ends() -> None:
     heard: list[tuple[int, int]] = []
-    batch = Batch("rows", 9)
+    batch = BatchProgress("rows", 9)
     batch.add(1)
     with pytest.raises(RuntimeError), listening(lambda b: heard.append((b.done, b.new_tokens))):
         batch.add(2, tokens=7)

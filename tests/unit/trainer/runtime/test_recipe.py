@@ -10,10 +10,15 @@ from typing import Any, Literal
 
 import pytest
 
+from search.settings import SearchSettings
 from trainer.ppo.config import PPOConfig
+from trainer.report.results import ReportConfig
 from trainer.rollouts.solution_reward import GroupRLConfig
-from trainer.runtime.command_line import as_mapping, parse_recipe
+from trainer.runtime.command_line import parse_recipe, recipe_mapping
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.manifests import MANIFEST, write_json
+from trainer.runtime.solution_defaults import solution_defaults
+from trainer.searching.solve import SolveConfig
 
 
 class Colour(StrEnum):
@@ -61,7 +66,7 @@ def test_file_then_command_line(tmp_path: Path) -> None:
     assert isinstance(toy.rate, float)
     assert isinstance(toy.colour, Colour)
     assert runtime == RuntimeConfig(output_dir="o")
-    assert as_mapping(toy, runtime)["budgets"] == [4, 8]
+    assert recipe_mapping(toy, runtime)["budgets"] == [4, 8]
 
 
 def test_command_line_alone() -> None:
@@ -140,7 +145,7 @@ def test_shared_fields_reach_every_type_and_the_first_default_holds(tmp_path: Pa
     assert (runtime.seed, training.seed) == (17, 17)
     assert (runtime.output_dir, training.output_dir) == (str(tmp_path), str(tmp_path))
     assert training.learning_rate == 1e-4
-    assert as_mapping(runtime, training)["save_steps"] == 5
+    assert recipe_mapping(runtime, training)["save_steps"] == 5
     with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
         path = write(tmp_path, "output_dir: o\nlearning_rte: 1e-4\n")
         parse_recipe((RuntimeConfig, SFTConfig), ["--config", path])
@@ -184,5 +189,28 @@ def test_a_folder_without_a_manifest_is_never_countdown_in_silence(tmp_path: Pat
 @pytest.mark.parametrize("name", ["train_ppo", "train_grpo"])
 def test_a_wrong_verifier_is_answered_before_a_model_is_loaded(name: str) -> None:
     kinds = {"train_ppo": PPOConfig, "train_grpo": GroupRLConfig}
+    words = ["--policy", "p", "--data", "d", "--verifier", "maths"]
+    words += ["--max_new_tokens", "9"] if name == "train_ppo" else []
     with pytest.raises(ValueError, match="verifier is 'maths'; did you mean 'math'"):
-        parse_recipe((kinds[name],), ["--policy", "p", "--data", "d", "--verifier", "maths"])
+        parse_recipe((kinds[name],), words)
+
+
+def test_what_a_folder_of_results_was_judged_by_is_taken_over(tmp_path: Path) -> None:
+    write_json(tmp_path / "data" / MANIFEST, {"recipe": {"task": "countdown"}})
+    inputs = {"data": {"source": "../data"}}
+    policy = {"recipe": {}, "inputs": inputs}
+    write_json(tmp_path / "sft" / MANIFEST, policy)
+    judged = {"recipe": {"verifier": "math", "max_new_tokens": 9}, "inputs": inputs}
+    write_json(tmp_path / "round" / MANIFEST, judged)
+    said = {"verifier": "countdown", "max_new_tokens": "64"}
+    assert solution_defaults(tmp_path / "sft") == said
+    assert solution_defaults(tmp_path / "round") == {"verifier": "math", "max_new_tokens": "9"}
+    words = ["--stages", "x", "--evaluation", str(tmp_path / "round")]
+    assert parse_recipe((ReportConfig,), words)[0].verifier == "math"
+    words = ["--problem", "1 2 -> 3", "--model"]
+    config, settings = parse_recipe((SolveConfig, SearchSettings), [*words, str(tmp_path / "sft")])
+    assert (config.verifier, settings.max_new_tokens) == (None, 64)
+    with pytest.raises(ValueError, match="max_new_tokens is not given, and 'hub/m'"):
+        parse_recipe((SolveConfig, SearchSettings), [*words, "hub/m"])
+    with pytest.raises(ValueError, match="evaluation is 'gone': there is no such file or folder"):
+        parse_recipe((ReportConfig,), ["--stages", "x", "--evaluation", "gone"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -18,7 +19,7 @@ from trainer.report.results import ReportConfig
 from trainer.rollouts.held_out import HeldOutConfig
 from trainer.rollouts.solution_reward import GroupRLConfig
 from trainer.runtime.command_line import parse_recipe
-from trainer.runtime.stage_registry import STAGES, resolve_name
+from trainer.runtime.stage_registry import STAGES
 
 CONFIGS: dict[str, type] = {
     kind.__name__: kind

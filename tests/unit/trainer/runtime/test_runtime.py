@@ -36,7 +36,7 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
     (folder / "checkpoint-5" / "optimizer.pt").write_text("not a result")
     (folder / "trainer_state.json").write_text("{}")
     assert not is_complete(folder)
-    with pytest.raises(ValueError, match="no complete stage folder"):
+    with pytest.raises(ValueError, match="not a complete stage folder"):
         read_manifest(folder)
 
     write_manifest(

@@ -13,7 +13,7 @@ from pkgutil import resolve_name
 import pytest
 
 from trainer.pipeline.estimates import ESTIMATES
-from trainer.pipeline.smoke import SIZES
+from trainer.pipeline.smoke import SMOKE_SIZES
 from trainer.runtime.stage_registry import STAGES, entry_of_launcher
 
 ROOT = Path(__file__).parents[4]
@@ -43,7 +43,7 @@ def test_configs_are_those_of_the_launcher_and_have_the_keys(stage: str) -> None
     assert [name.partition(":")[2] for name in entry.configs] == names
     keys = {f.name for name in entry.configs for f in dataclasses.fields(resolve_name(name))}
     assert {*entry.reads, *entry.smoke_keys, *entry.smoke_values} <= keys
-    assert set(entry.smoke_keys) <= set(SIZES)
+    assert set(entry.smoke_keys) <= set(SMOKE_SIZES)
     assert entry.estimate is None or entry.estimate in ESTIMATES
 
 

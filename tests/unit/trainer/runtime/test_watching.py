@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainer.pipeline.launch import ROOT
+from data.settings import ROOT
 from trainer.runtime.out_of_memory import advice, is_out_of_memory
 from trainer.runtime.resources import measure, peak_flops
 
@@ -87,7 +87,7 @@ def test_running_out_of_memory_names_the_settings_and_a_second_try_no_rates(
     assert status == 1
     assert "can't allocate memory" in said
     assert "per_device_train_batch_size is 6: lower it; gradient_accumulation_steps" in said
-    assert "gradient_checkpointing is false: true: activations" in said
+    assert "gradient_checkpointing is false: set true: activations" in said
     assert "lora_rank is" not in said  # it is on already
     assert not (tmp_path / "out/manifest.json").exists()
     assert stage(tmp_path / "out", "work")[0] == 0

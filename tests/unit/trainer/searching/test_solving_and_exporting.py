@@ -106,7 +106,7 @@ def test_a_file_of_problems_is_checked_and_written(
         ({"problem": "x", "file": "y"}, "give either problem"),
         ({"problem": "x", "template": "y"}, "must hold {problem}"),
         ({"problem": "x", "verifier": "maths"}, "verifier is 'maths'; allowed: countdown"),
-        ({"problem": "x", "verifier": "countdown"}, "needs the answers of a file"),
+        ({"problem": "x", "verifier": "countdown"}, "verifier needs file"),
     ],
 )
 def test_wrong_requests_are_named(fields: dict[str, str], said: str) -> None:
@@ -129,7 +129,9 @@ def test_missing_models_and_truths_are_named(folder: str) -> None:
 
 def test_a_recipe_with_a_strategy_takes_its_keys(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text("strategy: beam\nmodel: m\nproblem: x\nexpansions: 7\nmax_depth: 3\n")
+    path.write_text(
+        "strategy: beam\nmodel: m\nproblem: x\nmax_new_tokens: 9\nexpansions: 7\nmax_depth: 3\n"
+    )
     words = ["--config", str(path), "--budgets", "2"]
     config, settings, beam = parse_with_strategy((SolveConfig, SearchSettings), words)
     assert (config.strategy, settings.max_depth, beam.expansions, beam.budgets) == (
@@ -147,7 +149,8 @@ def test_every_export_is_a_data_set(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     config = ExportConfig(
-        trees=str(trees.parent), kinds=tuple(EXPORTS), policy=folder, min_visits=1, min_gap=0.0,
+        trees=str(trees.parent), verifier="countdown", kinds=tuple(EXPORTS), policy=folder,
+        min_visits=1, min_gap=0.0,
         min_rate=0.0, max_rate=1.0, format=format,
     )  # fmt: skip
     run_export(RuntimeConfig(output_dir=str(tmp_path / "out")), config)
@@ -173,10 +176,10 @@ def test_a_tree_of_another_version_names_file_and_line(trees: Path, tmp_path: Pa
     first, second = trees.read_text().splitlines()
     bad = tmp_path / "trees.jsonl"
     bad.write_text(first + "\n" + second.replace('"version":2', '"version":1') + "\n")
-    config = ExportConfig(trees=str(bad), kinds=("nodes",))
+    config = ExportConfig(trees=str(bad), verifier="countdown", kinds=("nodes",))
     with pytest.raises(ValueError, match=r"trees\.jsonl, line 2: the row is not a thinktree-tree"):
         run_export(RuntimeConfig(output_dir=str(tmp_path / "out")), config)
     with pytest.raises(ValueError, match="kinds holds 'best'; allowed: best_paths"):
-        ExportConfig(trees="x", kinds=("best",))
-    with pytest.raises(ValueError, match="step_labels need policy"):
-        ExportConfig(trees="x", kinds=("step_labels",))
+        ExportConfig(trees="x", verifier="math", kinds=("best",))
+    with pytest.raises(ValueError, match="step_labels', which needs policy"):
+        ExportConfig(trees="x", verifier="math", kinds=("step_labels",))

@@ -212,7 +212,7 @@ def test_an_audit_says_what_it_cannot_judge(made: Path) -> None:
     soft = make_labels(made, "soft", "--solutions", "2", "--num_problems", "1")
     (made / "other").mkdir(exist_ok=True)
     (made / "other" / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="other_policy: true allows it"):
+    with pytest.raises(ValueError, match="set other_policy: true to allow this"):
         run_audit(
             runtime,
             AuditConfig(labels=str(soft), **(settings | {"policy": str(made / "other")})),

@@ -30,9 +30,9 @@ stages:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkout with the stage added as the text says: three files and an entry."""
     folder = tmp_path_factory.mktemp("project")
-    for name in ("data", "rewards", "search", "recipes"):
+    for name in ("rewards", "search", "recipes"):
         (folder / name).symlink_to(ROOT / name)
-    for name in ("trainer", "scripts"):
+    for name in ("data", "trainer", "scripts"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = text.partition("- **A stage**")[2].partition("\n## ")[0]

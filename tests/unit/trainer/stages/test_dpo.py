@@ -87,6 +87,7 @@ def run(folders: Path, name: str, **changes: Any) -> Path:
         policy=str(folders / "policy"),
         step_preferences=[str(folders / "export")],
         data=str(folders / "data"),
+        verifier="countdown",
     )
     evaluation = HeldOutConfig(evaluate_every=1, evaluation_problems=1, max_new_tokens=6)
     runtime = RuntimeConfig(output_dir=str(out), wandb=False)
@@ -215,7 +216,7 @@ def test_parquet_holds_the_same_pairs(folders: Path, tiny_policy: Any, tmp_path:
     [
         ({"chosen_ids": None}, "row 2: not a pair of steps"),
         ({"rejected_ids": []}, "row 2: .*rejected_ids is empty"),
-        ({"chosen": "2 + 2"}, "row 2: .*chosen_ids are '3 . 3 = 6 . 6' to this policy"),
+        ({"chosen": "2 + 2"}, "row 2: .*chosen_ids decode to '3 . 3 = 6 . 6' with this policy"),
         ({"problem_prompt": "what is 2?"}, "row 2: .*not in the vocabulary"),
     ],
 )
@@ -235,10 +236,10 @@ def test_what_cannot_be_learnt_from_is_refused(folders: Path, tiny_policy: Any) 
     engine = engine_of(tiny_policy)
     with pytest.raises(ValueError, match=r"row 1: .*it has 15 tokens; max_length is 12"):
         read_step_preferences(str(folders / "export"), engine, 12)
-    with pytest.raises(ValueError, match=r"no step_preferences\.jsonl or \.parquet is there"):
+    with pytest.raises(ValueError, match=r"which has no step_preferences\.jsonl or \.parquet"):
         read_step_preferences(str(folders / "data"), engine, None)
-    with pytest.raises(ValueError, match="pairs is empty"):
-        StepPreferenceConfig(policy="p", data="d", step_preferences=[])
+    with pytest.raises(ValueError, match="step_preferences is empty"):
+        StepPreferenceConfig(policy="p", data="d", step_preferences=[], verifier="countdown")
     (folders / "export" / "step_preferences.jsonl").write_text("")
-    with pytest.raises(ValueError, match="hold no row: lower min_gap or min_visits"):
+    with pytest.raises(ValueError, match="holds no row: lower min_gap or min_visits"):
         run(folders, "none")

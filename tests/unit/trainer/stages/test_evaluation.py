@@ -117,10 +117,10 @@ def test_the_grid_holds_the_budgets_and_steps_of_at_most_a_32nd() -> None:
 @pytest.mark.parametrize("wrong", ["use_verifier", "oracle", "random"])
 def test_a_search_that_sees_the_verifier_is_no_test_time_search(tmp_path: Path, wrong: str) -> None:
     runtime = RuntimeConfig(output_dir=str(tmp_path / "out"))
-    config = EvaluateConfig(policies=["a"], reward_model="b", data="c")
+    config = EvaluateConfig(policies=["a"], reward_model="b", data="c", verifier="countdown")
     evaluate = partial(run_evaluate, runtime, config)
     settings = SearchSettings(guidance="prm" if wrong == "use_verifier" else wrong)
-    with pytest.raises(ValueError, match="use_verifier must be false and guidance neither"):
+    with pytest.raises(ValueError, match="use_verifier must be false, and guidance must not be"):
         evaluate(settings, MCTSConfig(use_verifier=wrong == "use_verifier"))
     assert not (tmp_path / "out").exists()
 
@@ -147,7 +147,11 @@ def test_policies_are_compared_greedily_without_a_reward_model(
     save_model(model, tokenizer, tmp_path / "a")
     policies = [str(tmp_path / name) for name in ("sft", "a", "b")]
     config = EvaluateConfig(
-        policies=policies, data=str(tmp_path / "data"), search_problems=0, compare=["a:sft", "b:a"]
+        policies=policies,
+        data=str(tmp_path / "data"),
+        search_problems=0,
+        verifier="countdown",
+        compare=["a:sft", "b:a"],
     )
     runtime = RuntimeConfig(output_dir=str(tmp_path / "out"), wandb=False)
     run_evaluate(runtime, config, SearchSettings(max_new_tokens=4), MCTSConfig())
@@ -160,6 +164,8 @@ def test_policies_are_compared_greedily_without_a_reward_model(
     ]  # fmt: skip
     for pair in ("a:c", "a"):
         with pytest.raises(ValueError, match=f"compare holds '{pair}'; it must be two of sft, a"):
-            EvaluateConfig(policies=policies, data="d", search_problems=0, compare=[pair])
+            EvaluateConfig(
+                policies=policies, data="d", search_problems=0, verifier="countdown", compare=[pair]
+            )
     with pytest.raises(ValueError, match="no reward_model is given"):
-        EvaluateConfig(policies=policies, data="d")
+        EvaluateConfig(policies=policies, data="d", verifier="countdown")

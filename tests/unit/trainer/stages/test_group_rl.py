@@ -18,6 +18,7 @@ from search.base import ScoreResult
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from trainer.models.loading import save_model
 from trainer.rollouts.held_out import HeldOutConfig
+from trainer.rollouts.judging import Judges
 from trainer.rollouts.solution_reward import GroupRLConfig, KeepsCounts, SolutionReward
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import read_manifest
@@ -41,12 +42,12 @@ class Halves:
 
 
 def reward_of(tiny_policy: Any, **changes: Any) -> SolutionReward:
+    engine = TransformersEngine(*tiny_policy, EngineConfig(seed=1))
     return SolutionReward(
-        engine=TransformersEngine(*tiny_policy, EngineConfig(seed=1)),
-        scorer=Halves(),
-        config=GroupRLConfig(policy="p", data="d", reward_model="r", **changes),
+        engine=engine,
+        judges=Judges(engine=engine, verifier=VERIFIERS["countdown"](), scorer=Halves()),
+        config=GroupRLConfig(policy="p", data="d", reward_model="r", verifier="math", **changes),
         problems={PROBLEM.id: PROBLEM},
-        verifier=VERIFIERS["countdown"](),
     )
 
 
@@ -91,7 +92,10 @@ def run_from(folder: Path, algorithm: str, steps: int) -> Path:
         gradient_checkpointing=False, use_cpu=True, disable_tqdm=True, save_steps=1,
     )  # fmt: skip
     config = GroupRLConfig(
-        policy=str(folder / "policy"), data=str(folder / "data"), outcome="random"
+        policy=str(folder / "policy"),
+        data=str(folder / "data"),
+        outcome="random",
+        verifier="countdown",
     )
     evaluation = HeldOutConfig(evaluate_every=2, evaluation_problems=3, max_new_tokens=6)
     runtime = RuntimeConfig(output_dir=str(out), wandb=False)
@@ -191,4 +195,4 @@ def test_what_was_spent_is_kept_in_checkpoints(tiny_policy: Any, tmp_path: Path)
 )
 def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        GroupRLConfig(policy="a", data="b", **changes)
+        GroupRLConfig(**{"policy": "a", "data": "b", "verifier": "countdown"} | changes)

@@ -152,7 +152,7 @@ def test_text_becomes_ids_by_hand(policy: tuple[str, Any]) -> None:
         problem_id="p", solution=SteppedSolution(prompt="a", steps=("b", "")), labels=(1.0, 1.0),
         counts=(0, 0),
     )  # fmt: skip
-    with pytest.raises(ValueError, match="completion 2 has a label and no token"):
+    with pytest.raises(ValueError, match="completion 2 has a label but no token"):
         tokenised(empty, lambda text: tuple(map(ord, text)), 0)
 
 

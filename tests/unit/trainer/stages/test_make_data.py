@@ -18,7 +18,7 @@ from data.types import Outcome, Problem, Verdict
 from rewards.verifiers.tally import TALLY
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
-from trainer.stages.data import DataConfig, question_of, run_data, task_config_type
+from trainer.stages.data import DataConfig, bare_question, run_data, task_config_type
 
 FILLER = "and nine more pears, eight plums, seven figs, six dates and five limes in a basket"
 
@@ -158,9 +158,10 @@ def test_contamination_is_reported_and_dropped(tmp_path: Path) -> None:
 
 def test_the_question_is_taken_without_its_prompt() -> None:
     asked = Problem(id="p", prompt="Question: How  MANY?\nAnswer:\n", answer="1", group="How many?")
-    assert question_of(asked) == "how many?"
+    assert bare_question(asked) == "how many?"
     assert (
-        question_of(Problem(id="p", prompt="1 2 -> 3\n", answer="3", group="1 2 7")) == "1 2 -> 3\n"
+        bare_question(Problem(id="p", prompt="1 2 -> 3\n", answer="3", group="1 2 7"))
+        == "1 2 -> 3\n"
     )
 
 

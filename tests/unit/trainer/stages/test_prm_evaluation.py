@@ -31,7 +31,7 @@ from trainer.evaluation.reward_model_samples import (
     solvability,
     step_outcomes,
 )
-from trainer.evaluation.reward_model_tables import flat, reward_model_markdown
+from trainer.evaluation.reward_model_tables import flat_row, reward_model_markdown
 from trainer.measures.recalibration import Recalibration
 from trainer.measures.results import Aim, RewardModelEvaluation
 from trainer.measures.score_quality import Calibration, ScoredPrefix
@@ -199,13 +199,22 @@ def test_a_threshold_needs_both_kinds_on_the_fitting_side() -> None:
         ({"split": "validation"}, "split and fitting_split are both 'validation'"),
         ({"rollouts": 1}, "rollouts is 1; it must be at least 2"),
         ({"process_bench": ("a",)}, "process_bench needs process_bench_fitting"),
-        ({"process_bench": ("a",), "process_bench_fitting": "a"}, "is among process_bench"),
+        ({"process_bench": ("a",), "process_bench_fitting": "a"}, "which process_bench also holds"),
         ({"process_bench_prompt": "hashed"}, "process_bench_prompt is 'hashed'; allowed: question"),
     ],
 )
 def test_wrong_settings_are_named(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        EvaluatePRMConfig(policy="p", reward_model="r", data="d", **fields)
+        EvaluatePRMConfig(
+            **{
+                "policy": "p",
+                "reward_model": "r",
+                "data": "d",
+                "verifier": "countdown",
+                "max_new_tokens": 64,
+            }
+            | fields
+        )
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +245,8 @@ def run_stage(models: Path) -> Callable[..., dict[str, Any]]:
         config = EvaluatePRMConfig(
             policy=str(models / "policy"), reward_model=str(models / "prm"),
             data=str(models / "data"), samples=8, fitting_samples=4, rollouts=4, max_new_tokens=12,
-            bins=3, likelihood_weight=0.5, process_bench=(str(models / "bench.jsonl"),),
+            verifier=fields.pop("verifier", "countdown"), bins=3, likelihood_weight=0.5,
+            process_bench=(str(models / "bench.jsonl"),),
             process_bench_fitting=str(models / "fitting.jsonl"), process_bench_prompt="as_is",
             **fields,
         )  # fmt: skip
@@ -269,7 +279,7 @@ def test_the_whole_stage_on_tiny_models(
     assert spent["reward"]["flops"] > 0
     text = (out / "prm.md").read_text()
     assert "| bench.jsonl | as labelled | " in text and str(tmp_path) not in text
-    assert all(len(set(map(type, r.values())) & {dict, list}) == 0 for r in map(flat, own))
+    assert all(len(set(map(type, r.values())) & {dict, list}) == 0 for r in map(flat_row, own))
     evaluation = record_from_json(RewardModelEvaluation, content)
     assert json.loads(json.dumps(asdict(evaluation))) == content
     assert prm_evaluations(tmp_path) == {"out": evaluation}  # what the report draws

@@ -8,7 +8,7 @@ project's search gets one more simulation for the expansion of the root.
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -79,7 +79,10 @@ def our_visits(toys: Any, seed: int, actions: int, config: MCTSConfig) -> dict[s
     }
 
 
-def their_visits(seed: int, actions: int, simulations: int, run: Any) -> dict[str, int]:
+@cache
+def their_search(actions: int, simulations: int, policy: Any, parameter: float) -> Any:
+    """A function from the root's state to mctx's tree, compiled once for all seeds."""
+
     def states_below(state: Any) -> Any:
         moves = (jnp.arange(actions, dtype=jnp.uint32) + 1) * jnp.uint32(40503)
         x = state[..., None] * jnp.uint32(2654435761) + moves
@@ -105,13 +108,22 @@ def their_visits(seed: int, actions: int, simulations: int, run: Any) -> dict[st
         own = values(states_below(tree.embeddings[node]))
         return jnp.where(tree.children_visits[node] > 0, tree.qvalues(node), own)
 
-    root = jnp.array([seed], dtype=jnp.uint32)
-    output = run(
-        params=(), rng_key=jax.random.PRNGKey(0),
-        root=mctx.RootFnOutput(prior_logits=logits(root), value=values(root), embedding=root),
-        recurrent_fn=step, num_simulations=simulations, qs=qs,
-    )  # fmt: skip
-    tree = output.search_tree
+    def search(root: Any) -> Any:
+        output = policy(
+            parameter, params=(), rng_key=jax.random.PRNGKey(0),
+            root=mctx.RootFnOutput(prior_logits=logits(root), value=values(root), embedding=root),
+            recurrent_fn=step, num_simulations=simulations, qs=qs,
+        )  # fmt: skip
+        return output.search_tree
+
+    return jax.jit(search)
+
+
+def their_visits(
+    seed: int, actions: int, simulations: int, policy: Any, parameter: float
+) -> dict[str, int]:
+    search = their_search(actions, simulations, policy, parameter)
+    tree = jax.device_get(search(jnp.array([seed], dtype=jnp.uint32)))
     paths = {0: ""}
     found: dict[str, int] = {}
     for node in range(1, simulations + 1):
@@ -145,7 +157,7 @@ def test_puct_visits_what_mctx_visits(
         budgets=(65,), proposals=actions, priors="sequence", exploration=exploration,
         leaf_value="own",
     )  # fmt: skip
-    theirs = their_visits(seed, actions, 64, partial(puct_policy, exploration))
+    theirs = their_visits(seed, actions, 64, puct_policy, exploration)
     assert our_visits(toys, seed, actions, config) == theirs
     assert max(map(len, theirs)) > 3
 
@@ -159,5 +171,5 @@ def test_gumbel_visits_what_mctx_visits(
         budgets=(simulations + 1,), proposals=actions, priors="sequence", selection="gumbel",
         considered_actions=actions, gumbel_scale=0.0, c_visit=50.0, c_scale=0.1, leaf_value="own",
     )  # fmt: skip
-    theirs = their_visits(seed, actions, simulations, partial(gumbel_policy, actions))
+    theirs = their_visits(seed, actions, simulations, gumbel_policy, actions)
     assert our_visits(toys, seed, actions, config) == theirs
