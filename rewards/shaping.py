@@ -2,7 +2,8 @@
 
 A solution has S steps. `scores[i]` is Phi(s_i), the reward model's P(correct) after step i. The
 outcome is the verifier's reward for the whole solution, and it is added at the last step. A shape
-returns S process rewards, which are multiplied by a weight and added.
+returns S process rewards, which are multiplied by a weight and added. In PPO, `make_batch`
+(trainer/ppo/batch.py) puts the reward of a step on the step's last token.
 
 Potential-based shaping does not change the optimal policy (Ng, Harada and Russell 1999, theorem 1).
 Learning with it equals learning without it from values that start at Phi (Wiewiora 2003). With

@@ -17,8 +17,7 @@ from search.base import Node, SearchResult, solution_text
 from search.measurements.prefix_success import successes_of
 from search.settings import SearchSettings
 from search.strategies.solutions import SolutionsConfig
-from search.trees.training_rows import verified_solutions
-from trainer.measures.results import AccuracyRow, Comparison, DataMaking, PRMQuality
+from trainer.measures.results import AccuracyRow, Comparison, PRMQuality
 from trainer.measures.score_quality import (
     ScoredPrefix,
     calibration,
@@ -270,24 +269,4 @@ def prm_quality(probed: Sequence[SearchResult], rollouts: int, seed: int) -> PRM
         prefixes=len(prefixes),
         rollouts_per_prefix=rollouts,
         reliability=found.bins,
-    )
-
-
-def data_making(workbench: Workbench, method: str, results: Sequence[SearchResult]) -> DataMaking:
-    """Problems solved and distinct verified solutions, per million tokens run through the
-    models."""
-    checked = reported(results, "problems whose solutions are checked")
-    found = [verified_solutions(r, workbench.verifier.verify)[0] for r in checked]
-    usage = sum((r.usage for r in results), Usage())
-    tokens = usage.policy.positions + usage.reward.positions
-    solved = sum(bool(solutions) for solutions in found)
-    distinct = sum(len(solutions) for solutions in found)
-    return DataMaking(
-        method=method,
-        problems=len(results),
-        solved=solved,
-        distinct_solutions=distinct,
-        tokens=tokens,
-        solved_per_million_tokens=solved / tokens * 1e6,
-        distinct_per_million_tokens=distinct / tokens * 1e6,
     )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.prompts import question_of
-from rewards.models.opening import LoadedRewardModel, open_reward_model
+from rewards.models.loaders import LoadedRewardModel
+from rewards.models.opening import open_reward_model
 from search.base import Scorer
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from search.scorer import RewardScorer, TextScorer

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from data.problems import read_problems
-from data.types import Problem, Usage
+from data.types import Problem
 from rewards.verifiers.by_name import check_verifier
 from search.base import SearchResult
 from search.measurements.prefix_success import ProbeConfig
 from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.solutions import SolutionsConfig
+from trainer.evaluation.data_making import compare_data_making
+from trainer.evaluation.equal_compute import equal_compute_grid, equal_flops
 from trainer.evaluation.policies import (
     WEIGHTED_BEST_OF_N,
     accuracy_row,
     best_of_n_rows,
     compare_accuracies,
-    data_making,
     evaluate_greedy,
     evaluate_sampled,
     prm_quality,
@@ -38,9 +39,7 @@ from trainer.measures.results import (
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.processes import is_main_process
 from trainer.runtime.stage import run_stage
-from trainer.searching.workbench import Workbench, correct_at, open_workbench, total_usage
-
-ANY_NUMBER_OF_SOLUTIONS = 1_000_000  # data making is measured at a fixed number of simulations
+from trainer.searching.workbench import Workbench, correct_at, open_workbench
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,8 +330,8 @@ def _comparisons(
         accuracy_row(workbench, bench.name, WEIGHTED_BEST_OF_N, found.solutions, n)
         for n in equal_compute_grid(bench.config.best_of_n)
     ]
-    n_equal = _equal_flops(target, weighted)
-    control_equal = _equal_flops(target, control_rows)
+    n_equal = equal_flops(target, weighted)
+    control_equal = equal_flops(target, control_rows)
     return {
         "mcts_vs_greedy": compare_accuracies(
             by_mcts,
@@ -364,18 +363,6 @@ def _comparisons(
     }
 
 
-def equal_compute_grid(budgets: tuple[int, ...]) -> tuple[int, ...]:
-    """The budgets, and further values of N at distances of at most 1/32 of the largest. Some N then
-    costs nearly as much as a tree search."""
-    most = budgets[-1]
-    return tuple(sorted({*budgets, *range(most, 0, -max(1, most // 32))}))
-
-
-def _equal_flops(target: AccuracyRow, rows: list[AccuracyRow]) -> AccuracyRow:
-    """The row whose FLOPs per problem are nearest to those of the target."""
-    return min(rows, key=lambda row: abs(row.flops - target.flops))
-
-
 def _prm_quality(bench: _PolicyBench, seed: int) -> PRMQuality | None:
     config = bench.config
     probed = bench.workbench.search(
@@ -394,41 +381,16 @@ def _prm_quality(bench: _PolicyBench, seed: int) -> PRMQuality | None:
 
 
 def _data_making(bench: _PolicyBench, tokens_per_sample: float) -> tuple[DataMaking, ...]:
-    """Tree search beside plain sampling as a maker of training data, on the last training problems;
-    nothing where `data_making_problems` is 0."""
-    config, workbench = bench.config, bench.workbench
+    """On the last training problems; empty if `data_making_problems` is 0."""
+    config = bench.config
     if not config.data_making_problems:
         return ()
     making = read_problems(Path(config.data) / "train.jsonl")[-config.data_making_problems :]
-    trees = workbench.search(
+    return compare_data_making(
+        bench.workbench,
         making,
-        replace(
-            bench.mcts,
-            budgets=(config.data_making_simulations,),
-            use_verifier=True,
-            max_solutions=ANY_NUMBER_OF_SOLUTIONS,
-        ),
-        replace(bench.settings, temperature=1.0),
+        replace(bench.mcts, budgets=(config.data_making_simulations,)),
+        bench.settings,
+        tokens_per_sample=tokens_per_sample,
         folder=bench.folder,
-        name="making_mcts",
-        policy_name="final",
     )
-    spent = total_usage(trees)
-    plain = workbench.search(
-        making,
-        SolutionsConfig(budgets=(_samples_for(spent, len(making), tokens_per_sample),)),
-        replace(bench.settings, answer="first", temperature=1.0),
-        folder=bench.folder,
-        name="making_sample",
-        policy_name="final",
-    )
-    return (
-        data_making(workbench, "mcts", trees),
-        data_making(workbench, "sample", plain),
-    )
-
-
-def _samples_for(spent: Usage, problems: int, tokens_per_sample: float) -> int:
-    """How many samples a problem run about as many token positions as the tree search did."""
-    positions = (spent.policy.positions + spent.reward.positions) / problems
-    return max(1, round(positions / tokens_per_sample))

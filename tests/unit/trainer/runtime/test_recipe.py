@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
+from rewards.verifiers.by_name import VERIFIERS
 from search.settings import SearchSettings
 from trainer.ppo.config import PPOConfig
 from trainer.report.results import ReportConfig
@@ -17,8 +18,9 @@ from trainer.rollouts.solution_reward import GroupRLConfig
 from trainer.runtime.command_line import parse_recipe, recipe_mapping
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import MANIFEST, write_json
-from trainer.runtime.solution_defaults import solution_defaults
+from trainer.runtime.solution_defaults import DEFAULTS_OF_TASK, solution_defaults
 from trainer.searching.solve import SolveConfig
+from trainer.stages.data import TASKS
 
 
 class Colour(StrEnum):
@@ -214,3 +216,10 @@ def test_what_a_folder_of_results_was_judged_by_is_taken_over(tmp_path: Path) ->
         parse_recipe((SolveConfig, SearchSettings), [*words, "hub/m"])
     with pytest.raises(ValueError, match="evaluation is 'gone': there is no such file or folder"):
         parse_recipe((ReportConfig,), ["--stages", "x", "--evaluation", "gone"])
+
+
+def test_every_task_has_a_verifier() -> None:
+    assert DEFAULTS_OF_TASK.keys() == TASKS.keys()
+    for values in DEFAULTS_OF_TASK.values():
+        assert values["verifier"] in VERIFIERS
+        assert values.keys() <= {"verifier", "max_new_tokens"}

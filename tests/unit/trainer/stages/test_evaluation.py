@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from dataclasses import replace
@@ -25,7 +24,7 @@ from search.strategies.mcts.config import MCTSConfig
 from trainer.evaluation.policies import best_of_n_rows, prm_quality
 from trainer.models.loading import load_policy, save_model
 from trainer.runtime.config import RuntimeConfig
-from trainer.stages.evaluate import EvaluateConfig, equal_compute_grid, run_evaluate
+from trainer.stages.evaluate import EvaluateConfig, run_evaluate
 
 
 class TextVerifier:
@@ -105,13 +104,6 @@ def test_a_reward_model_without_steps_to_judge_has_no_quality() -> None:
     scored[1].score = math.nan
     with pytest.raises(ValueError, match="problem p: the reward model's score of '' is nan"):
         prm_quality([replace(probed, nodes=(root, *scored))], 4, 0)
-
-
-def test_the_grid_holds_the_budgets_and_steps_of_at_most_a_32nd() -> None:
-    assert equal_compute_grid((2, 8)) == (1, 2, 3, 4, 5, 6, 7, 8)
-    grid = equal_compute_grid((9, 36, 144))
-    assert {9, 36, 144} <= set(grid) and len(grid) <= 40
-    assert max(b - a for a, b in itertools.pairwise(grid)) <= 144 // 32
 
 
 @pytest.mark.parametrize("wrong", ["use_verifier", "oracle", "random"])
