@@ -8,6 +8,7 @@ from pathlib import Path
 from rewards.models.opening import CONVENTIONS
 from search.labellers.by_name import LABELLERS
 from search.strategies.by_name import STRATEGIES
+from trainer.pipeline.recipe_keys import EXTENDING_KEYS, RECIPE_KEYS, STAGE_KEYS
 from trainer.runtime.launcher import launch
 from trainer.runtime.reference import keys_page
 from trainer.stages.data import TASKS
@@ -40,8 +41,17 @@ def choices() -> dict[str, dict[str, type]]:
     }
 
 
+def recipe_keys() -> dict[str, dict[str, str]]:
+    """The keys of a recipe of several stages, by the title of their table."""
+    return {
+        "A run of several stages": RECIPE_KEYS,
+        "A run that extends another one": EXTENDING_KEYS,
+        "One stage of a run": STAGE_KEYS,
+    }
+
+
 def reference() -> str:
-    return keys_page(launcher_configs(), choices())
+    return keys_page(recipe_keys(), launcher_configs(), choices())
 
 
 def main() -> None:

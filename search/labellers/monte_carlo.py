@@ -53,7 +53,7 @@ class MonteCarloConfig:
     hard_labels: bool = False
     """true: a step's label is 1 if any of its rollouts is correct, else 0. false: the share."""
     own_rollout: str = "count"
-    """Whether a solution counts in the labels of its own prefixes: count or leave_out."""
+    """count: a solution counts in the labels of its own prefixes. leave_out: it does not."""
 
     def __post_init__(self) -> None:
         if self.solutions < 1:

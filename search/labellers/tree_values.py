@@ -20,7 +20,7 @@ class TreeConfig:
     trees: str
     """Folder that the search stage wrote, or a file of trees."""
     min_visits: int = 4
-    """Least number of visits that a step needs to get a label, at least 1."""
+    """Minimum number of visits that a step needs to get a label; at least 1."""
 
     def __post_init__(self) -> None:
         if self.min_visits < 1:

@@ -33,7 +33,7 @@ class BeamConfig:
     expansions: int = 4
     """Samples M per beam and round."""
     lookahead: int = 0
-    """Greedy steps a path is continued by before it is judged; 0: it is judged as it is."""
+    """Greedy steps added to a path before it is judged; 0: none."""
 
     def __post_init__(self) -> None:
         check_budgets(self.budgets, nested=False)
@@ -52,7 +52,7 @@ class DVTSConfig:
     expansions: int = 4
     """Samples M per subtree and round."""
     lookahead: int = 0
-    """Greedy steps a path is continued by before it is judged; 0: it is judged as it is."""
+    """Greedy steps added to a path before it is judged; 0: none."""
 
     def __post_init__(self) -> None:
         check_budgets(self.budgets, nested=False)

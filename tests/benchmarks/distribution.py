@@ -33,7 +33,8 @@ import torch
 from safetensors.torch import load_file
 
 from data.problems import write_demonstrations
-from data.tasks.countdown import CountdownConfig, make_splits
+from data.tasks.countdown import CountdownConfig
+from data.tasks.countdown_splits import make_splits
 from data.tokenizers import encode_strict
 from trainer.models.loading import build_policy, save_model
 from trainer.training.checkpoints import is_whole

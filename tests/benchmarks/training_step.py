@@ -65,7 +65,8 @@ def inputs(options: argparse.Namespace) -> tuple[Any, Any, Any]:
     """A random policy, its tokenizer, and demonstrations with five numbers."""
     import torch
 
-    from data.tasks.countdown import CountdownConfig, make_splits
+    from data.tasks.countdown import CountdownConfig
+    from data.tasks.countdown_splits import make_splits
     from trainer.models.loading import build_policy
 
     config = CountdownConfig(

@@ -36,7 +36,7 @@ class ServeConfig:
     device: str | None = None
     """torch's name of a device; null: an accelerator if there is one, else the CPU."""
     max_tokens: int = 0
-    """Most tokens of a request; longer ones are refused. 0: the model's context."""
+    """Maximum tokens of a request; longer ones are refused. 0: the model's context."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.port < 2**16:

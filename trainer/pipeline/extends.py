@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data.settings import read_yaml_mapping
-
-EXTENDING = ("extends", "set")
+from trainer.pipeline.recipe_keys import EXTENDING_KEYS
 
 
 def with_base(values: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
@@ -46,7 +45,7 @@ def with_base(values: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, A
     changes = changes or {}
     if not isinstance(changes, dict):
         raise ValueError(f"set must be a mapping, got {changes!r}")
-    own = {key: value for key, value in values.items() if key not in EXTENDING}
+    own = {key: value for key, value in values.items() if key not in EXTENDING_KEYS}
     settings: list[tuple[str, Any]] = []
     for target, value in changes.items():
         if isinstance(value, dict):

@@ -23,12 +23,11 @@ import yaml
 from data.settings import nearest, read_yaml_mapping
 from trainer.pipeline.every_stage import fill_in_all
 from trainer.pipeline.extends import with_base
+from trainer.pipeline.recipe_keys import RECIPE_KEYS, STAGE_KEYS
 from trainer.pipeline.slices import check_overlaps, fill_in_sizes, problem_folders
 from trainer.pipeline.values import choose_stages
 
-TOP_LEVEL = ("run_name", "output_dir", "seed", "accelerate_config", "values", "stages")
 SETTABLE = ("run_name", "output_dir", "seed", "accelerate_config")
-STAGE_KEYS = ("name", "script", "config", "args", "accelerate_config", "when")
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -73,18 +72,20 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     values, changes = with_base(read_yaml_mapping(Path(path)))
     if "slices" in values:
         raise ValueError("slices are written by the data stage: name them in args of that stage")
-    _check_keys(values, TOP_LEVEL, required=("run_name", "output_dir", "stages"), where="recipe")
+    _check_keys(
+        values, [*RECIPE_KEYS], required=("run_name", "output_dir", "stages"), where="recipe"
+    )
     rows = values["stages"]
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"stages must be a list of mappings, got {rows!r}")
     for row in rows:
         where = f"stage {row.get('name')!r}"
-        _check_keys(row, STAGE_KEYS, required=("name", "script"), where=where)
+        _check_keys(row, tuple(STAGE_KEYS), required=("name", "script"), where=where)
         row["args"] = row.get("args") or {}
         if not isinstance(row["args"], dict):
             raise ValueError(f"args of {where} must be a mapping, got {row['args']!r}")
     named = values.pop("values", None) or {}
-    if not isinstance(named, dict) or set(named) & set(TOP_LEVEL):
+    if not isinstance(named, dict) or set(named) & set(RECIPE_KEYS):
         raise ValueError(f"values must be a mapping whose names are no other keys, got {named!r}")
     settings = [_split_override(override) for override in overrides]
     for target, value in [*changes, *settings]:

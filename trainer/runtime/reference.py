@@ -8,21 +8,36 @@ from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
 from data.settings import field_docs
+from trainer.runtime.solution_defaults import KEYS
 
 OUR_PACKAGES = ("data", "rewards", "search", "trainer")
 INTRODUCTION = """# Every key of every recipe
-Made by `make docs` from the config classes; a test holds it to the code. A key may stand in the
-launcher's YAML file or on its command line, as `--key value`. Keys without a default must be given.
+`make docs` makes this page from the code, and a test checks that it matches the code. A run of
+several stages has the keys of the first three tables. All other keys belong to a launcher: they may
+stand in the launcher's YAML file or on its command line, as `--key value`. Keys without a default
+are required.
+
+If `verifier` or `max_new_tokens` is not given, the value comes from the task of the data folder.
+The report takes it from the folder of the evaluation, the export from the trees, and `solve.py`
+from the model. If that folder does not record a value, the key is required.
 """
+OF_THE_DATA = "from the data folder's task, else required"
 
 
 def keys_page(
-    launchers: Mapping[str, tuple[type, ...]], choices: Mapping[str, Mapping[str, type]]
+    recipes: Mapping[str, Mapping[str, str]],
+    launchers: Mapping[str, tuple[type, ...]],
+    choices: Mapping[str, Mapping[str, type]],
 ) -> str:
-    """The page in Markdown. `launchers` maps a launcher to its config classes. `choices` maps the
-    title of a key that chooses by name to the config class of each name."""
+    """The page in Markdown. `recipes` maps the title of a table to the meanings of its keys.
+    `launchers` maps a launcher to its config classes. `choices` maps the title of a key that
+    chooses by name to the config class of each name."""
     kinds: dict[str, type] = {}
-    lines = [INTRODUCTION, "## Launchers", "| launcher | keys |", "|---|---|"]
+    lines = [INTRODUCTION]
+    for title, meanings in recipes.items():
+        lines += [f"## {title}", "| key | meaning |", "|---|---|"]
+        lines += [*(f"| {key} | {meaning} |" for key, meaning in meanings.items()), ""]
+    lines += ["## Launchers", "| launcher | keys |", "|---|---|"]
     for name, configs in launchers.items():
         lines.append(f"| {name} | {', '.join(_link(kind, kinds) for kind in configs)} |")
     for title, named in choices.items():
@@ -63,6 +78,8 @@ def _type(hint: Any) -> str:
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
+    if field.name in KEYS and field.default is not None:
+        return OF_THE_DATA
     if field.default is not dataclasses.MISSING:
         return f"`{field.default!r}`"
     if field.default_factory is not dataclasses.MISSING:

@@ -71,7 +71,7 @@ class CompareConfig:
     target_best_of_n: int = 64
     """Value N of best of N that strategies are to match; one of reference_budgets."""
     margin: float = 0.02
-    """How far below the target's accuracy a match may be, as a fraction of 1."""
+    """A strategy matches if, by the 95 % interval, it loses at most this much (0.02 = 2 points)."""
     strategies_tested_for_growth: list[str] = field(default_factory=list[str])
     """Strategies whose growth with their budget is tested."""
 

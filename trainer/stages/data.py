@@ -18,7 +18,8 @@ from data.slices import read_slices, write_slices
 from data.sources import BadRow, Row, take_in
 from data.tasks.base import Task
 from data.tasks.code import CodeConfig, CodeTask
-from data.tasks.countdown import CountdownConfig, CountdownTask
+from data.tasks.countdown import CountdownConfig
+from data.tasks.countdown_splits import CountdownTask
 from data.tasks.math import MathConfig, MathTask
 from data.tasks.reasoning_gym import ReasoningGymConfig, ReasoningGymTask
 from data.tasks.rows import group_of
@@ -172,7 +173,7 @@ class DataConfig:
     test_file: str | None = None
     """JSONL file that replaces the task's test problems; null: none."""
     max_bad_rows: int = 0
-    """Most unusable rows; with more of them the stage fails."""
+    """The stage fails if more rows than this are unusable."""
     contamination_sets: tuple[str, ...] = ()
     """Sources (data/sources.py) of questions that no split should hold."""
     near_duplicate: float = 0.7

@@ -77,7 +77,7 @@ class EvaluateConfig:
     prm_prefixes: int = 4
     """Prefixes measured per problem."""
     tree_max_value: int | None = None
-    """Largest result in the tree of a Countdown problem whose visited share is computed."""
+    """Largest result in the full Countdown tree; the report gives the share that search visited."""
     data_making_problems: int = 100
     """Problems on which searches that make training data are measured."""
     data_making_simulations: int = 16

@@ -82,7 +82,7 @@ class EvaluatePRMConfig:
     max_new_tokens: int
     """Limit of one solution, in tokens after the prompt."""
     likelihood_weight: float = 0.0
-    """Weight of the likelihood in a further rule for the answer; 0: no further rule."""
+    """Weight of the likelihood in an additional answer rule that is measured too; 0: none."""
     probe_solutions: int = 4
     """Further solutions per problem; their prefixes get rollouts."""
     prefixes: int = 4

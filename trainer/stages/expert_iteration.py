@@ -54,7 +54,7 @@ class ExpertIterationConfig:
     labels: list[str] = field(default_factory=list[str])
     """Folders of the label stage, whose verified rollouts are training data too."""
     max_per_problem: int = 4
-    """Most verified rollouts per problem that are taken from the labels."""
+    """Maximum number of verified rollouts per problem that are taken from the labels."""
     gate_problems: int = 2000
     """Validation problems of the gate."""
     gate_skip: int = 0

@@ -43,11 +43,11 @@ class ExportConfig:
     policy: str | None = None
     """Folder of the tokenizer that made the trees; needed for labels and pairs."""
     min_visits: int = 4
-    """Least visits of a step in a label, preference or pair."""
+    """Minimum number of visits of a step in a label, preference or pair."""
     min_gap: float = 0.3
-    """Least difference between the two values of a preference or pair."""
+    """Minimum difference between the two values of a preference or pair."""
     per_side: int = 2
-    """Most chosen and most rejected steps after one prefix that form pairs."""
+    """Maximum of chosen, and of rejected, steps after one prefix that form pairs."""
     min_rate: float = 0.05
     """Lowest solve rate of an exported problem, in [0, 1]."""
     max_rate: float = 0.95

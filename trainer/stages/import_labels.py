@@ -44,11 +44,11 @@ class ImportConfig:
     chat_model: str | None = None
     """Model whose chat template the prompts get; null: none."""
     rows: str = "labels"
-    """Rows to write: labels (soft, null where a step has none) or trl."""
+    """Rows to write: labels (probabilities, null for an unlabelled step) or trl (true or false)."""
     threshold: float = 0.5
-    """Least label of a step that is true in a trl row; above 0, up to 1."""
+    """Minimum label of a step that is true in a trl row; above 0, up to 1."""
     max_bad_rows: int = 0
-    """Most unusable rows; with more of them the stage fails."""
+    """The stage fails if more rows than this are unusable."""
 
     def __post_init__(self) -> None:
         if self.format not in (AUTO, *FORMATS):

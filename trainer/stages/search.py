@@ -44,7 +44,7 @@ class TreesConfig:
     verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     max_per_problem: int = 4
-    """Most distinct correct solutions kept per problem."""
+    """Maximum number of distinct correct solutions kept per problem."""
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)

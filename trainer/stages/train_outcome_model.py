@@ -39,7 +39,7 @@ class OutcomePreferenceConfig:
     whole_prompt: bool = False
     """true: the rows hold prompts as the policy gets them. false: they hold bare questions."""
     max_bad_rows: int = 0
-    """Most unusable rows; with more of them the stage fails."""
+    """The stage fails if more rows than this are unusable."""
 
     def __post_init__(self) -> None:
         if not self.preferences:

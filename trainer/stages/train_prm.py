@@ -41,15 +41,15 @@ class RewardModelConfig:
     preference_pairs: list[str] = field(default_factory=list[str])
     """Folders of the export stage, or sources, with preference pairs; where targets is pairs."""
     per_side: int = 2
-    """Most chosen and most rejected steps after one prefix, in pairs made from labels."""
+    """Maximum of chosen, and of rejected, steps after one prefix, in pairs made from labels."""
     min_gap: float = 0.3
-    """Least difference between the two labels of a pair."""
+    """Minimum difference between the two labels of a pair."""
     min_visits: int = 4
-    """Least rollouts of a label in a pair."""
+    """Minimum number of rollouts of a label in a pair."""
     calibration_labels: list[str] = field(default_factory=list[str])
     """Folders of held-out labels that fit the temperature and the bias."""
     max_length: int | None = None
-    """Most tokens per row; null: the model's context."""
+    """Maximum number of tokens per row; null: the model's context."""
     global_batch_size: int | None = None
     """Sequences per update, over all processes; null: gradient_accumulation_steps decides."""
     longest_first: bool = True

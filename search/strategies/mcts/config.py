@@ -25,7 +25,7 @@ class MCTSConfig:
     exploration: float = 1.0
     """Exploration constant c of PUCT and UCT, at least 0."""
     considered_actions: int = 16
-    """Steps that gumbel considers at the root; with expand_by_rollouts, rollouts there."""
+    """Steps that gumbel considers at the root, or rollouts at the root, with expand_by_rollouts."""
     gumbel_scale: float = 1.0
     """Factor of gumbel's noise, at least 0; 0: no noise."""
     c_visit: float = 50.0
@@ -53,9 +53,9 @@ class MCTSConfig:
     max_backup: bool = False
     """Back up the largest value below a node instead of the mean."""
     score_weight: float = 0.0
-    """Number of visits that the score of a step counts as in its value Q, at least 0."""
+    """The step's score counts as this many visits in its value Q; at least 0."""
     widening: float = 0.0
-    """w: expand a node again when its visits exceed (its expansions)^(1 / w); 0 to 1, 0: never."""
+    """A node is expanded again when simulations > expansions^(1 / widening). 0 to 1; 0: never."""
     parallel_simulations: int = 1
     """Simulations of one tree in one batch; virtual loss makes them take different paths."""
     use_verifier: bool = False
