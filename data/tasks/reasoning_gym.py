@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from data.prompts import PROMPTS, render
-from data.tasks.base import Splits
+from data.tasks.base import Splits, check_sizes
 from data.types import Demonstration, Problem
 
 RUNS_TEXT = re.compile(r"\b(?:eval|exec|parse_expr|sympify)\(")
@@ -97,9 +97,7 @@ class ReasoningGymTask:
     ) -> Splits:
         sizes = {"test": test, "validation": validation, "train": train}
         sizes["demonstrations"] = demonstrations
-        for name, size in sizes.items():
-            if size < 0:
-                raise ValueError(f"{name} is {size}; allowed: 0 or more")
+        check_sizes(**sizes)
         found = self._distinct(seed, sum(sizes.values()))
         at = 0
         parts: dict[str, list[Demonstration]] = {}
