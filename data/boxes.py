@@ -1,4 +1,4 @@
-"""Read the last `\\boxed{...}` in a text, with matching braces, in linear time."""
+"""Read the boxes `\\boxed{...}` that hold a text's answer: braces matched, in linear time."""
 
 from __future__ import annotations
 
@@ -7,30 +7,76 @@ import re
 BOX_STARTS = ("\\boxed", "\\fbox")
 MAX_BOX_CHARACTERS = 4000
 MAX_JOINED_BOXES = 16
-JOINER = re.compile(r"(?:[\s$,;]|\\[()\[\]]|\band\b|\bor\b|\\text\s?\{\s*(?:and|or)\s*\})*")
+MAX_JOINER_CHARACTERS = 200
 WORD = re.compile(r"[^\s$]{1,50}")
+UPRIGHT = re.compile(r"\\(?:text[a-z]*|mbox|mathrm|mathbf)\s?\{([^{}]*)\}")
+# Between two answers these add the second one to the first, or offer it in its place.
+JOINING = frozenset((
+    "or", "and", "else", "also", "either", "alternatively", "as", "well", "respectively",
+    "plus", "another", "other", "one", "possible", "possibly", "maybe", "perhaps", "otherwise",
+    "case", "option", "answer", "answers", "solution", "solutions", "root", "value", "is",
+    "are", "the", "could", "can", "be", "may", "might", "it", "another", "with", "too", "both",
+))  # fmt: skip
+OFFERING = frozenset(("or", "alternatively", "maybe", "perhaps", "possibly", "otherwise", "either"))
+MAX_OFFER_CHARACTERS = 80
+# The second answer comes out of the first one, or in its place.
+PROGRESS = frozenset((
+    "then", "so", "no", "not", "thus", "hence", "therefore", "now", "wait", "actually", "finally",
+    "next", "which", "gives", "becomes", "first", "since", "because", "correction", "final",
+    "step", "check", "sorry", "instead", "times", "plus", "minus", "get", "gets", "find", "finds",
+    "equals", "yields", "means", "have", "implies", "giving", "total", "sum", "product", "divided",
+    "multiplied", "but", "yet", "there", "making", "makes", "leaves", "leaving", "when", "after",
+))  # fmt: skip
+MAX_SHORT_CHARACTERS = 24
+SENTENCE_END = re.compile(r"[.?!]\s|\n\s*[A-Z]")
+REFERS_BACK = re.compile(r"(?:see |as |same as )?(?:above|before|earlier)")
 
 
 class BadBox(ValueError):
     """A box that is cut off or too long; the message says which."""
 
 
-def last_boxes(text: str) -> str | None:
-    """The content of the last box, or None when there is no box. Boxes that have only "," ";" "and"
-    "or", spaces and dollar signs between them are joined by commas. Raises BadBox for a box that is
-    cut off or too long."""
+def last_boxes(text: str) -> tuple[str, ...]:
+    """What the last box holds, and the boxes before it that are joined to it (`joins`), in their
+    order; empty where there is no box. A last box that says "above" is none. Raises BadBox."""
     contents: list[str] = []
     end, following = len(text), -1
-    while len(contents) < MAX_JOINED_BOXES:
+    for _ in range(MAX_JOINED_BOXES):
         start, name = max((text.rfind(name, 0, end), name) for name in BOX_STARTS)
         if start < 0:
             break
         content, after = box_at(text, start + len(name))
-        if contents and (after > following or not JOINER.fullmatch(text[after:following])):
+        if contents and (after > following or not joins(text[after:following])):
             break
-        contents.append(content)
-        end = following = start
-    return ", ".join(reversed(contents)) if contents else None
+        if contents or not REFERS_BACK.fullmatch(UPRIGHT.sub(r"\1", content).strip(" .").lower()):
+            contents.append(content)
+            following = start
+        end = start
+    return tuple(reversed(contents))
+
+
+def joins(between: str) -> bool:
+    """Whether the text between two answers makes them one list: it has no words but "or", "and",
+    "another answer is" and their kind; or it is short, ends no sentence and tells of no progress
+    ("then", "so", "no"); or it offers the second answer in the same sentence."""
+    if len(between) > MAX_JOINER_CHARACTERS:
+        return False
+    plain = UPRIGHT.sub(r" \1 ", between)
+    plain = re.sub(r"\\(?:lor|vee|land|wedge)(?![A-Za-z])", " or ", plain)
+    written = re.sub(r"\\[A-Za-z]+\*?|\\.", " ", plain)
+    plain = written.lower()
+    words = [word for word in re.findall(r"[^\W\d_]+", plain) if len(word) > 1]
+    if all(word in JOINING for word in words):
+        return True
+    if len(words) <= 2 and len(between) <= MAX_SHORT_CHARACTERS and not PROGRESS & set(words):
+        return True  # "vs", or "or" in another language
+    if len(between) > MAX_OFFER_CHARACTERS:
+        return False
+    if not SENTENCE_END.search(written) and not PROGRESS & set(words):
+        return True  # "if n is even, and"
+    *before, last = re.split(r"[.?!]\s", plain)
+    found = re.findall(r"[^\W\d_]+", last)
+    return any(word in OFFERING for word in (found[:1] if before else found))
 
 
 def box_at(text: str, position: int) -> tuple[str, int]:

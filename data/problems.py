@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from data.json_rows import column_as_text, parse_row
 from data.sources import BadRow
 from data.tasks.countdown import group_key, parse_prompt
 from data.types import Demonstration, Problem
@@ -102,7 +103,7 @@ def _read(
                 known = first_with_id.setdefault(row.problem.id, row.problem)
                 if known is not row.problem and not (demonstrations and known == row.problem):
                     raise ValueError(f"id {row.problem.id!r} was already used above")
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 if bad_rows is None:
                     raise ValueError(f"{location}: {error}") from error
                 bad_rows.append(BadRow(location=location, reason=str(error)))
@@ -113,14 +114,10 @@ def _read(
 
 
 def _parse(line: bytes, default_id: str) -> _Row:
-    """The row that a line holds. Raises ValueError with the reason, without the place. Errors of
-    JSON and UTF-8 are ValueErrors too."""
-    parsed: Any = json.loads(line.decode("utf-8-sig"))
-    if not isinstance(parsed, dict):
-        raise ValueError(f"the row is a JSON {type(parsed).__name__}; it must be an object")
-    columns = cast("dict[str, Any]", parsed)
+    """The row; ValueError with the reason alone."""
+    columns = parse_row(line)
     prompt = _text(columns, ("prompt", "problem"))
-    answer = _text({**columns, "answer": _integer_as_text(columns.get("answer"))}, ("answer",))
+    answer = _text(column_as_text(columns, "answer"), ("answer",))
     for name, value in (("prompt (or problem)", prompt), ("answer", answer)):
         if not value:
             raise ValueError(f"{name} is {'empty' if value == '' else 'absent'}; it is required")
@@ -138,7 +135,7 @@ def _parse(line: bytes, default_id: str) -> _Row:
             raise ValueError(f"answer is {answer!r}, but the prompt is {prompt!r}")
         numbers = numbers or countdown[0]
         group = group or group_key(numbers)
-    identifier = _text({**columns, "id": _integer_as_text(columns.get("id"))}, ("id",))
+    identifier = _text(column_as_text(columns, "id"), ("id",))
     problem = Problem(
         id=identifier or default_id,
         prompt=prompt,
@@ -147,10 +144,6 @@ def _parse(line: bytes, default_id: str) -> _Row:
         numbers=numbers,
     )
     return _Row(problem=problem, solution=solution)
-
-
-def _integer_as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _text(columns: dict[str, Any], names: Sequence[str]) -> str | None:

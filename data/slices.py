@@ -134,6 +134,16 @@ class Choice:
         part = self.resolve(Path(folder))
         return read_problems(Path(folder) / f"{part.split}.jsonl")[part.start : part.end]
 
+    def read_file(self, path: str | Path) -> list[Problem]:
+        """The problems of another file than the folder's, without the first `skip`."""
+        return read_problems(Path(path))[self.skip :][: self.size]
+
+
+def check_file_or_slice(problems: str | None, name: str | None) -> None:
+    """Raises ValueError when both a file of problems and a slice are given."""
+    if name and problems:
+        raise ValueError(f"slice {name!r} and problems {problems!r} are given; give one")
+
 
 def validation_problems(
     folder: str | Path, skip: int, size: int, name: str | None

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from data.json_rows import checked_row, decoded, integer_as_text, parse_row
 from data.progress import BatchProgress
 
 Made = TypeVar("Made")
@@ -42,12 +43,20 @@ class Row:
         name = next((name for name in names if self.columns.get(name) is not None), None)
         if name is None:
             raise ValueError(f"{' (or '.join(names)}{')' * (len(names) - 1)} is absent")
-        value = self.columns[name]
-        if not isinstance(value, str):
-            raise ValueError(f"{name} is {str(value)[:80]!r}; it must be text")
-        if not value.strip():
-            raise ValueError(f"{name} is empty")
-        return value
+        return _text(self.columns[name], name)
+
+    def answer(self) -> str | None:
+        """The text, or the integer as text, under "answer"; None where there is none."""
+        value = self.columns.get("answer")
+        return None if value is None else _text(integer_as_text(value), "answer")
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {str(value)[:80]!r}; it must be text")
+    if not value.strip():
+        raise ValueError(f"{name} is empty")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,16 +118,9 @@ def _read_file(path: Path) -> Iterator[Row | BadRow]:
             continue
         location = f"{path}, line {number}"
         try:
-            parsed: Any = json.loads(line.decode("utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            yield BadRow(location=location, reason=f"{type(error).__name__}: {error}")
-            continue
-        if isinstance(parsed, dict):
-            yield Row(location=location, columns=cast("dict[str, Any]", parsed))
-        else:
-            kind = type(parsed).__name__
-            reason = f"the row is a JSON {kind}; it must be an object"
-            yield BadRow(location=location, reason=reason)
+            yield Row(location=location, columns=parse_row(line))
+        except ValueError as error:
+            yield BadRow(location=location, reason=str(error))
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -135,7 +137,7 @@ def _read_array(path: Path) -> Iterator[Row | BadRow]:
     """Read a file with one JSON array of rows, as sanitized MBPP is published. A file that is not
     an array is read line by line."""
     try:
-        parsed: Any = json.loads(path.read_bytes().decode("utf-8-sig"))
+        parsed: Any = json.loads(decoded(path.read_bytes()))
     except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, list):
@@ -143,11 +145,10 @@ def _read_array(path: Path) -> Iterator[Row | BadRow]:
         return
     for number, columns in enumerate(cast("list[Any]", parsed), start=1):
         location = f"{path}, row {number}"
-        if isinstance(columns, dict):
-            yield Row(location=location, columns=cast("dict[str, Any]", columns))
-        else:
-            reason = f"the row is a JSON {type(columns).__name__}; it must be an object"
-            yield BadRow(location=location, reason=reason)
+        try:
+            yield Row(location=location, columns=checked_row(columns))
+        except ValueError as error:
+            yield BadRow(location=location, reason=str(error))
 
 
 def _read_dataset(name: str, config: str | None, split: str) -> Iterator[Row | BadRow]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from data.json_rows import integer_as_text
 from data.sources import Row
 from data.tasks.rows import group_of
 from data.types import LabelledSolution, SteppedSolution
@@ -59,6 +60,11 @@ def as_text(value: object, name: str, *, blank: bool = False) -> str:
             f"{name} has half a character at {error.start}: the encoding is wrong"
         ) from None
     return value
+
+
+def as_answer(value: object, name: str) -> str:
+    """A final answer: text, or an integer; "" where there is none."""
+    return "" if value is None else as_text(integer_as_text(value), name, blank=True)
 
 
 def as_mapping(value: object, name: str) -> Mapping[str, object]:

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 
 from data.formats.base import (
     FormatOptions,
+    as_answer,
     as_label,
     as_list,
     as_mapping,
@@ -38,8 +39,7 @@ def omegaprm_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
     """One solution per leaf, in the order of the tree. A leaf whose path has no label gives no
     solution. Raises ValueError for a row that is not such a tree."""
     question = as_text(row.columns.get("question"), "question")
-    answer = row.columns.get("final_answer")
-    answer = "" if answer is None else as_text(answer, "final_answer", blank=True)
+    answer = as_answer(row.columns.get("final_answer"), "final_answer")
     root = as_mapping(row.columns.get("reasoning_steps"), "reasoning_steps")
     text = as_text(root.get("text"), "text of the root")
     if text.strip() != question.strip():

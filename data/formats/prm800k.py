@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from data.formats.base import (
     NEUTRAL,
     FormatOptions,
+    as_answer,
     as_list,
     as_mapping,
     as_text,
@@ -64,8 +65,7 @@ def prm800k_row(row: Row, options: FormatOptions) -> list[LabelledSolution]:
     without a label is left out. Raises ValueError for a row that is not such a walk."""
     question = as_mapping(row.columns.get("question"), "question")
     problem = as_text(question.get("problem"), "question.problem")
-    answer = question.get("ground_truth_answer")
-    answer = "" if answer is None else as_text(answer, "question.ground_truth_answer", blank=True)
+    answer = as_answer(question.get("ground_truth_answer"), "question.ground_truth_answer")
     label = as_mapping(row.columns.get("label"), "label")
     reason = label.get("finish_reason")
     if not isinstance(reason, str) or reason not in FINISH_REASONS:

@@ -17,6 +17,7 @@ from typing import Any
 
 from data.formats.base import (
     FormatOptions,
+    as_answer,
     as_label,
     as_list,
     as_text,
@@ -80,7 +81,7 @@ def _solution(row: Row, delimiter: str, *, blank: bool) -> LabelledSolution:
         solution=SteppedSolution(prompt=prompt, steps=with_delimiter(texts, delimiter)),
         labels=tuple(labels),
         counts=tuple(counts),
-        answer="" if answer is None else as_text(answer, "answer", blank=True),
+        answer=as_answer(answer, "answer"),
         finished=finished is True,
     )
 

@@ -30,6 +30,13 @@ class Splits:
     bad_rows: tuple[BadRow, ...] = ()
 
 
+def check_sizes(**sizes: int) -> None:
+    """Raises ValueError for a split with a negative size. The message names the split."""
+    for name, size in sizes.items():
+        if size < 0:
+            raise ValueError(f"{name} is {size}; allowed: 0 or more")
+
+
 class Task(Protocol):
     """A source of problems. All random choices depend on the given seed or generator alone."""
 

@@ -1,24 +1,28 @@
 """Analyse the text of a programming problem's tests before they run.
 
-The program and its tests run in different processes, and only values pass between them. So the text
-of the tests must show two things in advance: which exceptions of the program the tests expect, and
-which arguments they read after a call. Tests that cannot be judged in this way are refused with a
-reason. So are tests that every program passes.
+The program and its tests run in different processes. So the text of the tests must show three
+things in advance: which exceptions of the program the tests expect, whether they read what the
+program prints, and whether they compare what it returns with its arguments. Tests that cannot be
+judged in this way are refused with a reason. So are tests that every program passes.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from data.tasks.code_arguments import compares_arguments
 
 IN_PLACE = "in_place"
 # Inside an iteration, these exceptions end it, and a test would read no further values.
 ENDS_OF_ITERATION = ("StopIteration", "StopAsyncIteration")
-MAKES_MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
-MUTABLE_TYPES = ("list", "dict", "set", "copy", "deepcopy", "sorted")
+# Calls in which the first arguments are exceptions that may come, and how many of them.
+EXPECTING = {"assertRaises": 1, "assertRaisesRegex": 1, "suppress": None}
+CLASS_NAME = re.compile(r"[A-Z][A-Za-z0-9]*")
 SINGLETONS = (None, True, False, ...)
 
 
@@ -26,15 +30,24 @@ SINGLETONS = (None, True, False, ...)
 class TestPlan:
     """How to run the tests.
 
-    `tests` is the code to run. In it, `f.in_place(x)` replaces a call `f(x)` whose argument the
-    tests read afterwards. `expected` holds the names of the built-in exceptions that may reach the
-    tests. The program fails when it raises any other exception.
+    - `tests`: the code to run.
+    - `by_value`: the code of a second run with copies of the arguments, or null. It is needed when
+      the tests compare an argument with what the program returns, and the program changed that
+      argument. In it, `f.in_place(x)` replaces a call `f(x)` whose value is not used: such a call
+      is made for what it does to its argument.
+    - `expected`: the names of the built-in exceptions that may reach the tests. The program fails
+      when it raises any other exception.
+    - `prints`: whether the tests read what the program prints.
+    - `classes`: those of the names that are spelled as names of classes are.
     """
 
     __test__ = False
 
     tests: str
+    by_value: str | None
     expected: tuple[str, ...]
+    prints: bool
+    classes: tuple[str, ...]
 
 
 def plan_tests(tests: str, setup: str, names: Sequence[str], check: str | None) -> TestPlan:
@@ -50,13 +63,21 @@ def plan_tests(tests: str, setup: str, names: Sequence[str], check: str | None) 
     if not any(isinstance(node, ast.Name) and node.id in callees for node in nodes):
         raise ValueError("the tests never call the program")
     _refuse_identity(nodes)
-    _refuse_functions(nodes, callees)
     expected = _expected(nodes)
-    marked = [_mark_in_place(block, callees) for block in _blocks(tree)]
+    by_value: str | None = None
     try:
-        return TestPlan(tests=ast.unparse(tree) if any(marked) else tests, expected=expected)
+        if compares_arguments(tree, callees):
+            _mark_in_place(tree, callees)
+            by_value = ast.unparse(tree)
     except RecursionError:
         raise ValueError("the tests are nested too deeply") from None
+    return TestPlan(
+        tests=tests,
+        by_value=by_value,
+        expected=expected,
+        prints="redirect_stdout" in tests or "stdout" in setup + tests,
+        classes=tuple(name for name in names if CLASS_NAME.fullmatch(name)),
+    )
 
 
 def _parameters(tree: ast.Module, check: str | None) -> list[str]:
@@ -82,22 +103,15 @@ def _refuse_imports(nodes: Sequence[ast.AST]) -> None:
 
 
 def _refuse_identity(nodes: Sequence[ast.AST]) -> None:
-    """Refuse tests of identity. A value that passed from one process to another is a new object."""
+    """Refuse tests of identity. A value that passed from one process to another is a new object.
+    Types are the same."""
     for node in nodes:
         if isinstance(node, ast.Compare):
+            of_types = isinstance(node.left, ast.Call) and _callee(node.left) == "type"
             for operator, side in zip(node.ops, node.comparators, strict=True):
                 single = isinstance(side, ast.Constant) and any(side.value is s for s in SINGLETONS)
-                if isinstance(operator, ast.Is | ast.IsNot) and not single:
+                if isinstance(operator, ast.Is | ast.IsNot) and not (single or of_types):
                     raise ValueError("the tests compare the identity of values")
-
-
-def _refuse_functions(nodes: Sequence[ast.AST], callees: set[str]) -> None:
-    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)} - callees
-    for node in nodes:
-        if isinstance(node, ast.Call) and _callee(node) in callees:
-            for value in [*node.args, *(keyword.value for keyword in node.keywords)]:
-                if isinstance(value, ast.Lambda) or _name(value) in defined:
-                    raise ValueError("the tests pass a function of their own to the program")
 
 
 def _expected(nodes: Sequence[ast.AST]) -> tuple[str, ...]:
@@ -105,22 +119,40 @@ def _expected(nodes: Sequence[ast.AST]) -> tuple[str, ...]:
     for node in nodes:
         if isinstance(node, ast.TryStar):
             raise ValueError("the tests expect groups of exceptions")
-        if not isinstance(node, ast.Try) or not node.handlers:
-            continue
-        kinds = [name for handler in node.handlers for name in _caught(handler)]
-        inside = [child for statement in node.body for child in ast.walk(statement)]
-        for child in inside:
-            if isinstance(child, ast.Assert) and not _always_fails(child):
-                raise ValueError("a try of the tests has asserts in it that it may never reach")
-            fails = isinstance(child, ast.Assert | ast.Raise)
-            if fails and any(issubclass(AssertionError, _built_in(kind)) for kind in kinds):
-                raise ValueError("a try of the tests catches its own failure")
-        found += kinds
+        if isinstance(node, ast.Try) and node.handlers:
+            kinds = [name for handler in node.handlers for name in _caught(handler.type)]
+            _refuse_unreached(node.body, kinds)
+            found += kinds
+        if isinstance(node, ast.With):
+            calls = [item.context_expr for item in node.items]
+            for call in calls:
+                _refuse_unreached(node.body, _awaited_by(call))
+        found += _awaited_by(node)
     return tuple(sorted(set(found)))
 
 
-def _caught(handler: ast.ExceptHandler) -> list[str]:
-    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+def _refuse_unreached(body: Sequence[ast.stmt], kinds: Sequence[str]) -> None:
+    """In a block that an exception may end, which is then caught."""
+    for child in [child for statement in body for child in ast.walk(statement)] if kinds else []:
+        if isinstance(child, ast.Assert) and not _always_fails(child):
+            raise ValueError("a try of the tests has asserts in it that it may never reach")
+        fails = isinstance(child, ast.Assert | ast.Raise)
+        if fails and any(issubclass(AssertionError, _built_in(kind)) for kind in kinds):
+            raise ValueError("a try of the tests catches its own failure")
+
+
+def _awaited_by(node: ast.AST) -> list[str]:
+    """The exceptions that `assertRaises(ValueError, ...)` and its like let come."""
+    if not isinstance(node, ast.Call):
+        return []
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else _name(node.func)
+    if name not in EXPECTING:
+        return []
+    return [kind for argument in node.args[: EXPECTING[name]] for kind in _caught(argument)]
+
+
+def _caught(caught: ast.expr | None) -> list[str]:
+    kinds = caught.elts if isinstance(caught, ast.Tuple) else [caught]
     names = ["Exception" if kind is None else _name(kind) for kind in kinds]
     for name in names:
         kind = _built_in(name)
@@ -148,49 +180,8 @@ def _name(node: ast.AST | None) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _blocks(tree: ast.Module) -> Iterator[list[ast.stmt]]:
+def _mark_in_place(tree: ast.Module, callees: set[str]) -> None:
     for node in ast.walk(tree):
-        for field in ("body", "orelse", "finalbody"):
-            block = getattr(node, field, None)
-            if isinstance(block, list):
-                yield block  # type: ignore[misc]
-
-
-def _mark_in_place(block: list[ast.stmt], callees: set[str]) -> bool:
-    """Mark the calls whose value is not used. Returns whether there are any.
-
-    Raises ValueError when a test uses the value of a call and also reads its argument afterwards. A
-    program that empties both could pass a test that compares the two.
-    """
-    mutable: set[str] = set()
-    used: set[str] = set()  # mutable arguments of calls whose value is used
-    marked = False
-    for statement in block:
-        calls = [
-            node
-            for node in ast.walk(statement)
-            if isinstance(node, ast.Call) and _callee(node) in callees
-        ]
-        looked_at = {
-            _name(side)
-            for node in ast.walk(statement)
-            if isinstance(node, ast.Compare)
-            for side in (node.left, *node.comparators)
-        }
-        if isinstance(statement, ast.Assert) and not calls and looked_at & used:
-            raise ValueError("the tests look at an argument after a call whose value they use")
-        if isinstance(statement, ast.Expr) and calls and statement.value is calls[0]:
-            call = calls[0]
-            if any(_name(value) for value in call.args):
-                call.func = ast.Attribute(value=call.func, attr=IN_PLACE, ctx=ast.Load())
-                marked = True
-        else:
-            used |= {_name(value) for call in calls for value in call.args} & mutable
-        if isinstance(statement, ast.Assign):
-            targets = {_name(target) for target in statement.targets}
-            makes = isinstance(statement.value, MAKES_MUTABLE) or (
-                isinstance(statement.value, ast.Call) and _callee(statement.value) in MUTABLE_TYPES
-            )
-            used -= targets
-            mutable = mutable | targets if makes else mutable - targets
-    return marked
+        call = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(call, ast.Call) and _callee(call) in callees:
+            call.func = ast.Attribute(value=call.func, attr=IN_PLACE, ctx=ast.Load())

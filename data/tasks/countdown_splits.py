@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from data.progress import BatchProgress, reported
-from data.tasks.base import Splits
+from data.tasks.base import Splits, check_sizes
 from data.tasks.countdown import CountdownConfig, demonstrate, make_problem, reachable_targets
 from data.types import Demonstration, Problem
 
@@ -55,10 +55,7 @@ def make_splits(
     is one target if there are enough multisets. Raises ValueError when a size is negative or when
     the ranges hold too few problems.
     """
-    sizes = {"demonstrations": demonstrations, "train": train, "validation": validation}
-    for name, size in {**sizes, "test": test}.items():
-        if size < 0:
-            raise ValueError(f"{name} is {size}; allowed: 0 or more")
+    check_sizes(demonstrations=demonstrations, train=train, validation=validation, test=test)
     sides = _deal(config, seed, [test, validation, demonstrations + train])
     rng = random.Random(f"{seed} order")
     for side in sides:

@@ -106,11 +106,12 @@ def math_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
     differs from the boxed answer in its solution. The message is the reason, without the place.
     """
     question, solution = row.text("problem", "question"), row.text("solution")
-    answer = row.text("answer") if row.columns.get("answer") is not None else None
+    answer = row.answer()
     boxed = last_boxes(solution)
-    if answer and boxed is not None and not _holds(boxed, answer):
-        raise ValueError(f"answer is {answer[:80]!r}, but the solution's box holds {boxed[:80]!r}")
-    answer = answer or boxed
+    shown = ", ".join(boxed)
+    if answer and boxed and not _holds(boxed, answer):
+        raise ValueError(f"answer is {answer[:80]!r}, but the solution's box holds {shown[:80]!r}")
+    answer = answer or shown
     if not answer or not answer.strip():
         raise ValueError("solution has no final answer: no \\boxed{...}, and answer is absent")
     steps = SENTENCE_END.sub("\n", solution)
@@ -127,10 +128,10 @@ def mixed_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
 ROW_FORMATS = {"gsm8k": gsm8k_row, "math": math_row, "mixed": mixed_row}
 
 
-def _holds(boxed: str, answer: str) -> bool:
-    """Whether the boxes hold the answer. Several boxes may each hold it, in different spellings."""
-    parts = boxed.split(", ")
-    return same_spelling(boxed, answer) or all(same_spelling(part, answer) for part in parts)
+def _holds(boxes: tuple[str, ...], answer: str) -> bool:
+    """Whether the boxes hold the answer; several boxes may each hold it, in other spellings."""
+    whole = ", ".join(boxes)
+    return same_spelling(whole, answer) or all(same_spelling(box, answer) for box in boxes)
 
 
 def _demonstration(

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from data.prompts import PROMPTS, render
-from data.tasks.base import Splits
+from data.tasks.base import Splits, check_sizes
 from data.types import Demonstration, Problem
 
 RUNS_TEXT = re.compile(r"\b(?:eval|exec|parse_expr|sympify)\(")
@@ -53,7 +53,7 @@ class GymPuzzle:
     """One puzzle. `Problem.answer` holds it as JSON.
 
     It is puzzle `index` of a data set of `size` puzzles that the library makes with `seed`.
-    `expected` is its expected answer as text.
+    `expected` is its expected answer as text, or "" when the library knows none.
     """
 
     dataset: str
@@ -86,7 +86,8 @@ class GymPuzzle:
 @dataclass(frozen=True, kw_only=True)
 class ReasoningGymTask:
     """Implements `data.tasks.base.Task`. The library has no worked solutions, so a demonstration is
-    only the line with the answer."""
+    only the answer after its mark. For some kinds of puzzles the library knows no answer; these
+    have no demonstrations."""
 
     config: ReasoningGymConfig
     name: str = "reasoning_gym"
@@ -96,15 +97,15 @@ class ReasoningGymTask:
     ) -> Splits:
         sizes = {"test": test, "validation": validation, "train": train}
         sizes["demonstrations"] = demonstrations
-        for name, size in sizes.items():
-            if size < 0:
-                raise ValueError(f"{name} is {size}; allowed: 0 or more")
+        check_sizes(**sizes)
         found = self._distinct(seed, sum(sizes.values()))
         at = 0
         parts: dict[str, list[Demonstration]] = {}
         for name, size in sizes.items():
             parts[name] = found[at : at + size]
             at += size
+        for d in parts["demonstrations"]:
+            self.demonstrate(d.problem, random.Random())
         return Splits(
             demonstrations=tuple(parts["demonstrations"]),
             train=tuple(d.problem for d in parts["train"]),
@@ -113,7 +114,14 @@ class ReasoningGymTask:
         )
 
     def demonstrate(self, problem: Problem, rng: random.Random) -> str:
-        return f"#### {GymPuzzle.from_answer(problem.answer).expected}"
+        """Raises ValueError for a puzzle without an expected answer."""
+        expected = GymPuzzle.from_answer(problem.answer).expected
+        if not expected:
+            raise ValueError(
+                f"dataset {self.config.dataset!r} has no answers to show, so it has no "
+                "demonstrations; ask for 0"
+            )
+        return f"#### {expected}"
 
     def _distinct(self, seed: int, wanted: int) -> list[Demonstration]:
         """The first `wanted` distinct puzzles of a data set twice as large. Raises ValueError when
@@ -150,7 +158,7 @@ class ReasoningGymTask:
             seed=seed,
             size=size,
             index=index,
-            expected=str(entry["answer"]),
+            expected="" if entry["answer"] is None else str(entry["answer"]),
         )
         problem = Problem(
             id=f"{self.config.dataset}-{seed}-{index}",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from data.sources import BadRow, Row, take_in
-from data.tasks.base import Splits
+from data.tasks.base import Splits, check_sizes
 from data.types import Demonstration, Problem
 
 
@@ -83,10 +83,7 @@ def splits_of_rows(
 
     Raises ValueError for a negative size and for too few rows. The message names the split.
     """
-    sizes = {"demonstrations": demonstrations, "train": train, "validation": validation}
-    for name, size in {**sizes, "test": test}.items():
-        if size < 0:
-            raise ValueError(f"{name} is {size}; allowed: 0 or more")
+    check_sizes(demonstrations=demonstrations, train=train, validation=validation, test=test)
     rng = random.Random(f"{seed} rows")
     held_out = _distinct(testing, frozenset())
     ours = {problem.group for problem in testing}
@@ -94,7 +91,7 @@ def splits_of_rows(
     usable = _distinct([d.problem for d in training], frozenset(ours))
     for name, wanted, found in (
         ("test", test, len(held_out)),
-        ("demonstrations, train and validation", sum(sizes.values()), len(usable)),
+        ("demonstrations, train and validation", demonstrations + train + validation, len(usable)),
     ):
         if wanted > found:
             raise ValueError(

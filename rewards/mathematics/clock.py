@@ -8,6 +8,7 @@ from dataclasses import replace
 from rewards.mathematics.structure import Answer
 
 CLOCK = re.compile(r"0?(\d{1,2}) ?: ?(\d{2})")
+HALVES = {"am", "pm"}
 ASKS_FOR_A_TIME = re.compile(
     r"o'clock|\b[ap]\.? ?m\b|what time|\bclock\b|time of day", re.IGNORECASE
 )
@@ -15,9 +16,19 @@ ASKS_FOR_A_TIME = re.compile(
 
 def is_clock_time(gold: Answer, answer: Answer, question: str) -> bool:
     """Whether the gold answer is a time of day and the answer may be meant as one."""
-    of_day = gold.unit in ("am", "pm") or ASKS_FOR_A_TIME.search(question) is not None
-    return of_day and CLOCK.fullmatch(gold.text) is not None and ":" in answer.text
+    of_day = {gold.unit, answer.unit} & HALVES or ASKS_FOR_A_TIME.search(question) is not None
+    texts = (gold.text, answer.text)
+    return (
+        bool(of_day)
+        and any(CLOCK.fullmatch(text) for text in texts)
+        and all(
+            CLOCK.fullmatch(side.text) or side.unit in HALVES or ":" in side.text
+            for side in (gold, answer)
+        )
+    )
 
 
 def clock_time(answer: Answer) -> Answer:
-    return replace(answer, text=CLOCK.sub(r"\1:\2", answer.text))
+    """6 p.m. is 6:00 p.m."""
+    text = f"{answer.text}:00" if re.fullmatch(r"\d{1,2}", answer.text) else answer.text
+    return replace(answer, text=CLOCK.sub(r"\1:\2", text))

@@ -1,10 +1,9 @@
 """When the letter i is the imaginary unit, and when it is a variable like any other.
 
-math-verify takes i for a variable, and I for the imaginary unit without what stands above and below
-it. Here i is the imaginary unit where no other variable stands beside it in either answer (3 + 4i,
-i^2, e^{i\\pi}), where it is in the exponent of e (e^{i\\theta}), and where the question speaks of
-complex or imaginary numbers. Anywhere else it is a variable: the interest rate in P(1+i)^n, a unit
-vector in 3i + 2j. An index bound by a sum is nobody's imaginary unit, and I is a variable.
+The letter i is the imaginary unit where no other variable stands beside it in either answer
+(3 + 4i, i^2, e^{i\\pi}), where it is in the exponent of e (e^{i\\theta}), and where the question
+speaks of complex or imaginary numbers. Anywhere else it is a variable: the interest rate in
+P(1+i)^n, a unit vector in 3i + 2j. I is a variable.
 """
 
 from __future__ import annotations
@@ -19,16 +18,10 @@ SPEAKS_OF_COMPLEX = re.compile(
     r"|\\sqrt ?\{? ?-1",
     re.IGNORECASE,
 )
-COMMAND_OR_CAPITAL = re.compile(r"\\[A-Za-z]+|_ ?I|I")
 
 
 def speaks_of_complex(question: str) -> bool:
     return SPEAKS_OF_COMPLEX.search(question) is not None
-
-
-def with_variable_capital(tex: str) -> str:
-    """The letter I in a font that the parser takes for a variable's."""
-    return COMMAND_OR_CAPITAL.sub(lambda m: "\\mathit{I}" if m[0] == "I" else m[0], tex)
 
 
 def with_imaginary_unit(gold: Any, answer: Any, *, complex_question: bool) -> tuple[Any, Any]:
@@ -38,7 +31,7 @@ def with_imaginary_unit(gold: Any, answer: Any, *, complex_question: bool) -> tu
     letters = {str(symbol) for side in sides for symbol in _variables(side)}
     if "i" not in letters:
         return sides
-    alone = letters == {"i"} and not any(isinstance(side, sympy.Eq) for side in sides)
+    alone = letters == {"i"}
     euler = any(_in_exponent_of_e(side, sympy) for side in sides)
     if not (complex_question or alone or euler):
         return sides
@@ -59,9 +52,4 @@ def _in_exponent_of_e(side: Any, sympy: Any) -> bool:
 
 
 def _decided(side: Any, sympy: Any) -> Any:
-    """The parser calls variables real in one text and not real in another; here nothing is said."""
-    values = {
-        symbol: sympy.I if str(symbol) == "i" else sympy.Symbol(str(symbol))
-        for symbol in _variables(side)
-    }
-    return side.subs(values) if values else side
+    return side.subs(sympy.Symbol("i"), sympy.I)

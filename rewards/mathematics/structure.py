@@ -11,7 +11,20 @@ from enum import StrEnum
 
 from data.spelling import rational
 from rewards.mathematics.answers import Unreadable, clean, without_delimiters
-from rewards.mathematics.units import PERCENT, letter_taken_off, split_unit, with_plain_letters
+from rewards.mathematics.notations import (
+    based_number,
+    excepted_points,
+    in_digits,
+    set_builder,
+    with_matrix_brackets,
+)
+from rewards.mathematics.units import (
+    DEGREE,
+    PERCENT,
+    letter_taken_off,
+    split_unit,
+    with_plain_letters,
+)
 
 MAX_DEPTH = 6
 MAX_ITEMS = 64
@@ -26,9 +39,11 @@ RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|lt|gt|neq|approx|equiv|in|sim)(?![A-
 INEQUALITY = re.compile(r"<|>|\\(?:le|ge|lt|gt)(?![A-Za-z])")
 MATRIX = re.compile(r"\\begin ?\{(?P<kind>[pbvBV]?matrix|array)\}(?P<body>.*)\\end ?\{(?P=kind)\}")
 UPRIGHT = re.compile(r"\\text ?\{(?P<words>[^{}]*)\}")
-BASED = re.compile(r"(?P<digits>[0-9A-Z]+) ?_ ?\{? ?(?P<base>\d{1,2}) ?\}?")
-DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)(?![\d.])(?! ?\\(?:overline|bar|dot|ldots|cdots))")
-REPEATING = re.compile(r"(?<![\w.])(\d*)\.(\d*) ?\\(?:overline|bar) ?\{ ?(\d+) ?\}")
+DECIMAL = re.compile(r"(?<![\w.^_])(\d*)\.(\d+)(?![\d.])(?! ?\\(?:overline|bar|dot|ldots|cdots))")
+REPEATING = re.compile(
+    r"(?<![\w.])(\d*)\.(\d*) ?(?:\\(?:overline|bar) ?\{ ?(\d+) ?\}|\((\d+)\)"
+    r"|\\dot ?\{? ?(\d) ?\}?(?: ?(\d*)\\dot ?\{? ?(\d) ?\}?)?)"
+)
 SEPARATOR_WORD = re.compile(r"\\text ?\{ ?(?:and|or) ?\}| (?:and|or) ")
 # What has another spelling among numbers and sets.
 REALS = "(-\\infty, \\infty)"
@@ -37,6 +52,12 @@ ALSO_WRITTEN = {
     "all real numbers": REALS, "all reals": REALS, "the real numbers": REALS,
     "no solution": "\\emptyset", "no solutions": "\\emptyset", "empty set": "\\emptyset",
     "the empty set": "\\emptyset", "dne": "\\text{does not exist}",
+    "no real solution": "\\emptyset", "no real solutions": "\\emptyset",
+    "there is no solution": "\\emptyset", "there are no solutions": "\\emptyset",
+    "there are no real solutions": "\\emptyset", "no real roots": "\\emptyset",
+    "infinitely many": "\\infty", "infinitely many solutions": "\\infty",
+    "infinite": "\\infty", "infinity": "\\infty", "an infinite number": "\\infty",
+    "\\mathbfR": REALS, "all real values": REALS, "any real number": REALS,
 }  # fmt: skip
 
 
@@ -47,6 +68,8 @@ class Kind(StrEnum):
     LIST = "a list"  # order does not matter: solutions, sets
     TUPLE = "a tuple or interval"  # order and brackets matter
     UNION = "a union"
+    EXCEPT = "all real numbers but some"
+    RATIO = "a ratio of several numbers"
     MATRIX = "a matrix"
     EQUATION = "an equation or inequality"
 
@@ -55,7 +78,8 @@ class Kind(StrEnum):
 class Answer:
     """`text` is the clean text of the whole. `items` are the parts of a compound; `brackets` tells
     (a, b) from [a, b), a set from a list, how relations are joined, and a matrix's shape. `name` is
-    what an answer "x = 5" calls itself. A scalar's `unit` is off its `text`."""
+    what an answer "x = 5" calls itself, and `bound` the letter of a set {x : ...}. A scalar's
+    `unit` is off its `text`."""
 
     kind: Kind
     text: str
@@ -63,12 +87,18 @@ class Answer:
     brackets: str = ""
     name: str = ""
     unit: str = ""
+    bound: str = ""
 
 
 def read_answer(written: str) -> Answer:
     """Raises `Unreadable` for what `clean` refuses, brackets that do not match, too deep nesting
     and too many items."""
-    return without_braces(_read(clean(written), MAX_DEPTH))
+    return read_part(clean(written))
+
+
+def read_part(text: str) -> Answer:
+    """As `read_answer`, of a text that is clean."""
+    return without_braces(_read(text, MAX_DEPTH))
 
 
 def _read(text: str, depth: int) -> Answer:
@@ -81,6 +111,18 @@ def _read(text: str, depth: int) -> Answer:
     if upright is not None and re.search(r"\d", upright["words"]):
         return _read(upright["words"], depth - 1)
     text = ALSO_WRITTEN.get(as_words(text) or text.replace(" ", ""), text)
+    inner = _in_bare_braces(text)
+    if inner is not None:
+        return _read(inner, depth - 1)
+    return _read_compound(with_matrix_brackets(text), depth)
+
+
+def _read_compound(text: str, depth: int) -> Answer:
+    points = excepted_points(text)
+    if points is not None:
+        found = _read(points, depth - 1)
+        items = found.items if found.kind is Kind.LIST else (found,)
+        return Answer(kind=Kind.EXCEPT, text=text, items=items)
     matrix = MATRIX.fullmatch(text)
     if matrix is not None:
         return _matrix(text, matrix["kind"], matrix["body"], depth)
@@ -91,6 +133,10 @@ def _read(text: str, depth: int) -> Answer:
         return Answer(
             kind=Kind.LIST, text=text, items=items, brackets=_connectives(text) if related else ""
         )
+    builder = set_builder(text)
+    if builder is not None:
+        letter, condition = builder
+        return replace(_read(condition, depth - 1), bound=letter)
     equation = RELATION.search(text)
     if equation is not None:
         return _equation(text, depth)
@@ -101,6 +147,15 @@ def _read(text: str, depth: int) -> Answer:
     bracketed = _bracketed(text, depth)
     if bracketed is not None:
         return bracketed
+    return _read_simple(text, depth)
+
+
+def _read_simple(text: str, depth: int) -> Answer:
+    parts = split_top(text, (":",))
+    if len(parts) > 2:
+        items = tuple(_read(part, depth - 1) for part in parts)
+        if all(item.kind is Kind.SCALAR for item in items):
+            return Answer(kind=Kind.RATIO, text=text, items=items)
     signs = _plus_minus(text)
     if signs:
         items = tuple(_leaf(part) for part in signs)
@@ -118,15 +173,15 @@ def _leaf(text: str) -> Answer:
     words = as_words(text)
     if words and "\\text" in text:
         return Answer(kind=Kind.WORDS, text=words)
-    based = BASED.fullmatch(text)
+    based = based_number(text)
     if based is not None:
-        whole = f"{based['digits'].lstrip('0') or '0'}_{int(based['base'])}"
-        return Answer(kind=Kind.BASED, text=whole)
+        return Answer(kind=Kind.BASED, text=based)
     if words and len(words) > 2:
         return Answer(kind=Kind.WORDS, text=words)
-    text = with_plain_letters(text)
+    text = with_plain_letters(in_digits(text))
     number, unit = split_unit(text)
-    if re.search(r"\d \d", number) and rational(number) is None:
+    apart = re.sub(r"\\log ?_ ?\d(?= )", r"\\log", number)
+    if re.search(r"\d \d", apart) and rational(number) is None:
         raise Unreadable("has two numbers side by side in its final answer")
     return Answer(kind=Kind.SCALAR, text=number.strip(), unit=unit)
 
@@ -141,6 +196,18 @@ def as_words(text: str) -> str:
     if " - " in plain or (choice is None and not re.search(r"[^\W\d_]{2}", plain)):
         return ""  # p - q
     return " ".join((choice[1] if choice else plain).casefold().split())
+
+
+def _in_bare_braces(text: str) -> str | None:
+    """What one pair of TeX's own braces holds, where it holds the whole text."""
+    if not (text.startswith("{") and text.endswith("}")):
+        return None
+    depth = 0
+    for at, character in enumerate(text):
+        depth += (character == "{") - (character == "}")
+        if depth == 0:
+            return text[1:-1] if at == len(text) - 1 else None
+    return None
 
 
 def _spread(item: Answer) -> tuple[Answer, ...]:
@@ -163,6 +230,9 @@ def _equation(text: str, depth: int) -> Answer:
     """`name = value` is the value with its name, `name \\in set` too; `x = 10/2 = 5` keeps all its
     values, which must then all be right. Everything else is an equation as a whole."""
     whole = Answer(kind=Kind.EQUATION, text=text)
+    sides = [side.strip() for side in split_top(text, ("=",))]
+    if len(sides) == 2 and re.fullmatch(r"[A-Za-z]", sides[1]) and not NAME.fullmatch(sides[0]):
+        text = f"{sides[1]} = {sides[0]}"  # 5 = x
     for separator in ("=", "\\in"):
         parts = split_top(text, (separator,))
         rest = " ".join(parts[1:])
@@ -170,6 +240,9 @@ def _equation(text: str, depth: int) -> Answer:
             continue
         values = tuple(without_braces(_read(part, depth - 1)) for part in parts[1:])
         name = parts[0].replace(" ", "")
+        if separator == "\\in" and values[0].kind is Kind.TUPLE:
+            # A union of one interval: a pair has no members.
+            return Answer(kind=Kind.UNION, text=values[0].text, items=values, name=name)
         if len(values) == 1:
             return replace(values[0], name=name)
         if all(value.kind is Kind.SCALAR for value in values):
@@ -271,7 +344,8 @@ def exact_decimals(text: str) -> str:
 
 
 def _repeating(match: re.Match[str]) -> str:
-    whole, fixed, period = (match[1] or "0"), match[2], match[3]
+    whole, fixed = (match[1] or "0"), match[2]
+    period = match[3] or match[4] or "".join(part or "" for part in match.groups()[4:])
     over = int(whole + fixed + period) - int(whole + fixed)
     return f"\\frac{{{over}}}{{{10 ** len(fixed) * (10 ** len(period) - 1)}}}"
 
@@ -284,3 +358,10 @@ def like_its_unit(answer: Answer, unit: str) -> Answer:
     """5N is 5 newtons beside an answer in newtons; elsewhere N is a variable."""
     number = letter_taken_off(answer.text, unit) if not answer.unit else None
     return answer if number is None else replace(answer, text=number, unit=unit)
+
+
+def with_degrees(answer: Answer) -> Answer:
+    """An answer in radians in degrees; the only unit that is converted, as it is exact."""
+    if answer.unit != "radian":
+        return answer
+    return replace(answer, text=f"\\frac{{180 \\cdot ({answer.text})}}{{\\pi}}", unit=DEGREE)

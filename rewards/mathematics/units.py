@@ -82,7 +82,8 @@ NOT_UNITS = frozenset((
 ASKED_POWER = r"(?i)(?:how many|number of|in) (square|sq|cubic|cu)\.? "
 WORDS = r"[A-Za-z][A-Za-z.'-]*(?:(?: |/| / )[A-Za-z][A-Za-z.'-]*){0,4}"
 TRAILING = re.compile(
-    rf"(?P<body>.*[\d}})\]!]) ?(?:\\text ?\{{ ?(?P<upright>{WORDS}) ?\.?\}}|(?P<plain>{WORDS})\.?)"
+    rf"(?P<body>.*(?:[\d}})\]!]|\\pi(?= )|[A-Za-z](?= ?\\text))) ?"
+    rf"(?:\\text ?\{{ ?(?P<upright>{WORDS}) ?\.?\}}|(?P<plain>{WORDS})\.?)"
     r" ?(?:\^ ?\{? ?(?P<power>[23]) ?\}?)?"
 )
 PERCENT_END = re.compile(r"(?P<body>.*\S) ?\\?%")
@@ -96,9 +97,12 @@ CURRENCY_START = re.compile(
     r"(?P<sign>-?) ?\\?(?P<symbol>[$\u20ac\u00a3\u00a5]) ?(?P<body>[-\d.].*)"
 )
 
+CURRENCY_END = re.compile(r"(?P<body>-?[\d.]+) ?\\?(?P<symbol>[$\u20ac\u00a3\u00a5])")
+
 
 def split_unit(text: str) -> tuple[str, str]:
     """(number, unit), both as text; the unit is '' where there is none. A clean answer goes in."""
+    text = re.sub(r"(?<=\d) ?([ap])\. ?m\.?$", r" \1m", text)
     match = CURRENCY_START.fullmatch(text)
     if match is not None:
         body, more = split_unit(match["body"])
@@ -106,13 +110,20 @@ def split_unit(text: str) -> tuple[str, str]:
         if more in ("", unit):
             return match["sign"] + body, unit
         return text, ""
+    match = CURRENCY_END.fullmatch(text)
+    if match is not None:
+        return match["body"].strip(), CURRENCIES[match["symbol"]]
     match = PERCENT_END.fullmatch(text)
     if match is not None and not _is_sum(match["body"]):
         return match["body"], PERCENT
     if DEGREE_SUM.fullmatch(text):
         return re.sub(r" ?\^ ?\\circ ?", "", text), DEGREE
     match = DEGREE_END.fullmatch(text)
-    if match is not None and not (_is_sum(match["body"]) or IN_DEGREES.search(match["body"])):
+    if match is not None and not (
+        _is_sum(match["body"])
+        or IN_DEGREES.search(match["body"])
+        or not re.search(r"\d|\)", match["body"])  # a letter with a ring
+    ):
         return match["body"], f"{DEGREE} {match['scale']}".strip()
     match = TRAILING.fullmatch(text)
     if match is None:
@@ -151,7 +162,7 @@ def with_plain_letters(text: str) -> str:
         before, after = text[: match.start()], text[match.end() :]
         if (
             match[1] in LETTER_UNITS
-            and re.search(r"[\d})\]] ?$", before)
+            and re.search(r"(?:[\d})\]]|\\pi) ?$", before)
             and not re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", before))
             and re.fullmatch(r" ?(?:\^ ?\{? ?[23] ?\}?)?", after)
         ):
@@ -166,7 +177,7 @@ def _plain_unit(text: str, match: re.Match[str]) -> bool:
     that is known, or, after a space, one that can be spoken."""
     words = [word.lower() for word in re.split(r"[ /.-]+", match["plain"]) if word]
     known = {name for names in FAMILIES.values() for name in names} | {"per", "square", "cubic"}
-    known |= {"am", "pm"}
+    known |= {"am", "pm", PERCENT}
     spaced = text[match.start("plain") - 1] == " "
     return bool(words) and all(
         (len(word) > 1 and SPELLINGS.get(word, _singular(word)) in known)
@@ -241,6 +252,10 @@ def unknown_unit(unit: str, question: str) -> str:
 
 def asks_for_percent(question: str) -> bool:
     return re.search(r"%|\bpercent", question, re.IGNORECASE) is not None
+
+
+def asks_for_degrees(question: str) -> bool:
+    return DEGREE in _units_named(_last_question(question))
 
 
 def _base(unit: str) -> str:

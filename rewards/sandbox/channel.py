@@ -6,6 +6,8 @@ import os
 
 from rewards.sandbox.literals import MAX_BYTES
 
+MAX_LINE = 4 * MAX_BYTES + (1 << 20)  # bytes of the characters of a message, and what is around it
+
 
 class ChannelClosed(Exception):
     """The other side ended, or sent a line that is too long."""
@@ -18,7 +20,7 @@ class Channel:
         self._buffer = bytearray()
 
     def send(self, line: str) -> None:
-        data = line.encode("ascii") + b"\n"
+        data = memoryview(line.encode("utf-8", "surrogatepass") + b"\n")
         try:
             while data:
                 data = data[os.write(self._write_to, data) :]
@@ -30,7 +32,7 @@ class Channel:
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
-            if searched > 2 * MAX_BYTES:
+            if searched > MAX_LINE:
                 raise ChannelClosed("the other side sent a line without an end")
             chunk = os.read(self._read_from, 1 << 16)
             if not chunk:

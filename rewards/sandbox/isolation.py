@@ -1,13 +1,20 @@
 """Processes without a network, a home, or other processes in sight, gone at their deadline.
 
 bubblewrap gives a process its own user, PID, mount, network, IPC and host name namespaces; the
-launcher before it gives it an unused user id (where we are root) and a scratch folder with limited
-bytes and files. Resource limits are set by the first lines that run inside, for good. On x86-64
-and 64-bit ARM a filter of system calls (`rewards.sandbox.syscalls`) refuses what namespaces do not
-hold: sockets of other families than UNIX's and the internet's, the kernel's keyrings, io_uring,
-shared segments and files in memory. On other machines these stay within reach, and their memory is
-limited by the number of open files and the deadline alone; a machine short of memory kills these
-processes first.
+launcher before it gives it an unused user id (where we are root), a scratch folder with limited
+bytes and files, and its limits. What is guaranteed:
+
+- Every process in the namespace, its first one included, has the limits of `Limits`, for good.
+- Where this machine allows a control group (`rewards.sandbox.groups`: as root, or with one handed
+  over), all processes together have no more memory than one may have, and what the scratch folder
+  and the processes that start it take. Elsewhere each process has that limit, and only the number
+  of processes limits their sum. Short of memory, the machine ends these processes first, and they
+  cannot say otherwise: /proc is read-only inside.
+- On x86-64 and 64-bit ARM a filter of system calls (`rewards.sandbox.syscalls`) refuses what
+  namespaces and limits do not hold: tracing other processes, System V's and POSIX's queues,
+  semaphores and shared segments, files in memory, sockets of other families than UNIX's and the
+  internet's, the kernel's keyrings, io_uring. On other machines these stay within reach, and the
+  memory of files without a name is limited by the number of open files and the deadline alone.
 """
 
 from __future__ import annotations
@@ -18,40 +25,44 @@ import math
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rewards.sandbox.groups import Group, make_group
+from rewards.sandbox.interpreter import (
+    HERE,
+    PACKAGES_FOLDER,
+    PROBE_SECONDS,
+    NoInterpreter,
+    package_folders,
+    python,
+    sources,
+)
 from rewards.sandbox.syscalls import filter_program
+from rewards.sandbox.users import NoUsers, unused_uid
 
-HERE = Path(__file__).parent
-# Ids that no distribution, container runtime or systemd hands out.
-FIRST_UID, UIDS = 0x70000000, 0x0FFFFFFF
-PROBE_SECONDS = 30.0
 KILL_SECONDS = 5.0
-MODULES = {
-    "run_program": ("literals", "channel", "run_program"),
-    "run_tests": ("literals", "channel", "remote", "run_tests"),
-}
+# What the launcher, bubblewrap and the kernel take of a control group's memory, and processes.
+OVERHEAD_BYTES, OVERHEAD_PROCESSES = 64 << 20, 4
 # Runs inside before anything else: reads what to do from standard input, gives itself its limits.
 BOOT = """
-import json, os, resource, sys, types
+import base64, json, marshal, os, resource, sys, types
 with os.fdopen(os.dup(0), "rb") as file:
     init = json.loads(file.read())
 for name, value in init["limits"].items():
     resource.setrlimit(getattr(resource, name), (value, value))
+sys.path += init["paths"]
 for name in ("rewards", "rewards.sandbox"):
     sys.modules[name] = types.ModuleType(name)
-for name, source in init["modules"]:
+for name, code, compiled in init["modules"]:
     module = sys.modules[name] = types.ModuleType(name)
-    exec(compile(source, name, "exec"), module.__dict__)
+    exec(marshal.loads(base64.b64decode(code)) if compiled else code, module.__dict__)
 module.main(init)
 """
 
@@ -64,13 +75,14 @@ class IsolationUnavailable(RuntimeError):
 class Limits:
     """Of one process tree: `seconds` of computing by each process, rounded up to whole ones, and
     `wall_seconds` in all (None: three times that, so that a busy machine makes no right program
-    wrong); `memory_bytes` of address space of each process; `processes`, threads included, beside
-    the first three; files of at most `scratch_bytes` and `scratch_files` of them together."""
+    wrong); `memory_bytes` of address space of each process, and of memory of all of them where a
+    control group can be had; `processes`, threads included, beside the first three; files of at
+    most `scratch_bytes` and `scratch_files` of them together."""
 
     seconds: float = 10.0
     wall_seconds: float | None = None
     memory_bytes: int = 512 << 20
-    processes: int = 8
+    processes: int = 32
     open_files: int = 32
     scratch_bytes: int = 32 << 20
     scratch_files: int = 256
@@ -97,15 +109,21 @@ class Limits:
             "RLIMIT_NOFILE": self.open_files,
             "RLIMIT_FSIZE": self.scratch_bytes,
             "RLIMIT_CORE": 0,
+            "RLIMIT_MSGQUEUE": 0,
+            "RLIMIT_MEMLOCK": 0,
+            "RLIMIT_SIGPENDING": 256,
         }
 
 
 class Process:
     """A running tree of processes; `kill` leaves nothing of it."""
 
-    def __init__(self, child: subprocess.Popen[bytes], info: int | None) -> None:
+    def __init__(
+        self, child: subprocess.Popen[bytes], info: int | None, group: Group | None
+    ) -> None:
         self._child = child
         self._info = info  # where bubblewrap says which process is the namespace's first
+        self._group = group
 
     def await_end(self, seconds: float) -> bool:
         """Whether the tree ends by itself within `seconds`."""
@@ -136,6 +154,8 @@ class Process:
             os.killpg(self._child.pid, signal.SIGKILL)
         _, status, used = os.wait4(self._child.pid, 0)
         self._child.returncode = os.waitstatus_to_exitcode(status)
+        if self._group is not None:
+            self._group.remove()
         return used.ru_utime + used.ru_stime
 
     def _has_ended(self) -> bool:
@@ -172,13 +192,21 @@ def start(
 
     `keep_open` are file numbers that the process inherits, `output` is its standard output.
     """
-    content = {**init, "limits": limits.as_rlimits(), "modules": _sources(main_module)}
-    given = _read_only_memory(json.dumps(content).encode())
+    interpreter = python() if isolated else sys.executable
+    folders = package_folders(interpreter)
+    content = {
+        **init,
+        "limits": limits.as_rlimits(),
+        "modules": sources(main_module, interpreter),
+        "paths": [PACKAGES_FOLDER] if isolated else sorted({str(Path(f).parent) for f in folders}),
+    }
+    given = read_only_memory(json.dumps(content).encode())
     filtered = _filter_of_calls() if isolated else None
     info: tuple[int, int] | None = os.pipe() if isolated else None
+    group = _group(limits) if isolated else None
     try:
-        with _unused_uid() if isolated else contextlib.nullcontext() as uid:
-            words = _words(uid, limits, info[1] if info else None, filtered)
+        with unused_uid() if isolated else contextlib.nullcontext() as uid:
+            words = _words(uid, limits, info[1] if info else None, filtered, group)
             child = subprocess.Popen(
                 words,
                 stdin=given,
@@ -196,6 +224,8 @@ def start(
     except BaseException:
         if info:
             os.close(info[0])
+        if group is not None:
+            group.remove()
         raise
     finally:
         os.close(given)
@@ -203,75 +233,83 @@ def start(
             os.close(filtered)
         if info:
             os.close(info[1])
-    return Process(child, info[0] if info else None)
+    return Process(child, info[0] if info else None, group)
 
 
-def _words(uid: int | None, limits: Limits, info: int | None, filtered: int | None) -> list[str]:
+def _group(limits: Limits) -> Group | None:
+    return make_group(
+        limits.memory_bytes + limits.scratch_bytes + OVERHEAD_BYTES,
+        limits.processes + OVERHEAD_PROCESSES,
+    )
+
+
+def _words(
+    uid: int | None, limits: Limits, info: int | None, filtered: int | None, group: Group | None
+) -> list[str]:
     if info is None:
         return [sys.executable, "-I", "-S", "-c", BOOT]
-    python = _python()
     request = {
         "uid": uid,
+        "joins": [] if group is None else group.joins,
+        "limits": limits.as_rlimits(),
+        "scratch": _scratch(),
         "scratch_bytes": limits.scratch_bytes,
         "scratch_files": limits.scratch_files,
-        "words": [*_bubblewrap_words(info, filtered), python, "-I", "-S", "-c", BOOT],
+        "words": [*_bubblewrap_words(info, filtered), python(), "-I", "-S", "-c", BOOT],
     }
-    launcher = (HERE / "launcher.py").read_text(encoding="utf-8")
-    return [python, "-I", "-S", "-c", launcher, json.dumps(request)]
+    return [python(), "-I", "-S", "-c", _launcher(), json.dumps(request)]
+
+
+@cache
+def _launcher() -> str:
+    return (HERE / "launcher.py").read_text(encoding="utf-8")
 
 
 def _bubblewrap_words(info: int, filtered: int | None) -> list[str]:
+    words = [*_fixed_words(), "--info-fd", str(info)]
+    return words if filtered is None else [*words, "--seccomp", str(filtered)]
+
+
+@cache
+def _fixed_words() -> tuple[str, ...]:
     bubblewrap = shutil.which("bwrap")
     assert bubblewrap is not None, "why_not_isolated() is asked first"
     words = [bubblewrap, "--unshare-user", "--unshare-all", "--disable-userns"]
     words += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
-    words += ["--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", "/scratch"]
-    words += ["--setenv", "TMPDIR", "/scratch", "--setenv", "PYTHONHASHSEED", "0"]
-    words += ["--info-fd", str(info), "--ro-bind", "/usr", "/usr"]
-    if filtered is not None:
-        words += ["--seccomp", str(filtered)]
+    variables = {"PATH": "/usr/bin:/bin", "HOME": "/scratch", "TMPDIR": "/scratch"}
+    # More than one thread's heap, or a library's threads, would take up the address space.
+    variables |= {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
+    for name, value in variables.items():
+        words += ["--setenv", name, value]
+    words += ["--ro-bind", "/usr", "/usr"]
     for name in ("/bin", "/lib", "/lib32", "/lib64", "/sbin"):
         path = Path(name)
         if path.is_symlink():
             words += ["--symlink", str(path.readlink()), name]
         elif path.is_dir():
             words += ["--ro-bind", name, name]
-    prefix = str(Path(_python()).resolve().parents[1])
+    prefix = str(Path(python()).resolve().parents[1])
     if not prefix.startswith("/usr"):
         words += ["--ro-bind", prefix, prefix]
-    words += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-    return [*words, "--bind", "@SCRATCH", "/scratch", "--chdir", "/scratch", "--remount-ro", "/"]
+    for folder in package_folders(python()):
+        words += ["--ro-bind", folder, f"{PACKAGES_FOLDER}/{Path(folder).name}"]
+    words += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    words += ["--bind", _scratch(), "/scratch", "--chdir", "/scratch", "--remount-ro", "/"]
+    return tuple(words)
 
 
 @cache
-def _python() -> str:
-    """An interpreter that every user may run: the one this environment was made from, or the
-    system's. Raises IsolationUnavailable where neither will do."""
-    base = getattr(sys, "_base_executable", sys.executable)
-    for candidate in (os.path.realpath(base), "/usr/local/bin/python3", "/usr/bin/python3"):
-        if os.path.isfile(candidate) and _open_to_all(Path(candidate)):  # noqa: PTH113
-            return candidate
-    raise IsolationUnavailable(
-        f"the Python of this environment ({base}) lies in a folder that other users may not enter, "
-        "and there is no /usr/bin/python3 to run code with"
+def _scratch() -> str:
+    """A folder of every Linux that holds nothing of what the sandbox is given."""
+    given = [str(Path(python()).resolve()), *package_folders(python())]
+    return next(
+        folder
+        for folder in ("/tmp", "/mnt", "/media", "/srv")
+        if not any(path.startswith(f"{folder}/") for path in given)
     )
 
 
-def _open_to_all(path: Path) -> bool:
-    if os.getuid() != 0:
-        return os.access(path, os.X_OK)
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in [path, *path.parents])
-
-
-@cache
-def _sources(main_module: str) -> list[tuple[str, str]]:
-    return [
-        (f"rewards.sandbox.{name}", (HERE / f"{name}.py").read_text(encoding="utf-8"))
-        for name in MODULES[main_module]
-    ]
-
-
-def _read_only_memory(content: bytes) -> int:
+def read_only_memory(content: bytes) -> int:
     """A file number from which `content` can be read and to which nothing can be written."""
     written = os.memfd_create("init")
     try:
@@ -285,75 +323,7 @@ def _read_only_memory(content: bytes) -> int:
 def _filter_of_calls() -> int | None:
     """A file number to read it from, for one process; None where there is no filter."""
     program = filter_program()
-    return None if program is None else _read_only_memory(program)
-
-
-_uid_lock = threading.Lock()
-_uids_in_use: set[int] = set()
-
-
-@contextlib.contextmanager
-def _unused_uid() -> Generator[int | None]:
-    """None for an ordinary user; for root an id that no process on this machine has, so that a
-    limit on the user's processes counts the sandbox's alone. It stays ours until the launcher, and
-    then the processes themselves, hold it."""
-    if os.getuid() != 0:
-        yield None
-        return
-    with _uid_lock:
-        running = {entry.stat().st_uid for entry in _processes()} | _uids_in_use
-        first, count = _uid_range()
-        # Spread by process, so that two of ours do not meet between looking and starting.
-        offset = os.getpid() * 256 + len(_uids_in_use) + next(_turn)
-        uid = next(
-            uid for i in range(count) if (uid := first + (offset + i) % count) not in running
-        )
-        _uids_in_use.add(uid)
-    try:
-        yield uid
-    finally:
-        with _uid_lock:
-            _uids_in_use.discard(uid)
-
-
-def _count_up() -> Iterator[int]:
-    number = 0
-    while True:
-        yield number
-        number += 1
-
-
-_turn = _count_up()
-
-
-def _processes() -> Iterator[os.DirEntry[str]]:
-    with os.scandir("/proc") as entries:
-        for entry in entries:
-            if entry.name.isdigit():
-                with contextlib.suppress(FileNotFoundError):
-                    entry.stat()
-                    yield entry
-
-
-@cache
-def _uid_range() -> tuple[int, int]:
-    """(first, count): high ids that this user namespace can give to a process."""
-    extents = [
-        tuple(map(int, line.split()))
-        for line in Path("/proc/self/uid_map").read_text(encoding="utf-8").splitlines()
-    ]
-    for first, _, count in extents:
-        if first <= FIRST_UID and first + count >= FIRST_UID + UIDS:
-            return FIRST_UID, UIDS
-    first, _, count = max(extents, key=lambda extent: extent[2])
-    usable = min(4096, count // 2)
-    if usable < 16:
-        raise IsolationUnavailable(
-            "we are root in a user namespace that maps no other ids, so code cannot be run as "
-            "another user"
-        )
-    # The top of a small range holds nobody (65534).
-    return first + count - usable - 16, usable
+    return None if program is None else read_only_memory(program)
 
 
 @cache
@@ -365,18 +335,17 @@ def why_not_isolated() -> str | None:
         return "bubblewrap is not installed (Debian and Ubuntu: apt-get install bubblewrap)"
     try:
         return _probe()
-    except IsolationUnavailable as error:
+    except (NoUsers, NoInterpreter) as error:
         return str(error)
 
 
 def _probe() -> str | None:
     filtered = _filter_of_calls()
-    words = _words_of_probe(filtered)
+    group = _group(Limits())
     try:
-        with _unused_uid() as uid:
-            words[-1] = json.dumps({**json.loads(words[-1]), "uid": uid})
+        with unused_uid() as uid:
             done = subprocess.run(
-                words,
+                _words_of_probe(uid, filtered, group),
                 capture_output=True,
                 text=True,
                 timeout=PROBE_SECONDS,
@@ -389,6 +358,8 @@ def _probe() -> str | None:
     finally:
         if filtered is not None:
             os.close(filtered)
+        if group is not None:
+            group.remove()
     if done.stdout == "inside\n":
         return None
     said = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -400,8 +371,8 @@ def _probe() -> str | None:
     )
 
 
-def _words_of_probe(filtered: int | None) -> list[str]:
-    words = _words(None, Limits(), 2, filtered)
+def _words_of_probe(uid: int | None, filtered: int | None, group: Group | None) -> list[str]:
+    words = _words(uid, Limits(), 2, filtered, group)
     request = json.loads(words[-1])
     boot = request["words"].index("-c")
     inside = request["words"][:boot]

@@ -10,18 +10,21 @@ import ast
 import json
 import os
 import random
+from types import CodeType
 from typing import Any
 
 from rewards.sandbox.channel import Channel, ChannelClosed
-from rewards.sandbox.literals import NotPlain, loads
-from rewards.sandbox.remote import ProgramFailed, Remote, TestsBroken
+from rewards.sandbox.literals import NotPlain
+from rewards.sandbox.objects import loads
+from rewards.sandbox.remote import Function, ProgramFailed, Remote, TestsBroken, Unjudged
 
 
 def main(init: dict[str, Any]) -> None:
     """`init` holds `setup` (code), `tests` (code), `check` (the name of a function that takes the
-    program's, or null), `names`, `expected` (names of exceptions) and `channel`. The verdict goes
-    to standard output, one JSON line: [outcome, reason] with outcome "passed", "failed",
-    "unreadable" or "broken" (the tests are)."""
+    program's, or null), `names`, `classes` (those of them that are classes), `expected` (names of
+    exceptions), `by_value` and `channel`. The verdict goes to standard output, one JSON line:
+    [outcome, reason] with outcome "passed", "changed" (passed, and the program changed an argument
+    of the tests'), "failed", "unreadable", "unjudged" or "broken" (the tests are)."""
     verdict_to = os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
@@ -31,29 +34,39 @@ def main(init: dict[str, Any]) -> None:
 
 
 def verdict(init: dict[str, Any], channel: Channel) -> tuple[str, str]:
-    remote = Remote(channel, init["expected"])
+    remote = Remote(channel, init["expected"], by_value=init["by_value"])
     random.seed(0)
     namespace: dict[str, Any] = {"__name__": "tests"}
-    functions = {name: remote.function(name) for name in init["names"]}
+    functions = {
+        name: Function(remote, name, is_class=name in init["classes"]) for name in init["names"]
+    }
     try:
         exec(compile(init["setup"], "<setup>", "exec"), namespace)
         tests = compile(init["tests"], "<tests>", "exec")
     except Exception as error:
         return "broken", f"the tests cannot be read: {type(error).__name__}"
+    state, said = first_word(channel)
+    if state != "ready":
+        return state, said
+    namespace.update(functions)
+    return _outcome(init, remote, namespace, tests)
+
+
+def _outcome(
+    init: dict[str, Any], remote: Remote, namespace: dict[str, Any], tests: CodeType
+) -> tuple[str, str]:
     try:
-        state, said = first_word(channel)
-        if state != "ready":
-            return state, said
-        namespace.update(functions)
         exec(tests, namespace)
         if init["check"] is not None:
             if not callable(namespace.get(init["check"])):
                 return "broken", f"the tests define no {init['check']}"
-            namespace[init["check"]](functions[init["names"][0]])
+            namespace[init["check"]](namespace[init["names"][0]])
     except ProgramFailed as error:
         return "failed", f"the program {error}"
     except TestsBroken as error:
         return "broken", f"the tests {error}"
+    except Unjudged as error:
+        return "unjudged", f"the program {error}"
     except AssertionError as error:
         return "failed", f"a test fails {str(error)[:200]}".strip()
     except (NameError, ImportError) as error:
@@ -62,7 +75,9 @@ def verdict(init: dict[str, Any], channel: Channel) -> tuple[str, str]:
         return "failed", f"a test raises {type(error).__name__} on what the program returned"
     except Exception as error:  # a test that cannot digest what the program returned
         return "failed", f"a test raises {type(error).__name__} on what the program returned"
-    return ("passed", "") if remote.calls else ("broken", "the tests never call the program")
+    if not remote.calls:
+        return "broken", "the tests never call the program"
+    return ("changed" if remote.changed_arguments else "passed"), ""
 
 
 def _of_the_tests(error: NameError | ImportError, tests: str) -> bool:

@@ -1,10 +1,11 @@
 """A filter of system calls, as a program of classic BPF that bubblewrap gives to the kernel.
 
 Namespaces do not hold everything: a network namespace leaves sockets that are no network (to the
-hypervisor, AF_VSOCK; to the kernel's cryptography, AF_ALG), the session keyring is shared, and no
-limit counts the memory of files that have no name. Nothing of this is needed to solve a problem,
-so it is refused; all else is allowed. io_uring is refused because it does what calls do without
-making them. Linux's seccomp(2) and bpf documentation give the format.
+hypervisor, AF_VSOCK; to the kernel's cryptography, AF_ALG), the session keyring is shared, a
+process may trace its neighbours and act as they, and no limit counts the memory of files that have
+no name, of System V's queues, semaphores and segments, of POSIX's queues. Nothing of this is needed
+to solve a problem, so it is refused; all else is allowed. io_uring is refused because it does what
+calls do without making them. Linux's seccomp(2) and bpf documentation give the format.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 # Calls of x86-64 with 32-bit pointers have numbers of their own from here on.
 X32 = 0x40000000
 SOCKET_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
-IO_URING = (425, 426, 427)
-MEMFD_SECRET = 447
+# io_uring_setup, io_uring_enter, io_uring_register, pidfd_getfd, process_madvise, memfd_secret,
+# quotactl_fd, process_mrelease: of one number everywhere
+REFUSED = (425, 426, 427, 438, 440, 447, 443, 448)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +34,37 @@ class Machine:
 
     architecture: int
     sockets: tuple[int, ...]  # socket, socketpair
-    refused: tuple[int, ...]  # add_key, request_key, keyctl; memfd_create, shmget, msgget, mq_open
+    refused: tuple[int, ...]
 
 
 MACHINES = {
     "x86_64": Machine(
-        architecture=0xC000003E, sockets=(41, 53), refused=(248, 249, 250, 319, 29, 68, 240)
+        architecture=0xC000003E,
+        sockets=(41, 53),
+        refused=(
+            *(248, 249, 250),  # add_key, request_key, keyctl
+            319,  # memfd_create
+            *(29, 30, 31, 67),  # shmget, shmat, shmctl, shmdt
+            *(64, 65, 66, 220),  # semget, semop, semctl, semtimedop
+            *(68, 69, 70, 71),  # msgget, msgsnd, msgrcv, msgctl
+            *(240, 241, 242, 243, 244, 245),  # mq_open to mq_getsetattr
+            *(101, 310, 311, 312),  # ptrace, process_vm_readv, process_vm_writev, kcmp
+            *(298, 321, 323),  # perf_event_open, bpf, userfaultfd
+        ),
     ),
     "aarch64": Machine(
-        architecture=0xC00000B7, sockets=(198, 199), refused=(217, 218, 219, 279, 194, 186, 180)
+        architecture=0xC00000B7,
+        sockets=(198, 199),
+        refused=(
+            *(217, 218, 219),
+            279,
+            *(194, 195, 196, 197),
+            *(190, 191, 192, 193),
+            *(186, 187, 188, 189),
+            *(180, 181, 182, 183, 184, 185),
+            *(117, 270, 271, 272),
+            *(241, 280, 282),
+        ),
     ),
 }
 
@@ -51,7 +75,7 @@ def filter_program(machine: str | None = None) -> bytes | None:
     known = MACHINES.get(machine or os.uname().machine)
     if known is None or (machine is None and sys.maxsize < 2**32):
         return None
-    refused = (*known.refused, *IO_URING, MEMFD_SECRET)
+    refused = (*known.refused, *REFUSED)
     no_family = REFUSE | errno.EAFNOSUPPORT
     lines = [
         (LOAD, 0, 0, ARCHITECTURE),

@@ -18,7 +18,8 @@ class CountdownVerifier:
     Correct: every step uses two numbers still there, states their true result (division exact,
     result 1 or more) and the true multiset that remains, in any order, and the last step, and no
     earlier one, results in the target. A line that is not a step makes the solution unverifiable,
-    whatever stands before it. `max_value`, where given, caps every result.
+    whatever stands before it; a line break may end the last one. `max_value`, where given, caps
+    every result.
     """
 
     max_value: int | None = None
@@ -27,7 +28,8 @@ class CountdownVerifier:
         """Raises ValueError when the problem has no numbers or its answer is not an integer."""
         numbers, target = numbers_and_target(problem)
         steps: list[CountdownStep] = []
-        for i, line in enumerate(solution.split("\n"), start=1):
+        text = solution.removesuffix("\n").removesuffix("\r")
+        for i, line in enumerate(text.split("\n"), start=1):
             step = parse_step(line)
             if step is None:
                 return Verdict(

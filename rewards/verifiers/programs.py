@@ -2,52 +2,66 @@
 
 The two speak through pipes in plain values (`rewards.sandbox.literals`). A program never sees what
 is expected of it, and what it returns is compared where none of its code runs; so neither a patched
-`__eq__`, nor `sys.exit(0)`, nor printing "all passed" is worth anything. What is no plain value, a
-generator or an object, stays with the program: tests may ask it for items, attributes and calls of
-its methods, but it is equal to itself alone.
+`__eq__`, nor `sys.exit(0)`, nor printing "all passed" is worth anything. Rules:
+
+- What can change, a list or a dict, is shared: a change that the program makes to it is there for
+  the tests, and a change of theirs for the program (`rewards.sandbox.objects`).
+- Tests that compare what a program returns with the arguments that it was given
+  (`assert f(x) == sorted(x)`) must pass with copies of the arguments too, if it changed these.
+- What is no plain value, a generator or an object, stays with the program: tests may ask it for
+  items, attributes and calls of its methods, but it is equal to no plain value, and two of them
+  are not compared (unverifiable). An object of a class that the tests name, made by a call of
+  theirs, is judged by what the class's own operators and comparisons say.
+- A value of a subclass of a built-in type counts as one of that type.
+- Functions and iterators of the tests' reach the program, which can only call them; an assertion
+  in them fails the test whatever the program makes of it.
+- Once the program has defined what is asked for, it may end or read input that is not there: its
+  functions are judged. What it prints is seen by tests that look at `sys.stdout`.
+- Programs that read standard input and print: `rewards.verifiers.outputs`.
 
 Correct: all tests pass. Wrong: one fails, the program raises what no test expects, ends, or has not
 done at the deadline (counted apart: `rewards.verifiers.tally`). Unverifiable: the solution holds no
-program, or one that does not compile; or the tests are broken, or cannot be judged so
-(`data.tasks.code_tests`)."""
+program, or one that does not compile; or it returns more than is passed on (16 MB, tuples nested
+100 deep); or the tests are broken, or cannot be judged so (`data.tasks.code_tests`)."""
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import os
-import re
 import select
-import textwrap
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from data.tasks.code import CodeTests
 from data.tasks.code_tests import TestPlan, plan_tests
 from data.types import Outcome, Problem, Verdict
 from rewards.sandbox.isolation import IsolationUnavailable, Limits, Process, start, why_not_isolated
+from rewards.verifiers.outputs import run_cases
+from rewards.verifiers.solutions import ended, readings
 from rewards.verifiers.tally import TALLY
 
-# A line that opens or ends a block, after a list's mark or not: what stands before the fence, the
-# fence, what is said of the block.
-FENCE = re.compile(r"([ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?)(`{3,}|~{3,})([^`]*)")
-LANGUAGE = re.compile(r"[\s{.]*(\w*)")
-LANGUAGES = ("", "python", "python3", "py", "py3")
-# Where a base model's completion of a function goes on to something else (2107.03374, section 3).
-STOPS = re.compile(r"\n(?:class|def|#|if|print|@|```)")
 MAX_PROGRAM_CHARACTERS = 200_000
 END_SECONDS = 1.0  # for a program to end by itself once nobody asks it any more
 CPU_GRAIN = 0.05  # seconds by which the kernel's accounts of one process may differ
+# Of the seconds it may compute, from which on a program that ended was ended for them: on a busy
+# machine the kernel's limit, which counts by ticks, comes before its own account says so.
+NEAR = 0.7
 MAX_VERDICT_BYTES = 1 << 16
 OUTCOMES = {
     "passed": Outcome.CORRECT,
+    "changed": Outcome.CORRECT,
     "failed": Outcome.WRONG,
     "unreadable": Outcome.UNVERIFIABLE,
+    "unjudged": Outcome.UNVERIFIABLE,
     "broken": Outcome.UNVERIFIABLE,
 }
+BY_CHANGES = (
+    "what it returns is right only by arguments that it changed itself, not by those it was given"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +91,14 @@ class CodeVerifier:
         except ValueError as error:
             raise ValueError(f"problem {problem.id}: answer {error}") from error
         try:
-            plan = _plan(tests)
+            plan = None if tests.cases else _plan(tests)
         except ValueError as error:
             reason = f"cannot be judged: {error}"
             return TALLY.count("code", Verdict(outcome=Outcome.UNVERIFIABLE, reason=reason))
-        program = program_of(solution, tests)
-        if not program.strip() or len(program) > MAX_PROGRAM_CHARACTERS:
+        if not solution.strip() or len(solution) > MAX_PROGRAM_CHARACTERS:
             reason = "holds no program, or too long a one"
             return TALLY.count("code", Verdict(outcome=Outcome.UNVERIFIABLE, reason=reason))
-        said = _run(program, tests, plan, self.limits, isolated=self.isolation == "bubblewrap")
+        said = self._judge(readings(solution, tests.prefix, tests.names), tests, plan)
         if said is None:
             reason = (
                 f"is not done after {self.limits.seconds:g} s of computing, "
@@ -96,84 +109,33 @@ class CodeVerifier:
         outcome, reason = said
         return TALLY.count("code", Verdict(outcome=OUTCOMES[outcome], reason=reason))
 
+    def _judge(
+        self, program: list[dict[str, Any]], tests: CodeTests, plan: TestPlan | None
+    ) -> tuple[str, str] | None:
+        isolated = self.isolation == "bubblewrap"
+        if plan is None:
+            return run_cases(program, tests.cases, tests.compare, self.limits, isolated=isolated)
+        said = _run(program, tests, plan, self.limits, isolated=isolated, by_value=False)
+        if said is not None and said[0] == "changed" and plan.by_value is not None:
+            said = _run(program, tests, plan, self.limits, isolated=isolated, by_value=True)
+            if said is not None and said[0] == "failed":
+                return "failed", BY_CHANGES
+        return said
+
 
 @lru_cache(maxsize=1024)
 def _plan(tests: CodeTests) -> TestPlan:
     return plan_tests(tests.tests, tests.setup, tests.names, tests.check)
 
 
-def program_of(solution: str, tests: CodeTests) -> str:
-    """The program in a solution: its last fenced block of Python that defines the function asked
-    for, else its last such block, else all of it as a completion of `prefix`, cut where it goes on
-    to something else. `prefix` comes first in every case: it holds the imports and helpers."""
-    # A lone surrogate is no text that a file could hold.
-    solution = solution.encode("utf-8", "replace").decode()
-    defines = re.compile(rf"^(?:(?:async )?def|class) {re.escape(tests.names[0])}\b", re.M)
-    blocks = [
-        block if defines.search(block) or not defines.search(flush) else flush
-        for block in python_blocks(solution)
-        for flush in [textwrap.dedent(block)]
-    ]
-    whole = [block for block in blocks if defines.search(block)]
-    prefix = _with_line_end(tests.prefix)
-    if whole:
-        return ended(prefix) + whole[-1]
-    if blocks:
-        return prefix + blocks[-1]
-    if not tests.prefix or defines.search(solution):
-        return ended(prefix) + solution
-    stop = STOPS.search(solution)
-    return prefix + (solution[: stop.start()] if stop else solution)
-
-
-def python_blocks(text: str) -> list[str]:
-    """What stands in fences that say Python, or nothing, each as far left as its fence is. A fence
-    that names a language begins a block, even inside one that was not ended."""
-    blocks: list[str] = []
-    block: list[str] = []
-    fence, indent, language = "", 0, ""
-    for line in text.split("\n"):
-        found = FENCE.fullmatch(line)
-        ends = bool(fence) and line.lstrip(" \t").startswith(fence)
-        begins = found is not None and (not fence or (ends and found[3][:1].isalpha()))
-        if ends and language in LANGUAGES:
-            blocks.append("".join(block))
-        if found is not None and begins:
-            block, fence, indent = [], found[2], len(found[1])
-            named = LANGUAGE.match(found[3])
-            language = named[1].lower() if named else ""
-        elif ends:
-            fence = ""
-        elif fence:
-            margin = len(line) - len(line.lstrip(" \t"))
-            block.append(line[min(margin, indent) :] + "\n")
-    return blocks
-
-
-def _with_line_end(code: str) -> str:
-    return code if code.endswith("\n") or not code else code + "\n"
-
-
-@lru_cache(maxsize=1024)
-def ended(prefix: str) -> str:
-    """The head of a function with a statement for its body, indented as the head's own last lines
-    are; '' for ''."""
-    if not prefix:
-        return ""
-    lines = [line for line in reversed(prefix.splitlines()) if line.strip()]
-    indents = [line[: len(line) - len(line.lstrip(" \t"))] for line in lines]
-    for indent in dict.fromkeys([*indents[:1], "    ", *indents]):
-        program = f"{_with_line_end(prefix)}{indent}pass\n"
-        try:
-            compile(program, "<prefix>", "exec", flags=ast.PyCF_ONLY_AST)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        return program
-    return f"{_with_line_end(prefix)}    pass\n"
-
-
 def _run(
-    program: str, tests: CodeTests, plan: TestPlan, limits: Limits, *, isolated: bool
+    program: Sequence[dict[str, Any]],
+    tests: CodeTests,
+    plan: TestPlan,
+    limits: Limits,
+    *,
+    isolated: bool,
+    by_value: bool,
 ) -> tuple[str, str] | None:
     """The judge's (outcome, reason); None when there is none at the deadline, or the program fails
     for having computed as long as it may."""
@@ -190,35 +152,34 @@ def _run(
                 handles.remove(number)
                 os.close(number)
 
+    to_run: dict[str, Any] = {"readings": program, "names": tests.names, "prints": plan.prints}
+    to_test: dict[str, Any] = {
+        "setup": ended(tests.prefix) + tests.setup,
+        "tests": plan.tests if not by_value or plan.by_value is None else plan.by_value,
+        "expected": plan.expected,
+        "classes": plan.classes if tests.classes is None else tests.classes,
+        "check": tests.check,
+        "names": tests.names,
+        "by_value": by_value,
+    }
     try:
-        running.append(
-            start(
-                "run_program",
-                {"program": program, "names": tests.names, "channel": [asks[0], answers[1]]},
-                limits,
-                isolated=isolated,
-                keep_open=[asks[0], answers[1]],
-            )
-        )
-        close(asks[0], answers[1])
+        channel = [asks[0], answers[1]]
+        to_run["channel"] = channel
+        running.append(start("run_program", to_run, limits, isolated=isolated, keep_open=channel))
+        close(*channel)
+        channel = [answers[0], asks[1]]
+        to_test["channel"] = channel
         running.append(
             start(
                 "run_tests",
-                {
-                    "setup": ended(tests.prefix) + tests.setup,
-                    "tests": plan.tests,
-                    "expected": plan.expected,
-                    "check": tests.check,
-                    "names": tests.names,
-                    "channel": [answers[0], asks[1]],
-                },
+                to_test,
                 tests_limits,
                 isolated=isolated,
-                keep_open=[answers[0], asks[1]],
+                keep_open=channel,
                 output=verdict[1],
             )
         )
-        close(answers[0], asks[1], verdict[1])
+        close(*channel, verdict[1])
         said = _read_verdict(verdict[0], deadline)
         if said is not None and said[0] == "failed":
             # Killed before its parent has waited for it, a program that the kernel ended for
@@ -227,8 +188,11 @@ def _run(
     finally:
         computed = [process.kill() for process in running]
         close(*list(handles))
-    out_of_time = computed[0] >= math.ceil(limits.seconds) - CPU_GRAIN
-    return None if said is not None and said[0] == "failed" and out_of_time else said
+    if said is None or said[0] != "failed":
+        return said
+    most = math.ceil(limits.seconds)
+    ended_by_it = "the program ends" in said[1] and computed[0] >= NEAR * most
+    return None if ended_by_it or computed[0] >= most - CPU_GRAIN else said
 
 
 def _read_verdict(handle: int, deadline: float) -> tuple[str, str] | None:

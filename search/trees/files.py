@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from data.json_rows import numbered_rows
 from data.row_files import read_whole_lines
 from data.types import Outcome, Problem, StopReason, Usage, Verdict, usage_from_json
 from search.base import Node, SearchEnd, SearchResult, Snapshot
@@ -146,12 +147,11 @@ def iterate_trees(path: Path) -> Iterator[SearchResult]:
     Raises ValueError for a row that is not a tree of this format and version. The message names the
     file and the line.
     """
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield result_from_json(json.loads(line))
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
+    for number, row in numbered_rows(path):
+        try:
+            yield result_from_json(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
 
 
 def node_rows(result: SearchResult) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ that is not the target's own refusal ends the run with the input that caused it.
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections import Counter
@@ -25,10 +26,12 @@ from data.tasks.math import MathConfig, gsm8k_row, math_row
 from data.types import Problem
 from rewards.mathematics.answers import Unreadable, final_answer
 from rewards.mathematics.structure import read_answer
-from rewards.sandbox.literals import NotPlain, dumps, loads
+from rewards.sandbox.literals import NotPlain
+from rewards.sandbox.objects import dumps, loads
 from rewards.text_rewards import format_reward, repetition_penalty
 from rewards.verifiers.math_answers import MathVerifier
-from rewards.verifiers.programs import CodeVerifier, program_of
+from rewards.verifiers.programs import CodeVerifier
+from rewards.verifiers.solutions import readings
 
 PIECES = st.sampled_from(
     ["\\boxed{", "}", "{", "\\frac", "\\frac{1}{2}", "(", ")", "[", "]", ",", "1", "23", "0.5", ".",
@@ -127,7 +130,7 @@ def lines(content: bytes) -> None:
 
 
 def programs_and_text(text: str) -> None:
-    program_of(text, TESTS).encode()
+    json.dumps(readings(text, TESTS.prefix, TESTS.names)).encode()
     assert format_reward(text) in (0.0, 1.0)
     assert -1.0 <= repetition_penalty(text) <= 0.0
     try:

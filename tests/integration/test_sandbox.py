@@ -21,7 +21,8 @@ import pytest
 from data.sources import take_in
 from data.tasks.code import CodeConfig, CodeTests, humaneval_row
 from data.types import Demonstration, Outcome, Problem
-from rewards.sandbox.isolation import FIRST_UID, Limits, start, why_not_isolated
+from rewards.sandbox.isolation import Limits, start, why_not_isolated
+from rewards.sandbox.users import FIRST_UID
 from rewards.verifiers.programs import CodeVerifier
 
 # One worker runs them all: they look for what sandboxes left behind on the whole machine.
@@ -30,6 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ORDINARY = 0x70000000 + 4242  # nobody's
 # Mutants whose outputs differ but lie within the tolerance of the problem's own tests.
 KNOWN_SURVIVORS: set[str] = set()
+# Floods of which the machine may end some processes and leave the program.
+SURVIVE = {"memory of many processes"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,14 +81,22 @@ def run_hostile(folder: Path, python: str, **user: Any) -> dict[str, Any]:
 
 def assert_no_harm(found: dict[str, Any]) -> None:
     verdicts = found["verdicts"]
-    assert verdicts.pop("honest")[0] == "correct"
-    assert verdicts.pop("honest again")[0] == "correct"
-    assert len(verdicts) > 40
-    assert [name for name, (outcome, _) in verdicts.items() if outcome != "wrong"] == []
+    outcomes = {
+        kind: {name: outcome for name, (outcome, _) in judged.items()}
+        for kind, judged in verdicts.items()
+    }
+    reasons = [reason for judged in verdicts.values() for _, reason in judged.values()]
+    assert [reason for reason in reasons if "GOT THROUGH" in reason] == []
+    assert outcomes["honest"] == {"honest": "correct", "honest again": "correct"}
+    assert len(outcomes["attacks"]) > 50
+    # They return the right values: whatever else fails them is harm, or a check too many.
+    assert [name for name, outcome in outcomes["attacks"].items() if outcome != "correct"] == []
+    assert {n for n, outcome in outcomes["floods"].items() if outcome != "wrong"} <= SURVIVE
+    assert [name for name, outcome in outcomes["cheats"].items() if outcome == "correct"] == []
     assert found["canary"] == "unharmed" and found["folder"] == ["canary"]
     assert found["left_running"] == [] and found["new_files"] == [] and found["connected"] == []
     assert found["parent_alive"]
-    assert found["slowest"] < 2.0 + 5.0
+    assert found["slowest"] < 6.0 + 5.0
 
 
 def test_hostile_programs_as_this_user(readable_checkout: Path) -> None:
@@ -283,7 +294,10 @@ def test_no_process_is_left_dead_or_alive() -> None:
         assert sandboxes_processes() <= before
     for wait in (0.0, 0.02, 0.04, 0.08, 0.16):  # ended while it is being set up
         process = start(
-            "run_program", {"program": "", "names": [], "channel": [0, 1]}, Limits(), isolated=True
+            "run_program",
+            {"readings": [], "names": [], "prints": False, "channel": [0, 1]},
+            Limits(),
+            isolated=True,
         )
         time.sleep(wait)
         began = time.monotonic()

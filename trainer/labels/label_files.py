@@ -3,7 +3,6 @@ tokenised text."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 
 from data.formats.base import FormatOptions
 from data.formats.stepwise import labelled_groups, labels_row
+from data.json_rows import numbered_rows
 from data.sources import Row, read_source, take_in
 from data.tokenizers import encode_strict
 from data.types import LabelledSolution, StepLabels
@@ -130,9 +130,8 @@ def tokenised(solution: LabelledSolution, encode: Encode, end_token_id: int | No
 
 def read_labels(path: Path) -> Iterator[StepLabels]:
     """The rows of a labels.jsonl. Raises ValueError for a bad row, with file, line and reason."""
-    for number, line in enumerate(path.open(encoding="utf-8"), start=1):
+    for number, row in numbered_rows(path):
         try:
-            row = json.loads(line)
             yield StepLabels(
                 problem_id=row["problem_id"],
                 prompt=row["prompt"],

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from data.problems import read_problems
-from data.slices import Choice, validation_problems
+from data.slices import Choice, check_file_or_slice, validation_problems
 from data.types import Problem
 from rewards.server.client import is_address
 from rewards.verifiers.by_name import check_verifier
@@ -152,18 +150,13 @@ class PPOConfig:
             )
         if self.imitation_coefficient > 0 and not self.trajectories:
             raise ValueError("imitation_coefficient is above 0, but no trajectories are given")
-        if self.slice and self.problems:
-            raise ValueError(
-                f"slice {self.slice!r} and problems {self.problems!r} are given; give one"
-            )
+        check_file_or_slice(self.problems, self.slice)
 
     def chosen_problems(self) -> list[Problem]:
         """The problems to train on, in order."""
         size = self.num_problems or None
-        if self.problems:
-            return read_problems(Path(self.problems))[self.skip :][:size]
         choice = Choice(split=self.split, skip=self.skip, size=size, name=self.slice)
-        return choice.read(self.data)
+        return choice.read_file(self.problems) if self.problems else choice.read(self.data)
 
     def held_out_problems(self) -> list[Problem]:
         """The validation problems of the evaluations."""

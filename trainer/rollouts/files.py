@@ -4,12 +4,12 @@ problems and of their samples, whichever process made them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data.json_rows import numbered_rows
 from trainer.rollouts.collect import Rollout
 
 ROLLOUTS = "rollouts.jsonl"
@@ -32,19 +32,17 @@ def read_rollouts(path: str | Path) -> dict[int, list[Rollout]]:
     """The rollouts by cycle. Raises ValueError, with file and line, for a row that is not a
     rollout."""
     found: dict[int, list[Rollout]] = {}
-    with Path(path).open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line)
-                cycle = int(row.pop("cycle"))
-                values: dict[str, Any] = {
-                    k: tuple(v) if isinstance(v, list) else v for k, v in row.items()
-                }
-                rollout = Rollout(**values)
-                _check(rollout)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path}, line {number}: not a rollout: {error}") from None
-            found.setdefault(cycle, []).append(rollout)
+    for number, row in numbered_rows(Path(path)):
+        try:
+            cycle = int(row.pop("cycle"))
+            values: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in row.items()
+            }
+            rollout = Rollout(**values)
+            _check(rollout)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}, line {number}: not a rollout: {error}") from None
+        found.setdefault(cycle, []).append(rollout)
     return found
 
 

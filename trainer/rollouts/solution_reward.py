@@ -10,8 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from data.problems import read_problems
-from data.slices import Choice
+from data.slices import Choice, check_file_or_slice
 from data.types import ModelUsage, Problem, Usage
 from rewards.aggregate import AGGREGATES
 from rewards.verifiers.by_name import check_verifier
@@ -58,18 +57,13 @@ class GroupRLConfig:
             raise ValueError(f"aggregate is {self.aggregate!r}; allowed: {', '.join(AGGREGATES)}")
         if self.process_weight and self.reward_model is None:
             raise ValueError("process_weight is not 0, but no reward_model is given")
-        if self.slice and self.problems:
-            raise ValueError(
-                f"slice {self.slice!r} and problems {self.problems!r} are given; give one"
-            )
+        check_file_or_slice(self.problems, self.slice)
 
     def chosen_problems(self) -> list[Problem]:
         """The problems to train on, in order."""
         size = self.num_problems or None
-        if self.problems:
-            return read_problems(Path(self.problems))[self.skip :][:size]
         choice = Choice(split=self.split, skip=self.skip, size=size, name=self.slice)
-        return choice.read(self.data)
+        return choice.read_file(self.problems) if self.problems else choice.read(self.data)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from data.json_rows import numbered_rows
 from data.types import TokenRow
 
 
 def read_trajectories(path: Path) -> list[TokenRow]:
     """Raises ValueError for a bad row, with file, line and reason."""
     rows: list[TokenRow] = []
-    for number, line in enumerate(path.open(encoding="utf-8"), start=1):
+    for number, row in numbered_rows(path):
         try:
-            row = json.loads(line)
             rows.append(
                 TokenRow(
                     prompt_ids=tuple(row["prompt_ids"]),

@@ -196,7 +196,7 @@ BAD: list[tuple[str, tuple[str | int, ...], Any, str]] = [
     ("prm800k", ("question",), None, "question is absent"),
     ("prm800k", ("question", "problem"), " ", "question.problem is empty"),
     ("prm800k", ("question", "problem"), "\ud83d", "half a character at 0: the encoding is wrong"),
-    ("prm800k", ("question", "ground_truth_answer"), 4, "ground_truth_answer is 4; it must be te"),
+    ("prm800k", ("question", "ground_truth_answer"), 4.5, "ground_truth_answer is 4.5; it must be"),
     ("prm800k", ("label",), "+", "label is '.'; it must be an object"),
     ("prm800k", ("label", "steps"), None, "label.steps is absent"),
     ("prm800k", ("label", "finish_reason"), "tired", "finish_reason is 'tired'; allowed: solution"),

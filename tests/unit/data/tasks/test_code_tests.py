@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -12,10 +13,9 @@ from hypothesis import strategies as st
 
 from data.sources import BadRow, Row, read_source
 from data.tasks.code import CodeConfig, CodeTask, CodeTests, humaneval_row, mbpp_row
-from data.tasks.code_tests import plan_tests
+from data.tasks.code_tests import TestPlan, plan_tests
 from data.types import Outcome, Problem, Verdict
 
-CHECK = "def check(candidate):\n    x = [1]\n    candidate(x)\n    assert x == [2]\n"
 # Rows as they are published: the full set's, the sanitized set's (other numbers and texts).
 MBPP = {
     "text": "Write a function to add two numbers.",
@@ -35,24 +35,57 @@ SANITIZED = {
 }
 
 
-def plan(tests: str, *names: str, check: str | None = None) -> tuple[str, tuple[str, ...]]:
-    made = plan_tests(tests, "", names or ("f",), check)
-    return made.tests, made.expected
+def plan(tests: str, *names: str, check: str | None = None) -> TestPlan:
+    return plan_tests(tests, "", names or ("f",), check)
 
 
 def test_plans_by_hand() -> None:
-    assert plan("assert f(1) == 2  # as it is") == ("assert f(1) == 2  # as it is", ())
-    assert plan("try:\n    f(1)\nexcept (ValueError, KeyError): pass")[1] == (
+    plain = plan("assert f(1) == 2  # as it is")
+    assert (plain.tests, plain.expected) == ("assert f(1) == 2  # as it is", ())
+    assert (plain.by_value, plain.prints, plain.classes) == (None, False, ())
+    assert plan("try:\n    f(1)\nexcept (ValueError, KeyError): pass").expected == (
         "KeyError",
         "ValueError",
     )
-    assert plan("try:\n    f(1)\nexcept: pass\nelse:\n    assert False")[1] == ("Exception",)
-    assert plan("x = [1]\nf(x)\nassert x == [2]")[0].splitlines()[1] == "f.in_place(x)"
-    assert plan(CHECK, check="check")[0].splitlines()[2] == "    candidate.in_place(x)"
-    assert "in_place" not in plan("x = [1]\nassert f(x) == [2]")[0]
-    assert "in_place" not in plan("x = [1]\ny = f(x)\nassert y == sorted(x)")[0]
-    plan("x = [1]\ny = f(x)\nx = [2]\nassert x == [2]")  # another x
-    plan("x = 1\ny = f(x)\nassert x == 1")  # nothing that could have changed
+    assert plan("try:\n    f(1)\nexcept: pass\nelse:\n    assert False").expected == ("Exception",)
+    assert plan("import unittest\nunittest.TestCase().assertRaises(ValueError, f, 1)").expected == (
+        "ValueError",
+    )
+    assert plan("with case.assertRaises(KeyError):\n    f(1)").expected == ("KeyError",)
+    assert plan("with redirect_stdout(to):\n    f(1)").prints
+    assert plan("assert Stack().f(1) == 1", "Stack", "f", "find_Max").classes == ("Stack",)
+
+
+@pytest.mark.parametrize(
+    ("tests", "compared"),
+    [
+        ("x = [2, 1]\nassert f(x) == sorted(x)", True),
+        ("x = [2, 1]\nr = f(x)\nassert r == sorted(x)", True),
+        ("x = [2, 1]\ny = x\nassert all(v in f(x) for v in y)", True),
+        ("for x in ([2, 1],):\n    assert len(f(x)) == len(x)", True),
+        ("x = [2, 1]\nassert same(f(x), x)", True),
+        ("x = [2, 1]\nassert f(x=x) == x[::-1]", True),
+        ("x = [1]\nf(x)\nassert x == [2]", False),
+        ("x = [1]\nassert f(x) == 1\nassert x == [2]", False),
+        ("x, k = [1], [2]\nn = f(x)\nassert n == len(k)\nassert x[:n] == k", False),
+        ("x, k = [1], [2]\nfor i in range(f(x)): assert x[i] == k[i]", False),
+        # what the argument holds is said apart
+        ("x = [1]\nassert f(x) == len(x)\nassert x == [2]", False),
+    ],
+)
+def test_comparisons_with_an_argument(tests: str, compared: bool) -> None:
+    assert (plan(tests).by_value is not None) is compared
+    assert (
+        plan(f"def check(f):\n{indent(tests, '    ')}", check="check").by_value is not None
+    ) is (compared)
+
+
+def test_calls_that_are_made_for_what_they_change() -> None:
+    made = plan("x = [2, 1]\nf(x)\nassert f(x) == sorted(x)").by_value
+    assert made is not None and made.splitlines()[1:] == [
+        "f.in_place(x)",
+        "assert f(x) == sorted(x)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -64,8 +97,8 @@ def test_plans_by_hand() -> None:
         ("import numpy as np\nf(1)", "import numpy"),
         ("from torch import nn\nf(1)", "import torch"),
         ("assert f(1) is f(1)", "identity"),
-        ("assert f(lambda x: x) == 1", "function of their own"),
-        ("def g(x): return x\nassert f(g) == 1", "function of their own"),
+        ("with case.assertRaises(KeyError):\n    assert f(1) == 2", "may never reach"),
+        ("case.assertRaises(Own, f, 1)", "Own, which is not built in"),
         ("try:\n    f(1)\n    assert False\nexcept Exception: pass", "catches its own failure"),
         ("try:\n    f(1)\n    assert False\nexcept: pass", "catches its own failure"),
         ("try:\n    f(1)\n    raise AssertionError\nexcept AssertionError: pass", "own failure"),
@@ -73,8 +106,6 @@ def test_plans_by_hand() -> None:
         ("try:\n    f(1)\nexcept StopIteration: pass", "StopIteration, which is not passed on"),
         ("try:\n    f(1)\nexcept SystemExit: pass", "SystemExit, which is not passed on"),
         ("class E(Exception): pass\ntry:\n    f(1)\nexcept E: pass", "E, which is not built in"),
-        ("x = [1]\ny = f(x)\nassert y == 1\nassert x == [1]", "look at an argument"),
-        ("x = sorted([1])\nassert f(x)\nassert [1] == x", "look at an argument"),
     ],
 )
 def test_refused_tests(tests: str, reason: str) -> None:

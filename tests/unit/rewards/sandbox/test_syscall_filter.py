@@ -58,6 +58,14 @@ def decision(machine: str, architecture: int, number: int, argument: int = 0) ->
         (X86, 249, 0, EPERM),
         (X86, 425, 0, EPERM),  # io_uring_setup
         (X86, 319, 0, EPERM),  # memfd_create
+        (X86, 101, 16, EPERM),  # ptrace
+        (X86, 310, 0, EPERM),  # process_vm_readv
+        (X86, 311, 0, EPERM),  # process_vm_writev
+        (X86, 438, 0, EPERM),  # pidfd_getfd
+        (X86, 64, 0, EPERM),  # semget
+        (X86, 29, 0, EPERM),  # shmget
+        (X86, 68, 0, EPERM),  # msgget
+        (X86, 240, 0, EPERM),  # mq_open
         (X86, 0x40000000 + 41, 1, EPERM),  # x32's socket
         (ARM, 63, 0, ALLOW),  # read
         (ARM, 41, 40, ALLOW),  # pivot_root there
@@ -67,6 +75,13 @@ def decision(machine: str, architecture: int, number: int, argument: int = 0) ->
         (ARM, 219, 0, EPERM),
         (ARM, 217, 0, EPERM),
         (ARM, 426, 0, EPERM),
+        (ARM, 117, 16, EPERM),  # ptrace
+        (ARM, 190, 0, EPERM),  # semget
+        (ARM, 194, 0, EPERM),  # shmget
+        (ARM, 186, 0, EPERM),  # msgget
+        (ARM, 180, 0, EPERM),  # mq_open
+        (ARM, 220, 0, ALLOW),  # clone
+        (ARM, 221, 0, ALLOW),  # execve
     ],
 )
 def test_decisions(machine: tuple[str, int], number: int, argument: int, expected: int) -> None:

@@ -137,11 +137,10 @@ def test_wrong_programs(program: str, tests: str, names: tuple[str, ...]) -> Non
 def test_tests_that_cannot_be_judged_are_nobodys_fault() -> None:
     for tests in (
         "import numpy\nassert f(1) == 1",
-        "assert f(lambda: 1) == 1",
         "assert f(1) is f(1)",
     ):
         verdict = judged("def f(x): return x", tests)
         assert verdict.outcome is Outcome.UNVERIFIABLE
         assert "cannot be judged: the tests" in verdict.reason
-    verdict = judged("def f(x): return x", "assert f(iter([1])) == 1")
+    verdict = judged("def f(x): return x", "class A: pass\nassert f(A()) == 1")
     assert verdict.outcome is Outcome.UNVERIFIABLE and "not plain" in verdict.reason

@@ -74,7 +74,6 @@ def test_wrong(numbers: tuple[int, ...], target: int, solution: str, reason: str
         "24",
         "The answer is 24",
         "12 * 3 = 36",
-        "3 * 7 = 21 | 4 12 21\n",
         "3 * 7 = 21 | 4 12 21 ",
         "\n3 * 7 = 21 | 4 12 21",
         "3 * 7 = 21 | 4 12 21\n\n",
@@ -105,6 +104,14 @@ def test_cap_only_where_asked_for() -> None:
 
 def test_division_by_zero_is_wrong_not_an_error() -> None:
     assert judge("5 / 0 = 5 | 1 5", numbers=(5, 0, 1), target=5) is Outcome.WRONG
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_line_break_may_end_the_last_step(ending: str) -> None:
+    problem = make_problem((3, 4, 7, 12), 21)
+    assert CountdownVerifier().verify(problem, f"3 * 7 = 21 | 4 12 21{ending}").correct
+    verdict = CountdownVerifier().verify(problem, f"3 * 7 = 22 | 4 12 22{ending}")
+    assert verdict.outcome is Outcome.WRONG
 
 
 def test_numbers_from_the_prompt() -> None:

@@ -39,6 +39,44 @@ def test_expected_answers_are_correct_and_others_are_not(kind: str) -> None:
         assert VERIFIER.verify(demonstration.problem, demonstration.solution).correct
 
 
+GRIDS = ("mini_sudoku", "rotate_matrix", "futoshiki", "tower_of_hanoi", "modulo_grid", "arc_agi")
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+def test_answers_of_several_lines(kind: str) -> None:
+    for demonstration in task(kind).make_splits(5, **SIZES).demonstrations:
+        problem, text = demonstration.problem, demonstration.solution.removeprefix("#### ")
+        assert "\n" in text
+        assert VERIFIER.verify(problem, demonstration.solution).correct
+        assert VERIFIER.verify(problem, f"So it is:\n#### {text}\n").correct
+        assert VERIFIER.verify(problem, f"<answer>\n{text}\n</answer>").correct
+        assert VERIFIER.verify(problem, f"<answer>\n```\n{text}\n```\n</answer>").correct
+        assert not VERIFIER.verify(problem, f"#### {text}\n1 2 3").correct
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    ["#### \\boxed{{{}}}", "\\boxed{{{}}}", "<answer>\\boxed{{{}}}</answer>", "#### **{}**",
+     "<answer>`{}`</answer>", "#### ${}$", "####\n```text\n{}\n```", "<answer> {} </answer>",
+     "#### <answer>{}</answer>", "\\boxed{{\\text{{{}}}}}", "**Answer:** {}"],
+)  # fmt: skip
+def test_wrapped_answers_reach_the_scorer_clean(wrapped: str) -> None:
+    for kind in ("gcd", "caesar_cipher"):
+        problem = task(kind).make_splits(5, **SIZES).train[0]
+        expected = GymPuzzle.from_answer(problem.answer).expected
+        assert VERIFIER.verify(problem, f"I think.\n{wrapped.format(expected)}").correct
+        assert not VERIFIER.verify(problem, f"I think.\n{wrapped.format(expected + '1')}").correct
+
+
+@pytest.mark.parametrize("kind", ["boxnet", "graph_color", "rubiks_cube", "rush_hour"])
+def test_kinds_without_answers_have_no_demonstrations(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"{kind!r} has no answers to show"):
+        task(kind).make_splits(5, **SIZES)
+    splits = task(kind).make_splits(5, **{**SIZES, "demonstrations": 0})
+    assert len(splits.train) == 3
+    assert not VERIFIER.verify(splits.train[0], "#### None").correct
+
+
 def test_the_same_seed_gives_the_same_puzzles() -> None:
     assert task("gcd").make_splits(5, **SIZES) == task("gcd").make_splits(5, **SIZES)
     assert task("gcd").make_splits(5, **SIZES) != task("gcd").make_splits(6, **SIZES)

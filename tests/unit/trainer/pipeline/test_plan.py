@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.trainer.pipeline.test_memory import SMALL
 from trainer.pipeline.devices import DEVICES, Launch, launch_of
 from trainer.pipeline.estimates import estimate_stage
 from trainer.pipeline.plan import print_plan
@@ -16,15 +17,6 @@ from trainer.pipeline.recipe import load_pipeline
 from trainer.pipeline.stage_models import StageModel, model_of
 from trainer.runtime.stage_registry import STAGES
 
-# 380 parameters: see test_memory.py.
-SMALL = {
-    "hidden_size": 4,
-    "num_hidden_layers": 2,
-    "intermediate_size": 8,
-    "num_attention_heads": 1,
-    "vocab_size": 10,
-    "tie_word_embeddings": True,
-}
 MODEL = model_of({"model_config": SMALL}, StageModel())
 TRAINING = {"max_steps": 3, "per_device_train_batch_size": 2, "max_length": 5}
 
