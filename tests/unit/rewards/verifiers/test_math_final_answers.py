@@ -157,6 +157,13 @@ def test_not_forty_two(solution: str) -> None:
 
 
 HEDGED = [
+    "\\boxed{3} when $x>0$, \\boxed{5} when $x<0$",
+    "\\boxed{3}. If $n$ is odd, \\boxed{5}",
+    "\\boxed{3}.\nFor odd $n$: \\boxed{5}",
+    "In case 1, \\boxed{3}. In case 2, \\boxed{5}",
+    "Answer: 3\nAnswer: 5",
+    "The answer is 3.\nThe answer is 5.",
+    "**Answer:** 3\n**Answer:** 5",
     "\\boxed{3} (if $n$ is even), \\boxed{5} (if $n$ is odd)",
     "\\boxed{3} for even $n$ and \\boxed{5} for odd $n$",
     "\\boxed{3} for even n\n\\boxed{5} for odd n",
@@ -184,6 +191,10 @@ HEDGED = [
     "\\boxed{3}\\hspace{1cm}\\boxed{5}",
 ]
 FIVE = [
+    "Answer: 5\nAnswer: 5",
+    "So the answer is 5.\nThe final answer is 5.",
+    "\\boxed{3}. If we add 2 to it, we get \\boxed{5}",
+    "Answer: 5\n\nI hope it is correct.",
     "We get \\boxed{12} eggs. The total is \\boxed{5}.",
     "There are \\boxed{12} eggs\nThe number left is \\boxed{5}.",
     "\\boxed{12} times 3 is \\boxed{5}",
