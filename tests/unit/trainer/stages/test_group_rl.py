@@ -63,7 +63,8 @@ def test_what_a_solution_earns(tiny_policy: Any) -> None:
     assert spent.policy.generated_tokens == sum(map(len, solutions)) and spent.policy.sequences == 3
     assert spent.reward.sequences == 0
     both = reward_of(tiny_policy, process_weight=2.0)
-    assert both(completion_ids=solutions, problem_id=ids) == [1.5, 0.5, 0.5]  # the smallest: 0.25
+    # The smallest score is 0.25; a truncated solution gets none of it.
+    assert both(completion_ids=solutions, problem_id=ids) == [1.5, 0.0, 0.5]
     assert both.usage.reward.sequences == 3
     form = reward_of(tiny_policy, outcome="format")
     assert form(completion_ids=solutions, problem_id=ids) == [1.0, 0.0, 1.0]
