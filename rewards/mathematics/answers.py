@@ -40,10 +40,7 @@ CLOSING_WORDS = re.compile(
     re.I,
 )
 CLOSING_LINE = re.compile(r"[^\d\\$=#{}<>]{1,80}")
-# A displayed formula at the end, in a line of its own.
-DISPLAYED = re.compile(
-    r"(?:\$\$\s*([^$\n]{1,2000}?)\s*\$\$|\\\[\s*([^\n]{1,2000}?)\s*\\\])[\s.]*\Z"
-)
+DISPLAYED = (("$$", "$$"), ("\\[", "\\]"))
 TAGGED = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.S | re.I)
 DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"))
 
@@ -185,7 +182,7 @@ def _untagged(content: str) -> str:
 
 
 def _phrase(tail: str) -> str | None:
-    tail = DISPLAYED.sub(r"\1\2", tail)
+    tail = _with_displayed_line(tail)
     lines = [
         line.strip() for line in tail[-3 * MAX_ANSWER_CHARACTERS :].split("\n") if line.strip()
     ]
@@ -205,6 +202,18 @@ def _phrase(tail: str) -> str | None:
             break
         found.append(match["answer"].strip())
     return ", ".join(answer.rstrip(".") for answer in reversed(found)) if found[1:] else found[0]
+
+
+def _with_displayed_line(tail: str) -> str:
+    """With the displayed formula at the end, which may have lines of its own, as one line."""
+    text = tail.rstrip(" .\n")
+    for left, right in DISPLAYED:
+        if text.endswith(right):
+            start = text.rfind(left, 0, len(text) - len(right))
+            inner = text[start + len(left) : len(text) - len(right)].strip()
+            if start >= 0 and inner and "\n" not in inner and len(inner) <= MAX_ANSWER_CHARACTERS:
+                return text[:start] + inner
+    return tail
 
 
 def _unmarked(line: str) -> str:
