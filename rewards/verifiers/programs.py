@@ -8,6 +8,8 @@ is expected of it, and what it returns is compared where none of its code runs; 
   the tests, and a change of theirs for the program (`rewards.sandbox.objects`).
 - Tests that compare what a program returns with the arguments that it was given
   (`assert f(x) == sorted(x)`) must pass with copies of the arguments too, if it changed these.
+- Otherwise tests are judged as in one process: a test that passes there, whatever the program did
+  to its arguments, passes here.
 - What is no plain value, a generator or an object, stays with the program: tests may ask it for
   items, attributes and calls of its methods, but it is equal to no plain value, and two of them
   are not compared (unverifiable). An object of a class that the tests name, made by a call of
