@@ -18,6 +18,7 @@ JOINING = frozenset((
     "are", "the", "could", "can", "be", "may", "might", "it", "another", "with", "too", "both",
 ))  # fmt: skip
 OFFERING = frozenset(("or", "alternatively", "maybe", "perhaps", "possibly", "otherwise", "either"))
+CONDITIONS = frozenset(("if", "for", "when", "where", "in"))
 MAX_OFFER_CHARACTERS = 80
 # The second answer comes out of the first one, or in its place.
 PROGRESS = frozenset((
@@ -25,7 +26,7 @@ PROGRESS = frozenset((
     "next", "which", "gives", "becomes", "first", "since", "because", "correction", "final",
     "step", "check", "sorry", "instead", "times", "plus", "minus", "get", "gets", "find", "finds",
     "equals", "yields", "means", "have", "implies", "giving", "total", "sum", "product", "divided",
-    "multiplied", "but", "yet", "there", "making", "makes", "leaves", "leaving", "when", "after",
+    "multiplied", "but", "yet", "there", "making", "makes", "leaves", "leaving", "after",
 ))  # fmt: skip
 MAX_SHORT_CHARACTERS = 24
 SENTENCE_END = re.compile(r"[.?!]\s|\n\s*[A-Z]")
@@ -58,7 +59,8 @@ def last_boxes(text: str) -> tuple[str, ...]:
 def joins(between: str) -> bool:
     """Whether the text between two answers makes them one list: it has no words but "or", "and",
     "another answer is" and their kind; or it is short, ends no sentence and tells of no progress
-    ("then", "so", "no"); or it offers the second answer in the same sentence."""
+    ("then", "so", "no"); or it offers the second answer in the same sentence, or for another case.
+    """
     if len(between) > MAX_JOINER_CHARACTERS:
         return False
     plain = UPRIGHT.sub(r" \1 ", between)
@@ -76,6 +78,8 @@ def joins(between: str) -> bool:
         return True  # "if n is even, and"
     *before, last = re.split(r"[.?!]\s", plain)
     found = re.findall(r"[^\W\d_]+", last)
+    if found[:1] and found[0] in CONDITIONS and not PROGRESS & set(words):
+        return True  # "If n is odd:"
     return any(word in OFFERING for word in (found[:1] if before else found))
 
 

@@ -65,10 +65,23 @@ SHAPES: dict[str, Shape] = {
 }
 
 
+# Shapes that may also reward the steps of a truncated solution, as their sum pays nothing for it.
+FOR_TRUNCATED = ("potential",)
+
+
 def step_rewards(
-    scores: Sequence[float], outcome: float, *, shape: str, weight: float, discount: float = 1.0
+    scores: Sequence[float],
+    outcome: float,
+    *,
+    shape: str,
+    weight: float,
+    finished: bool = True,
+    discount: float = 1.0,
 ) -> list[float]:
     """The rewards of the S steps: weight x process reward, plus the outcome at the last step.
+
+    A truncated solution (`finished` is false) gets no process reward from `step` and `min_form`:
+    the scores of its first steps would pay for never ending. `potential` pays it nothing in sum.
 
     Raises ValueError when there are no steps and for a score that is not in [0, 1].
     """
@@ -77,6 +90,8 @@ def step_rewards(
     for score in scores:
         if not 0.0 <= score <= 1.0:
             raise ValueError(f"a process reward is {score}; it must be in [0, 1]")
-    rewards = [weight * value for value in SHAPES[shape](scores, discount)]
+    process = SHAPES[shape](scores, discount)
+    paid = finished or shape in FOR_TRUNCATED
+    rewards = [weight * value if paid else 0.0 for value in process]
     rewards[-1] += outcome
     return rewards

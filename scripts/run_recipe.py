@@ -13,6 +13,7 @@ from trainer.pipeline.plan import print_plan
 from trainer.pipeline.recipe import load_pipeline
 from trainer.pipeline.run import run_pipeline, selected_stages
 from trainer.pipeline.smoke import build_twin, smoke_overrides
+from trainer.pipeline.stage_checks import check_stages
 from trainer.runtime.launcher import launch
 
 
@@ -44,9 +45,13 @@ def main() -> int:
         smoke = smoke_overrides(options.recipe, options.set) if options.smoke else None
         pipeline = load_pipeline(options.recipe, smoke.overrides if smoke else options.set)
         stages = selected_stages(pipeline, options.start, options.only)
+        missing = check_stages(pipeline, stages)
         if options.dry_run:
             print_plan(pipeline, stages, options.device)
+            print("".join(f"{line}\n" for line in missing), end="")
             return 0
+        if missing:
+            raise ValueError(missing[0])
         for folder, original in (smoke.twins if smoke else {}).items():
             if not folder.exists():
                 build_twin(original, folder, pipeline.seed)

@@ -7,9 +7,10 @@ Which part of a solution is its answer, decided once for all:
 3. else the last `\\boxed{...}`;
 4. else what follows "answer is", "answer:" or "answer =" in its last line, or the last line where
    the one before it is "Answer:" alone. Bold marks and "I hope it is correct" are left out.
-Several lines, tags or boxes with nothing between them but "or", "and" and their kind
-(`data.boxes.joins`) are one answer that lists all of them, so alternatives cannot be tried one by
-one: all of them must be the gold answer, or they must list what it lists.
+Several lines (with `####`, or all beginning with "answer is"), tags or boxes with nothing between
+them but "or", "and" and their kind (`data.boxes.joins`) are one answer that lists all of them, so
+alternatives cannot be tried one by one: all of them must be the gold answer, or they must list what
+it lists.
 Everything else is no answer. Reading takes time linear in the text and never evaluates it.
 """
 
@@ -31,17 +32,15 @@ PHRASE = re.compile(
     re.I,
 )
 HEADING_LINE = re.compile(rf"{HEADING}(?: is)?\s*:?", re.I)
+HEADED = re.compile(rf"[-#* ]*{HEADING}\s*(?:[:=]|is\b)", re.I)
 CLOSING_WORDS = re.compile(
-    r"(?<=[.!$*\s])\s*(?:I hope (?:it|this|that) is (?:correct|right)"
+    r"(?:\A|(?<=[.!$*\s]))\s*(?:I hope (?:it|this|that) is (?:correct|right)"
     r"|(?:I )?hope (?:this|it) helps)"
     r"[.!]*\Z",
     re.I,
 )
 CLOSING_LINE = re.compile(r"[^\d\\$=#{}<>]{1,80}")
-# A displayed formula at the end, in a line of its own.
-DISPLAYED = re.compile(
-    r"(?:\$\$\s*([^$\n]{1,2000}?)\s*\$\$|\\\[\s*([^\n]{1,2000}?)\s*\\\])[\s.]*\Z"
-)
+DISPLAYED = (("$$", "$$"), ("\\[", "\\]"))
 TAGGED = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.S | re.I)
 DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"))
 
@@ -183,19 +182,38 @@ def _untagged(content: str) -> str:
 
 
 def _phrase(tail: str) -> str | None:
-    tail = DISPLAYED.sub(r"\1\2", tail)
+    tail = _with_displayed_line(tail)
     lines = [
         line.strip() for line in tail[-3 * MAX_ANSWER_CHARACTERS :].split("\n") if line.strip()
     ]
-    lines = [CLOSING_WORDS.sub("", _unmarked(line)).strip() for line in lines[-2:]]
+    lines = [CLOSING_WORDS.sub("", _unmarked(line)).strip() for line in lines[-8:]]
+    lines = [line for line in lines if line]
     if not lines:
         return None
     match = PHRASE.fullmatch(lines[-1][-MAX_ANSWER_CHARACTERS:])
-    if match is not None:
-        return match["answer"].strip()
-    if len(lines) > 1 and HEADING_LINE.fullmatch(lines[0].lstrip("# ")):
-        return lines[1]
-    return None
+    if match is None:
+        headed = len(lines) > 1 and HEADING_LINE.fullmatch(lines[-2].lstrip("# "))
+        return lines[-1] if headed else None
+    found = [match["answer"].strip()]
+    while len(found) < len(lines) and HEADED.match(lines[-1]):
+        before = lines[-1 - len(found)]
+        match = PHRASE.fullmatch(before) if HEADED.match(before) else None
+        if match is None:
+            break
+        found.append(match["answer"].strip())
+    return ", ".join(answer.rstrip(".") for answer in reversed(found)) if found[1:] else found[0]
+
+
+def _with_displayed_line(tail: str) -> str:
+    """With the displayed formula at the end, which may have lines of its own, as one line."""
+    text = tail.rstrip(" .\n")
+    for left, right in DISPLAYED:
+        if text.endswith(right):
+            start = text.rfind(left, 0, len(text) - len(right))
+            inner = text[start + len(left) : len(text) - len(right)].strip()
+            if start >= 0 and inner and "\n" not in inner and len(inner) <= MAX_ANSWER_CHARACTERS:
+                return text[:start] + inner
+    return tail
 
 
 def _unmarked(line: str) -> str:

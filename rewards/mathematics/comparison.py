@@ -29,6 +29,7 @@ from rewards.mathematics.relations import (
     with_name,
 )
 from rewards.mathematics.structure import (
+    PLAIN_NUMBER,
     SET,
     Answer,
     Kind,
@@ -102,6 +103,9 @@ class Comparison:
         return Verdict(outcome=Outcome.CORRECT)
 
     def match(self, gold: Answer, answer: Answer) -> None:
+        if _is_bare_number(gold) and _is_bare_number(answer):
+            self._scalars(gold, answer)
+            return
         sides = self._as_values(gold, answer)
         if sides is not None:
             self.match(*sides)
@@ -256,7 +260,7 @@ class Comparison:
     def _scalars(self, gold: Answer, answer: Answer) -> None:
         gold, answer = like_its_unit(gold, answer.unit), like_its_unit(answer, gold.unit)
         units = {gold.unit, answer.unit}
-        if units == {"radian", DEGREE} or (gold.unit == "" and asks_for_degrees(self.question)):
+        if "radian" in units and (DEGREE in units or asks_for_degrees(self.question)):
             gold, answer = with_degrees(gold), with_degrees(answer)
         if gold.unit != answer.unit:
             for side in (gold, answer):
@@ -381,6 +385,12 @@ def _names_coordinates(gold: Answer, answer: Answer) -> bool:
         and answer.brackets != SET
         and "" not in names
         and names == sorted(set(names))
+    )
+
+
+def _is_bare_number(side: Answer) -> bool:
+    return PLAIN_NUMBER.fullmatch(side.text) is not None and not (
+        side.unit or side.name or side.items or side.kind is not Kind.SCALAR
     )
 
 

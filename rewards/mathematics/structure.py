@@ -26,6 +26,8 @@ from rewards.mathematics.units import (
     with_plain_letters,
 )
 
+# Most answers of GSM8K; read at once.
+PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 MAX_DEPTH = 6
 MAX_ITEMS = 64
 SET = "{}"
@@ -93,6 +95,8 @@ class Answer:
 def read_answer(written: str) -> Answer:
     """Raises `Unreadable` for what `clean` refuses, brackets that do not match, too deep nesting
     and too many items."""
+    if PLAIN_NUMBER.fullmatch(written):
+        return Answer(kind=Kind.SCALAR, text=written)
     return read_part(clean(written))
 
 

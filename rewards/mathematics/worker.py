@@ -12,13 +12,10 @@ process only sees to it that it cannot outlive its caller for long.
 from __future__ import annotations
 
 import json
-import os
-import resource
-import signal
-import sys
 from functools import lru_cache
 from typing import Any, cast
 
+from rewards.line_worker import answer_lines
 from rewards.mathematics.equality import Joined, same_relations, same_solutions, same_value
 from rewards.mathematics.formula_tokens import NotRead
 from rewards.mathematics.formulas import Formula, Relations, read_formula, read_relations
@@ -91,24 +88,5 @@ def answer_line(line: str) -> dict[str, Any]:
         return {"failed": f"cannot be compared ({type(error).__name__})"}
 
 
-def main() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    requests = os.fdopen(os.dup(0), encoding="utf-8")
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # Nothing that a library prints may get into the replies.
-    silence = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(silence, number)
-    alarm_seconds = float(sys.argv[1])
-    print(json.dumps({"ready": True}), file=replies, flush=True)
-    for line in requests:
-        # A caller that died cannot kill this process; the alarm's default action does.
-        signal.setitimer(signal.ITIMER_REAL, alarm_seconds)
-        reply = answer_line(line)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        print(json.dumps(reply), file=replies, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    answer_lines(answer_line, MEMORY_BYTES)

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
+
+from tests.integration.processes import kill_family
 
 # One worker makes the smoke run and goes on with the test that takes longest.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("loop")]
@@ -136,11 +137,7 @@ def kill_in(checkout: Any, stage: str, folder: Path) -> bool:
         assert child.poll() is None, f"the recipe ended before {stage} was killed"
         assert time.monotonic() < deadline, f"{stage} never came to its middle"
         time.sleep(0.005)
-    family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
-    for process in family:
-        process.kill()
-    psutil.wait_procs(family, timeout=20)
-    child.wait()
+    kill_family(child)
     return not (folder / stage / "manifest.json").exists()
 
 

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 
+from tests.integration.processes import kill_family
 from trainer.models.loading import build_policy, save_model
 
 pytestmark = pytest.mark.slow
@@ -74,11 +74,7 @@ def test_two_processes_and_a_killed_one_train_one_model(
     while not any(killed.glob("checkpoint-*/checkpoint_manifest.json")):
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
-    family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
-    for process in family:
-        process.kill()
-    psutil.wait_procs(family, timeout=20)
-    child.wait()
+    kill_family(child)
     assert not (killed / "manifest.json").exists()
     printed = checkout.run(command, OMP_NUM_THREADS="1")
     assert len(re.findall(r"'loss': ", printed)) <= 55  # it went on from a checkpoint

@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
+from tests.integration.processes import kill_family
+
 pytestmark = pytest.mark.slow
 
 
@@ -149,13 +151,13 @@ def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(
     ):
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.001)
-    family = psutil.Process(child.pid).children(recursive=True)
     if killed == "one":
+        family = psutil.Process(child.pid).children(recursive=True)
         next(process for process in family if process.environ().get("RANK") == "1").kill()
         # the launcher ends the other, which would wait for ever
         assert child.wait(timeout=120) != 0
     else:
-        kill_all(child, family)
+        kill_family(child)
     assert not (cut / "manifest.json").exists()
     if killed == "saving":
         assert second.is_dir() and not is_whole(second)
@@ -175,14 +177,6 @@ def is_whole(checkpoint: Path) -> bool:
     return (checkpoint / "checkpoint_manifest.json").exists()
 
 
-def kill_all(child: subprocess.Popen[Any], family: list[psutil.Process]) -> None:
-    for process in family:
-        process.kill()
-    child.kill()
-    psutil.wait_procs(family, timeout=20)
-    child.wait()
-
-
 def test_a_killed_run_ends_as_if_it_had_not_been(
     smoke_run: Path, checkout: Any, tmp_path: Path
 ) -> None:
@@ -200,7 +194,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     while not is_whole(cut / "checkpoint-2"):
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    kill_all(child, psutil.Process(child.pid).children(recursive=True))
+    kill_family(child)
     assert not (cut / "manifest.json").exists()
     printed = checkout.run(launched(cut), OMP_NUM_THREADS="1")
     assert "resumed before cycle" in printed

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,13 +44,18 @@ def variance_of_mean(
 def accuracy(correct: Sequence[bool], groups: Sequence[str] | None = None) -> Estimate:
     """The share of correct problems with Wilson's 95 % score interval. If clustering makes the
     variance larger than that of n independent problems, the interval is that of the smaller number
-    of independent problems that has this variance. Raises ValueError if there are no problems."""
+    of independent problems that has this variance. If the clusters show no variance, because all
+    problems have one outcome or there is one cluster, it is that of as many independent problems as
+    there are clusters. Raises ValueError if there are no problems."""
     if not correct:
         raise ValueError("an accuracy needs at least one problem")
     n, p = len(correct), sum(correct) / len(correct)
     values = [float(c) for c in correct]
     alone = variance_of_mean(values)
-    effective = n / max(1.0, variance_of_mean(values, groups) / alone) if alone else float(n)
+    clusters = n if groups is None else len(set(groups))
+    shows_variance = alone > 0 and clusters > 1
+    ratio = variance_of_mean(values, groups) / alone if shows_variance else n / clusters
+    effective = n / max(1.0, ratio)
     low, high = wilson_interval(p, effective)
     return Estimate(value=p, low=low, high=high, n=n)
 
@@ -70,12 +75,16 @@ def paired_difference(
     first: Sequence[bool], second: Sequence[bool], groups: Sequence[str] | None = None
 ) -> Estimate:
     """The accuracy of `first` minus that of `second` on the same problems, in the same order: the
-    mean of the paired differences with the normal 95 % interval and groups as clusters. Raises
-    ValueError if the lengths differ."""
+    mean of the paired differences with the normal 95 % interval and groups as clusters. One cluster
+    shows nothing of the variance, so its interval is [-1, 1]. Raises ValueError if the lengths
+    differ."""
     if len(first) != len(second) or not first:
         raise ValueError(f"paired samples need equal lengths, got {len(first)} and {len(second)}")
     difference = [float(a) - float(b) for a, b in zip(first, second, strict=True)]
-    return mean_estimate(difference, groups)
+    estimate = mean_estimate(difference, groups)
+    if len(first) == 1 or (groups is not None and len(set(groups)) == 1):
+        return replace(estimate, low=-1.0, high=1.0)
+    return estimate
 
 
 def mean_estimate(values: Sequence[float], groups: Sequence[str] | None = None) -> Estimate:

@@ -49,12 +49,15 @@ def estimate_stage(
     entry: StageEntry | None, settings: Mapping[str, Any], model: StageModel, launch: Launch
 ) -> StageEstimate:
     """The estimate of one stage. `settings` is its recipe with its arguments. The estimate is empty
-    for a stage without an entry, and for a stage whose model is not known.
+    for a stage without an entry. If the sizes of the stage's model are not known, the only line
+    says why.
 
     Raises ValueError if the entry names an estimate that is not in ESTIMATES.
     """
-    if entry is None or entry.estimate is None or model.sizes is None:
+    if entry is None or entry.estimate is None:
         return StageEstimate()
+    if model.sizes is None:
+        return StageEstimate(lines=(f"no estimates: {model.unknown}",))
     if entry.estimate not in ESTIMATES:
         raise ValueError(
             f"the stage of {entry.launcher} has the estimate {entry.estimate!r}; did you mean "

@@ -27,12 +27,18 @@ def command_line(words: Sequence[str], launcher: Sequence[str]) -> str:
     return shlex.join([*launcher, *words])
 
 
+SPINS = "10000"  # turns of libgomp's waiting loop, some ten microseconds
+
+
 def child_environment(num_processes: int) -> dict[str, str]:
     """The caller's environment with two changes. The physical cores are divided among the
     processes. The checkout comes first on the path, so that `data` and `trainer` are never other
     packages."""
     cores = min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
-    defaults = {"OMP_NUM_THREADS": str(max(1, cores // max(1, num_processes)))}
+    defaults = {
+        "OMP_NUM_THREADS": str(max(1, cores // max(1, num_processes))),
+        **waiting_environment(),
+    }
     fixed = {
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -41,6 +47,15 @@ def child_environment(num_processes: int) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
     }
     return defaults | dict(os.environ) | fixed
+
+
+def waiting_environment() -> dict[str, str]:
+    """How a thread waits for the others of its process: it spins for a moment, then sleeps.
+
+    By default, libgomp's threads spin for milliseconds. On a core that another process needs too,
+    this costs most of the time (tests/benchmarks/busy_machine.py).
+    """
+    return {"GOMP_SPINCOUNT": SPINS}
 
 
 @contextlib.contextmanager

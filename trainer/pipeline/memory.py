@@ -67,13 +67,20 @@ class ModelSizes:
         return self.layers * rank * (attention + 3 * (self.width + self.intermediate))
 
 
+NEEDED_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+
+
+def missing_sizes(config: Mapping[str, Any]) -> list[str]:
+    """The fields that `sizes_of` needs and that the config lacks."""
+    return [name for name in NEEDED_SIZES if not isinstance(config.get(name), int)]
+
+
 def sizes_of(config: Mapping[str, Any], vocabulary: int = 0) -> ModelSizes | None:
     """The sizes from the fields of a transformers config; None if they are incomplete. `vocabulary`
     is used if the config has no vocabulary size."""
-    width, layers = config.get("hidden_size"), config.get("num_hidden_layers")
-    heads = config.get("num_attention_heads")
-    if not (isinstance(width, int) and isinstance(layers, int) and isinstance(heads, int)):
+    if missing_sizes(config):
         return None
+    width, layers, heads = (config[name] for name in NEEDED_SIZES)
     return ModelSizes(
         width=width,
         intermediate=config.get("intermediate_size") or 4 * width,

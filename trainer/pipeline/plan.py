@@ -15,7 +15,7 @@ from trainer.pipeline.launch import command_line, launcher_words
 from trainer.pipeline.quantities import human, rough_duration
 from trainer.pipeline.recipe import Pipeline, Stage, stage_words
 from trainer.pipeline.run import stage_state
-from trainer.pipeline.stage_models import StageModel, model_of
+from trainer.pipeline.stage_models import StageModel, inherited_model, model_of
 from trainer.runtime.stage_registry import entry_of_launcher
 
 
@@ -27,7 +27,7 @@ def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None =
     seconds = 0.0
     for stage in pipeline.stages:
         settings = stage_settings(stage)
-        models[stage.name] = model_of(settings, _inherited(stage, models))
+        models[stage.name] = model_of(settings, inherited_model(stage, models))
         launch = launch_of(_launch_values(pipeline, stage), device)
         entry = entry_of_launcher(stage.script)
         estimate = estimate_stage(entry, settings, models[stage.name], launch)
@@ -58,11 +58,6 @@ def stage_settings(stage: Stage) -> dict[str, Any]:
 def _launch_values(pipeline: Pipeline, stage: Stage) -> Mapping[str, Any]:
     path = stage.accelerate_config or pipeline.accelerate_config
     return read_yaml_mapping(Path(path)) if path else {}
-
-
-def _inherited(stage: Stage, models: Mapping[str, StageModel]) -> StageModel:
-    """The model of the first of the stages that this stage reads and that have a model."""
-    return next((models[name] for name in stage.inputs if models[name].sizes), StageModel())
 
 
 def _needs(estimate: StageEstimate, launch: Launch) -> list[str]:

@@ -27,11 +27,14 @@ class Critic(nn.Module):
     from a reward model adds the head's output to P(correct) of that model's head. Its first values
     are then the reward model's scores."""
 
-    def __init__(self, backbone: Any, score: nn.Module | None, temperature: float = 1.0) -> None:
+    def __init__(
+        self, backbone: Any, score: nn.Module | None, temperature: float = 1.0, bias: float = 0.0
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.score = score  # the two-class head of a reward model; training continues with it
-        self.temperature = temperature  # for the two classes (rewards/models/calibration.py)
+        # The calibration of the two classes (rewards/models/calibration.py).
+        self.temperature, self.bias = temperature, bias
         self.head = nn.Linear(backbone.config.get_text_config().hidden_size, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -44,7 +47,8 @@ class Critic(nn.Module):
         values_BL = self.head(hidden_BLD).squeeze(-1).float()
         if self.score is not None:
             logits_BL2 = self.score(hidden_BLD).float() / self.temperature
-            values_BL = values_BL + torch.softmax(logits_BL2, dim=-1)[..., 1]
+            shifted_BL2 = logits_BL2 + logits_BL2.new_tensor([0.0, self.bias])
+            values_BL = values_BL + torch.softmax(shifted_BL2, dim=-1)[..., 1]
         return values_BL
 
 

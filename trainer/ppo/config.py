@@ -101,7 +101,7 @@ class PPOConfig:
     evaluation_slice: str | None = None
     """Named slice of validation that evaluations use, in place of evaluation_skip; null: none."""
     stop_p_value: float = 0.01
-    """One-sided p below which a fall of accuracy stops training; 0: never."""
+    """Probability of a false stop by the guard against reward hacking; 0: it never stops."""
     save_every: int = 10
     """Cycles between two checkpoints."""
     num_checkpoints: int = 2

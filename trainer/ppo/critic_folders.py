@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification
 
-from rewards.models.calibration import TEMPERATURE, temperature_of
+from rewards.models.calibration import BIAS, TEMPERATURE, bias_of, temperature_of
 from rewards.models.folders import CONVENTION, load_tokenizer
 from trainer.models.sharding import whole
 from trainer.ppo.actor_critic import Critic
@@ -55,7 +55,9 @@ def build_critic(
             raise ValueError(f"critic is {start!r}, but no reward_model is given")
         model = AutoModelForTokenClassification.from_pretrained(reward_model, dtype=dtype)
         score = _rows(model.score, 0, 2) if start == "reward_model" else None
-        critic = Critic(model.base_model, score, temperature_of(model.config))
+        critic = Critic(
+            model.base_model, score, temperature_of(model.config), bias_of(model.config)
+        )
     elif is_critic_folder(start):
         critic = _kept(start, dtype)
     else:
@@ -69,7 +71,7 @@ def _kept(folder: str, dtype: Any) -> Critic:
         raise ValueError(f"critic is {folder!r}, which does not hold a critic of an earlier run")
     model = AutoModelForTokenClassification.from_pretrained(folder, dtype=dtype)
     score = _rows(model.score, 0, 2) if model.config.num_labels == 3 else None
-    critic = Critic(model.base_model, score, temperature_of(model.config))
+    critic = Critic(model.base_model, score, temperature_of(model.config), bias_of(model.config))
     last = model.config.num_labels - 1
     critic.head = _rows(model.score, last, last + 1)
     return critic
@@ -98,6 +100,7 @@ def save_critic(
     setattr(config, CONVENTION, CRITIC)
     if critic.score is not None:
         setattr(config, TEMPERATURE, critic.temperature)
+        setattr(config, BIAS, critic.bias)
     with torch.device("meta"):
         model: Any = AutoModelForTokenClassification.from_config(config)
     state = {f"{model.base_model_prefix}.{name}": value for name, value in weights.items()}

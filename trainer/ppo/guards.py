@@ -27,7 +27,12 @@ class Evaluation:
 def stop_reason(evaluations: Sequence[Evaluation], p_value: float) -> str:
     """The reason to stop after the last evaluation; empty if there is none. Training stops if,
     compared with the best policy so far, the reward model's mean score is higher, but the policy
-    solves significantly fewer problems (one-sided p below `p_value`)."""
+    solves significantly fewer problems by an exact one-sided test.
+
+    `p_value` is the probability of a false stop in the whole training, however many evaluations it
+    has. After m earlier evaluations, the best of them is one of m that could have been compared
+    (Bonferroni), and the test gets the share 1 / (m (m + 1)) of `p_value`; these shares sum to 1.
+    """
     if p_value == 0 or len(evaluations) < 2:
         return ""
     *before, last = evaluations
@@ -35,7 +40,8 @@ def stop_reason(evaluations: Sequence[Evaluation], p_value: float) -> str:
     if last.proxy is None or best.proxy is None or last.proxy <= best.proxy:
         return ""
     p, fewer, more = paired_p_value(best.correct, last.correct)
-    if p >= p_value:
+    looks = len(before)
+    if p * looks >= p_value / (looks * (looks + 1)):
         return ""
     return (
         f"before cycle {last.cycle} the reward model's mean score is {last.proxy:.3f}, above "

@@ -12,7 +12,7 @@ from data.formats.preferences import preference_row
 from data.sources import BadRow, Row, take_in
 from data.types import Message
 from rewards.models.folders import load_tokenizer
-from trainer.training.checkpoints import CheckpointManifest, resume_from
+from trainer.training.checkpoints import CheckpointManifest, train_to_the_end
 
 OUTCOME_MODEL_CARD = """---
 library_name: transformers
@@ -154,5 +154,5 @@ def train_on_preferences(
         processing_class=tokenizer,
         callbacks=[CheckpointManifest()],
     )
-    trainer.train(resume_from_checkpoint=resume_from(arguments))
+    train_to_the_end(trainer)
     return trainer

@@ -204,28 +204,25 @@ def _rollout(
         outcome=outcome,
         correct=correct,
         truncated=not solution.finished,
-        rewards=_rewards(problem, solution.step_ends, scores, outcome, config),
+        rewards=_rewards(solution, scores, outcome, config),
         engine_logprobs=engine_logprobs,
     )
 
 
 def _rewards(
-    problem: Problem,
-    step_ends: tuple[int, ...],
-    scores: tuple[float, ...],
-    outcome: float,
-    config: RewardConfig,
+    solution: SampledSolution, scores: tuple[float, ...], outcome: float, config: RewardConfig
 ) -> tuple[float, ...]:
     if config.shape == "outcome":
-        return (*[0.0] * (len(step_ends) - 1), outcome)
+        return (*[0.0] * (len(solution.step_ends) - 1), outcome)
     try:
         rewards = step_rewards(
             scores,
             outcome,
             shape=config.shape,
             weight=config.process_weight,
+            finished=solution.finished,
             discount=config.step_discount,
         )
     except ValueError as error:
-        raise ValueError(f"problem {problem.id}: {error}") from None
+        raise ValueError(f"problem {solution.problem.id}: {error}") from None
     return tuple(rewards)

@@ -99,8 +99,9 @@ class SolutionReward:
             scored = self.judges.score(solutions, node=0)
             self.usage += Usage(reward=sum((s.usage for s in scored), ModelUsage()))
             rewards = [
-                reward + self.config.process_weight * aggregate(s.scores)
-                for reward, s in zip(rewards, scored, strict=True)
+                # The scores of a truncated solution would pay for never ending.
+                reward + self.config.process_weight * aggregate(s.scores) * solution.finished
+                for reward, s, solution in zip(rewards, scored, solutions, strict=True)
             ]
         return rewards
 

@@ -25,6 +25,7 @@ from search.strategies.by_name import entry
 from trainer.runtime.launcher import TRACEBACK
 from trainer.runtime.processes import cpu_processes, process_backend
 from trainer.runtime.solution_defaults import solution_defaults
+from trainer.runtime.training_settings import check_training_ranges
 
 
 def parse_recipe(
@@ -39,23 +40,57 @@ def parse_recipe(
     launched these processes.
 
     Raises ValueError for an unknown key, for an old name of a key, a value of the wrong type, a
-    missing required field, a missing or malformed file, and a field named `config` or `env`.
+    missing required field, a missing or malformed file, a training argument out of its range, and a
+    field named `config` or `env`.
     """
     words = _split_config_flag(sys.argv[1:] if argv is None else argv)
     hints = _field_hints(dataclass_types)
-    if "--config" in words:
-        values = read_yaml_mapping(Path(words[words.index("--config") + 1]))
-        refuse_renamed_keys(values, dataclass_types)
-        check_values(values, hints)
-    refuse_renamed_keys(_flag_names(words), dataclass_types)
-    parser = _build_parser(dataclass_types)
-    _check_flags(words, parser._option_string_actions)
+    parser = _checked_parser(dataclass_types, words, hints, dataclass_types)
     if "use_cpu" in hints and "--use_cpu" not in words and cpu_processes():
         words = [*words, "--use_cpu", "true"]
     if "ddp_backend" in hints and "--ddp_backend" not in words and process_backend():
         words = [*words, "--ddp_backend", process_backend() or ""]
     words = [*words, *words_of_the_data(words, hints)]
-    return tuple(parser.parse_args_and_config(words))
+    configs = tuple(parser.parse_args_and_config(words))
+    check_training_ranges(recipe_mapping(*configs))
+    return configs
+
+
+def check_recipe(dataclass_types: tuple[type, ...], argv: Sequence[str]) -> None:
+    """The checks of `parse_recipe`, before the stage runs and perhaps on another machine.
+
+    transformers' training arguments are not built, since they ask this machine for its devices.
+    What the data would say of its solutions may be missing. Raises what `parse_recipe` does.
+    """
+    words = _split_config_flag(argv)
+    hints = _field_hints(dataclass_types)
+    built = tuple(kind for kind in dataclass_types if not hasattr(kind, "to_dict"))
+    parser = _checked_parser(dataclass_types, words, hints, built)
+    for key, value in STAND_INS.items():
+        if key in hints and peek(key, words, None) is None:
+            words = [*words, f"--{key}", value]
+    parser.parse_args_and_config(words)
+    check_training_ranges({name: peek(name, words, None) for name in hints})
+
+
+# For what the data stage will say, in a check before it has run.
+STAND_INS = {"verifier": "countdown", "max_new_tokens": "1"}
+
+
+def _checked_parser(
+    dataclass_types: tuple[type, ...],
+    words: Sequence[str],
+    hints: Mapping[str, Any],
+    built: tuple[type, ...],
+) -> Any:
+    if "--config" in words:
+        values = read_yaml_mapping(Path(words[words.index("--config") + 1]))
+        refuse_renamed_keys(values, dataclass_types)
+        check_values(values, hints)
+    refuse_renamed_keys(_flag_names(words), dataclass_types)
+    parser = _build_parser(dataclass_types, built)
+    _check_flags(words, parser._option_string_actions)
+    return parser
 
 
 def peek(name: str, argv: Sequence[str], default: Any) -> Any:
@@ -159,7 +194,8 @@ def _check_flags(words: Sequence[str], known: Mapping[str, Any]) -> None:
             )
 
 
-def _build_parser(dataclass_types: tuple[type, ...]) -> Any:
+def _build_parser(dataclass_types: tuple[type, ...], built: tuple[type, ...]) -> Any:
+    """A parser with the options of all types, which returns an instance of each type in `built`."""
     from trl.scripts.utils import TrlParser
 
     class StrictParser(TrlParser):
@@ -175,7 +211,7 @@ def _build_parser(dataclass_types: tuple[type, ...]) -> Any:
             namespace, rest = self.parse_known_args(args)
             if rest:
                 raise ValueError(f"these words belong to no option: {' '.join(rest)!r}")
-            return tuple(_instantiate(kind, namespace) for kind in dataclass_types)
+            return tuple(_instantiate(kind, namespace) for kind in built)
 
         def error(self, message: str) -> Any:
             raise ValueError(f"{message} (in the config file or on the command line)")
@@ -253,8 +289,12 @@ def parse_with_strategy(
     Raises ValueError for an unknown strategy, and the errors of `parse_recipe`.
     """
     argv = sys.argv[1:] if argv is None else argv
-    name = peek("strategy", argv, default)
-    return parse_recipe((*dataclass_types, entry(str(name)).config), argv)
+    return parse_recipe((*dataclass_types, strategy_config_type(argv, default)), argv)
+
+
+def strategy_config_type(argv: Sequence[str], default: str = "mcts") -> type:
+    """The config of the recipe's `strategy`. Raises ValueError for an unknown strategy."""
+    return entry(str(peek("strategy", argv, default))).config
 
 
 def parse_with_labeller(
@@ -263,5 +303,9 @@ def parse_with_labeller(
     """One instance of each type, and last the config of the recipe's `method` (default:
     monte_carlo). Raises ValueError for an unknown method, and the errors of `parse_recipe`."""
     argv = sys.argv[1:] if argv is None else argv
-    name = peek("method", argv, "monte_carlo")
-    return parse_recipe((*dataclass_types, labeller_entry(str(name)).config), argv)
+    return parse_recipe((*dataclass_types, labeller_config_type(argv)), argv)
+
+
+def labeller_config_type(argv: Sequence[str]) -> type:
+    """The config of the recipe's `method`. Raises ValueError for an unknown one."""
+    return labeller_entry(str(peek("method", argv, "monte_carlo"))).config

@@ -23,6 +23,7 @@ from trainer.runtime.processes import is_main_process, process_state, set_seed
 from trainer.runtime.progress import showing_batches
 from trainer.runtime.resources import measure
 from trainer.runtime.tracking import Run, start_wandb
+from trainer.runtime.training_settings import training_settings
 from trainer.runtime.watchdog import WATCHDOG
 
 BEGUN = ".begun.json"
@@ -63,8 +64,8 @@ def is_folder(path: str | None) -> bool:
 def check_inputs(inputs: Mapping[str, str | None]) -> None:
     """Raises ValueError for a missing input. `labels_1` is one of several `labels`."""
     for name, path in inputs.items():
-        kind = name.rstrip("0123456789").removesuffix("_")
-        if path and kind in ON_DISK and not Path(path).exists():
+        if path and not _is_there(name, path):
+            kind = name.rstrip("0123456789").removesuffix("_")
             raise ValueError(f"{kind} is {path!r}: there is no such file or folder")
 
 
@@ -72,28 +73,69 @@ def check_begun(
     folder: Path, seed: int, configs: Sequence[Any], inputs: Mapping[str, str | None]
 ) -> dict[str, Any]:
     """Write the settings and inputs of a folder to `.begun.json`, so that an interrupted stage
-    never continues with other ones. The training arguments of transformers are left out: resuming a
-    trainer handles them. Returns the identity of each input.
+    never continues with other ones. Returns the identity of each input.
 
     Raises ValueError and names the settings or inputs that differ.
     """
-    settings = {"seed": seed}
-    for config in configs:
-        settings |= {} if hasattr(config, "to_dict") else recipe_mapping(config)
     identities = {name: identity_of(path) for name, path in inputs.items() if path}
-    settings |= {f"input {name}": identity for name, identity in identities.items()}
+    settings = _settings(seed, configs, identities)
     begun = read_json(folder / BEGUN)
     if begun is None:
         if is_main_process():
             write_json(folder / BEGUN, settings)
-        return identities
-    differing = sorted(key for key in begun | settings if begun.get(key) != settings.get(key))
-    if differing:
+    elif differing := _differences(begun, settings):
         raise ValueError(
             f"output_dir {str(folder)!r} holds unfinished work with other settings ("
-            f"{', '.join(differing)}): remove it, or choose another folder"
+            f"{differing}): remove it, or choose another folder"
         )
     return identities
+
+
+def check_finished(
+    folder: Path, seed: int, configs: Sequence[Any], inputs: Mapping[str, str | None]
+) -> None:
+    """Raises ValueError where a finished folder was made with other settings, or from inputs that
+    are now others. An input that is no longer there is not compared."""
+    begun = read_json(folder / BEGUN)
+    if begun is None:
+        return
+    there = {name: path for name, path in inputs.items() if path and _is_there(name, path)}
+    now = _settings(seed, configs, {name: identity_of(path) for name, path in there.items()})
+    gone = {f"input {name}" for name, path in inputs.items() if path and name not in there}
+    then = {key: value for key, value in begun.items() if key not in gone}
+    if differing := _differences(then, now):
+        raise ValueError(
+            f"output_dir {str(folder)!r} is finished, but with other settings ({differing}): "
+            "choose another folder, or remove this one to make it anew"
+        )
+
+
+def _settings(seed: int, configs: Sequence[Any], identities: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a stage's result: its seed, its settings and its inputs."""
+    settings: dict[str, Any] = {"seed": seed}
+    for config in configs:
+        values = recipe_mapping(config)
+        settings |= training_settings(values) if hasattr(config, "to_dict") else values
+    return settings | {f"input {name}": identity for name, identity in identities.items()}
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The keys that differ, with both values where these are plain; empty where none differs."""
+    keys = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
+    plain = (int, float, str, bool, type(None))
+    return ", ".join(
+        f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
+        if not key.startswith("input ")
+        and isinstance(then.get(key), plain)
+        and isinstance(now.get(key), plain)
+        else key
+        for key in keys
+    )
+
+
+def _is_there(name: str, path: str) -> bool:
+    kind = name.rstrip("0123456789").removesuffix("_")
+    return kind not in ON_DISK or Path(path).exists()
 
 
 def _verdicts(before: Mapping[str, int]) -> dict[str, int]:
@@ -191,10 +233,11 @@ def run_stage(
     removed after the manifest is written.
 
     Raises SystemExit(0) if the folder is already complete. Raises ValueError for missing inputs,
-    and if the folder was begun with other settings. `check` may raise further errors before
-    anything is written."""
+    and if the folder was begun or completed with other settings. `check` may raise further errors
+    before anything is written."""
     folder = Path(runtime.output_dir)
     if is_complete(folder):
+        check_finished(folder, runtime.seed, configs, inputs)
         print(f"{folder} is complete; nothing to do")
         raise SystemExit(0)
     check_inputs(inputs)

@@ -8,7 +8,7 @@ recipe too: a dry run then estimates nothing for it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
@@ -26,6 +26,8 @@ class StageEntry:
 
     launcher: str  # a file name in scripts/
     configs: tuple[str, ...]  # config classes as "module:name", in the launcher's order
+    # "module:name" of what finds the last config class from a recipe's words, where they choose it.
+    chosen_config: str | None = None
     reads: tuple[str, ...] = ()  # config keys that name folders or files
     writes: tuple[str, ...]  # the files of the stage's folder, without its manifest
     estimate: str | None = None  # a name in ESTIMATES of trainer/pipeline/estimates.py
@@ -36,6 +38,11 @@ class StageEntry:
     makes_problems: bool = False  # its recipe says how many problems each split has
     makes_process_reward_model: bool = False  # the first of a run is shared by its learners
     sampled_tokens: SampledTokens = "metric"  # from where the report's learner curves take them
+
+    def config_types(self, words: Sequence[str]) -> tuple[type, ...]:
+        """The config classes of the stage that a recipe's words launch."""
+        kinds = tuple(resolve_name(name) for name in self.configs)
+        return (*kinds, resolve_name(self.chosen_config)(words)) if self.chosen_config else kinds
 
     def config_defaults(self) -> dict[str, Any]:
         """The plain default values of all config keys; the first class that has a key decides."""
@@ -55,8 +62,9 @@ SEARCH = "search.settings:SearchSettings"
 
 STAGES: dict[str, StageEntry] = {
     "data": StageEntry(
-        launcher="make_data.py",  # and the config of the recipe's task
+        launcher="make_data.py",
         configs=(RUNTIME, "trainer.stages.data:DataConfig"),
+        chosen_config="trainer.stages.data:task_config_type",
         writes=("demonstrations.jsonl", "train.jsonl", "validation.jsonl", "test.jsonl"),
         makes_problems=True,
     ),
@@ -69,12 +77,13 @@ STAGES: dict[str, StageEntry] = {
         smoke_keys=TRAINING,
     ),
     "label": StageEntry(
-        launcher="label_steps.py",  # and the config of the recipe's method
+        launcher="label_steps.py",
         configs=(
             RUNTIME,
             "trainer.stages.label:LabelStageConfig",
             "search.labellers.by_name:LabelSettings",
         ),
+        chosen_config="trainer.runtime.command_line:labeller_config_type",
         reads=("policy", "data"),
         writes=("labels.jsonl", "costs.jsonl"),
         estimate="labelling",
@@ -118,8 +127,9 @@ STAGES: dict[str, StageEntry] = {
         writes=("reward model",),
     ),
     "search": StageEntry(
-        launcher="run_search.py",  # and the config of the recipe's strategy
+        launcher="run_search.py",
         configs=(RUNTIME, "trainer.stages.search:TreesConfig", SEARCH),
+        chosen_config="trainer.runtime.command_line:strategy_config_type",
         reads=("policy", "data", "reward_model"),
         writes=("trees.jsonl", "trajectories.jsonl"),
         estimate="search",

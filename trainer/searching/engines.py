@@ -17,7 +17,13 @@ from trainer.runtime.processes import is_main_process
 
 
 def load_engine(
-    policy: str, reward_model: str | None, *, seed: int, device: Any, max_rows: int = 512
+    policy: str,
+    reward_model: str | None,
+    *,
+    seed: int,
+    device: Any,
+    max_rows: int = 512,
+    bit_identical: bool = True,
 ) -> tuple[TransformersEngine, Scorer | None]:
     """Loads a policy and a reward model for search. Raises the errors of `open_engine`. Before a
     model is loaded, raises ValueError for folders that are missing or do not fit together."""
@@ -25,7 +31,13 @@ def load_engine(
     with whole_models():
         model, tokenizer = load_policy(policy)
     return open_engine(
-        model.to(device), tokenizer, reward_model, seed=seed, device=device, max_rows=max_rows
+        model.to(device),
+        tokenizer,
+        reward_model,
+        seed=seed,
+        device=device,
+        max_rows=max_rows,
+        bit_identical=bit_identical,
     )
 
 
@@ -37,6 +49,7 @@ def open_engine(
     seed: int,
     device: Any,
     max_rows: int = 512,
+    bit_identical: bool = True,
 ) -> tuple[TransformersEngine, Scorer | None]:
     """An engine over a loaded policy, and a scorer for the named reward model (see
     rewards/models/opening.py). Raises ValueError for a reward model that reads the policy's token
@@ -59,7 +72,9 @@ def open_engine(
                 "way)",
                 flush=True,
             )
-    config = EngineConfig(seed=seed, max_rows=max_rows, max_context=max_context)
+    config = EngineConfig(
+        seed=seed, max_rows=max_rows, max_context=max_context, bit_identical=bit_identical
+    )
     engine = TransformersEngine(model, tokenizer, config)
     return engine, _scorer(loaded, engine, tokenizer)
 

@@ -49,6 +49,8 @@ class SolveConfig:
     """File of results: one JSON line as soon as a problem is finished; null: none."""
     seed: int = 0
     """Seed of all random numbers."""
+    bit_identical: bool = False
+    """Make a problem's samples on a CPU independent of the file's other problems; slower."""
     quiet: bool = False
     """Print only the answer."""
 
@@ -115,7 +117,11 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
     from accelerate import Accelerator
 
     engine, scorer = load_engine(
-        config.model, config.reward_model, seed=config.seed, device=Accelerator().device
+        config.model,
+        config.reward_model,
+        seed=config.seed,
+        device=Accelerator().device,
+        bit_identical=config.bit_identical,
     )
     if getattr(strategy, "use_verifier", False):
         raise ValueError("use_verifier must be false here: it is only for making training data")

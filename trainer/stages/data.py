@@ -13,7 +13,7 @@ from typing import Any
 from data.contamination import Overlap, cross_overlaps
 from data.held_out import problem_key
 from data.problems import read_demonstrations, read_problems, write_demonstrations, write_problems
-from data.settings import nearest, read_yaml_mapping
+from data.settings import nearest
 from data.slices import read_slices, write_slices
 from data.sources import BadRow, Row, take_in
 from data.tasks.base import Task
@@ -26,6 +26,7 @@ from data.tasks.rows import group_of
 from data.types import Demonstration, Problem, Verdict
 from rewards.sandbox.isolation import IsolationUnavailable
 from rewards.verifiers.by_name import VERIFIERS
+from trainer.runtime.command_line import peek
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.processes import is_main_process
 from trainer.runtime.skipped_rows import report_bad_rows
@@ -193,15 +194,7 @@ class DataConfig:
 
 def task_config_type(argv: Sequence[str]) -> type:
     """The config class of the task that a command line and its `--config` file name."""
-    task: Any = "countdown"
-    for i, word in enumerate(argv):
-        if word == "--config" and i + 1 < len(argv) and Path(argv[i + 1]).is_file():
-            task = read_yaml_mapping(Path(argv[i + 1])).get("task", task)
-    for i, word in enumerate(argv):
-        if word == "--task" and i + 1 < len(argv):
-            task = argv[i + 1]
-        elif word.startswith("--task="):
-            task = word.removeprefix("--task=")
+    task = peek("task", argv, "countdown")
     return TASKS[DataConfig(task=str(task)).task][0]
 
 

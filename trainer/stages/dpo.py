@@ -21,7 +21,7 @@ from trainer.models.loading import load_policy
 from trainer.rollouts.held_out import HeldOut, HeldOutConfig
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import numbered_inputs, run_stage
-from trainer.training.checkpoints import CheckpointManifest, resume_from
+from trainer.training.checkpoints import CheckpointManifest, train_to_the_end
 from trainer.training.trained import save_trained, training_cost
 
 
@@ -89,13 +89,13 @@ def run_dpo(
             processing_class=tokenizer,
             callbacks=[held_out, CheckpointManifest()],
         )
-        trainer.train(resume_from_checkpoint=resume_from(arguments))
+        train_to_the_end(trainer)
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
         record.metrics |= {"pairs": len(pairs), "steps": trainer.state.global_step}
         record.search(held_out.usage())
-        # A pair is two sequences. Training costs three forward passes, and the reference one more.
+        # Training costs three forward passes, and the reference one more.
         tokens, flops = training_cost(trainer, _sequences(pairs))
-        record.training("policy", 2 * tokens, 2 * flops * 4 / 3)
+        record.training("policy", tokens, flops * 4 / 3)
 
 
 def _sequences(pairs: Sequence[TokenPair]) -> list[TokenRow]:

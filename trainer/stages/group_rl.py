@@ -24,7 +24,7 @@ from trainer.runtime.processes import process_state
 from trainer.runtime.row_files import usage_numbers, usage_of
 from trainer.runtime.stage import run_stage
 from trainer.searching.engines import open_engine
-from trainer.training.checkpoints import CheckpointManifest, resume_from
+from trainer.training.checkpoints import CheckpointManifest, train_to_the_end
 from trainer.training.step_progress import StepProgress
 from trainer.training.trained import save_trained
 
@@ -74,10 +74,8 @@ def run_group_rl(
             # CheckpointManifest comes last: it lists the files that the other callbacks wrote.
             callbacks=[StepProgress(), held_out, counts, CheckpointManifest()],
         )
-        checkpoint = resume_from(arguments)
-        if checkpoint is not None:
-            counts.restore(Path(checkpoint))
-        trainer.train(resume_from_checkpoint=checkpoint)
+        # The reward counts the tokens as they are sampled.
+        train_to_the_end(trainer, count_tokens=False, restore=counts.restore)
         usage, positions, flops = _spent(reward, trainer.accelerator)
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
         record.metrics |= {

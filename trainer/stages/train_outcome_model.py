@@ -25,7 +25,7 @@ from trainer.reward_models.preferences import (
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.skipped_rows import report_bad_rows
 from trainer.runtime.stage import numbered_inputs, run_stage
-from trainer.training.trained import save_trained, training_cost
+from trainer.training.trained import last_loss, save_trained, training_cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,6 @@ def run_preferences(
             "rows": len(kept),
             "rows_too_long": len(rows) - len(kept),
             "kind": kind,
-            "loss": trainer.state.log_history[-1]["train_loss"],
+            "loss": last_loss(trainer),
         }
-        record.training("reward", *training_cost(trainer, sequences, sequences_per_row=2))
+        record.training("reward", *training_cost(trainer, sequences))

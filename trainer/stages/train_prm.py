@@ -74,13 +74,11 @@ class RewardModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """The result of a training. `sequences` holds all training sequences; a row of the data set has
-    `per_row` of them."""
+    """The result of a training. `sequences` holds the sequences of the data set, each once."""
 
     trainer: Any
     sequences: list[TokenRow]
     metrics: dict[str, Any]
-    per_row: int = 1
 
 
 def run_prm(
@@ -109,9 +107,7 @@ def run_prm(
         save_trained(trained.trainer, tokenizer, folder)
         record.metrics |= trained.metrics
         record.metrics["loss"] = last_loss(trained.trainer)
-        record.training(
-            "reward", *training_cost(trained.trainer, trained.sequences, trained.per_row)
-        )
+        record.training("reward", *training_cost(trained.trainer, trained.sequences))
         if trained.trainer.is_world_process_zero():
             (folder / "README.md").write_text(model_card(config.targets), encoding="utf-8")
             if config.calibration_labels:
@@ -175,7 +171,6 @@ def _on_pairs(model: Any, tokenizer: Any, config: RewardModelConfig, arguments: 
             "pairs_too_long": len(read) - len(given),
             "rows_too_long": too_long,
         },
-        per_row=2,
     )
 
 

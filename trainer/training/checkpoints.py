@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
 
 from trainer.runtime.manifests import read_json, write_json
 from trainer.runtime.processes import is_main_process
@@ -119,6 +121,39 @@ def resume_from(arguments: Any) -> str | None:
             flush=True,
         )
     return str(checkpoint)
+
+
+def train_to_the_end(
+    trainer: Any,
+    *,
+    count_tokens: bool = True,
+    restore: Callable[[Path], None] = lambda checkpoint: None,
+) -> None:
+    """Train with a transformers trainer from the newest whole checkpoint, if there is one, which
+    `restore` gets first. `count_tokens` counts the tokens of every batch, without padding, in
+    `trainer.state.num_input_tokens_seen`; a checkpoint keeps the count.
+
+    A checkpoint of the last update is restored and nothing more is trained: the Trainer itself
+    takes a step before it compares their number with `max_steps`. Raises ValueError for a
+    checkpoint that this run cannot continue (`check_resumable`).
+    """
+    if count_tokens:
+        trainer.args.include_num_input_tokens_seen = "non_padding"
+    checkpoint = resume_from(trainer.args)
+    if checkpoint is not None:
+        restore(Path(checkpoint))
+    if checkpoint is not None and _is_of_the_last_update(Path(checkpoint)):
+
+        def no_update(**_: Any) -> None:
+            trainer.control.should_training_stop = True
+
+        trainer._run_epoch = no_update
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+
+def _is_of_the_last_update(checkpoint: Path) -> bool:
+    state = read_json(checkpoint / TRAINER_STATE_NAME) or {}
+    return "max_steps" in state and state["global_step"] >= state["max_steps"]
 
 
 def check_resumable(checkpoint: Path, processes: int, batch: int | None = None) -> dict[str, Any]:

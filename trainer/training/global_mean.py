@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
-from trainer.training.checkpoints import resume_from
+from trainer.training.checkpoints import train_to_the_end
 
 
 class GlobalMeanTrainer(Trainer):
@@ -46,4 +46,4 @@ class GlobalMeanTrainer(Trainer):
     def train_on(self) -> None:
         """Train from the newest complete checkpoint, if there is one."""
         self.model_accepts_loss_kwargs = True
-        self.train(resume_from_checkpoint=resume_from(self.args))
+        train_to_the_end(self)

@@ -8,7 +8,7 @@ from typing import Any
 
 from data.tokenizers import encode_strict
 from data.types import Demonstration, TokenRow
-from trainer.training.checkpoints import CheckpointManifest, resume_from
+from trainer.training.checkpoints import CheckpointManifest, train_to_the_end
 from trainer.training.longest_first import taking_longest_first
 from trainer.training.step_progress import StepProgress
 
@@ -63,5 +63,5 @@ def train_on_rows(
         processing_class=tokenizer,
         callbacks=[CheckpointManifest(), StepProgress()],
     )
-    trainer.train(resume_from_checkpoint=resume_from(arguments))
+    train_to_the_end(trainer)
     return trainer

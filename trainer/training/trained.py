@@ -11,19 +11,22 @@ from data.types import TokenRow
 from trainer.models.lora import (
     merge_adapter,
 )
-from trainer.training.batch_size import sequences_per_update
 from trainer.training.checkpoints import ZERO_2, optimizer_sharding
 
 
-def training_cost(
-    trainer: Any, rows: Sequence[TokenRow], sequences_per_row: int = 1
-) -> tuple[int, float]:
-    """The tokens and the FLOPs of a training (a backward pass costs two forward passes). `rows` are
-    all training sequences; a row of the trainer's data set holds `sequences_per_row` of them."""
-    mean_length = sum(len(r.prompt_ids) + len(r.completion_ids) for r in rows) / len(rows)
-    sequences = trainer.state.global_step * sequences_per_update(trainer.args) * sequences_per_row
-    flops = 3 * sequences * flop_model(trainer.model).forward(0, round(mean_length))
-    return round(sequences * mean_length), flops
+def training_cost(trainer: Any, rows: Sequence[TokenRow]) -> tuple[int, float]:
+    """The tokens and the FLOPs of a training (a backward pass costs two forward passes).
+
+    The tokens are those of the batches that the trainer took, without padding: the last batch of
+    an epoch can be short. `rows` are the sequences of the data set, each once. Their FLOPs are
+    multiplied by the tokens of the training per token of the data set, which is exact for whole
+    epochs.
+    """
+    lengths = [len(row.prompt_ids) + len(row.completion_ids) for row in rows]
+    model = flop_model(trainer.model)
+    tokens = int(trainer.state.num_input_tokens_seen)
+    epoch = sum(model.forward(0, length) for length in lengths)
+    return tokens, 3 * epoch * tokens / sum(lengths)
 
 
 def last_loss(trainer: Any) -> float | None:

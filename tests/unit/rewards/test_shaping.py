@@ -70,3 +70,15 @@ def test_potentials_leave_the_optimal_policy_and_other_shapes_need_not(discount:
         for shape in changed:
             changed[shape] += max(outcome, key=lambda path: value(path, shape)) != best
     assert min(changed.values()) > 10
+
+
+def test_a_truncated_solution_gets_no_process_reward() -> None:
+    """Nine good steps without an end are worth less than a finished solution."""
+    scores = [0.9] * 9
+    for shape in ("step", "min_form"):
+        assert step_rewards(scores, 0.0, shape=shape, weight=1.0, finished=False) == [0.0] * 9
+    paid = step_rewards(scores, 0.0, shape="potential", weight=1.0, finished=False)
+    assert paid == step_rewards(scores, 0.0, shape="potential", weight=1.0)
+    assert sum(paid) == pytest.approx(0.0)
+    # The outcome of a truncated solution stays.
+    assert step_rewards(scores, -0.5, shape="step", weight=1.0, finished=False)[-1] == -0.5

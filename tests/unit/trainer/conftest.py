@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import Trainer
 
 from data.problems import write_problems
 from data.tasks.countdown import make_problem
@@ -19,6 +22,47 @@ from trainer.ppo.config import PPOConfig
 from trainer.rollouts.collect import RewardConfig
 from trainer.runtime.config import RuntimeConfig
 from trainer.stages.ppo import run_ppo
+
+LAST_MOMENTS = ("checkpoint", "weights", "saved", "manifest")
+
+
+def die_after_the_last_update(patch: pytest.MonkeyPatch, moment: str, last: int) -> None:
+    """Make a training die once its last update, number `last`, is done: after the checkpoint of
+    this update, before the weights are saved, after that, or before the manifest is written."""
+    import trainer.runtime.stage as stage
+    import trainer.training.checkpoints as checkpoints
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    real = checkpoints.mark_whole
+
+    def mark_and_die(checkpoint: Path, step: int, *more: Any, **named: Any) -> None:
+        real(checkpoint, step, *more, **named)
+        if step == last:
+            raise KeyboardInterrupt
+
+    if moment == "checkpoint":
+        patch.setattr(checkpoints, "mark_whole", mark_and_die)
+    elif moment == "weights":
+        real_save = Trainer.save_model
+
+        def save_no_result(self: Any, output_dir: str | None = None, **named: Any) -> None:
+            if "checkpoint-" not in str(output_dir):
+                raise KeyboardInterrupt
+            real_save(self, output_dir, **named)
+
+        patch.setattr(Trainer, "save_model", save_no_result)
+    elif moment == "saved":
+        patch.setattr(Trainer, "save_state", die)
+    else:
+        patch.setattr(stage, "write_manifest", die)
+
+
+@pytest.fixture(params=LAST_MOMENTS if "THINKTREE_ALL_KILLS" in os.environ else ("saved",))
+def die_late(request: pytest.FixtureRequest) -> Callable[[pytest.MonkeyPatch, int], None]:
+    """`die_after_the_last_update` at one of its moments; with THINKTREE_ALL_KILLS at each."""
+    return lambda patch, last: die_after_the_last_update(patch, request.param, last)
 
 
 class Finishes:

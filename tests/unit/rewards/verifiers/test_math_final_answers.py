@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from data.types import Outcome, Problem, Verdict
@@ -157,6 +159,13 @@ def test_not_forty_two(solution: str) -> None:
 
 
 HEDGED = [
+    "\\boxed{3} when $x>0$, \\boxed{5} when $x<0$",
+    "\\boxed{3}. If $n$ is odd, \\boxed{5}",
+    "\\boxed{3}.\nFor odd $n$: \\boxed{5}",
+    "In case 1, \\boxed{3}. In case 2, \\boxed{5}",
+    "Answer: 3\nAnswer: 5",
+    "The answer is 3.\nThe answer is 5.",
+    "**Answer:** 3\n**Answer:** 5",
     "\\boxed{3} (if $n$ is even), \\boxed{5} (if $n$ is odd)",
     "\\boxed{3} for even $n$ and \\boxed{5} for odd $n$",
     "\\boxed{3} for even n\n\\boxed{5} for odd n",
@@ -184,6 +193,10 @@ HEDGED = [
     "\\boxed{3}\\hspace{1cm}\\boxed{5}",
 ]
 FIVE = [
+    "Answer: 5\nAnswer: 5",
+    "So the answer is 5.\nThe final answer is 5.",
+    "\\boxed{3}. If we add 2 to it, we get \\boxed{5}",
+    "Answer: 5\n\nI hope it is correct.",
     "We get \\boxed{12} eggs. The total is \\boxed{5}.",
     "There are \\boxed{12} eggs\nThe number left is \\boxed{5}.",
     "\\boxed{12} times 3 is \\boxed{5}",
@@ -207,3 +220,40 @@ def test_hedged_boxes(solution: str) -> None:
 @pytest.mark.parametrize("solution", FIVE)
 def test_the_last_of_several_statements(solution: str) -> None:
     assert judge("5", solution).correct, judge("5", solution).reason
+
+
+@pytest.mark.parametrize(
+    "solution",
+    [
+        "$$" + " " * 19_000 + "x",
+        "$$ " * 6_000 + "x",
+        "\\[" + " " * 19_000 + "x",
+        "answer is 5" + " " * 19_000 + "I hop",
+        "answer for " * 1_800,
+        "answer is therefore " * 1_000,
+        "<answer>" * 2_400,
+        "<answer>1</answer>\n" * 1_000,
+        "#### 1\nor\n" * 2_000,
+        "Answer: 3\n" * 2_000,
+        "**" * 9_000 + "answer: 5",
+        " \n" * 9_000 + "x",
+    ],
+)
+def test_reading_takes_time_linear_in_the_text(solution: str) -> None:
+    started = time.monotonic()
+    assert not judge("42", solution).correct
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "{\\over" * 280, "\\underline{" * 150 + "1" + "}" * 150, "\\frac{\\text{" * 120,
+        "_5C_" * 400, "sqrt(" * 390, "\\{x:" * 390, "(\\begin{array}" * 100, "1 " * 990,
+        "all real numbers except " * 80, "5 million " * 190, "1:" * 990, "|" * 1_990,
+    ],
+)  # fmt: skip
+def test_hostile_notations_end_soon(answer: str) -> None:
+    started = time.monotonic()
+    assert not judge("42", f"\\boxed{{{answer}}}").correct
+    assert time.monotonic() - started < 2

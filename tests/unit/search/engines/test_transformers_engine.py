@@ -11,7 +11,7 @@ import torch
 
 from data.types import StopReason
 from rewards.models.prm import process_reward_model
-from search.base import SampleRequest, ScoreRequest
+from search.base import ChoiceRequest, SampleRequest, ScoreRequest
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from search.scorer import RewardScorer
 from trainer.models.loading import build_policy
@@ -64,6 +64,22 @@ def test_usage_and_padding_add_up_to_what_the_model_ran(tiny_policy: Any) -> Non
         assert result.usage.positions == len(asked.prefix) - 1 + sum(lengths)
         assert result.usage.generated_tokens == sum(lengths)
         assert result.usage.cached_tokens == (len(asked.prefix) - 1) * (asked.n - 1)
+
+
+def test_small_batches_have_no_padding_where_bit_identity_is_not_asked_for(
+    tiny_policy: Any,
+) -> None:
+    padded, plain = (make_engine(tiny_policy, bit_identical=bit) for bit in (True, False))
+    items = [("p", request(plain, PROMPTS[0], n=1))]
+    [with_padding], [result] = padded.sample_batch(items), plain.sample_batch(items)
+    assert plain.padding_positions == 0 < padded.padding_positions
+    # The same noise and nearly the same logits: the same tokens.
+    assert result.samples[0].token_ids == with_padding.samples[0].token_ids
+    assert result.usage == with_padding.usage
+    choice = [("p", ChoiceRequest(node=0, prefix=items[0][1].prefix, options=(5, 6)))]
+    [first], [second] = padded.choice_batch(choice), plain.choice_batch(choice)
+    assert plain.padding_positions == 0
+    assert first.probabilities == pytest.approx(second.probabilities, abs=1e-6)
 
 
 @pytest.mark.parametrize("outputs", [None, 1])

@@ -22,6 +22,18 @@ def test_wilson_interval_by_hand() -> None:
         accuracy([])
 
 
+def test_few_clusters_leave_wide_intervals() -> None:
+    """Clusters without variance count as one problem each: z = 1.96, n / (n + z^2)."""
+    correct = [True] * 100
+    two = accuracy(correct, ["a"] * 50 + ["b"] * 50)
+    assert (two.low, two.high) == pytest.approx((2 / (2 + 1.959964**2), 1.0))
+    one = accuracy([True] * 50 + [False] * 50, ["a"] * 100)
+    assert one.low < 0.1 and one.high > 0.9
+    assert accuracy(correct).low > 0.96  # 100 independent problems
+    difference = paired_difference(correct, [False] * 100, ["a"] * 100)
+    assert (difference.low, difference.high) == (-1.0, 1.0)
+
+
 def test_paired_difference_by_hand() -> None:
     # differences 1, 0, 0, -1, 1: mean 0.2, standard deviation sqrt(2.8 / 4)
     first, second = [True, True, False, False, True], [False, True, False, True, False]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.trainer.pipeline.test_memory import SMALL
 from trainer.pipeline.devices import DEVICES, Launch, launch_of
 from trainer.pipeline.estimates import estimate_stage
 from trainer.pipeline.plan import print_plan
@@ -14,15 +17,6 @@ from trainer.pipeline.recipe import load_pipeline
 from trainer.pipeline.stage_models import StageModel, model_of
 from trainer.runtime.stage_registry import STAGES
 
-# 380 parameters: see test_memory.py.
-SMALL = {
-    "hidden_size": 4,
-    "num_hidden_layers": 2,
-    "intermediate_size": 8,
-    "num_attention_heads": 1,
-    "vocab_size": 10,
-    "tie_word_embeddings": True,
-}
 MODEL = model_of({"model_config": SMALL}, StageModel())
 TRAINING = {"max_steps": 3, "per_device_train_batch_size": 2, "max_length": 5}
 
@@ -134,3 +128,37 @@ def test_an_evaluation_without_search_still_solves() -> None:
     estimate = estimate_stage(STAGES["evaluate"], settings, MODEL, Launch(processes=1))
     assert estimate.tokens == (2 * 100 + 2 * 100) * 5
     assert estimate.seconds
+
+
+def test_a_plan_names_the_stage_whose_model_is_trained_further(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = load_pipeline("recipes/countdown/demo.yaml", [f"output_dir={tmp_path}"])
+    print_plan(pipeline, pipeline.stages)
+    said = re.findall(r"^(\w+): new\n  trains all 593 k parameters of (.*)$",
+                      capsys.readouterr().out, re.MULTILINE)  # fmt: skip
+    assert said == [
+        ("sft", "a model from scratch"),
+        ("prm_1", "the model of stage sft"),
+        ("round_1", "the model of stage sft"),
+        ("round_2", "the model of stage round_1"),
+        ("prm_2", "the model of stage prm_1"),
+    ]
+
+
+def test_a_plan_says_why_there_are_no_estimates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["sft.model_config={hidden_size: 192}", "prm_1.model=some/model"]
+    changes.append(f"output_dir={tmp_path}")
+    pipeline = load_pipeline("recipes/countdown/demo.yaml", changes)
+    print_plan(pipeline, pipeline.stages)
+    said = dict(re.findall(r"^(\w+): new\n  no estimates: (.*)$", capsys.readouterr().out, re.M))
+    assert said["sft"] == (
+        "model_config has no num_hidden_layers, num_attention_heads (--set replaces the whole "
+        "mapping)"
+    )
+    assert said["label_1"] == "the sizes of the model of stage sft are not known"
+    assert said["prm_1"] == "no folder 'some/model', and no known id of a model"
+    assert said["evaluate"] == "no model that the stage reads has known sizes"
+    assert "data" not in said

@@ -47,3 +47,17 @@ def test_what_the_header_says_was_not_run_is_not_called_measured() -> None:
         head = " ".join(line for line in text.splitlines() if line.startswith("#"))
         if "ot yet run" in head and recipe not in ("countdown/demo.yaml",):
             assert "[yes]" not in row, recipe
+
+
+def test_the_header_of_every_recipe_has_the_command_that_runs_it() -> None:
+    for path in FOLDER.rglob("*.yaml"):
+        parts = path.relative_to(FOLDER).parts
+        if parts[0] in NOT_IN_THE_TABLE:
+            continue
+        head = [line for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
+        recipe = path.relative_to(ROOT)
+        is_stage = "stages" in parts or parts[0] == "labels"
+        start = "# accelerate launch" if is_stage else "python scripts/run_recipe.py"
+        commands = [line for line in head if start in line]
+        named = rf"--config {recipe} " if is_stage else rf"run_recipe.py {recipe}( |$)"
+        assert any(re.search(named, line) for line in commands), recipe

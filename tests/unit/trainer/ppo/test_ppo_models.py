@@ -56,7 +56,7 @@ def other_precision() -> Iterator[None]:
 def test_the_critic_is_kept_and_starts_another_run(
     ppo: Any, kept: list[PPORun], start: str, lora_rank: int
 ) -> None:
-    write_temperature(ppo.folder / "prm", 2.0)
+    write_temperature(ppo.folder / "prm", 2.0, bias=1.5)
     config = ppo.config(
         critic=start, reward_model=str(ppo.folder / "prm"), lora_rank=lora_rank, cycles=2,
         critic_learning_rate=1e-2,
@@ -72,7 +72,8 @@ def test_the_critic_is_kept_and_starts_another_run(
     values = logits[..., -1]
     if start == "reward_model":
         assert list(plain.config.id2label.values()) == ["incorrect", "correct", "value"]
-        values = values + torch.softmax(logits[..., :2] / 2.0, dim=-1)[..., 1]
+        correct = logits[..., 1] - logits[..., 0]
+        values = values + torch.sigmoid(correct / 2.0 + 1.5)
     assert torch.allclose(found, expected, atol=1e-6)
     assert torch.allclose(values, expected, atol=1e-6)
     assert (found - before).abs().max() > 1e-3  # what training made of it

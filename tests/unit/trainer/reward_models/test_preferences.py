@@ -20,6 +20,7 @@ from rewards.models.opening import open_reward_model
 from trainer.models.loading import build_policy, save_model
 from trainer.reward_models.preferences import open_scorer, read_preferences
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.manifests import read_manifest
 from trainer.stages.train_outcome_model import OutcomePreferenceConfig, run_preferences
 from trainer.training.batch_size import sequences_per_update
 from trainer.training.checkpoints import mark_whole
@@ -169,7 +170,8 @@ def test_preferences_are_learnt_and_the_folder_is_asked_as_it_was_trained(
     ]
     lengths = [len(tokenizer.encode(text)) for text in said]
     assert training["model"] == "reward" and training["flops"] > 0
-    assert training["positions"] == pytest.approx(30 * 4 * 2 * sum(lengths) / len(lengths), abs=1)
+    # 5 rows, 4 per batch: the second batch of an epoch has one, and 30 updates are 15 epochs.
+    assert training["positions"] == 15 * sum(lengths)
     loaded = open_reward_model(str(out), "cpu")
     assert (loaded.convention, loaded.whole_prompt, loaded.ends_only) == ("outcome", True, True)
     assert loaded.text_model is not None
@@ -231,6 +233,26 @@ def test_a_run_cut_off_ends_as_one_that_was_not(
     assert not (tmp_path / "cut" / "manifest.json").exists()
     assert run(tmp_path / "cut") == whole
     assert steps == 4 + 2  # it went on after the second
+
+
+def test_no_update_follows_the_last_one(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, die_late: Any
+) -> None:
+    path = write(tmp_path / "rows.jsonl", [conversation(q) for q in QUESTIONS])
+    config = OutcomePreferenceConfig(model=str(policy), preferences=[path])
+
+    def run(out: Path) -> Any:
+        settings = arguments(out, max_steps=3, save_strategy="steps", save_steps=2, logging_steps=1)
+        run_preferences(RuntimeConfig(output_dir=str(out), wandb=False), config, settings)
+        return read_manifest(out)
+
+    whole = run(tmp_path / "whole" / "out")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        die_late(patch, 3)
+        run(tmp_path / "cut" / "out")
+    again = run(tmp_path / "cut" / "out")
+    for key in ("outputs", "usage", "metrics"):
+        assert whole[key] == again[key]
 
 
 def test_a_checkpoint_of_another_batch_size_is_refused(policy: Path, tmp_path: Path) -> None:

@@ -186,8 +186,8 @@ def test_unfinished_work_is_not_continued_with_other_settings(tmp_path: Path) ->
     inputs = {"policy": str(policy), "reward_model": None}
     check_begun(folder, 3, settings, inputs)
     check_begun(folder, 3, settings, inputs)
-    with pytest.raises(ValueError, match=r"other settings \(temperature\)"):
+    with pytest.raises(ValueError, match=r"other settings \(temperature: 1\.0 then, 0\.7 now\)"):
         check_begun(folder, 3, [SearchSettings(temperature=0.7)], inputs)
     (policy / "weights").write_text("2")
-    with pytest.raises(ValueError, match=r"other settings \(input policy, seed\)"):
+    with pytest.raises(ValueError, match=r"other settings \(input policy, seed: 3 then, 4 now\)"):
         check_begun(folder, 4, settings, inputs)

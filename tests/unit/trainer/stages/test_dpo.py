@@ -21,6 +21,7 @@ from trainer.labels.step_preference_files import read_step_preferences
 from trainer.models.loading import load_policy, save_model
 from trainer.rollouts.held_out import HeldOutConfig
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.manifests import read_manifest
 from trainer.stages import dpo
 from trainer.stages.dpo import StepPreferenceConfig, run_dpo, step_preference_dataset
 from trainer.training.checkpoints import mark_whole
@@ -145,7 +146,7 @@ def test_dpo_prefers_the_better_step_and_does_not_end_after_it(
         for ids in (pair.chosen_ids, pair.rejected_ids)
     ]
     assert training["positions"] == 8 * sum(sequences)
-    flops = 4 * 4 * 8 * engine.flops.forward(0, round(sum(sequences) / 4))
+    flops = 4 * 8 * sum(engine.flops.forward(0, length) for length in sequences)
     assert training["flops"] == pytest.approx(flops)
     assert not [*out.glob("checkpoint-*")]
 
@@ -179,6 +180,19 @@ def test_a_run_that_was_cut_off_ends_the_same(
     assert texts[0] == texts[1]
     ledgers = [json.loads((out / "manifest.json").read_text())["usage"] for out in (whole, again)]
     assert ledgers[0] == ledgers[1]
+
+
+def test_no_update_follows_the_last_one(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, die_late: Any
+) -> None:
+    changes = {"max_steps": 7, "per_device_train_batch_size": 1}  # ends within an epoch
+    whole = run(folders, "whole/out", **changes)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        die_late(patch, 7)
+        run(folders, "cut/out", **changes)
+    found = [read_manifest(out) for out in (whole, run(folders, "cut/out", **changes))]
+    for key in ("outputs", "usage", "metrics"):
+        assert found[0][key] == found[1][key]
 
 
 def test_a_checkpoint_of_another_batch_size_is_refused(folders: Path) -> None:

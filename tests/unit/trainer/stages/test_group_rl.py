@@ -21,6 +21,7 @@ from trainer.rollouts.held_out import HeldOutConfig
 from trainer.rollouts.judging import Judges
 from trainer.rollouts.solution_reward import GroupRLConfig, KeepsCounts, SolutionReward
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.manifests import read_manifest
 from trainer.stages.group_rl import run_group_rl, training_passes
 from trainer.training.checkpoints import mark_whole
 
@@ -62,26 +63,32 @@ def test_what_a_solution_earns(tiny_policy: Any) -> None:
     assert spent.policy.generated_tokens == sum(map(len, solutions)) and spent.policy.sequences == 3
     assert spent.reward.sequences == 0
     both = reward_of(tiny_policy, process_weight=2.0)
-    assert both(completion_ids=solutions, problem_id=ids) == [1.5, 0.5, 0.5]  # the smallest: 0.25
+    # The smallest score is 0.25; a truncated solution gets none of it.
+    assert both(completion_ids=solutions, problem_id=ids) == [1.5, 0.0, 0.5]
     assert both.usage.reward.sequences == 3
     form = reward_of(tiny_policy, outcome="format")
     assert form(completion_ids=solutions, problem_id=ids) == [1.0, 0.0, 1.0]
 
 
-def run_two_steps(tiny_policy: Any, folder: Path, algorithm: str) -> Path:
-    """Two steps of TRL's trainer on four problems; returns the stage's folder."""
-    from trl.trainer.grpo_config import GRPOConfig
-    from trl.trainer.rloo_config import RLOOConfig
-
+def run_steps(tiny_policy: Any, folder: Path, algorithm: str, steps: int = 2) -> Path:
+    """Steps of TRL's trainer on four problems, which two steps go through; returns the stage's
+    folder."""
     save_model(*tiny_policy, folder / "policy")
     (folder / "data").mkdir()
     problems = [make_problem((1, 2, 3 + i), 6 + i) for i in range(4)]
     write_problems(folder / "data" / "train.jsonl", problems)
     held_out = [make_problem((1, 1, 3 + i), 5 + i) for i in range(4)]
     write_problems(folder / "data" / "validation.jsonl", held_out)
+    return run_from(folder, algorithm, steps)
+
+
+def run_from(folder: Path, algorithm: str, steps: int) -> Path:
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.rloo_config import RLOOConfig
+
     out = folder / "out"
     arguments = {"grpo": GRPOConfig, "rloo": RLOOConfig}[algorithm](
-        output_dir=str(out), max_steps=2, per_device_train_batch_size=8, num_generations=4,
+        output_dir=str(out), max_steps=steps, per_device_train_batch_size=8, num_generations=4,
         learning_rate=1e-2, beta=0.1, bf16=False, report_to=[],
         gradient_checkpointing=False, use_cpu=True, disable_tqdm=True, save_steps=1,
     )  # fmt: skip
@@ -98,8 +105,24 @@ def run_two_steps(tiny_policy: Any, folder: Path, algorithm: str) -> Path:
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_no_update_follows_the_last_one(
+    tiny_policy: Any, tmp_path: Path, algorithm: str, monkeypatch: pytest.MonkeyPatch, die_late: Any
+) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole = run_steps(tiny_policy, tmp_path / "whole", algorithm, 3)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        die_late(patch, 3)
+        run_steps(tiny_policy, tmp_path / "cut", algorithm, 3)
+    again = run_from(tmp_path / "cut", algorithm, 3)
+    found = [read_manifest(out) for out in (whole, again)]
+    for key in ("outputs", "usage", "metrics"):
+        assert found[0][key] == found[1][key]
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_two_steps_of_trl(tiny_policy: Any, tmp_path: Path, algorithm: str) -> None:
-    out = run_two_steps(tiny_policy, tmp_path, algorithm)
+    out = run_steps(tiny_policy, tmp_path, algorithm)
     before, after = (load_file(f / "model.safetensors") for f in (tmp_path / "policy", out))
     assert any(not torch.equal(before[name], after[name]) for name in before)
     manifest = json.loads((out / "manifest.json").read_text())
@@ -143,7 +166,7 @@ def test_a_checkpoint_of_another_batch_size_is_refused(
     checkpoint.mkdir(parents=True)
     mark_whole(checkpoint, 1, 1, batch=6)
     with pytest.raises(ValueError, match="6 sequences per update, but this run takes 8"):
-        run_two_steps(tiny_policy, tmp_path, algorithm)
+        run_steps(tiny_policy, tmp_path, algorithm)
 
 
 def test_what_was_spent_is_kept_in_checkpoints(tiny_policy: Any, tmp_path: Path) -> None:

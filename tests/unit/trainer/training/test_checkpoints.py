@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, 
 from trl.trainer.sft_config import SFTConfig
 
 import trainer.training.checkpoints as checkpoints
-from data.problems import write_demonstrations
+from data.problems import read_demonstrations, write_demonstrations
 from data.tasks.countdown import make_problem
 from data.types import Demonstration
-from trainer.models.loading import save_model
+from tests.unit.trainer.conftest import LAST_MOMENTS, die_after_the_last_update
+from trainer.models.loading import load_policy, save_model
 from trainer.models.lora import LoraSettings, MergeConfig, run_merge
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import read_manifest
@@ -29,6 +30,7 @@ from trainer.training.checkpoints import (
     mark_whole,
     resume_from,
 )
+from trainer.training.token_rows import demonstration_rows
 
 SFT, PRM = "sft", "prm"
 
@@ -118,11 +120,11 @@ def made(tiny_policy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train(made: Path, stage: str, folder: Path, rank: int = 0) -> None:
+def train(made: Path, stage: str, folder: Path, rank: int = 0, updates: int = 4) -> None:
     kind = SFTConfig if stage == SFT else TrainingArguments
     more = {"max_length": None} if stage == SFT else {}
     arguments = kind(
-        output_dir=str(folder), max_steps=4, save_steps=2, save_total_limit=1, bf16=False,
+        output_dir=str(folder), max_steps=updates, save_steps=2, save_total_limit=1, bf16=False,
         per_device_train_batch_size=2, learning_rate=1e-2, use_cpu=True, report_to="none",
         disable_tqdm=True, logging_steps=1, seed=5, **more,
     )  # fmt: skip
@@ -164,6 +166,91 @@ def test_a_run_that_dies_while_saving_ends_as_a_whole_one(
     found = [read_manifest(tmp_path / name / "out") for name in ("whole", "cut")]
     assert found[0]["outputs"] == found[1]["outputs"] and found[0]["usage"] == found[1]["usage"]
     assert found[0]["metrics"] == found[1]["metrics"]
+
+
+@pytest.mark.parametrize("moment", LAST_MOMENTS)
+@pytest.mark.parametrize(("stage", "rank"), [(SFT, 0), (PRM, 2)])
+def test_a_run_that_dies_after_its_last_update_makes_no_further_one(
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    stage: str,
+    rank: int,
+) -> None:
+    """In the middle of an epoch: the Trainer itself would take a fourth."""
+    whole, cut = tmp_path / "whole" / "out", tmp_path / "cut" / "out"
+    train(made, stage, whole, rank, updates=3)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        die_after_the_last_update(patch, moment, 3)
+        train(made, stage, cut, rank, updates=3)
+    assert (cut / "checkpoint-3").exists()
+    train(made, stage, cut, rank, updates=3)
+    found = [read_manifest(out) for out in (whole, cut)]
+    assert found[0]["outputs"] == found[1]["outputs"] and found[0]["usage"] == found[1]["usage"]
+    assert found[0]["metrics"] == found[1]["metrics"]
+
+
+def test_what_was_trained_on_is_counted(made: Path, tmp_path: Path) -> None:
+    """16 rows and batches of 12: the second batch of an epoch has 4. Two epochs are four updates.
+    A batch of 64 has all 16."""
+    for batch, updates, epochs in ((12, 4, 2), (64, 3, 3)):
+        out = tmp_path / str(batch)
+        config = PolicyConfig(
+            model=str(made / "policy"), data=str(made / "data"), global_batch_size=batch
+        )
+        arguments = SFTConfig(
+            output_dir=str(out), max_steps=updates, per_device_train_batch_size=4, bf16=False,
+            use_cpu=True, report_to="none", disable_tqdm=True, max_length=None,
+        )  # fmt: skip
+        run_sft(RuntimeConfig(output_dir=str(out), wandb=False), config, arguments)
+        [row] = read_manifest(out)["usage"]["ledger"]
+        _, tokenizer = load_policy(str(made / "policy"))
+        rows = demonstration_rows(
+            read_demonstrations(made / "data" / "demonstrations.jsonl"), tokenizer
+        )
+        tokens = sum(len(r.prompt_ids) + len(r.completion_ids) for r in rows)
+        assert row["positions"] == epochs * tokens
+
+
+def test_a_training_is_not_continued_with_other_arguments(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    config = PolicyConfig(model=str(made / "policy"), data=str(made / "data"), global_batch_size=4)
+
+    def run(wandb: bool = False, **changes: Any) -> None:
+        values: dict[str, Any] = {
+            "output_dir": str(out), "max_steps": 4, "save_steps": 2, "bf16": False,
+            "per_device_train_batch_size": 2, "learning_rate": 1e-2, "use_cpu": True,
+            "report_to": "none", "disable_tqdm": True, "max_length": None,
+        }  # fmt: skip
+        run_sft(
+            RuntimeConfig(output_dir=str(out), wandb=wandb), config, SFTConfig(**values | changes)
+        )
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        die_after_the_last_update(patch, "checkpoint", 2)
+        run()
+    changes: tuple[dict[str, Any], ...] = (
+        {"learning_rate": 0.02}, {"lr_scheduler_type": "constant"}, {"max_steps": 8},
+        {"weight_decay": 0.1}, {"warmup_steps": 1}, {"optim": "sgd"},
+    )  # fmt: skip
+    for change in changes:
+        [key] = change
+        with pytest.raises(ValueError, match=f"unfinished work with other settings .*{key}"):
+            run(**change)
+    with pytest.raises(ValueError, match=r"learning_rate: 0\.01 then, 0\.02 now"):
+        run(learning_rate=0.02)
+    # The same updates, cut into micro-batches, saved and logged in another way.
+    run(per_device_train_batch_size=4, save_steps=1, logging_steps=1)
+    with pytest.raises(SystemExit) as finished:
+        run()
+    assert finished.value.code == 0 and "nothing to do" in capsys.readouterr().out
+    with pytest.raises(
+        ValueError, match=r"is finished, but with other settings \(learning_rate: 0"
+    ):
+        run(learning_rate=0.02)
 
 
 @pytest.mark.parametrize("stage", [SFT, PRM])

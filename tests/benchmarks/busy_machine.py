@@ -1,0 +1,99 @@
+"""Training steps per second on a quiet and on a busy machine, by how threads wait for each other.
+
+python tests/benchmarks/busy_machine.py [--seconds 8] [--repeats 3]
+
+A process trains one small model in a loop. The settings take turns, first alone and then beside as
+many processes as there are cores, which only compute. The median over the turns counts. `launcher`
+is what trainer/pipeline/launch.py sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+LOAD = "while True: pass"
+
+
+def settings(cores: int) -> dict[str, dict[str, str]]:
+    from trainer.pipeline.launch import waiting_environment
+
+    threads = {"OMP_NUM_THREADS": str(cores)}
+    return {
+        "one thread": {"OMP_NUM_THREADS": "1"},
+        "default": threads,
+        "passive": threads | {"OMP_WAIT_POLICY": "PASSIVE"},
+        **{f"spin {n}": threads | {"GOMP_SPINCOUNT": str(n)} for n in (100, 1000, 10_000, 100_000)},
+        "launcher": threads | waiting_environment(),
+    }
+
+
+def steps_per_second(seconds: float, hidden: int) -> float:
+    """In this process: steps of a small language model's training, after a few to warm up."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=128, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=4,
+        num_attention_heads=4, max_position_embeddings=128,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    optimizer = torch.optim.AdamW(model.parameters())
+    ids_BT = torch.randint(0, 128, (32, 48))
+    steps, started = -3, 0.0
+    while steps < 0 or time.perf_counter() - started < seconds:
+        loss = model(input_ids=ids_BT, labels=ids_BT).loss
+        assert loss is not None
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        steps += 1
+        if steps == 0:
+            started = time.perf_counter()
+    return steps / (time.perf_counter() - started)
+
+
+def measure(environment: dict[str, str], options: argparse.Namespace) -> float:
+    words = ["--measure", "--seconds", str(options.seconds), "--hidden", str(options.hidden)]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, __file__, *words],
+        env=clean | environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--measure", action="store_true", help="one measurement, in this process")
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(steps_per_second(options.seconds, options.hidden)))
+        return
+    cores = len(os.sched_getaffinity(0))
+    choices = settings(cores)
+    for name, others in (("quiet", 0), ("busy", cores)):
+        rates: dict[str, list[float]] = {choice: [] for choice in choices}
+        load = [subprocess.Popen([sys.executable, "-c", LOAD]) for _ in range(others)]
+        try:
+            for _ in range(options.repeats):
+                for choice, environment in choices.items():
+                    rates[choice].append(measure(environment, options))
+        finally:
+            for process in load:
+                process.kill()
+        for choice, found in rates.items():
+            print(f"{name:<6} {choice:<12} {statistics.median(found):6.2f} steps/s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

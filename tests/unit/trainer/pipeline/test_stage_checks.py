@@ -1,0 +1,45 @@
+"""What a stage would refuse is refused before the first stage of a recipe runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainer.pipeline.recipe import load_pipeline
+from trainer.pipeline.stage_checks import check_stages
+
+SMOKE = "recipes/countdown/smoke.yaml"
+
+
+def missing_of(folder: Path, *settings: str) -> list[str]:
+    pipeline = load_pipeline(SMOKE, [f"output_dir={folder}", *settings])
+    return check_stages(pipeline, pipeline.stages)
+
+
+def test_a_recipe_of_ours_passes(tmp_path: Path) -> None:
+    assert missing_of(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("sft.lerning_rate=1", "stage 'sft': unknown option '--lerning_rate'; did you mean '--lea"),
+        ("sft.learning_rate=fast", "stage 'sft': .*invalid float value: 'fast'"),
+        ("sft.per_device_train_batch_size=0", "stage 'sft': per_device_train_batch_size is 0; it"),
+        ("sft.global_batch_size=0", "stage 'sft': global_batch_size is 0; it must be at least 1"),
+        ("prm_2.max_steps=0", "stage 'prm_2': max_steps is 0"),
+        ("search_1.temperature=-1", "stage 'search_1': temperature"),
+        ("search_1.strategy=mtcs", "stage 'search_1': strategy is 'mtcs'; allowed"),
+        ("evaluate.verifier=maths", "stage 'evaluate': verifier"),
+    ],
+)
+def test_a_wrong_key_or_value_is_refused(tmp_path: Path, setting: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        missing_of(tmp_path, setting)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert missing_of(tmp_path, "sft.data=/nowhere") == [
+        "stage 'sft': data is '/nowhere': there is no such file or folder"
+    ]

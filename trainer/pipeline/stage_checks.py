@@ -1,0 +1,56 @@
+"""All stages of a recipe are checked before the first one runs: their keys, values and files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from trainer.pipeline.plan import stage_settings
+from trainer.pipeline.recipe import PLACEHOLDER, Pipeline, Stage, stage_words
+from trainer.pipeline.run import stage_state
+from trainer.runtime.command_line import check_recipe
+from trainer.runtime.stage import check_inputs
+from trainer.runtime.stage_registry import entry_of_launcher
+
+
+def check_stages(pipeline: Pipeline, stages: Sequence[Stage]) -> list[str]:
+    """Check those of `stages` that will run, in a process of its own, so that this one imports no
+    torch. Returns a line per file or folder that is read and not there. A folder that an earlier
+    stage writes is not looked for, and a launcher that `STAGES` does not have is not checked.
+
+    Raises ValueError naming the first stage with a key or value that its launcher would refuse.
+    """
+    stages = [stage for stage in stages if stage_state(pipeline, stage) != "unchanged"]
+    if not stages:
+        return []
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_missing_files, pipeline, stages).result()
+
+
+def _missing_files(pipeline: Pipeline, stages: Sequence[Stage]) -> list[str]:
+    missing: list[str] = []
+    for stage in stages:
+        entry = entry_of_launcher(stage.script)
+        if entry is None:
+            continue
+        words = stage_words(pipeline, stage)[1:]
+        try:
+            check_recipe(entry.config_types(words), words)
+        except ValueError as error:
+            raise ValueError(f"stage {stage.name!r}: {error}") from None
+        settings = stage_settings(stage)
+        for key in entry.reads:
+            value = settings.get(key)
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, str) and not PLACEHOLDER.search(path):
+                    missing += _missing(stage, key, path)
+    return missing
+
+
+def _missing(stage: Stage, key: str, path: str) -> list[str]:
+    try:
+        check_inputs({key: path})
+    except ValueError as error:
+        return [f"stage {stage.name!r}: {error}"]
+    return []
