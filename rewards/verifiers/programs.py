@@ -155,15 +155,7 @@ def _run(
                 os.close(number)
 
     to_run: dict[str, Any] = {"readings": program, "names": tests.names, "prints": plan.prints}
-    to_test: dict[str, Any] = {
-        "setup": ended(tests.prefix) + tests.setup,
-        "tests": plan.tests if not by_value or plan.by_value is None else plan.by_value,
-        "expected": plan.expected,
-        "classes": plan.classes if tests.classes is None else tests.classes,
-        "check": tests.check,
-        "names": tests.names,
-        "by_value": by_value,
-    }
+    to_test = _to_test(tests, plan, by_value=by_value)
     try:
         channel = [asks[0], answers[1]]
         to_run["channel"] = channel
@@ -195,6 +187,19 @@ def _run(
     most = math.ceil(limits.seconds)
     ended_by_it = "the program ends" in said[1] and computed[0] >= NEAR * most
     return None if ended_by_it or computed[0] >= most - CPU_GRAIN else said
+
+
+def _to_test(tests: CodeTests, plan: TestPlan, *, by_value: bool) -> dict[str, Any]:
+    """What `rewards.sandbox.run_tests` takes, but the channel."""
+    return {
+        "setup": ended(tests.prefix) + tests.setup,
+        "tests": plan.tests if not by_value or plan.by_value is None else plan.by_value,
+        "expected": plan.expected,
+        "classes": plan.classes if tests.classes is None else tests.classes,
+        "check": tests.check,
+        "names": tests.names,
+        "by_value": by_value,
+    }
 
 
 def _read_verdict(handle: int, deadline: float) -> tuple[str, str] | None:
