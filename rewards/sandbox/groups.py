@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -120,8 +122,22 @@ def _places() -> Iterator[Place]:
 
 
 def _usable(folder: Path) -> bool:
-    """Whether a group can be made in it, and a process of ours put there."""
-    return os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK)
+    """Whether a group can be made in it, and a process of ours put there: tried, since what the
+    files' permissions say is not all that is asked for."""
+    if not os.access(folder, os.W_OK) or not os.access(folder / "cgroup.procs", os.W_OK):
+        return False
+    group = Group(folders=(folder / f"{PREFIX}-{os.getpid()}-{next(_number)}",))
+    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        group.folders[0].mkdir()
+        _write(group.folders[0] / "cgroup.procs", child.pid)
+        return True
+    except OSError:
+        return False
+    finally:
+        child.kill()
+        child.communicate()
+        group.remove()
 
 
 def _remove_those_of_the_dead(folder: Path) -> None:

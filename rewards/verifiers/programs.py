@@ -8,6 +8,8 @@ is expected of it, and what it returns is compared where none of its code runs; 
   the tests, and a change of theirs for the program (`rewards.sandbox.objects`).
 - Tests that compare what a program returns with the arguments that it was given
   (`assert f(x) == sorted(x)`) must pass with copies of the arguments too, if it changed these.
+- Otherwise tests are judged as in one process: a test that passes there, whatever the program did
+  to its arguments, passes here.
 - What is no plain value, a generator or an object, stays with the program: tests may ask it for
   items, attributes and calls of its methods, but it is equal to no plain value, and two of them
   are not compared (unverifiable). An object of a class that the tests name, made by a call of
@@ -153,15 +155,7 @@ def _run(
                 os.close(number)
 
     to_run: dict[str, Any] = {"readings": program, "names": tests.names, "prints": plan.prints}
-    to_test: dict[str, Any] = {
-        "setup": ended(tests.prefix) + tests.setup,
-        "tests": plan.tests if not by_value or plan.by_value is None else plan.by_value,
-        "expected": plan.expected,
-        "classes": plan.classes if tests.classes is None else tests.classes,
-        "check": tests.check,
-        "names": tests.names,
-        "by_value": by_value,
-    }
+    to_test = _to_test(tests, plan, by_value=by_value)
     try:
         channel = [asks[0], answers[1]]
         to_run["channel"] = channel
@@ -193,6 +187,19 @@ def _run(
     most = math.ceil(limits.seconds)
     ended_by_it = "the program ends" in said[1] and computed[0] >= NEAR * most
     return None if ended_by_it or computed[0] >= most - CPU_GRAIN else said
+
+
+def _to_test(tests: CodeTests, plan: TestPlan, *, by_value: bool) -> dict[str, Any]:
+    """What `rewards.sandbox.run_tests` takes, but the channel."""
+    return {
+        "setup": ended(tests.prefix) + tests.setup,
+        "tests": plan.tests if not by_value or plan.by_value is None else plan.by_value,
+        "expected": plan.expected,
+        "classes": plan.classes if tests.classes is None else tests.classes,
+        "check": tests.check,
+        "names": tests.names,
+        "by_value": by_value,
+    }
 
 
 def _read_verdict(handle: int, deadline: float) -> tuple[str, str] | None:

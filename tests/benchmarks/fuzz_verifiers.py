@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from data.boxes import BadBox, last_boxes
 from data.sources import BadRow, Row, read_source
-from data.tasks.code import CodeConfig, CodeTests, humaneval_row, mbpp_row
+from data.tasks.code import ROW_FORMATS, CodeConfig, CodeTests
 from data.tasks.math import MathConfig, gsm8k_row, math_row
 from data.types import Problem
 from rewards.mathematics.answers import Unreadable, final_answer
@@ -66,7 +66,9 @@ LITERALS = st.builds(
 )
 NAMES = st.sampled_from(
     ["question", "answer", "problem", "solution", "prompt", "code", "test", "test_list", "text",
-     "entry_point", "canonical_solution", "test_setup_code"]
+     "entry_point", "canonical_solution", "test_setup_code", "input_output", "solutions",
+     "starter_code", "description", "public_tests", "private_tests", "question_content",
+     "public_test_cases", "private_test_cases", "metadata"]
 )  # fmt: skip
 TESTS = CodeTests(tests="def check(f):\n    assert f(2) == 4", names=("f",), check="check")
 MATH = MathVerifier(seconds=1.0)
@@ -110,8 +112,7 @@ def rows(columns: dict[str, Any]) -> None:
     for make, config in (
         (gsm8k_row, MathConfig()),
         (math_row, MathConfig(row_format="math")),
-        (humaneval_row, CodeConfig()),
-        (mbpp_row, CodeConfig(row_format="mbpp")),
+        *((make, CodeConfig(row_format=name)) for name, make in ROW_FORMATS.items()),  # type: ignore[arg-type]
     ):
         try:
             make(row, "x", config)  # type: ignore[operator]
@@ -146,7 +147,24 @@ def programs_run(text: str) -> None:
 
 
 COLUMN = (
-    st.none() | st.text(max_size=20) | st.integers() | st.lists(st.text(max_size=5), max_size=3)
+    st.none()
+    | st.text(max_size=20)
+    | st.integers()
+    | st.lists(st.text(max_size=5), max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["input", "output", "language", "solution"]),
+        st.lists(st.text(max_size=3), max_size=2) | st.integers(),
+        max_size=3,
+    )
+    | st.sampled_from(
+        [
+            '{"inputs": ["1"], "outputs": ["1"]}',
+            '{"fn_name": "f"}',
+            "[1]",
+            "{}",
+            '[{"input": "1", "output": "2", "testtype": "functional"}]',
+        ]
+    )
 )
 # A target, what it is given, and the share of --inputs that it gets: a program costs 0.1 s.
 TARGETS: dict[str, tuple[Callable[..., None], tuple[Any, ...], float]] = {

@@ -54,3 +54,10 @@ def test_groups_of_processes_that_ended_are_removed(tmp_path: Path) -> None:
         folder.mkdir()
     groups._remove_those_of_the_dead(tmp_path)
     assert list(tmp_path.iterdir()) == [ours]
+
+
+def test_a_folder_where_no_process_can_be_put_is_not_used(tmp_path: Path) -> None:
+    assert not groups._usable(tmp_path)  # it has no cgroup.procs
+    (tmp_path / "cgroup.procs").touch()
+    assert not groups._usable(tmp_path)  # and the group made in it has none either
+    assert [file.name for file in tmp_path.iterdir()] == ["cgroup.procs"]
