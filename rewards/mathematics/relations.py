@@ -27,7 +27,7 @@ CALL = re.compile(
     r"|\( ?[A-Za-z](?: ?, ?[A-Za-z])+ ?\)|(?:[A-Za-z]{1,2}|\\[A-Za-z]+) ?\([^()=<>]*\)"
     r"|\\(?:overline|vec|overrightarrow|hat|bar) ?\{[A-Z]+\}"
     r"|\[[A-Z]+\]|\|\\(?:vec|overline|overrightarrow) ?\{[A-Za-z]+\}\|"
-    r"|[A-Za-z](?: ?(?:[-+*/]|\\cdot)? ?[A-Za-z])+"
+    r"|[A-Za-z](?: ?(?:(?:[-+*/]|\\cdot) ?)?[A-Za-z])+"
 )
 JOINED = {"or": "any", "and": "all"}
 CALL_MARKS = re.compile(r"\\(?:overline|left|right|text)(?![A-Za-z])|[|{} ]|^m(?=\\angle)")

@@ -250,6 +250,9 @@ def test_reading_takes_time_linear_in_the_text(solution: str) -> None:
     [
         "{\\over" * 280, "\\underline{" * 150 + "1" + "}" * 150, "\\frac{\\text{" * 120,
         "_5C_" * 400, "sqrt(" * 390, "\\{x:" * 390, "(\\begin{array}" * 100, "1 " * 990,
+        "a " * 400 + "1 = 5", "( a , " * 200 + "1=5", "|" + "A" * 900 + "= 5",
+        "f ( x " * 200 + "= 5",
+        "\\text{ (A) } " * 140, "\\mathbb{R} \\setminus " * 80, "1 base 2 " * 150 + "x",
         "all real numbers except " * 80, "5 million " * 190, "1:" * 990, "|" * 1_990,
     ],
 )  # fmt: skip
