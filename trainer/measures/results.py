@@ -245,3 +245,18 @@ class LabelAudit:
     mean_error_by_rows: Estimate
     groups: tuple[AuditRow, ...]
     undecided: UndecidedCoverage
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """The candidate against the incumbent on the `n` problems of the gate. Only the candidate
+    solved `wins` of them, and only the incumbent solved `losses`."""
+
+    accepted: bool
+    p_value: float
+    wins: int
+    losses: int
+    n: int
+    incumbent_accuracy: float
+    candidate_accuracy: float
+    reason: str

@@ -9,11 +9,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data.json_records import read_record
+from data.json_records import read_record, record_from_json
 from rewards.verifiers.by_name import VERIFIERS
 from search.base import solution_text
 from search.trees.files import result_from_json
-from trainer.measures.results import EvaluationResults, RewardModelEvaluation
+from trainer.measures.results import EvaluationResults, GateResult, RewardModelEvaluation
 from trainer.report.learner_curves import (
     LearnerCurve,
     Lineage,
@@ -25,6 +25,7 @@ from trainer.report.learner_curves import (
 )
 from trainer.report.page import SCHEMA_VERSION
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.ledger import LedgerEntry
 from trainer.runtime.manifests import is_complete, read_json, read_manifest
 from trainer.runtime.stage_registry import STAGES
 
@@ -46,11 +47,24 @@ class ReportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageLedgerEntry(LedgerEntry):
+    """An entry of the ledger of the stage named `stage`."""
+
+    stage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundGate(GateResult):
+    """The gate of the round of expert iteration named `round`."""
+
+    round: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunResults:
     """Every number of a run. `stages` holds seconds of wall time per stage. `evaluation` is the
     content of the evaluation stage's evaluation.json. `prm_evaluations` holds the content of each
-    prm.json, by the stage's name. The rows of `gates` and `ledger` come from the manifests, and
-    each row has the name of its stage."""
+    prm.json, by the stage's name. `gates` and `ledger` come from the stages' manifests."""
 
     run: str
     seed: int
@@ -61,8 +75,8 @@ class RunResults:
     training_curve: list[TrainingCost]
     learners: list[LearnerCurve]
     ppo: list[PPORunCurve]
-    gates: list[dict[str, Any]]
-    ledger: list[dict[str, Any]]
+    gates: list[RoundGate]
+    ledger: list[StageLedgerEntry]
 
     def as_json(self) -> dict[str, Any]:
         """The content of results.json, with the keys of the evaluation at the top level."""
@@ -80,8 +94,8 @@ class RunResults:
             "training_curve": [asdict(cost) for cost in self.training_curve],
             "learners": [asdict(curve) for curve in self.learners],
             "ppo": [asdict(curve) for curve in self.ppo],
-            "gates": self.gates,
-            "ledger": self.ledger,
+            "gates": [asdict(gate) for gate in self.gates],
+            "ledger": [asdict(entry) for entry in self.ledger],
         }
 
 
@@ -93,12 +107,16 @@ def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
     spent = {Path(stage).name: seconds_of(Path(stage)) for stage in config.stages}
     greedy = {row.policy: row for row in evaluation.accuracy if row.strategy == "greedy"}
     lineage = Lineage(folders={Path(s).name: Path(s) for s in config.stages}, manifests=manifests)
-    ledger: list[dict[str, Any]] = []
-    gates: list[dict[str, Any]] = []
+    ledger: list[StageLedgerEntry] = []
+    gates: list[RoundGate] = []
     for name, manifest in manifests.items():
-        ledger += [{"stage": name, **row} for row in manifest["usage"]["ledger"]]
+        ledger += [
+            record_from_json(StageLedgerEntry, {"stage": name, **row})
+            for row in manifest["usage"]["ledger"]
+        ]
         if "gate" in manifest["metrics"]:
-            gates.append({"round": name, **manifest["metrics"]["gate"]})
+            gate = {"round": name, **manifest["metrics"]["gate"]}
+            gates.append(record_from_json(RoundGate, gate))
     return RunResults(
         run=runtime.run_group or folder_name(runtime),
         seed=runtime.seed,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+
+from trainer.runtime.ledger import LedgerEntry
 
 # Dense bf16 FLOPs per second from the data sheets, by a part of the device's name.
 PEAK_FLOPS = {
@@ -46,11 +47,11 @@ class Resources:
 
 
 def measure(
-    ledger: Sequence[Mapping[str, Any]], seconds: float, processes: int, *, resumed: bool
+    ledger: Sequence[LedgerEntry], seconds: float, processes: int, *, resumed: bool
 ) -> Resources:
     """The resources for the work in a manifest's `ledger`, which took `seconds`."""
-    flops = float(sum(row["flops"] for row in ledger))
-    positions = sum(row["positions"] for row in ledger)
+    flops = float(sum(entry.flops for entry in ledger))
+    positions = sum(entry.positions for entry in ledger)
     on_device = torch.cuda.is_available()
     name = torch.cuda.get_device_name() if on_device else "cpu"
     # Without a rate the peak has no use, so it is not measured.

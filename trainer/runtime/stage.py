@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.types import ModelUsage, Usage
+from data.types import Usage
 from rewards.verifiers.tally import TALLY
 from trainer.runtime.command_line import recipe_mapping
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.input_identity import identity_of
+from trainer.runtime.ledger import LedgerEntry, search_entry, training_entry
 from trainer.runtime.manifests import is_complete, read_json, write_json, write_manifest
 from trainer.runtime.out_of_memory import explaining_out_of_memory
 from trainer.runtime.processes import is_main_process, process_state, set_seed
@@ -37,19 +38,18 @@ class StageRecord:
 
     run: Run = field(default_factory=Run)  # the stage's W&B run
     metrics: dict[str, Any] = field(default_factory=dict)
-    ledger: list[dict[str, Any]] = field(default_factory=list)
+    ledger: list[LedgerEntry] = field(default_factory=list[LedgerEntry])
     # These functions are called at the end, while processes can still communicate.
     closing: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     def search(self, usage: Usage) -> None:
         """Count what a search spent on both models."""
-        self.ledger.append({"model": "policy", "kind": "search", **asdict(usage.policy)})
-        self.ledger.append({"model": "reward", "kind": "search", **asdict(usage.reward)})
+        self.ledger.append(search_entry("policy", usage.policy))
+        self.ledger.append(search_entry("reward", usage.reward))
 
     def training(self, model: str, tokens: int, flops: float) -> None:
         """Count training: `tokens` positions forward and backward, 3 forward passes' FLOPs."""
-        usage = ModelUsage(prompt_tokens=tokens, positions=tokens, flops=flops)
-        self.ledger.append({"model": model, "kind": "training", **asdict(usage)})
+        self.ledger.append(training_entry(model, tokens, flops))
 
 
 def numbered_inputs(name: str, paths: Sequence[str]) -> dict[str, str | None]:
@@ -213,7 +213,7 @@ def _complete(begun: _Begun, record: StageRecord, processes: int) -> None:
         recipe=begun.recipe,
         seed=begun.seed,
         inputs=begun.sources,
-        usage={"ledger": record.ledger},
+        usage={"ledger": [asdict(entry) for entry in record.ledger]},
         metrics=record.metrics,
         seconds=seconds,
         extra={"inputs": begun.identities, "resources": resources},

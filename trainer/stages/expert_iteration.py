@@ -25,6 +25,7 @@ from rewards.verifiers.by_name import check_verifier
 from search.trees.training_rows import balance_by_difficulty
 from trainer.evaluation.policies import evaluate_greedy, groups_of
 from trainer.labels.label_files import read_labels
+from trainer.measures.results import GateResult
 from trainer.measures.statistics import paired_p_value
 from trainer.models.compatibility import check_policy
 from trainer.models.loading import load_policy, save_model, whole_models
@@ -121,21 +122,6 @@ def run_expert_iteration(
         if workbench.accelerator.is_main_process:
             _write_next_policy(config.policy, candidate, folder, accepted=gate.accepted)
         workbench.accelerator.wait_for_everyone()
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateResult:
-    """The candidate against the incumbent on the `n` problems of the gate. Only the candidate
-    solved `wins` of them, and only the incumbent solved `losses`."""
-
-    accepted: bool
-    p_value: float
-    wins: int
-    losses: int
-    n: int
-    incumbent_accuracy: float
-    candidate_accuracy: float
-    reason: str
 
 
 def judge_gate(

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from data.settings import ROOT
+from trainer.runtime.ledger import LedgerEntry
 from trainer.runtime.out_of_memory import advice, is_out_of_memory
 from trainer.runtime.resources import measure, peak_flops
 
@@ -115,5 +116,5 @@ def test_peaks_are_those_of_the_data_sheets() -> None:
     assert peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
     assert peak_flops("some other device") is None
     assert 1e9 < (peak_flops("cpu") or 0) < 1e13
-    row = {"flops": 5e12, "positions": 10}
-    assert measure([row], 2.0, 4, resumed=False).flops_per_second == 2.5e12
+    entry = LedgerEntry(model="policy", kind="search", flops=5e12, positions=10)
+    assert measure([entry], 2.0, 4, resumed=False).flops_per_second == 2.5e12
