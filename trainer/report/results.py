@@ -94,9 +94,15 @@ class RunResults:
             "training_curve": [asdict(cost) for cost in self.training_curve],
             "learners": [asdict(curve) for curve in self.learners],
             "ppo": [asdict(curve) for curve in self.ppo],
-            "gates": [asdict(gate) for gate in self.gates],
-            "ledger": [asdict(entry) for entry in self.ledger],
+            "gates": [_row(gate, "round") for gate in self.gates],
+            "ledger": [_row(entry, "stage") for entry in self.ledger],
         }
+
+
+def _row(record: RoundGate | StageLedgerEntry, name: str) -> dict[str, Any]:
+    """The record as JSON: the field `name` first, then the others in the order of their names."""
+    values = dict(sorted(asdict(record).items()))
+    return {name: values.pop(name), **values}
 
 
 def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
