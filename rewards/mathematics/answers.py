@@ -11,7 +11,8 @@ Several lines (with `####`, or all beginning with "answer is"), tags or boxes wi
 them but "or", "and" and their kind (`data.boxes.joins`) are one answer that lists all of them, so
 alternatives cannot be tried one by one: all of them must be the gold answer, or they must list what
 it lists.
-Everything else is no answer. Reading takes time linear in the text and never evaluates it.
+What a model thinks, up to the last `</think>`, holds no answer, and marks such as `<|im_end|>` at
+the end are left out. Everything else is no answer. Reading takes time linear in the text and never evaluates it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from data.boxes import BOX_STARTS, BadBox, joins, last_boxes
 
 MAX_ANSWER_CHARACTERS = 2000
 MAX_TAIL_CHARACTERS = 20_000  # of a solution, where a mark in its last lines is looked for
-HEADING = r"(?:the )?(?:final |correct |short )?answer"
+THOUGHT_END = "</think>"
+END_MARKS = re.compile(r"(?:\s*(?:<\|[a-z_]{1,30}\|>|</s>|<eos>))+\s*\Z")
+HEADING = r"(?:the )?(?:final |correct |short )?answers?"
 PHRASE = re.compile(
-    r".*\banswer\b(?:\s+(?:to|for)\b[^:=]{0,200}?)?"
-    r"(?:\s*[:=]\s*|\s+(?:is|equals|(?:will|must|should) be)\b\s*:?\s*)"
+    r".*\banswers?\b(?:\s+(?:to|for)\b[^:=]{0,200}?)?"
+    r"(?:\s*[:=]\s*|\s+(?:is|are|equals|(?:will|would|must|should) be)\b\s*:?\s*)"
     r"(?:(?:therefore|thus|hence|then|simply|just|clearly|now|indeed|given by|equal to)\b[,:]?\s*)*"
     r"(?P<answer>\S.*)",
     re.I,
@@ -84,6 +87,13 @@ THOUSANDS = re.compile(
 SCIENTIFIC = re.compile(r"(?<![\w.])(\d+\.?\d*|\.\d+)[eE]([+-]?\d+)(?!\w)")
 BARE_FRACTION = re.compile(r"\\(frac|binom)\s*(\d|\{[^{}]*\})\s*(\d(?![\d.])|\{[^{}]*\})")
 BARE_ROOT = re.compile(r"\\sqrt\s*(\d(?![\d.])|[A-Za-z](?![A-Za-z]))")
+# The letter of a choice: "B) 12", "option B".
+LOOSE_CHOICE = re.compile(r"\A\s*([A-J])(?:\)|[.:](?= ))\s*(?=[^\s)])")
+OPTION = re.compile(
+    r"\A\s*(?:\\text ?\{ ?)?(?:the )?(?:option|choice) ?\}? ?(?:\\text ?\{ ?)?"
+    r"(\(?[A-J]\)?) ?\}?[\s.]*\Z",
+    re.I,
+)
 # Names that are written without a backslash.
 PLAIN_PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
 PLAIN_ROOT = re.compile(r"(?<![A-Za-z\\])sqrt ?(?:(\d+(?:\.\d+)?)|\(([^()]*)\)|\{([^{}]*)\})")
@@ -108,6 +118,7 @@ class Unreadable(ValueError):
 def final_answer(solution: str) -> str:
     """The text of the final answer, as written. Raises `Unreadable` where there is none, it is
     empty, cut off in the middle, or longer than `MAX_ANSWER_CHARACTERS`."""
+    solution = _said(solution)
     tail = solution.rstrip()[-MAX_TAIL_CHARACTERS:]
     marked = _marked_lines(tail, closed=not any(start in solution for start in BOX_STARTS))
     if marked is not None:
@@ -125,6 +136,14 @@ def final_answer(solution: str) -> str:
     if phrase is None:
         raise Unreadable("has no final answer: no last line with ####, no \\boxed{...}")
     return _bounded(phrase)
+
+
+def _said(solution: str) -> str:
+    """Without what is thought before the answer, and the marks of a text's end."""
+    end = solution.rfind(THOUGHT_END)
+    said = solution[end + len(THOUGHT_END) :] if end >= 0 else solution
+    tail = END_MARKS.sub("", said[-MAX_ANSWER_CHARACTERS:])
+    return said[:-MAX_ANSWER_CHARACTERS] + tail
 
 
 def _marked_lines(tail: str, *, closed: bool) -> str | None:
@@ -178,7 +197,9 @@ def tagged_answer(tail: str) -> str | None:
 
 def _untagged(content: str) -> str:
     marked = content.startswith("####") or any(start in content for start in BOX_STARTS)
-    return final_answer(content) if marked else content
+    if marked:
+        return final_answer(content)
+    return (_phrase(content) or content) if HEADED.match(content) else content
 
 
 def _phrase(tail: str) -> str | None:
@@ -218,6 +239,8 @@ def _with_displayed_line(tail: str) -> str:
 
 def _unmarked(line: str) -> str:
     """Without the marks of bold text, and the italic ones around "answer"."""
+    line = re.sub(r"(?<=[$*])!$", "", re.sub(r"`([^`]+)`", r"\1", line))
+    line = re.sub(r"(?<![A-Za-z0-9_])(\*{3}|_)([^*_]+)\1(?=\W*$)", r"\2", line)
     return re.sub(rf"\*\*|__|\*(?={HEADING})|(?<=answer)\*|(?<=answer:)\*", "", line, flags=re.I)
 
 
@@ -275,6 +298,8 @@ def _without_fonts(text: str) -> str:
 
 def _one_name_each(text: str) -> str:
     """The same name for commands, signs and words that mean the same."""
+    text = OPTION.sub(r"\1", LOOSE_CHOICE.sub(r"\\text{(\1)} ", text))
+    text = re.sub(r"\\big(cup|cap)(?![A-Za-z])", r"\\\1", text)
     text = re.sub(r"\\(?:[dtcs]frac|nicefrac|flatfrac)(?![A-Za-z])", r"\\frac", text)
     text = re.sub(r"\\[dt]binom(?![A-Za-z])", r"\\binom", text)
     text = OVER.sub(

@@ -51,6 +51,12 @@ from rewards.mathematics.units import (
 
 DEGREES = re.compile(r"(?<![\w.^_])(\d+\.?\d*) ?\^ ?\\circ ?")
 CHOICE = re.compile(r"\\text ?\{ ?\(?([A-Z])[).:] ?\.? ?\} ?(.+)")
+PLAIN_CHOICE = re.compile(r"\(([A-J])\) (.+)")
+# What stands for the axes: \vec{i}, \hat{\imath}, or i and j.
+VECTORS = re.compile(
+    r"\\(?:vec|hat|mathbf|text|overrightarrow) ?\{ ?\\?[ijk](?:math)? ?\}|\\[ij]math"
+    r"|(?<![A-Za-z])i(?![A-Za-z]).*(?<![A-Za-z])j(?![A-Za-z])"
+)
 FUNCTION_NAME = re.compile(r"\b(?:a?(?:sin|cos|tan)|log|ln|sqrt|exp|pi)(?=h?[a-z]?\b)|theta|alpha")
 # Beside anything else these are not compared: what else they could be is not known.
 UNORDERED = {Kind.EQUATION, Kind.EXCEPT, Kind.RATIO}
@@ -123,7 +129,7 @@ class Comparison:
             sides = [self._relation(side, side is gold) for side in (gold, answer)]
             if not self._ask(sides, relation=True):
                 raise _Wrong(f"is {answer.text[:80]!r}, not {gold.text[:80]!r}")
-        elif _names_coordinates(gold, answer):
+        elif _names_coordinates(gold, answer) or _names_coordinates(answer, gold):
             self._in_order(gold, replace(answer, brackets=gold.brackets))
         elif (
             (answer.kind is Kind.SCALAR and answer.items)  # x = 10/2 = 5
@@ -141,6 +147,8 @@ class Comparison:
             self._interval(gold, answer)
         elif set_and_inequality(gold, answer) or both_equations(gold, answer):
             self._equations(gold, answer)
+        elif _may_be_alike(gold, answer):
+            raise Unreadable(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
         elif {gold.kind, answer.kind} & UNORDERED and gold.kind is not Kind.EQUATION:
             raise Unreadable(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
         elif {gold.kind, answer.kind} == {Kind.MATRIX, Kind.SCALAR} and (
@@ -188,6 +196,9 @@ class Comparison:
                 letter = Answer(kind=Kind.WORDS, text=choice[1].casefold())
                 other = Answer(kind=Kind.WORDS, text=side.text.strip("()").casefold())
                 return (letter, other) if choice is ours else (other, letter)
+        plain = _without_plain_choice(gold, answer)
+        if plain is not None:
+            return plain
         if ours is not None or theirs is not None:
             return (
                 read_part(ours[2]) if ours else gold,
@@ -412,6 +423,36 @@ def _differ_in_case(gold: str, answer: str) -> bool:
         for text in (gold, answer)
     )
     return ours != theirs and {c.lower() for c in ours} == {c.lower() for c in theirs}
+
+
+def _without_plain_choice(gold: Answer, answer: Answer) -> tuple[Answer, Answer] | None:
+    """As `_as_values`, of "(B) 12", which may be a product elsewhere: the gold answer is the letter
+    of a choice, or has no such letter."""
+    match = PLAIN_CHOICE.fullmatch(answer.text)
+    if match is None or gold.kind not in (Kind.SCALAR, Kind.WORDS):
+        return None
+    if re.fullmatch(r"\(?[A-Za-z]\)?", gold.text) and not gold.unit and not gold.name:
+        letters = (gold.text.strip("()"), match[1])
+        ours, theirs = (Answer(kind=Kind.WORDS, text=letter.casefold()) for letter in letters)
+        return ours, theirs
+    if match[1] in gold.text:
+        return None
+    scalar = answer.kind is Kind.SCALAR
+    return gold, replace(answer, text=match[2]) if scalar else read_part(match[2])
+
+
+def _may_be_alike(gold: Answer, answer: Answer) -> bool:
+    """Whether two kinds may be the same in a notation that is not compared: 3i + 4j in bold letters
+    and (3, 4), a set by its condition, 101_2 and the digits alone, an approximation."""
+    sides = {side.kind: side for side in (gold, answer)}
+    if Kind.BASED in sides and Kind.SCALAR in sides:
+        return sides[Kind.BASED].text.partition("_")[0] == sides[Kind.SCALAR].text.lstrip("0")
+    if {Kind.TUPLE, Kind.MATRIX} & sides.keys() and Kind.SCALAR in sides:
+        return VECTORS.search(sides[Kind.SCALAR].text) is not None
+    equation = sides.get(Kind.EQUATION)
+    if equation is None:
+        return False
+    return bool(equation.bound) or "\\approx" in equation.text
 
 
 def _hundredth(text: str) -> str:

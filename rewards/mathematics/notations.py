@@ -10,7 +10,7 @@ BASES = (
     "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen",
 )  # fmt: skip
-_DIGITS = r"\(? ?(?:\\text ?\{ ?)?(?P<digits>[0-9A-Z]+) ?\}? ?\)?"
+_DIGITS = r"\(? ?(?:\\text ?\{ ?)?(?P<digits>[0-9A-Z]+|[0-9a-f]*\d[0-9a-f]*) ?\}? ?\)?"
 _BASE = rf"(?P<base>\d{{1,2}}|{'|'.join(BASES)})"
 BASED = (
     re.compile(rf"{_DIGITS} ?_ ?\{{? ?(?:\\text ?\{{ ?)?\(? ?{_BASE} ?\)? ?\}}? ?\}}?"),
@@ -55,7 +55,7 @@ def based_number(text: str) -> str | None:
     base = BASES.index(match["base"]) + 2 if match["base"] in BASES else int(match["base"])
     if not 2 <= base <= 36 or any(int(digit, 36) >= base for digit in match["digits"]):
         return None
-    return f"{match['digits'].lstrip('0') or '0'}_{base}"
+    return f"{match['digits'].upper().lstrip('0') or '0'}_{base}"
 
 
 def in_digits(text: str) -> str:

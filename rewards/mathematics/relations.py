@@ -27,6 +27,7 @@ CALL = re.compile(
     r"|\( ?[A-Za-z](?: ?, ?[A-Za-z])+ ?\)|(?:[A-Za-z]{1,2}|\\[A-Za-z]+) ?\([^()=<>]*\)"
     r"|\\(?:overline|vec|overrightarrow|hat|bar) ?\{[A-Z]+\}"
     r"|\[[A-Z]+\]|\|\\(?:vec|overline|overrightarrow) ?\{[A-Za-z]+\}\|"
+    r"|\\frac ?\{ ?d ?[A-Za-z] ?\} ?\{ ?d ?[A-Za-z] ?\}"
     r"|[A-Za-z](?: ?(?:(?:[-+*/]|\\cdot) ?)?[A-Za-z])+"
 )
 JOINED = {"or": "any", "and": "all"}
