@@ -61,7 +61,7 @@ def test_bad_rows_are_left_out_up_to_the_limit(tmp_path: Path, capsys: Any) -> N
         2,
     ]
     printed = capsys.readouterr().out
-    assert f"left out: {train}, line 9: JSONDecodeError" in printed
+    assert f"left out: {train}, line 9: is not JSON: " in printed
     assert f"left out: {train}, line 10: answer is absent" in printed
     assert "2 bad rows left out, 2 allowed" in printed
     rows = (tmp_path / "data" / "bad_rows.jsonl").read_text().splitlines()
