@@ -12,7 +12,8 @@ them but "or", "and" and their kind (`data.boxes.joins`) are one answer that lis
 alternatives cannot be tried one by one: all of them must be the gold answer, or they must list what
 it lists.
 What a model thinks, up to the last `</think>`, holds no answer, and marks such as `<|im_end|>` at
-the end are left out. Everything else is no answer. Reading takes time linear in the text and never evaluates it.
+the end are left out. Everything else is no answer. Reading takes time linear in the text and never
+evaluates it.
 """
 
 from __future__ import annotations

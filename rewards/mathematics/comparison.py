@@ -147,9 +147,9 @@ class Comparison:
             self._interval(gold, answer)
         elif set_and_inequality(gold, answer) or both_equations(gold, answer):
             self._equations(gold, answer)
-        elif _may_be_alike(gold, answer):
-            raise Unreadable(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
-        elif {gold.kind, answer.kind} & UNORDERED and gold.kind is not Kind.EQUATION:
+        elif _may_be_alike(gold, answer) or (
+            {gold.kind, answer.kind} & UNORDERED and gold.kind is not Kind.EQUATION
+        ):
             raise Unreadable(f"is {answer.kind.value}, but the gold answer is {gold.kind.value}")
         elif {gold.kind, answer.kind} == {Kind.MATRIX, Kind.SCALAR} and (
             "matrix}" in gold.text and "matrix}" in answer.text
