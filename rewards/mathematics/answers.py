@@ -37,6 +37,11 @@ PHRASE = re.compile(
 )
 HEADING_LINE = re.compile(rf"{HEADING}(?: is)?\s*:?", re.I)
 HEADED = re.compile(rf"[-#* ]*{HEADING}\s*(?:[:=]|is\b)", re.I)
+OFFERED = re.compile(
+    r"\b(?:or|alternatively|possibly|maybe|perhaps|otherwise)\b"
+    r"(?:[\s,:*$]|\b(?:else|possibly|maybe|perhaps|that|the|my|an?|final|correct|other|right)\b)*\Z",
+    re.I,
+)
 CLOSING_WORDS = re.compile(
     r"(?:\A|(?<=[.!$*\s]))\s*(?:I hope (?:it|this|that) is (?:correct|right)"
     r"|(?:I )?hope (?:this|it) helps)"
@@ -71,7 +76,8 @@ FONTS = re.compile(
     r"(?![A-Za-z])"
 )
 WRAPPERS = re.compile(
-    r"\\(?:underline|boldsymbol|bm|pmb|ensuremath|mathop|mathstrut|textcolor ?\{[^{}]*\}) ?"
+    r"\\(?:boxed|fbox|underline|boldsymbol|bm|pmb|ensuremath|mathop|mathstrut"
+    r"|textcolor ?\{[^{}]*\}) ?"
     r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 )
 SWITCHED = re.compile(r"\{ ?\\(?:rm|bf|it) ([A-Za-z ./]+)\}")
@@ -86,7 +92,9 @@ THOUSANDS = re.compile(
     r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])|(?<![\d.,])\d{1,3}(?: \d{3})+(?!\d)"
 )
 SCIENTIFIC = re.compile(r"(?<![\w.])(\d+\.?\d*|\.\d+)[eE]([+-]?\d+)(?!\w)")
-BARE_FRACTION = re.compile(r"\\(frac|binom)\s*(\d|\{[^{}]*\})\s*(\d(?![\d.])|\{[^{}]*\})")
+BARE_FRACTION = re.compile(
+    r"\\(frac|binom)(?!\s*\{[^{}]*\}\s*\{)\s*(\d|\{[^{}]*\})\s*(\d(?![\d.])|\{[^{}]*\})"
+)
 BARE_ROOT = re.compile(r"\\sqrt\s*(\d(?![\d.])|[A-Za-z](?![A-Za-z]))")
 # The letter of a choice: "B) 12", "option B".
 LOOSE_CHOICE = re.compile(r"\A\s*([A-J])(?:\)|[.:](?= ))\s*(?=[^\s)])")
@@ -216,6 +224,9 @@ def _phrase(tail: str) -> str | None:
     if match is None:
         headed = len(lines) > 1 and HEADING_LINE.fullmatch(lines[-2].lstrip("# "))
         return lines[-1] if headed else None
+    heading = lines[-1].lower().rfind("answer", 0, lines[-1].rfind(match["answer"]))
+    if OFFERED.search(lines[-1][:heading]):
+        raise Unreadable("offers its last answer beside another one")
     found = [match["answer"].strip()]
     while len(found) < len(lines) and HEADED.match(lines[-1]):
         before = lines[-1 - len(found)]
@@ -282,7 +293,8 @@ def clean(answer: str) -> str:
         raise Unreadable("has a final answer that goes on (...)")
     text = _join_thousands(text)
     text = SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)
-    text = BARE_FRACTION.sub(_braced_fraction, text)
+    for _ in range(3):  # \frac{\frac12}{3}
+        text = BARE_FRACTION.sub(_braced_fraction, text)
     text = BARE_ROOT.sub(r"\\sqrt{\1}", text)
     if not text:
         raise Unreadable("has an empty final answer")
@@ -315,6 +327,9 @@ def _one_name_each(text: str) -> str:
     text = re.sub(r"\\neq(?![A-Za-z])|\\not ?=|(?<=\s)!=", r"\\ne ", text)
     text = re.sub(r"\\langle(?![A-Za-z])", "(", re.sub(r"\\rangle(?![A-Za-z])", ")", text))
     text = re.sub(r"\\[lr]?vert(?![A-Za-z])", "|", text)
+    if re.search(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])", text):
+        text = re.sub(r"\\(?:lor|vee)(?![A-Za-z])", r"\\text{ or }", text)
+        text = re.sub(r"\\(?:land|wedge)(?![A-Za-z])", r"\\text{ and }", text)
     text = re.sub(r"\\colon(?![A-Za-z])", ":", text)
     text = re.sub(r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset ", text)
     text = re.sub(r"\\operatorname\*? ?\{ ?([A-Za-z]+) ?\}", _operator, text)

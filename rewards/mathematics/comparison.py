@@ -51,6 +51,9 @@ from rewards.mathematics.units import (
 
 DEGREES = re.compile(r"(?<![\w.^_])(\d+\.?\d*) ?\^ ?\\circ ?")
 CHOICE = re.compile(r"\\text ?\{ ?\(?([A-Z])[).:] ?\.? ?\} ?(.+)")
+SEVERAL_CHOICES = re.compile(
+    r"\(?[A-J]\)?|.*(?:\b(?:or|and)\b|\\l(?:or|and)\b|(?:\A|[\s{,;/&|])\(?[A-J]\)).*"
+)
 PLAIN_CHOICE = re.compile(r"\(([A-J])\) (.+)")
 # What stands for the axes: \vec{i}, \hat{\imath}, or i and j.
 VECTORS = re.compile(
@@ -158,6 +161,9 @@ class Comparison:
                 raise _Wrong("is another matrix")
         elif _is_column(gold, answer):
             self._in_order(gold, replace(answer, brackets=gold.brackets))
+        elif {gold.kind, answer.kind} == {Kind.LIST, Kind.TUPLE} and _bare_and_round(gold, answer):
+            self._in_order(gold, replace(answer, brackets=gold.brackets))
+            raise Unreadable("is a list beside a tuple of the same values")
         elif {gold.kind, answer.kind} == {Kind.WORDS, Kind.SCALAR}:
             self._words_and_scalar(gold, answer)
         else:
@@ -191,6 +197,9 @@ class Comparison:
         """Both without the letter of a choice, "(A) 5", or what a value is called by; None where
         nothing is to be left out."""
         ours, theirs = (CHOICE.fullmatch(side.text) for side in (gold, answer))
+        for choice in (theirs, PLAIN_CHOICE.fullmatch(answer.text)):
+            if choice is not None and SEVERAL_CHOICES.fullmatch(choice[2]):
+                raise Unreadable("may name several choices")
         for choice, side in ((ours, answer), (theirs, gold)):
             if choice is not None and re.fullmatch(r"\(?[A-Za-z]\)?", side.text):
                 letter = Answer(kind=Kind.WORDS, text=choice[1].casefold())
@@ -289,11 +298,20 @@ class Comparison:
             self._texts(clock_time(gold), clock_time(answer))
             return
         if not any(self._equal(ours, theirs) for ours, theirs in readings):
+            self._radians(gold, answer)
             raise _Wrong(f"is {_written(answer)!r}, not {_written(gold)!r}")
         count = rational(gold.text)
         whole = count is not None and count > 1 and count.denominator == 1
         if whole and is_percent(answer) and not gold.unit and len(readings) == 1:
             raise Unreadable("is a percentage, but the gold answer is a whole number")
+
+    def _radians(self, gold: Answer, answer: Answer) -> None:
+        """Degrees beside a gold number with pi, which may be radians. Raises `Unreadable` where
+        both are the same angle."""
+        if gold.unit or answer.unit != DEGREE or "\\pi" not in gold.text:
+            return
+        if self._equal(gold.text, f"\\frac{{({answer.text}) \\pi}}{{180}}"):
+            raise Unreadable("is the same angle if it is in radians")
 
     def _percent_readings(self, gold: Answer, answer: Answer) -> list[tuple[str, str]]:
         """The pairs of texts one of which must be equal."""
@@ -449,10 +467,18 @@ def _may_be_alike(gold: Answer, answer: Answer) -> bool:
         return sides[Kind.BASED].text.partition("_")[0] == sides[Kind.SCALAR].text.lstrip("0")
     if {Kind.TUPLE, Kind.MATRIX} & sides.keys() and Kind.SCALAR in sides:
         return VECTORS.search(sides[Kind.SCALAR].text) is not None
+    if sides.keys() == {Kind.TUPLE, Kind.MATRIX}:
+        return sides[Kind.MATRIX].brackets == f"1x{len(sides[Kind.TUPLE].items)}"
     equation = sides.get(Kind.EQUATION)
     if equation is None:
         return False
     return bool(equation.bound) or "\\approx" in equation.text
+
+
+def _bare_and_round(gold: Answer, answer: Answer) -> bool:
+    """Whether one is 1, 2, 3 and the other one (1, 2, 3), which is no interval."""
+    sides = {side.kind: side.brackets for side in (gold, answer)}
+    return sides[Kind.LIST] == "" and sides[Kind.TUPLE] == "()" and len(gold.items) > 2
 
 
 def _hundredth(text: str) -> str:

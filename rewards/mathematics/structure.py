@@ -41,6 +41,7 @@ RELATION = re.compile(r"=|<|>|\\(?:le|ge|ne|lt|gt|neq|approx|equiv|in|sim)(?![A-
 INEQUALITY = re.compile(r"<|>|\\(?:le|ge|lt|gt)(?![A-Za-z])")
 MATRIX = re.compile(r"\\begin ?\{(?P<kind>[pbvBV]?matrix|array)\}(?P<body>.*)\\end ?\{(?P=kind)\}")
 UPRIGHT = re.compile(r"\\text ?\{(?P<words>[^{}]*)\}")
+LETTERS = re.compile(r"[A-Z]{1,4}(?:(?:,? and|,? or|,) ?[A-Z]{1,4})+")  # A, B and C
 DECIMAL = re.compile(r"(?<![\w.^_])(\d*)\.(\d+)(?![\d.])(?! ?\\(?:overline|bar|dot|ldots|cdots))")
 REPEATING = re.compile(
     r"(?<![\w.])(\d*)\.(\d*) ?(?:\\(?:overline|bar) ?\{ ?(\d+) ?\}|\((\d+)\)"
@@ -112,7 +113,9 @@ def _read(text: str, depth: int) -> Answer:
     if depth == 0:
         raise Unreadable(f"has a final answer nested more than {MAX_DEPTH} deep")
     upright = UPRIGHT.fullmatch(text)
-    if upright is not None and re.search(r"\d", upright["words"]):
+    if upright is not None and (
+        re.search(r"\d", upright["words"]) or LETTERS.fullmatch(upright["words"].strip())
+    ):
         return _read(upright["words"], depth - 1)
     text = ALSO_WRITTEN.get(as_words(text) or text.replace(" ", ""), text)
     inner = _in_bare_braces(text)
@@ -178,6 +181,8 @@ def _leaf(text: str) -> Answer:
     if words and "\\text" in text:
         return Answer(kind=Kind.WORDS, text=words)
     based = based_number(text)
+    if based is not None and based.endswith("_10") and based[:-3].isdigit():
+        return Answer(kind=Kind.SCALAR, text=based[:-3])
     if based is not None:
         return Answer(kind=Kind.BASED, text=based)
     if words and len(words) > 2:

@@ -35,10 +35,13 @@ readings, such as 2^10 or 1/2x, is unverifiable):
 - "No (real) solution" is the empty set, "all real numbers" an interval, "infinitely many" infinity,
   x \\ne 1 all numbers but 1. What goes on (0.333...) is read as nothing but itself; a time of day
   is no ratio; 2:3:4 is 4:6:8.
-- The letter of a choice is enough: "(A) 5" is A, and 5; so are "A) 5" and "option A".
+- The letter of a choice is enough: "(A) 5" is A, and 5; so are "A) 5" and "option A",
+  but not "(A) or (B)".
 - Words are compared as words, without case. "52_8" is compared digit by digit, and beside 52
   alone it is unverifiable. So are vectors in letters for the axes (2i + 3j) beside (2, 3), a set by
-  its condition beside its elements, and a gold answer with an approximation's sign.
+  its condition beside its elements, 1, 2, 3 beside (1, 2, 3), degrees beside the same gold angle in
+  radians, and a gold answer with an approximation's sign, and sums, products over
+  an index, integrals and limits that are not worked out.
 - A gold answer that is not understood: the same text is correct, all else unverifiable.
 - Characters that are invisible, digits that are not ASCII: unverifiable.
 - Nothing in time, or not enough memory: unverifiable, counted apart (`rewards.verifiers.tally`).
