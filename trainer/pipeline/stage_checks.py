@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 from trainer.pipeline.plan import stage_settings
 from trainer.pipeline.recipe import PLACEHOLDER, Pipeline, Stage, stage_words
@@ -15,24 +13,16 @@ from trainer.runtime.stage_registry import entry_of_launcher
 
 
 def check_stages(pipeline: Pipeline, stages: Sequence[Stage]) -> list[str]:
-    """Check those of `stages` that will run, in a process of its own, so that this one imports no
-    torch. Returns a line per file or folder that is read and not there. A folder that an earlier
-    stage writes is not looked for, and a launcher that `STAGES` does not have is not checked.
+    """Check those of `stages` that will run. Returns a line per file or folder that is read and not
+    there. A folder that an earlier stage writes is not looked for, and a launcher that `STAGES`
+    does not have is not checked.
 
     Raises ValueError naming the first stage with a key or value that its launcher would refuse.
     """
-    stages = [stage for stage in stages if stage_state(pipeline, stage) != "unchanged"]
-    if not stages:
-        return []
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_missing_files, pipeline, stages).result()
-
-
-def _missing_files(pipeline: Pipeline, stages: Sequence[Stage]) -> list[str]:
     missing: list[str] = []
     for stage in stages:
         entry = entry_of_launcher(stage.script)
-        if entry is None:
+        if entry is None or stage_state(pipeline, stage) == "unchanged":
             continue
         words = stage_words(pipeline, stage)[1:]
         try:
