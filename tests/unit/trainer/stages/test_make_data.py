@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.message import DecodeError
 from wandb.proto.wandb_internal_pb2 import Record
 
 from data.tasks.code import CodeConfig
@@ -195,6 +197,20 @@ def wandb_records(written: bytes) -> Iterator[bytes]:
             pending = b""
 
 
+def logged_in(written: Path) -> dict[str, str]:
+    """The logged values of a W&B file, as JSON, as far as it is written."""
+    logged: dict[str, str] = {}
+    for data in wandb_records(written.read_bytes()):
+        record: Any = Record()
+        try:
+            record.ParseFromString(data)
+        except DecodeError:  # the last record is not yet whole
+            break
+        for item in record.history.item:
+            logged[item.key or "/".join(item.nested_key)] = item.value_json
+    return logged
+
+
 def test_a_stages_verdicts_are_in_its_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,11 +224,10 @@ def test_a_stages_verdicts_are_in_its_metrics(
     assert metrics["verdicts/code/wrong"] == 2
     assert metrics["verdicts/code/timed_out"] == 1
     [written] = tmp_path.glob("**/offline-run-*/run-*.wandb")
-    logged: dict[str, str] = {}
-    for data in wandb_records(written.read_bytes()):
-        record: Any = Record()
-        record.ParseFromString(data)
-        for item in record.history.item:
-            logged[item.key or "/".join(item.nested_key)] = item.value_json
+    # W&B's service may still be writing its file.
+    deadline = time.monotonic() + 60
+    while "x/verdicts/code/timed_out" not in (logged := logged_in(written)):
+        assert time.monotonic() < deadline, f"W&B's file holds only {sorted(logged)}"
+        time.sleep(0.2)
     assert logged["x/verdicts/code/timed_out"] == "1"
     assert logged["x/verdicts/code/wrong"] == "2"
