@@ -1,7 +1,7 @@
 """One uninterrupted smoke run for all tests here, with real processes.
 
-The tests may run in two workers of pytest-xdist (`-n 2 --dist loadgroup`). What one test may not
-share with another is in one group, which one worker runs.
+The tests may run in two workers of pytest-xdist (`-n 2 --dist loadfile`). One worker runs all tests
+of a file, since they share what they set up, or may not run beside each other.
 """
 
 from __future__ import annotations

@@ -15,8 +15,7 @@ import yaml
 
 from tests.integration.processes import kill_family
 
-# One worker makes the smoke run and goes on with the test that takes longest.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("loop")]
+pytestmark = pytest.mark.slow
 RECIPES = Path(__file__).resolve().parents[2] / "recipes/countdown"
 DEMO = yaml.safe_load((RECIPES / "demo.yaml").read_text())  # whose stages the smoke run has
 STAGES: list[str] = [

@@ -86,7 +86,6 @@ def steps(
     return {launch: folder / launch for launch in LAUNCHES}
 
 
-@pytest.mark.xdist_group("steps")
 @pytest.mark.parametrize("launch", LAUNCHES[1:])
 def test_two_processes_take_the_steps_of_one(steps: dict[str, Path], launch: str) -> None:
     """Sampling, evaluation, imitation, learning and saving, each process its share of the problems
@@ -119,7 +118,6 @@ if os.environ.get("THINKTREE_ALL_KILLS"):
     ]
 
 
-@pytest.mark.xdist_group("steps")
 @pytest.mark.parametrize(("launch", "killed", "more"), KILLS)
 def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(
     launch: str,

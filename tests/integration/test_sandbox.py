@@ -25,8 +25,8 @@ from rewards.sandbox.isolation import Limits, start, why_not_isolated
 from rewards.sandbox.users import FIRST_UID
 from rewards.verifiers.programs import CodeVerifier
 
-# One worker runs them all: they look for what sandboxes left behind on the whole machine.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sandbox")]
+# No two of them may run at once: they look for what sandboxes left behind on the whole machine.
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 ORDINARY = 0x70000000 + 4242  # nobody's
 # Mutants whose outputs differ but lie within the tolerance of the problem's own tests.

@@ -29,7 +29,7 @@ from search.strategies.mcts.config import MCTSConfig
 from trainer.models.loading import build_policy, reward_model_from_policy, save_model
 from trainer.searching.engines import load_engine
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("server")]
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 CONTEXT = 96

@@ -70,7 +70,8 @@ def check_recipe(dataclass_types: tuple[type, ...], argv: Sequence[str]) -> None
         if key in hints and peek(key, words, None) is None:
             words = [*words, f"--{key}", value]
     parser.parse_args_and_config(words)
-    check_training_ranges({name: peek(name, words, None) for name in hints})
+    values = _file_values(words)
+    check_training_ranges({name: _value(name, words, values, None) for name in hints})
 
 
 # For what the data stage will say, in a check before it has run.
@@ -83,10 +84,9 @@ def _checked_parser(
     hints: Mapping[str, Any],
     built: tuple[type, ...],
 ) -> Any:
-    if "--config" in words:
-        values = read_yaml_mapping(Path(words[words.index("--config") + 1]))
-        refuse_renamed_keys(values, dataclass_types)
-        check_values(values, hints)
+    values = _file_values(words)
+    refuse_renamed_keys(values, dataclass_types)
+    check_values(values, hints)
     refuse_renamed_keys(_flag_names(words), dataclass_types)
     parser = _build_parser(dataclass_types, built)
     _check_flags(words, parser._option_string_actions)
@@ -97,15 +97,23 @@ def peek(name: str, argv: Sequence[str], default: Any) -> Any:
     """The value of one key, before the rest of the recipe can be read: from the command line, else
     from the file, else `default`. Raises ValueError for a missing or malformed file."""
     words = _split_config_flag(argv)
+    return _value(name, words, _file_values(words), default)
+
+
+def _file_values(words: Sequence[str]) -> dict[str, Any]:
+    """The mapping of the recipe's file; empty without a file."""
+    if "--config" not in words:
+        return {}
+    return read_yaml_mapping(Path(words[words.index("--config") + 1]))
+
+
+def _value(name: str, words: Sequence[str], values: Mapping[str, Any], default: Any) -> Any:
     for i, word in enumerate(words):
         if word == f"--{name}" and i + 1 < len(words):
             return words[i + 1]
         if word.startswith(f"--{name}="):
             return word.partition("=")[2]
-    if "--config" in words:
-        values = read_yaml_mapping(Path(words[words.index("--config") + 1]))
-        return values.get(name, default)
-    return default
+    return values.get(name, default)
 
 
 # Keys that name a folder which records how solutions of its problems are judged.
