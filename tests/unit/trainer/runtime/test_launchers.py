@@ -104,7 +104,8 @@ def test_a_mistake_in_a_real_process(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "error: unknown option '--evalution'; did you mean '--evaluation'? (--traceback shows where)"
+        "error: unknown option '--evalution'; did you mean '--evaluation'? "
+        "(--traceback shows where)"
     )
     assert "Traceback" not in done.stderr
 
