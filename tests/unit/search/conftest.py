@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from data.types import ModelUsage, Outcome, Problem, Sample, StopReason, Verdict
+from data.types import ModelUsage, Outcome, Problem, Sample, StopReason, TokenDraws, Verdict
 from search.base import (
     ChoiceRequest,
     ChoiceResult,
@@ -97,18 +97,31 @@ class ToyEngine:
         text, ids = self.decode(request.prefix)[len(PROMPT) :], []
         logprobs: list[float] = []
         entropies: list[float] = []
+        drawn: list[float] = []
         indices = range(request.first_index, request.first_index + request.n)
         while True:
             options = self.letters(text)
             scores = {letter: math.log(share) for letter, share in options.items()}
+            if not ids:
+                for token in request.excluded:
+                    del scores["." if token == 0 else chr(token)]
+            if request.temperature:
+                scores = {letter: log / request.temperature for letter, log in scores.items()}
+                total = math.fsum(map(math.exp, scores.values()))
+                scores = {letter: score - math.log(total) for letter, score in scores.items()}
+                if len(scores) == 1:
+                    scores = dict.fromkeys(scores, 0.0)
+            probabilities = dict(scores)
             if request.temperature:
                 at = (self.seed, problem, request.node, indices, len(ids), tuple(options))
                 noise = noise_of(*at)[indices.index(index)]
                 for letter, added in zip(options, noise, strict=True):
-                    scores[letter] += added
+                    if letter in scores:
+                        scores[letter] += added
             letter = max(scores, key=scores.__getitem__)
             ids.append(0 if letter == "." else ord(letter))
             text += letter
+            drawn.append(probabilities[letter] if request.temperature else 0.0)
             logprobs.append(math.log(options[letter]))
             entropies.append(-math.fsum(p * math.log(p) for p in options.values()))
             if letter == ".":
@@ -126,6 +139,13 @@ class ToyEngine:
                 step_logprobs=tuple(logprobs),
                 step_entropies=tuple(entropies),
                 stop_reason=stop,
+                draws=TokenDraws(
+                    logprobs=tuple(logprobs),
+                    entropies=tuple(entropies),
+                    draw_logprobs=tuple(drawn),
+                )
+                if request.with_draws
+                else None,
             )
 
 
