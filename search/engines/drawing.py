@@ -12,6 +12,8 @@ its probabilities are the ones that a trainer reads off the same logits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -21,17 +23,23 @@ TOP_K = 256  # tokens with noise of their own; a smaller vocabulary has no tail
 
 
 def draw(
-    logits_RV: Tensor, keys_R: Tensor, temperature_R: Tensor, position: int
+    logits_RV: Tensor,
+    keys_R: Tensor,
+    temperature_R: Tensor,
+    position: int,
+    excluded_RV: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw one token per row with the Gumbel-max trick. A row with temperature 0 takes the token
-    with the largest logit.
+    with the largest logit. A token that `excluded_RV` marks is never drawn.
 
     Returns the token ids (R,), their log-probabilities (R,) and the entropies of the distributions
     (R,). The last two are in nats, from the whole vocabulary's logits without noise at
-    temperature 1.
+    temperature 1, excluded tokens included.
     """
     logits_RV = logits_RV.float()
     logprobs_RV = torch.log_softmax(logits_RV, dim=-1)
+    if excluded_RV is not None:
+        logits_RV = logits_RV.masked_fill(excluded_RV, -torch.inf)
     has_tail = logits_RV.shape[1] > TOP_K
     if has_tail:
         top_RK, ids_RK = logits_RV.topk(TOP_K, dim=-1)
@@ -54,6 +62,34 @@ def draw(
     terms_RV = torch.where(probabilities_RV == 0, 0.0, -logprobs_RV * probabilities_RV)
     entropy_R = terms_RV.sum(dim=-1)
     return token_R, logprobs_RV.gather(1, token_R[:, None]).squeeze(1), entropy_R
+
+
+def draw_logprobs(
+    logits_RV: Tensor, token_R: Tensor, temperature_R: Tensor, excluded_RV: Tensor | None = None
+) -> Tensor:
+    """The log-probabilities (R,), in nats, float64, with which `draw` took these tokens: at the
+    temperature of the row, among the tokens that are not excluded. 0 at temperature 0."""
+    scale_R = torch.where(temperature_R == 0, torch.ones_like(temperature_R), temperature_R)
+    scaled_RV = logits_RV.float().double() / scale_R[:, None]
+    if excluded_RV is not None:
+        scaled_RV = scaled_RV.masked_fill(excluded_RV, -torch.inf)
+    logprob_R = torch.log_softmax(scaled_RV, dim=-1).gather(1, token_R[:, None]).squeeze(1)
+    return torch.where(temperature_R == 0, torch.zeros_like(logprob_R), logprob_R)
+
+
+def excluded_tokens(rows: Sequence[Sequence[int]], logits_RV: Tensor) -> Tensor | None:
+    """A mask (R, V) of the token ids that each row must not draw. None when no row excludes any.
+
+    Raises ValueError for a row that excludes the whole vocabulary.
+    """
+    if not any(rows):
+        return None
+    excluded_RV = torch.zeros_like(logits_RV, dtype=torch.bool)
+    for row, tokens in enumerate(rows):
+        if len(set(tokens)) >= logits_RV.shape[1]:
+            raise ValueError(f"a request excludes all {logits_RV.shape[1]} tokens there are")
+        excluded_RV[row, list(tokens)] = True
+    return excluded_RV
 
 
 def _with_tail(

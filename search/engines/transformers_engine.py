@@ -28,7 +28,7 @@ from data.flops import FlopModel, flop_model
 from data.progress import BatchProgress
 from data.steps import step_ends
 from data.token_text import TokenText, known_token_ids
-from data.types import ModelUsage, Sample, StopReason
+from data.types import ModelUsage, Sample, StopReason, TokenDraws
 from rewards.base import NO_CONTEXT_LIMIT
 from rewards.models.bit_identity import (
     BLOCK,
@@ -38,7 +38,7 @@ from rewards.models.bit_identity import (
 )
 from rewards.models.vocabulary import forbid_unknown_tokens
 from search.base import ChoiceRequest, ChoiceResult, SampleRequest, SampleResult
-from search.engines.drawing import draw
+from search.engines.drawing import draw, draw_logprobs, excluded_tokens
 from search.noise import row_key
 
 
@@ -63,6 +63,9 @@ class EngineConfig:
             raise ValueError(f"max_rows is {self.max_rows}; it must be at least {BLOCK}")
 
 
+_Draw = tuple[float, float, float]  # the numbers of `data.types.TokenDraws` for one token
+
+
 @dataclass(slots=True)
 class _Row:
     request: int
@@ -72,6 +75,9 @@ class _Row:
     step_entropies: list[float] = field(default_factory=list[float])
     new_step: bool = True
     stop_reason: StopReason | None = None
+    draws: list[tuple[float, float, float]] = field(
+        default_factory=list[tuple[float, float, float]]
+    )
 
 
 class TransformersEngine:
@@ -272,10 +278,20 @@ class TransformersEngine:
                 past_key_values=cache,
                 use_cache=True,
             ).logits[:, -1]
-            token_R, logprob_R, entropy_R = draw(logits_RV, keys_R, temperature_R, step)
+            excluded_RV = None
+            if step == 0:
+                excluded_RV = excluded_tokens(
+                    [items[row.request][1].excluded for row in alive], logits_RV
+                )
+            token_R, logprob_R, entropy_R = draw(
+                logits_RV, keys_R, temperature_R, step, excluded_RV
+            )
+            self._record(items, alive, token_R, logprob_R, entropy_R)
+            if any(request.with_draws for _, request in items):
+                drawn_R = draw_logprobs(logits_RV, token_R, temperature_R, excluded_RV)
+                _record_draws(alive, logprob_R, entropy_R, drawn_R)
             step += 1
             position_R = position_R + 1
-            self._record(items, alive, token_R, logprob_R, entropy_R)
             running = [i for i, row in enumerate(alive) if row.stop_reason is None]
             progress.add(unfinished - len(running), tokens=unfinished)
             unfinished = len(running)
@@ -373,6 +389,7 @@ class TransformersEngine:
                     step_logprobs=tuple(row.step_logprobs),
                     step_entropies=tuple(row.step_entropies),
                     stop_reason=row.stop_reason,
+                    draws=_token_draws(row) if items[row.request][1].with_draws else None,
                 )
             )
         return [
@@ -384,3 +401,17 @@ class TransformersEngine:
             )
             for (_, request), group in zip(items, samples, strict=True)
         ]
+
+
+def _record_draws(
+    alive: Sequence[_Row], logprob_R: Tensor, entropy_R: Tensor, drawn_R: Tensor
+) -> None:
+    numbers = zip(logprob_R.tolist(), entropy_R.tolist(), drawn_R.tolist(), strict=True)
+    for row, of_token in zip(alive, numbers, strict=True):
+        if len(row.draws) < len(row.token_ids):  # the row was not finished before this token
+            row.draws.append(of_token)
+
+
+def _token_draws(row: _Row) -> TokenDraws:
+    logprobs, entropies, drawn = zip(*row.draws, strict=True)
+    return TokenDraws(logprobs=logprobs, entropies=entropies, draw_logprobs=drawn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search.engines.drawing import TOP_K, draw
+from search.engines.drawing import TOP_K, draw, draw_logprobs, excluded_tokens
 from search.noise import gumbel_noise, row_key
 
 VOCABULARY, SAMPLES = 4000, 6000
@@ -80,3 +80,33 @@ def test_a_draw_does_not_depend_on_the_other_rows() -> None:
     together = draw(logits, keys, torch.ones(64), 5)[0]
     alone = torch.cat([draw(logits[:1], keys[i : i + 1], torch.ones(1), 5)[0] for i in range(64)])
     assert together.tolist() == alone.tolist()
+
+
+@pytest.mark.parametrize("vocabulary", [4, 300])
+def test_excluded_tokens_are_not_drawn_and_the_others_keep_their_proportions(
+    vocabulary: int,
+) -> None:
+    """Probabilities 0.4, 0.3, 0.2, 0.1 at temperature 0.5 are 16 : 9 : 4 : 1. Without the first two
+    tokens, the others have 4/5 and 1/5. The larger vocabulary has tokens beyond the top 256."""
+    logits = torch.full((vocabulary,), -60.0)
+    logits[:4] = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
+    logits_RV = logits.expand(4000, -1)
+    keys = torch.tensor([row_key(1, "p", 0, i) for i in range(4000)])
+    temperature = torch.full((4000,), 0.5)
+    excluded = excluded_tokens([(0, 1)] * 4000, logits_RV)
+    tokens, logprobs, _ = draw(logits_RV, keys, temperature, 0, excluded)
+    assert set(tokens.tolist()) == {2, 3}
+    assert (tokens == 2).float().mean().item() == pytest.approx(0.8, abs=0.02)
+    drawn = draw_logprobs(logits_RV, tokens, temperature, excluded).exp()
+    expected = torch.where(tokens == 2, 0.8, 0.2).double()
+    torch.testing.assert_close(drawn, expected, rtol=1e-6, atol=0)
+    true = torch.where(tokens == 2, 0.2, 0.1)  # at temperature 1, among all tokens
+    torch.testing.assert_close(logprobs.exp(), true, rtol=1e-5, atol=0)
+    # The last token that is left is drawn with probability 1, exactly.
+    last = excluded_tokens([tuple(t for t in range(vocabulary) if t != 3)], logits[None])
+    [token] = draw(logits[None], keys[:1], temperature[:1], 0, last)[0].tolist()
+    assert token == 3
+    assert draw_logprobs(logits[None], torch.tensor([3]), temperature[:1], last).item() == 0.0
+    assert draw_logprobs(logits[None], torch.tensor([0]), torch.zeros(1)).item() == 0.0
+    with pytest.raises(ValueError, match=f"excludes all {vocabulary} tokens"):
+        excluded_tokens([tuple(range(vocabulary))], logits[None])
