@@ -37,11 +37,25 @@ def noise_of(
     return gumbel_noise(keys, position, torch.tensor([list(map(ord, letters))])).tolist()
 
 
+def draw_logprobs(
+    options: dict[str, float], temperature: float, excluded: Sequence[int]
+) -> dict[str, float]:
+    """The log-probabilities with which the letters that are not excluded are drawn."""
+    without = {"." if token == 0 else chr(token) for token in excluded}
+    logs = {a: math.log(p) / (temperature or 1) for a, p in options.items() if a not in without}
+    if len(logs) == 1:
+        return dict.fromkeys(logs, 0.0)
+    total = math.log(math.fsum(map(math.exp, logs.values())))
+    return {letter: log - total for letter, log in logs.items()}
+
+
 class ToyEngine:
     """A policy over letters. `letters(prefix)` gives the probabilities of the next letter. The
     letter "." ends the solution."""
 
     end_token_id = 0
+    end_token_ids = frozenset({0})
+    begin_ids: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -58,6 +72,8 @@ class ToyEngine:
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(map(ord, text))
+
+    encode_prompt = encode
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return "".join(chr(token) for token in token_ids if token)
@@ -101,17 +117,8 @@ class ToyEngine:
         indices = range(request.first_index, request.first_index + request.n)
         while True:
             options = self.letters(text)
-            scores = {letter: math.log(share) for letter, share in options.items()}
-            if not ids:
-                for token in request.excluded:
-                    del scores["." if token == 0 else chr(token)]
-            if request.temperature:
-                scores = {letter: log / request.temperature for letter, log in scores.items()}
-                total = math.fsum(map(math.exp, scores.values()))
-                scores = {letter: score - math.log(total) for letter, score in scores.items()}
-                if len(scores) == 1:
-                    scores = dict.fromkeys(scores, 0.0)
-            probabilities = dict(scores)
+            logs = draw_logprobs(options, request.temperature, () if ids else request.excluded)
+            scores = dict(logs)
             if request.temperature:
                 at = (self.seed, problem, request.node, indices, len(ids), tuple(options))
                 noise = noise_of(*at)[indices.index(index)]
@@ -121,7 +128,7 @@ class ToyEngine:
             letter = max(scores, key=scores.__getitem__)
             ids.append(0 if letter == "." else ord(letter))
             text += letter
-            drawn.append(probabilities[letter] if request.temperature else 0.0)
+            drawn.append(logs[letter] if request.temperature else 0.0)
             logprobs.append(math.log(options[letter]))
             entropies.append(-math.fsum(p * math.log(p) for p in options.values()))
             if letter == ".":
@@ -134,18 +141,15 @@ class ToyEngine:
                 stop = StopReason.LENGTH
             else:
                 continue
+            draws = TokenDraws(
+                logprobs=tuple(logprobs), entropies=tuple(entropies), draw_logprobs=tuple(drawn)
+            )
             return Sample(
                 token_ids=tuple(ids),
                 step_logprobs=tuple(logprobs),
                 step_entropies=tuple(entropies),
                 stop_reason=stop,
-                draws=TokenDraws(
-                    logprobs=tuple(logprobs),
-                    entropies=tuple(entropies),
-                    draw_logprobs=tuple(drawn),
-                )
-                if request.with_draws
-                else None,
+                draws=draws if request.with_draws else None,
             )
 
 
