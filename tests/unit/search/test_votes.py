@@ -91,7 +91,7 @@ def test_a_settled_answer_never_changes_in_any_order_of_draws(answer: str) -> No
                 stops += not settled and drawn < len(order)
                 settled = now
         assert settled == elected(tree(SOLUTIONS), settings)
-    assert stops > 300  # in most orders, the answer is settled before all are drawn
+    assert stops > 200  # in many orders, the answer is settled before all are drawn
 
 
 def test_a_settled_vote_of_independent_samples_never_changes() -> None:
