@@ -16,10 +16,10 @@ from trainer.measures.statistics import Estimate
 @dataclass(frozen=True, kw_only=True)
 class AccuracyRow:
     """Accuracy of one policy with one strategy and budget. Tokens and FLOPs are means per problem,
-    and FLOPs include the reward model's. `repeated_flops` is the part of `flops` that an engine with
-    kept prefixes does not compute (`data.types.ModelUsage`). `visited_share` is the share of the tree of all legal
-    steps that a tree search visited. It is given for the largest budget, if the task can count the
-    tree."""
+    and FLOPs include the reward model's. `repeated_flops` is the part of `flops` that an engine
+    with kept prefixes does not compute (`data.types.ModelUsage`). `visited_share` is the share of
+    the tree of all legal steps that a tree search visited. It is given for the largest budget, if
+    the task can count the tree."""
 
     policy: str
     strategy: str
