@@ -134,6 +134,19 @@ class Usage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenDraws:
+    """One number per token of a sample, in nats. `logprobs` and `entropies` are at temperature 1.
+
+    `draw_logprobs` holds the log-probability with which each token was drawn: at the sampling
+    temperature, among the tokens that the request allowed at this position.
+    """
+
+    logprobs: tuple[float, ...]
+    entropies: tuple[float, ...]
+    draw_logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One continuation of a prefix, exactly as generated. The ids are never re-encoded.
 
@@ -146,6 +159,7 @@ class Sample:
     step_logprobs: tuple[float, ...]
     step_entropies: tuple[float, ...]
     stop_reason: StopReason
+    draws: TokenDraws | None = None  # only for a request with `with_draws`
 
     @property
     def logprob(self) -> float:

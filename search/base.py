@@ -39,6 +39,8 @@ class SampleRequest:
     stop_at_step: bool
     max_new_tokens: int
     temperature: float = 1.0  # 0 is greedy
+    excluded: tuple[int, ...] = ()  # tokens that the first token of a sample must not be
+    with_draws: bool = False  # the samples have their `draws`
 
 
 @dataclass(frozen=True, kw_only=True)

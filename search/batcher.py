@@ -24,7 +24,7 @@ from typing import Any, cast
 
 from data.progress import BatchProgress, listening
 from data.row_files import read_whole_lines
-from data.types import ModelUsage, Problem, Sample, StopReason, Usage, Verdict
+from data.types import ModelUsage, Problem, Sample, StopReason, TokenDraws, Usage, Verdict
 from rewards.base import Verify
 from rewards.verifiers.final_answers import whole_text
 from search.base import (
@@ -195,6 +195,10 @@ class Journal:
         self._file.close()
 
 
+def _draws_from_json(row: dict[str, list[float]] | None) -> TokenDraws | None:
+    return None if row is None else TokenDraws(**{key: tuple(row[key]) for key in row})
+
+
 def _result_from_json(row: dict[str, Any]) -> SampleResult | ScoreResult | ChoiceResult:
     usage = ModelUsage(**row["usage"])
     if "scores" in row:
@@ -208,6 +212,7 @@ def _result_from_json(row: dict[str, Any]) -> SampleResult | ScoreResult | Choic
                 step_logprobs=tuple(sample["step_logprobs"]),
                 step_entropies=tuple(sample["step_entropies"]),
                 stop_reason=StopReason(sample["stop_reason"]),
+                draws=_draws_from_json(sample["draws"]),
             )
             for sample in row["samples"]
         ),

@@ -4,8 +4,8 @@ The loop does four things that `generate` of transformers does not do together. 
 prefix once for all of its samples. It removes finished rows from the batch. It draws noise that
 depends on the request alone. It counts the computation exactly.
 
-Legend: P prefixes (one per request), R rows (samples), L cache length (padded), V vocabulary, K
-candidate tokens.
+Legend: P prefixes (one per request), R rows (samples), L cache length (padded), V
+vocabulary.
 
 A row has its prefix tokens at cache slots 0..p-2, then padding up to a multiple of 16, then the
 last prefix token and the generated tokens. Padding is masked, positions are explicit, and all
@@ -28,7 +28,7 @@ from data.flops import FlopModel, flop_model
 from data.progress import BatchProgress
 from data.steps import step_ends
 from data.tokenizers import encode_strict
-from data.types import ModelUsage, Sample, StopReason
+from data.types import ModelUsage, Sample, StopReason, TokenDraws
 from rewards.base import NO_CONTEXT_LIMIT
 from rewards.models.bit_identity import (
     BLOCK,
@@ -37,9 +37,8 @@ from rewards.models.bit_identity import (
     use_plain_attention_on_cpu,
 )
 from search.base import ChoiceRequest, ChoiceResult, SampleRequest, SampleResult
-from search.noise import gumbel_noise, row_key
-
-TOP_K = 256
+from search.engines.drawing import draw, draw_logprobs, excluded_tokens
+from search.noise import row_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +62,9 @@ class EngineConfig:
             raise ValueError(f"max_rows is {self.max_rows}; it must be at least {BLOCK}")
 
 
+_Draw = tuple[float, float, float]  # the numbers of `data.types.TokenDraws` for one token
+
+
 @dataclass(slots=True)
 class _Row:
     request: int
@@ -72,6 +74,9 @@ class _Row:
     step_entropies: list[float] = field(default_factory=list[float])
     new_step: bool = True
     stop_reason: StopReason | None = None
+    draws: list[tuple[float, float, float]] = field(
+        default_factory=list[tuple[float, float, float]]
+    )
 
 
 class TransformersEngine:
@@ -252,10 +257,20 @@ class TransformersEngine:
                 past_key_values=cache,
                 use_cache=True,
             ).logits[:, -1]
-            token_R, logprob_R, entropy_R = _draw(logits_RV, keys_R, temperature_R, step)
+            excluded_RV = None
+            if step == 0:
+                excluded_RV = excluded_tokens(
+                    [items[row.request][1].excluded for row in alive], logits_RV
+                )
+            token_R, logprob_R, entropy_R = draw(
+                logits_RV, keys_R, temperature_R, step, excluded_RV
+            )
+            self._record(items, alive, token_R, logprob_R, entropy_R)
+            if any(request.with_draws for _, request in items):
+                drawn_R = draw_logprobs(logits_RV, token_R, temperature_R, excluded_RV)
+                _record_draws(alive, logprob_R, entropy_R, drawn_R)
             step += 1
             position_R = position_R + 1
-            self._record(items, alive, token_R, logprob_R, entropy_R)
             running = [i for i, row in enumerate(alive) if row.stop_reason is None]
             progress.add(unfinished - len(running), tokens=unfinished)
             unfinished = len(running)
@@ -353,6 +368,7 @@ class TransformersEngine:
                     step_logprobs=tuple(row.step_logprobs),
                     step_entropies=tuple(row.step_entropies),
                     stop_reason=row.stop_reason,
+                    draws=_token_draws(row) if items[row.request][1].with_draws else None,
                 )
             )
         return [
@@ -366,31 +382,15 @@ class TransformersEngine:
         ]
 
 
-def _draw(
-    logits_RV: Tensor, keys_R: Tensor, temperature_R: Tensor, position: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw one token per row with the Gumbel-max trick over the TOP_K largest logits. A row with
-    temperature 0 takes the token with the largest logit.
+def _record_draws(
+    alive: Sequence[_Row], logprob_R: Tensor, entropy_R: Tensor, drawn_R: Tensor
+) -> None:
+    numbers = zip(logprob_R.tolist(), entropy_R.tolist(), drawn_R.tolist(), strict=True)
+    for row, of_token in zip(alive, numbers, strict=True):
+        if len(row.draws) < len(row.token_ids):  # the row was not finished before this token
+            row.draws.append(of_token)
 
-    Returns the token ids (R,), their log-probabilities (R,) and the entropies of the distributions
-    (R,). The last two are in nats, from the whole vocabulary's logits without noise at
-    temperature 1.
-    """
-    logits_RV = logits_RV.float()
-    logprobs_RV = torch.log_softmax(logits_RV, dim=-1)
-    if logits_RV.shape[1] > TOP_K:
-        top_RK, ids_RK = logits_RV.topk(TOP_K, dim=-1)
-    else:
-        top_RK = logits_RV
-        ids_RK = torch.arange(logits_RV.shape[1], device=logits_RV.device).expand_as(logits_RV)
-    noise_RK = gumbel_noise(keys_R, position, ids_RK)
-    greedy_R1 = (temperature_R == 0)[:, None]
-    scale_R1 = torch.where(
-        greedy_R1, torch.ones_like(temperature_R)[:, None], temperature_R[:, None]
-    )
-    noised_RK = top_RK.double() / scale_R1 + noise_RK.masked_fill(greedy_R1, 0.0)
-    token_R = ids_RK.gather(1, noised_RK.argmax(dim=-1, keepdim=True)).squeeze(1)
-    probabilities_RV = logprobs_RV.exp()
-    terms_RV = torch.where(probabilities_RV == 0, 0.0, -logprobs_RV * probabilities_RV)
-    entropy_R = terms_RV.sum(dim=-1)
-    return token_R, logprobs_RV.gather(1, token_R[:, None]).squeeze(1), entropy_R
+
+def _token_draws(row: _Row) -> TokenDraws:
+    logprobs, entropies, drawn = zip(*row.draws, strict=True)
+    return TokenDraws(logprobs=logprobs, entropies=entropies, draw_logprobs=drawn)

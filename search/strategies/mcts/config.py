@@ -32,6 +32,8 @@ class MCTSConfig:
     """Constant c_visit of gumbel's function sigma, at least 0."""
     c_scale: float = 0.1
     """Constant c_scale of gumbel's function sigma, at least 0."""
+    rescale_values: bool = True
+    """Rescale the values of a node's children to [0, 1] in gumbel's sigma, as mctx does."""
     answer_from_root_choice: bool = False
     """true: the answer begins with the best step at the root. false: with any step."""
     proposals: int = 4

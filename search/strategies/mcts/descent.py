@@ -15,6 +15,7 @@ from search.strategies.mcts.selection import (
     perturbed_logits,
     puct,
     q_value,
+    rescaled,
     sigma,
     uct,
 )
@@ -140,6 +141,8 @@ class Descent:
         ]
         most = max(child.visit_count + child.virtual_loss for child in children)
         completed = completed_q(children, known, node.score)
+        if self.config.rescale_values:
+            completed = rescaled(completed)
         return sigma(completed, most, self.config.c_visit, self.config.c_scale)
 
     def _perturbed(self, children: Sequence[Node]) -> dict[int, float]:

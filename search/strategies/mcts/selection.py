@@ -103,6 +103,17 @@ def completed_q(
     return [mixed if q is None else q for q in qs]
 
 
+def rescaled(qs: Sequence[float]) -> list[float]:
+    """The values of one node's children, moved and stretched to [0, 1].
+
+    mctx does this before `sigma` (`qtransform_completed_by_mix_value`, rescale_values), and its
+    constants c_visit 50 and c_scale 0.1 belong to such values. With process rewards that differ by
+    0.1, sigma would otherwise weigh them less than the noise. Equal values all become 0.
+    """
+    low, width = min(qs), max(max(qs) - min(qs), 1e-8)
+    return [(q - low) / width for q in qs]
+
+
 def sigma(qs: Sequence[float], most_visits: int, c_visit: float, c_scale: float) -> list[float]:
     """sigma(q) = (c_visit + max_b N(b)) c_scale q, equation 8."""
     return [(c_visit + most_visits) * c_scale * q for q in qs]

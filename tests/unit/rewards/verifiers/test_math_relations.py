@@ -4,20 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data.types import Outcome, Problem, Verdict
-from rewards.verifiers.math_answers import MathVerifier
-
-VERIFIER = MathVerifier(seconds=20, workers=1)
-CORRECT, WRONG, UNVERIFIABLE = Outcome.CORRECT, Outcome.WRONG, Outcome.UNVERIFIABLE
-
-
-def judge(gold: str, solution: str, question: str = "") -> Verdict:
-    return VERIFIER.verify(Problem(id="p", prompt=question, answer=gold), solution)
-
-
-def boxed(gold: str, answer: str, question: str = "") -> Verdict:
-    return judge(gold, f"So $\\boxed{{{answer}}}$.", question)
-
+from tests.unit.rewards.verifiers.math_judging import UNVERIFIABLE, WRONG, boxed
 
 EQUAL = [
     ("\\{x : x > 1\\}", "\\{x : 1<x\\}"),

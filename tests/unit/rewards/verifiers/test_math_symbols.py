@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from data.types import Outcome, Problem, Verdict
-from rewards.verifiers.math_answers import MathVerifier
+from data.types import Outcome
+from tests.unit.rewards.verifiers.math_judging import boxed
 
-VERIFIER = MathVerifier(seconds=20, workers=1)
 COMPLEX = "Let $z$ be a complex number."
 UNION = "(-\\infty,1)\\cup(2,\\infty)"
-
-
-def judge(gold: str, answer: str, question: str = "") -> Verdict:
-    problem = Problem(id="p", prompt=question, answer=gold)
-    return VERIFIER.verify(problem, f"So $\\boxed{{{answer}}}$")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +35,7 @@ def judge(gold: str, answer: str, question: str = "") -> Verdict:
     ],
 )
 def test_the_imaginary_unit(gold: str, answer: str, question: str) -> None:
-    assert judge(gold, answer, question).correct
+    assert boxed(gold, answer, question).correct
 
 
 @pytest.mark.parametrize(
@@ -67,7 +61,7 @@ def test_the_imaginary_unit(gold: str, answer: str, question: str) -> None:
     ],
 )
 def test_what_the_imaginary_unit_is_not(gold: str, answer: str, question: str) -> None:
-    assert not judge(gold, answer, question).correct
+    assert not boxed(gold, answer, question).correct
 
 
 @pytest.mark.parametrize(
@@ -82,7 +76,7 @@ def test_what_the_imaginary_unit_is_not(gold: str, answer: str, question: str) -
     ],
 )
 def test_a_union_is_its_inequalities(gold: str, answer: str) -> None:
-    assert judge(gold, answer).correct
+    assert boxed(gold, answer).correct
 
 
 @pytest.mark.parametrize(
@@ -101,7 +95,7 @@ def test_a_union_is_its_inequalities(gold: str, answer: str) -> None:
     ],
 )
 def test_what_a_union_is_not(gold: str, answer: str) -> None:
-    assert not judge(gold, answer).correct
+    assert not boxed(gold, answer).correct
 
 
 @pytest.mark.parametrize(
@@ -118,7 +112,7 @@ def test_what_a_union_is_not(gold: str, answer: str) -> None:
     ],
 )
 def test_units_of_one_letter(gold: str, answer: str) -> None:
-    assert judge(gold, answer).correct
+    assert boxed(gold, answer).correct
 
 
 @pytest.mark.parametrize(
@@ -135,7 +129,7 @@ def test_units_of_one_letter(gold: str, answer: str) -> None:
     ],
 )
 def test_what_a_unit_of_one_letter_is_not(gold: str, answer: str) -> None:
-    assert judge(gold, answer).outcome is not Outcome.CORRECT
+    assert boxed(gold, answer).outcome is not Outcome.CORRECT
 
 
 @pytest.mark.parametrize(
@@ -162,7 +156,7 @@ def test_what_a_unit_of_one_letter_is_not(gold: str, answer: str) -> None:
     ],
 )
 def test_other_spellings(gold: str, answer: str, question: str) -> None:
-    assert judge(gold, answer, question).correct
+    assert boxed(gold, answer, question).correct
 
 
 @pytest.mark.parametrize(
@@ -191,4 +185,4 @@ def test_other_spellings(gold: str, answer: str, question: str) -> None:
     ],
 )
 def test_what_is_no_other_spelling(gold: str, answer: str, question: str) -> None:
-    assert not judge(gold, answer, question).correct
+    assert not boxed(gold, answer, question).correct

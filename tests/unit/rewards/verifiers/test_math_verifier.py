@@ -12,20 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.types import Outcome, Problem, Verdict
+from data.types import Outcome, Problem
 from rewards.mathematics.answers import Unreadable, clean, final_answer
 from rewards.mathematics.structure import Kind, exact_decimals, rational, read_answer
 from rewards.mathematics.units import canonical, split_unit
 from rewards.verifiers.math_answers import MathVerifier
 from rewards.verifiers.tally import TALLY
 from rewards.verifiers.worker_pool import WorkerDied, WorkerPool
-
-VERIFIER = MathVerifier(seconds=20, workers=2)
-CORRECT, WRONG, UNVERIFIABLE = Outcome.CORRECT, Outcome.WRONG, Outcome.UNVERIFIABLE
-
-
-def judge(gold: str, solution: str, question: str = "") -> Verdict:
-    return VERIFIER.verify(Problem(id="p", prompt=question, answer=gold), solution)
+from tests.unit.rewards.verifiers.math_judging import CORRECT, UNVERIFIABLE, WRONG, judge
 
 
 def boxed(gold: str, answer: str, question: str = "") -> Outcome:

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from data.types import Outcome, Problem, Verdict
-from rewards.verifiers.math_answers import MathVerifier
-
-VERIFIER = MathVerifier(seconds=20, workers=1)
-
-
-def judge(gold: str, solution: str, question: str = "") -> Verdict:
-    return VERIFIER.verify(Problem(id="p", prompt=question, answer=gold), solution)
-
-
-def boxed(gold: str, answer: str, question: str = "") -> Verdict:
-    return judge(gold, f"So $\\boxed{{{answer}}}$.", question)
-
+from data.types import Outcome
+from tests.unit.rewards.verifiers.math_judging import boxed, judge
 
 RIGHT_TEXTS = [
     ("42", "<think>maybe \\boxed{41}</think>\n\\boxed{42}"),

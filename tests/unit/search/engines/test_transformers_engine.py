@@ -3,7 +3,9 @@ depend on the other requests of its batch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -275,3 +277,36 @@ def test_process_rewards_by_hand_and_their_usage(tiny_policy: Any, tmp_path: Any
     assert scorer.score_batch(items[1:2])[0].scores == results[1].scores  # company-free
     with pytest.raises(ValueError, match="step_ends is"):
         scorer.score_batch([("p", ScoreRequest(node=0, sequence=(1, 2), step_ends=(2,)))])
+
+
+def test_draws_are_given_for_each_token_and_only_where_they_are_asked_for(tiny_policy: Any) -> None:
+    engine = make_engine(tiny_policy)
+    plain = request(engine, PROMPTS[0], temperature=0.7)
+    asked = replace(plain, with_draws=True)
+    [without], [with_draws] = (engine.sample_batch([("p", each)]) for each in (plain, asked))
+    for bare, sample in zip(without.samples, with_draws.samples, strict=True):
+        assert bare.draws is None and sample.draws is not None
+        assert replace(sample, draws=None) == bare
+        assert math.fsum(sample.draws.logprobs) == pytest.approx(sample.logprob, abs=1e-4)
+        assert math.fsum(sample.draws.entropies) == pytest.approx(math.fsum(sample.step_entropies))
+        ids = asked.prefix + sample.token_ids
+        logits = tiny_policy[0](input_ids=torch.tensor([ids])).logits[0, len(asked.prefix) - 1 : -1]
+        expected = (logits / 0.7).log_softmax(-1).gather(1, torch.tensor(sample.token_ids)[:, None])
+        assert sample.draws.draw_logprobs == pytest.approx(expected[:, 0].tolist(), abs=1e-4)
+
+
+def test_an_excluded_token_is_not_the_first_one_and_the_company_changes_nothing(
+    tiny_policy: Any,
+) -> None:
+    engine = make_engine(tiny_policy)
+    free = request(engine, PROMPTS[0], n=64)
+    [result] = engine.sample_batch([("p", free)])
+    excluded = tuple(sorted({sample.token_ids[0] for sample in result.samples}))[:3]
+    asked = replace(free, excluded=excluded, with_draws=True)
+    [alone] = engine.sample_batch([("p", asked)])
+    assert not {sample.token_ids[0] for sample in alone.samples} & set(excluded)
+    assert engine.sample_batch([("q", free), ("p", asked)])[1] == alone
+    # A sample that would not have begun with an excluded token is the same as without exclusion.
+    pairs = zip(result.samples, alone.samples, strict=True)
+    kept = [pair for pair in pairs if pair[0].token_ids[0] not in excluded]
+    assert kept and all(a.token_ids == b.token_ids for a, b in kept)

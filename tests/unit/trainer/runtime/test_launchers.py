@@ -98,13 +98,14 @@ def test_the_status_of_main_is_the_process_s(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_mistake_in_a_real_process(tmp_path: Path) -> None:
-    words = [ROOT / "scripts" / "train_ppo.py", "--policy", "p", "--polcy", "q"]
+    words = [ROOT / "scripts" / "write_results.py", "--evaluation", "p", "--evalution", "q"]
     done = subprocess.run(
         [sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "error: unknown option '--polcy'; did you mean '--policy'? (--traceback shows where)"
+        "error: unknown option '--evalution'; did you mean '--evaluation'? "
+        "(--traceback shows where)"
     )
     assert "Traceback" not in done.stderr
 

@@ -139,13 +139,19 @@ def puct_policy(exploration: float, qs: Any, **arguments: Any) -> Any:
     )
 
 
-def gumbel_policy(considered: int, qs: Any, **arguments: Any) -> Any:
+def gumbel_policy(considered: int, qs: Any, rescale: bool = True, **arguments: Any) -> Any:
     def transform(tree: Any, node: Any) -> Any:
-        return (50.0 + tree.children_visits[node].max()) * 0.1 * qs(tree, node)
+        values = qs(tree, node)
+        if rescale:
+            values = mctx._src.qtransforms._rescale_qvalues(values, 1e-8)
+        return (50.0 + tree.children_visits[node].max()) * 0.1 * values
 
     return mctx.gumbel_muzero_policy(
         **arguments, qtransform=transform, gumbel_scale=0.0, max_num_considered_actions=considered
     )
+
+
+plain_gumbel_policy = partial(gumbel_policy, rescale=False)
 
 
 @pytest.mark.parametrize("seed", [77, 4242])
@@ -163,13 +169,18 @@ def test_puct_visits_what_mctx_visits(
 
 
 @pytest.mark.parametrize("seed", [77, 4242])
-@pytest.mark.parametrize(("actions", "simulations"), [(5, 64), (4, 16), (5, 11)])
+@pytest.mark.parametrize(
+    ("actions", "simulations", "rescale"),
+    [(5, 64, True), (4, 16, True), (5, 11, False), (5, 64, False)],
+)
 def test_gumbel_visits_what_mctx_visits(
-    toys: Any, seed: int, actions: int, simulations: int
+    toys: Any, seed: int, actions: int, simulations: int, rescale: bool
 ) -> None:
     config = MCTSConfig(
         budgets=(simulations + 1,), proposals=actions, priors="sequence", selection="gumbel",
         considered_actions=actions, gumbel_scale=0.0, c_visit=50.0, c_scale=0.1, leaf_value="own",
+        rescale_values=rescale,
     )  # fmt: skip
-    theirs = their_visits(seed, actions, simulations, gumbel_policy, actions)
+    policy = gumbel_policy if rescale else plain_gumbel_policy
+    theirs = their_visits(seed, actions, simulations, policy, actions)
     assert our_visits(toys, seed, actions, config) == theirs

@@ -97,7 +97,7 @@ def test_committing_to_the_roots_choice_restricts_the_answer(toys: Any) -> None:
     def value(text: str) -> float:
         return known.get(text, 0.85 if text.startswith("c") else 0.05)
 
-    fields = {"selection": "gumbel", "considered_actions": 12, "c_scale": 1.0}
+    fields = {"selection": "gumbel", "considered_actions": 12}
     free = search(toys, value, 120, fields)
     bound = search(toys, value, 120, fields | {"answer_from_root_choice": True})
     assert free.snapshots[0].answer == "aaa"

@@ -21,6 +21,7 @@ from search.strategies.mcts.selection import (
     perturbed_logits,
     puct,
     q_value,
+    rescaled,
     sigma,
     uct,
 )
@@ -113,6 +114,21 @@ def test_improved_policy_by_hand() -> None:
     # softmax of (ln 0.8 + 0, ln 0.2 + ln 8) is (0.8, 1.6) / 2.4
     assert improved_policy([0.8, 0.2], [0.0, math.log(8)]) == pytest.approx([1 / 3, 2 / 3])
     assert interior_value(0.6, 2, 4) == pytest.approx(0.6 - 2 / 5)
+
+
+def test_small_differences_of_values_weigh_as_much_as_large_ones() -> None:
+    """The constants of mctx give the best of a node's values 5 nats more than the worst one."""
+    assert rescaled([0.65, 0.6, 0.7]) == pytest.approx([0.5, 0.0, 1.0])
+    assert rescaled([0.3, 0.3]) == [0.0, 0.0]
+    values = [0.62, 0.60, 0.64, 0.70]
+    gaps = sigma(rescaled(values), 0, 50.0, 0.1)
+    assert max(gaps) - min(gaps) == pytest.approx(5.0)
+    # The best step wins in exp(5) / (exp(5) + exp(2) + exp(1) + 1) = 148.41 / 159.52 of the draws,
+    # and without the rescaling in exp(0.5) / (exp(0.5) + exp(0.2) + exp(0.1) + 1) = 1.649 / 4.975.
+    priors = [0.25] * 4
+    assert improved_policy(priors, gaps)[3] == pytest.approx(0.93035, abs=1e-4)
+    plain = sigma(values, 0, 50.0, 0.1)
+    assert improved_policy(priors, plain)[3] == pytest.approx(0.3314, abs=1e-4)
 
 
 def test_completed_values_by_hand() -> None:
