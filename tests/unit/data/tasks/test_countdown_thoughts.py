@@ -128,7 +128,7 @@ def test_every_trace_and_every_seed_is_new() -> None:
     found = splits(config).demonstrations
     assert [d.problem for d in found[:60]] == [d.problem for d in found[60:120]]
     same = sum(a.solution == b.solution for a, b in zip(found[:60], found[60:120], strict=True))
-    assert same < 10  # short thoughts can be equal by chance
+    assert same < 30  # short thoughts are often equal by chance
     assert splits(config).demonstrations == found
     task = CountdownThoughtsTask(config=config)
     traces = {task.demonstrate(PROBLEM, random.Random(seed)) for seed in range(20)}
