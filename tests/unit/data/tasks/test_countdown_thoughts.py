@@ -162,7 +162,7 @@ def test_refused_values(changes: dict[str, Any], message: str) -> None:
 
 
 def test_the_thoughts_tokenizer_encodes_every_line() -> None:
-    tokenizer = build_tokenizer("thoughts", 30)
+    tokenizer = build_tokenizer("thoughts", 36)
     for demonstration in splits(CONFIG).demonstrations:
         ids = encode_strict(tokenizer, demonstration.solution)
         assert tokenizer.decode(ids) == demonstration.solution
