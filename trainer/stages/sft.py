@@ -35,7 +35,7 @@ class PolicyConfig:
     model_config: dict[str, Any] | None = None
     """Fields of a transformers config, for a model from scratch."""
     tokenizer: str = "numbers"
-    """Tokenizer of a model from scratch: numbers, thoughts, characters or bpe (trained on the data)."""
+    """Tokenizer of a model from scratch: numbers, thoughts, characters or bpe (of the data)."""
     max_number: int = 100
     """Largest number that is a single token, where tokenizer is numbers or thoughts."""
     vocab_size: int = 2048
