@@ -13,7 +13,8 @@ from data.tasks.countdown_lines import BEHAVIOURS, read_thought
 from data.tasks.countdown_splits import CountdownTask
 from data.tasks.countdown_thoughts import CountdownThoughtsConfig, CountdownThoughtsTask
 from data.thoughts import joined, split_solution
-from data.tokenizers import build_tokenizer, encode_strict
+from data.token_text import TokenText
+from data.tokenizers import build_tokenizer
 from data.types import Outcome
 from rewards.verifiers.countdown import CountdownVerifier
 from rewards.verifiers.final_answers import countdown_operations
@@ -163,13 +164,14 @@ def test_refused_values(changes: dict[str, Any], message: str) -> None:
 
 def test_the_thoughts_tokenizer_encodes_every_line() -> None:
     tokenizer = build_tokenizer("thoughts", 36)
+    encode = TokenText(tokenizer).encode
     for demonstration in splits(CONFIG).demonstrations:
-        ids = encode_strict(tokenizer, demonstration.solution)
+        ids = encode(demonstration.solution)
         assert tokenizer.decode(ids) == demonstration.solution
-    ids = encode_strict(tokenizer, BY_HAND)
+    ids = encode(BY_HAND)
     assert tokenizer.decode(ids) == BY_HAND
     # One token per word, number, sign and line break.
-    assert len(encode_strict(tokenizer, "tried back 3 3 12\ncheck 3 < 24\n")) == 11
+    assert len(encode("tried back 3 3 12\ncheck 3 < 24\n")) == 11
 
 
 def test_the_verifier_reads_the_answer_part() -> None:
