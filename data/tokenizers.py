@@ -108,35 +108,3 @@ def _wrapped(tokenizer: Any) -> PreTrainedTokenizerFast:
         # token_type_ids, which models refuse.
         model_input_names=["input_ids", "attention_mask"],
     )
-
-
-def encode_strict(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """The token ids of `text`, without added special tokens.
-
-    Raises ValueError for text that the vocabulary lacks, and the message names that text. Also
-    raises ValueError for text that contains a special token. Tokenizers with a chat template are an
-    exception, because the prompt of a chat contains special tokens.
-    """
-    try:
-        ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
-    except Exception as error:  # the tokenizers library raises plain Exception
-        piece = _first_unknown(tokenizer, text)
-        raise ValueError(
-            f"text {text!r} cannot be encoded: {piece!r} is not in the vocabulary"
-        ) from error
-    if getattr(tokenizer, "chat_template", None) is not None:
-        return tuple(ids)
-    special = {tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
-    for token_id in ids:
-        if token_id in special:
-            token = tokenizer.convert_ids_to_tokens(token_id)
-            raise ValueError(
-                f"text {text!r} cannot be encoded: a part of it becomes the special token {token!r}"
-            )
-    return tuple(ids)
-
-
-def _first_unknown(tokenizer: Any, text: str) -> str:
-    vocabulary = tokenizer.get_vocab()
-    pieces = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
-    return next((piece for piece, _ in pieces if piece not in vocabulary), text)

@@ -97,6 +97,10 @@ class Engine(Protocol):
 
     An item is a pair of a problem id and its request. `context_length` is the largest number of
     tokens that a prefix and its continuation may have together. All noise is keyed by `seed`.
+
+    `encode_prompt` encodes a text that nothing precedes and puts `begin_ids` before it. `encode`
+    encodes a text that follows other text, and `decode` gives the text that ids add to the text
+    before them. Any of `end_token_ids` ends a solution. `end_token_id` is the one to write.
     """
 
     @property
@@ -109,6 +113,8 @@ class Engine(Protocol):
 
     def choice_batch(self, items: Sequence[tuple[str, ChoiceRequest]]) -> list[ChoiceResult]: ...
 
+    def encode_prompt(self, text: str) -> tuple[int, ...]: ...
+
     def encode(self, text: str) -> tuple[int, ...]: ...
 
     def decode(self, token_ids: Sequence[int]) -> str: ...
@@ -119,6 +125,12 @@ class Engine(Protocol):
 
     @property
     def end_token_id(self) -> int: ...
+
+    @property
+    def end_token_ids(self) -> frozenset[int]: ...
+
+    @property
+    def begin_ids(self) -> tuple[int, ...]: ...
 
 
 class Scorer(Protocol):
@@ -307,8 +319,8 @@ def solution_text(nodes: Sequence[Node], node: int) -> str:
 
 
 def without_end(session: Session, token_ids: Sequence[int]) -> tuple[int, ...]:
-    """The ids without the end token. A text that goes on after a solution needs this."""
-    return tuple(token for token in token_ids if token != session.engine.end_token_id)
+    """The ids without end tokens. A text that goes on after a solution needs this."""
+    return tuple(token for token in token_ids if token not in session.engine.end_token_ids)
 
 
 def solution_logprob(nodes: Sequence[Node], node: int) -> float:

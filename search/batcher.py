@@ -80,7 +80,7 @@ class ProblemSession:
         self.problem = problem
         self.engine = engine
         self.settings = settings
-        self.prompt_ids = engine.encode(problem.prompt)
+        self.prompt_ids = engine.encode_prompt(problem.prompt)
         self.usage = Usage()
         self.node_usage: dict[int, Usage] = {}
         self.beside = Usage()

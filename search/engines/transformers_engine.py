@@ -27,7 +27,7 @@ from transformers import DynamicCache
 from data.flops import FlopModel, flop_model
 from data.progress import BatchProgress
 from data.steps import step_ends
-from data.tokenizers import encode_strict
+from data.token_text import TokenText, known_token_ids
 from data.types import ModelUsage, Sample, StopReason, TokenDraws
 from rewards.base import NO_CONTEXT_LIMIT
 from rewards.models.bit_identity import (
@@ -36,6 +36,7 @@ from rewards.models.bit_identity import (
     padded,
     use_plain_attention_on_cpu,
 )
+from rewards.models.vocabulary import forbid_unknown_tokens
 from search.base import ChoiceRequest, ChoiceResult, SampleRequest, SampleResult
 from search.engines.drawing import draw, draw_logprobs, excluded_tokens
 from search.noise import row_key
@@ -89,10 +90,18 @@ class TransformersEngine:
         self.config = config
         self.flops: FlopModel = flop_model(model)
         self.padding_positions = 0  # positions of padding that went through the model
-        if tokenizer.eos_token_id is None:
+        self._text = TokenText(tokenizer)
+        if self._text.end_token_id is None:
             raise ValueError("the tokenizer has no end-of-sequence token")
-        self._end_token_id: int = tokenizer.eos_token_id
-        self._texts: list[str] = [tokenizer.decode([token]) for token in range(len(tokenizer))]
+        self._end_token_id: int = self._text.end_token_id
+        self._end_token_ids = self._text.end_token_ids
+        forbid_unknown_tokens(model, tokenizer)
+        last = max(known_token_ids(tokenizer))
+        self._texts: list[str] = [
+            # A step never ends in half a character, so that its text is whole.
+            "" if text.endswith("\ufffd") else text
+            for text in (tokenizer.decode([token]) for token in range(last + 1))
+        ]
         self._ends_step = [config.step_delimiter in text for text in self._texts]
 
         limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -103,6 +112,14 @@ class TransformersEngine:
     @property
     def end_token_id(self) -> int:
         return self._end_token_id
+
+    @property
+    def end_token_ids(self) -> frozenset[int]:
+        return self._end_token_ids
+
+    @property
+    def begin_ids(self) -> tuple[int, ...]:
+        return self._text.begin_ids
 
     @property
     def context_length(self) -> int:
@@ -116,18 +133,22 @@ class TransformersEngine:
     def _padded(self, length: int) -> int:
         return padded(length) if self.config.bit_identical else length
 
+    def encode_prompt(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text that nothing precedes. Raises the errors of `TokenText`."""
+        return self._text.encode_prompt(text)
+
     def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text. Raises ValueError for text that the vocabulary lacks; the message
-        names that text."""
-        return encode_strict(self.tokenizer, text)
+        """Token ids of a text that follows other text. Raises ValueError for text that the
+        vocabulary lacks; the message names that text."""
+        return self._text.encode(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of generated ids, without the end token."""
-        return self.tokenizer.decode(
-            [token for token in token_ids if token != self.end_token_id],
-            skip_special_tokens=False,
-            clean_up_tokenization_spaces=False,
-        )
+        """The text that generated ids add to the text before them, without end tokens."""
+        return self._text.decode(token_ids)
+
+    def decode_prompt(self, token_ids: Sequence[int]) -> str:
+        """The text of a prompt's ids."""
+        return self._text.decode_prompt(token_ids)
 
     def step_ends(self, token_ids: Sequence[int]) -> list[int]:
         """The offset of the last token of each step (see `data.steps.step_ends`)."""
@@ -345,7 +366,7 @@ class TransformersEngine:
             row.step_logprobs[-1] += logprob
             row.step_entropies[-1] += entropy
             row.new_step = self._ends_step[token]
-            if token == self.end_token_id:
+            if token in self._end_token_ids:
                 row.stop_reason = StopReason.END_OF_SOLUTION
             elif len(request.prefix) + len(row.token_ids) >= self.context_length:
                 row.stop_reason = StopReason.CONTEXT

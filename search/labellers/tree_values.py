@@ -55,7 +55,7 @@ def _trees(source: str) -> dict[str, SearchResult]:
 
 
 def _with_verdict(session: Session, row: StepLabels) -> StepLabels:
-    if row.completion_ids[-1][-1] != session.engine.end_token_id:
+    if row.completion_ids[-1][-1] not in session.engine.end_token_ids:
         return row
     correct = session.verify("".join(row.completions)).correct
     return replace(

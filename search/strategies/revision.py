@@ -202,11 +202,13 @@ def filled_template(
 ) -> tuple[int, ...]:
     """Token ids of a template whose {fields} are replaced by the token ids in `parts`.
 
-    Generated ids go in unchanged and are never re-encoded. {prompt} is the problem's prompt.
+    Generated ids go in unchanged and are never re-encoded. {prompt} is the problem's prompt. The
+    ids that the tokenizer puts before a text come first, once.
     Raises ValueError for a field that is neither {prompt} nor one of `parts`.
     """
-    known = {"prompt": session.prompt_ids, **parts}
-    ids: tuple[int, ...] = ()
+    begin = session.engine.begin_ids
+    known = {"prompt": session.prompt_ids[len(begin) :], **parts}
+    ids: tuple[int, ...] = begin
     for literal, name, _, _ in Formatter().parse(template):
         ids += session.engine.encode(literal) if literal else ()
         if name is not None:

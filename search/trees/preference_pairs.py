@@ -162,19 +162,19 @@ class _Rows:
 
 
 def pairs_of_labels(
-    rows: Iterable[StepLabels], end_token_id: int, rules: PairRules
+    rows: Iterable[StepLabels], end_token_ids: frozenset[int], rules: PairRules
 ) -> Iterator[StepPair]:
     """Yield pairs of steps and pairs of solutions from label rows.
 
     Rows with the same problem and prompt share the steps of their common prefixes. The value of a
     step is the mean of its labels over the rows, weighted by their counts. A step with a value
     above 0 leads to a correct answer, and a step with a value below 1 leads to a wrong answer. A
-    finished solution ends with the end token, and its last label is the verifier's verdict.
+    finished solution ends with an end token, and its last label is the verifier's verdict.
     """
     problems: dict[tuple[str, Ids], _Rows] = {}
     for row in rows:
         key = (row.problem_id, row.prompt_ids)
-        _take_in(problems.setdefault(key, _Rows(prompt=row.prompt)), row, end_token_id)
+        _take_in(problems.setdefault(key, _Rows(prompt=row.prompt)), row, end_token_ids)
     for (problem_id, prompt_ids), known in problems.items():
         for prefix, children in known.children.items():
             candidates = [
@@ -195,12 +195,12 @@ def pairs_of_labels(
         yield from _pairs(place, correct, wrong, rules)
 
 
-def _take_in(known: _Rows, row: StepLabels, end_token_id: int) -> None:
+def _take_in(known: _Rows, row: StepLabels, end_token_ids: frozenset[int]) -> None:
     prefix: Ids = ()
     text = ""
     for i, ids in enumerate(row.completion_ids):
         known.texts.setdefault(prefix, text)
-        if ids[-1] == end_token_id:
+        if ids[-1] in end_token_ids:
             whole = _Candidate(
                 text=text + row.completions[i],
                 ids=prefix + ids,

@@ -35,7 +35,7 @@ from safetensors.torch import load_file
 from data.problems import write_demonstrations
 from data.tasks.countdown import CountdownConfig
 from data.tasks.countdown_splits import make_splits
-from data.tokenizers import encode_strict
+from data.token_text import TokenText
 from trainer.models.loading import build_policy, save_model
 from trainer.training.checkpoints import is_whole
 
@@ -96,16 +96,16 @@ class Bench:
         demonstrations = splits.demonstrations
         (folder / "data").mkdir(exist_ok=True)
         write_demonstrations(folder / "data" / "demonstrations.jsonl", demonstrations)
-        chance = random.Random(2)
+        chance, text = random.Random(2), TokenText(tokenizer)
         with (folder / "labels" / "labels.jsonl").open("w", encoding="utf-8") as file:
             for row in demonstrations:
                 steps = row.solution.splitlines(keepends=True)
                 line = {
                     "problem_id": row.problem.id,
                     "prompt": row.problem.prompt,
-                    "prompt_ids": encode_strict(tokenizer, row.problem.prompt),
+                    "prompt_ids": text.encode_prompt(row.problem.prompt),
                     "completions": steps,
-                    "completion_ids": [encode_strict(tokenizer, step) for step in steps],
+                    "completion_ids": text.encode_steps(steps),
                     "labels": [round(chance.random(), 3) for _ in steps],
                     "counts": [8] * len(steps),
                     "standard_errors": [0.1] * len(steps),

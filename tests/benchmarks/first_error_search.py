@@ -59,9 +59,13 @@ class SimulatedPolicy:
     seed: int = 17
     context_length: int = 10_000
     end_token_id: int = END
+    end_token_ids: frozenset[int] = frozenset({END})
+    begin_ids: tuple[int, ...] = ()
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(map(ord, text))
+
+    encode_prompt = encode
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return "".join(chr(token) for token in token_ids if token != END)

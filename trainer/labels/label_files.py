@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from data.formats.base import FormatOptions
 from data.formats.stepwise import labelled_groups, labels_row
 from data.json_rows import numbered_rows
 from data.sources import Row, read_source, take_in
-from data.tokenizers import encode_strict
+from data.token_text import TokenText
 from data.types import LabelledSolution, StepLabels
 from search.laplace import laplace_error
-from search.trees.preference_pairs import Encode
 from trainer.runtime.processes import is_main_process
 
 TOO_LONG_PRINTED = 5
@@ -53,11 +51,11 @@ def read_label_rows(path: Path, tokenizer: Any) -> list[StepLabels]:
     first = next((row for row in read_source(str(path)) if isinstance(row, Row)), None)
     if first is not None and "completion_ids" in first.columns:
         return list(read_labels(path))
-    encode = _encoder(tokenizer)
+    text = TokenText(tokenizer)
 
     def make(row: Row, _: int) -> list[StepLabels]:
         solutions = labels_row(row, FormatOptions())
-        return [tokenised(solution, encode, tokenizer.eos_token_id) for solution in solutions]
+        return [tokenised(solution, text) for solution in solutions]
 
     made, bad = take_in(str(path), make)
     if bad:
@@ -65,8 +63,8 @@ def read_label_rows(path: Path, tokenizer: Any) -> list[StepLabels]:
     return [labels for row in made for labels in row]
 
 
-def outcome_rows(rows: Sequence[StepLabels], end_token_id: int) -> list[StepLabels]:
-    """Each finished solution (it ends with the end token) as one step with the last label. The last
+def outcome_rows(rows: Sequence[StepLabels], end_token_ids: frozenset[int]) -> list[StepLabels]:
+    """Each finished solution (it ends with an end token) as one step with the last label. The last
     label is the verifier's verdict; the labels of other steps are estimates."""
     return [
         replace(
@@ -78,32 +76,22 @@ def outcome_rows(rows: Sequence[StepLabels], end_token_id: int) -> list[StepLabe
             standard_errors=row.standard_errors[-1:],
         )
         for row in rows
-        if row.completion_ids[-1][-1] == end_token_id
+        if row.completion_ids[-1][-1] in end_token_ids
     ]
 
 
-def _encoder(tokenizer: Any) -> Encode:
-    """An encoder with a cache: in a file, solutions that share steps follow each other."""
-
-    @lru_cache(maxsize=1 << 14)
-    def encode(text: str) -> tuple[int, ...]:
-        return encode_strict(tokenizer, text) if text else ()
-
-    return encode
-
-
-def tokenised(solution: LabelledSolution, encode: Encode, end_token_id: int | None) -> StepLabels:
-    """Encode prompt and steps one by one, as search joins them, with the end token after the last
-    step of a finished solution. A step without a label is joined to the next labelled step, so its
+def tokenised(solution: LabelledSolution, text: TokenText) -> StepLabels:
+    """Encode a prompt and its steps as search joins them, with the end token after the last step of
+    a finished solution. A step without a label is joined to the next labelled step, so its
     end has no loss. Steps after the last label are left out.
 
     The standard error of a label is that of a share of `counts` rollouts under Laplace's rule
     (search/laplace.py), and NaN if the label does not come from rollouts. Raises ValueError for
     text that cannot be encoded, and for a labelled step without a token.
     """
-    steps = [encode(text) for text in solution.solution.steps]
-    if solution.finished and end_token_id is not None:
-        steps[-1] = (*steps[-1], end_token_id)
+    steps = text.encode_steps(solution.solution.steps)
+    if solution.finished and text.end_token_id is not None:
+        steps[-1] = (*steps[-1], text.end_token_id)
     groups = labelled_groups(solution.labels)
     completion_ids = tuple(
         tuple(token for step in steps[start:end] for token in step) for start, end in groups
@@ -116,7 +104,7 @@ def tokenised(solution: LabelledSolution, encode: Encode, end_token_id: int | No
     return StepLabels(
         problem_id=solution.problem_id,
         prompt=solution.solution.prompt,
-        prompt_ids=encode(solution.solution.prompt),
+        prompt_ids=text.encode_prompt(solution.solution.prompt),
         completions=tuple("".join(solution.solution.steps[start:end]) for start, end in groups),
         completion_ids=completion_ids,
         labels=labels,

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from data.formats.base import as_list, as_text, problem_id_of, shown
 from data.sources import Row, take_in
-from data.tokenizers import encode_strict
+from data.token_text import TokenText
 from data.types import StepPair
 
 FILES = ("step_pairs.jsonl", "solution_pairs.jsonl")
@@ -28,8 +28,9 @@ def read_pairs(names: Sequence[str], tokenizer: Any) -> list[StepPair]:
     """The pairs of every folder or source. Raises ValueError for a bad row, with file, line and
     reason."""
     pairs: list[StepPair] = []
+    text = TokenText(tokenizer)
     for source in [source for name in names for source in pair_sources(name)]:
-        made, bad = take_in(source, lambda row, _: _pair(row, tokenizer))
+        made, bad = take_in(source, lambda row, _: _pair(row, text))
         if bad:
             raise ValueError(f"{bad[0]} ({len(bad)} bad rows in all)")
         pairs += made
@@ -47,7 +48,7 @@ def fitting(pairs: Sequence[StepPair], max_length: int | None) -> list[StepPair]
     ]
 
 
-def _pair(row: Row, tokenizer: Any) -> StepPair:
+def _pair(row: Row, text: TokenText) -> StepPair:
     """The pair of a row. Text is encoded step by step, as search joins steps. `finished` means that
     both continuations end their solution. Raises ValueError with only the reason."""
     columns = row.columns
@@ -57,11 +58,12 @@ def _pair(row: Row, tokenizer: Any) -> StepPair:
         for name in ("prompt", "chosen", "rejected")
     )
     if with_ids:
-        ids = [_ids(columns.get(name), name, len(tokenizer)) for name in IDS]
+        ids = [_ids(columns.get(name), name, len(text.tokenizer)) for name in IDS]
     else:
-        ids = [encode_strict(tokenizer, text) for text in (prompt, chosen, rejected)]
+        ids = [text.encode_prompt(prompt), text.encode(chosen), text.encode(rejected)]
         if columns.get("finished") is True:
-            ids[1:] = [(*continuation, tokenizer.eos_token_id) for continuation in ids[1:]]
+            end: Any = text.end_token_id
+            ids[1:] = [(*continuation, end) for continuation in ids[1:]]
     if ids[1] == ids[2]:
         raise ValueError("chosen and rejected are the same")
     known_id = columns.get("problem_id")

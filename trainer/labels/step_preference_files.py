@@ -71,5 +71,5 @@ def _pair(row: dict[str, Any], engine: Engine) -> TokenPair:
             raise ValueError(f"{name}_ids is empty")
         if engine.decode(ids) != row[name]:
             raise ValueError(f"{name}_ids decode to {engine.decode(ids)!r} with this policy")
-    prompt = engine.encode(row["problem_prompt"])
+    prompt = engine.encode_prompt(row["problem_prompt"])
     return TokenPair(prompt_ids=prompt + prefix, chosen_ids=chosen, rejected_ids=rejected)

@@ -17,6 +17,7 @@ from transformers import (
 from data.tokenizers import build_tokenizer
 from rewards.models.calibration import BIAS, TEMPERATURE
 from rewards.models.folders import CONVENTION, THINKTREE, load_tokenizer
+from rewards.models.vocabulary import forbid_unknown_tokens
 
 
 @contextmanager
@@ -65,9 +66,11 @@ def build_policy(
 
 def load_policy(name_or_path: str, dtype: Any = "auto") -> tuple[Any, Any]:
     """A causal LM and its tokenizer from a folder or hub id. The default dtype is the one that the
-    model was saved in."""
+    model was saved in. The model never samples an id that its tokenizer lacks."""
     model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype)
-    return model, load_tokenizer(name_or_path)
+    tokenizer = load_tokenizer(name_or_path)
+    forbid_unknown_tokens(model, tokenizer)
+    return model, tokenizer
 
 
 def reward_model_from_policy(name_or_path: str) -> Any:

@@ -92,7 +92,7 @@ class PPORun:
         check_rows_held_out(
             self.inputs.held_out,
             [row.prompt_ids for row in self.inputs.imitation],
-            self.sampling.judges.engine.encode,
+            self.sampling.judges.engine.encode_prompt,
         )
         self.learner = Learner(
             accelerator=accelerator,

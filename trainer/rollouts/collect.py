@@ -142,7 +142,7 @@ def collect_rollouts(
     scores differs from the number of steps. An error of the reward model keeps its type, and gets a
     note that names the cycle.
     """
-    prompts = [judges.engine.encode(problem.prompt) for problem in request.problems]
+    prompts = [judges.engine.encode_prompt(problem.prompt) for problem in request.problems]
     sample = sampler or sampler_of(judges.engine)
     groups, spent = sample(request.problems, prompts, request.sampling, request.cycle)
     completions = [completion for group in groups for completion in group]

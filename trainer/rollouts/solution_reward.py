@@ -106,9 +106,9 @@ class SolutionReward:
         return rewards
 
     def _solution(self, problem: Problem, ids: tuple[int, ...]) -> SampledSolution:
-        finished = bool(ids) and ids[-1] == self.engine.end_token_id
+        finished = bool(ids) and ids[-1] in self.engine.end_token_ids
         return self.judges.solution(
-            problem, self.engine.encode(problem.prompt), ids, finished=finished
+            problem, self.engine.encode_prompt(problem.prompt), ids, finished=finished
         )
 
     def _outcome(self, solution: SampledSolution) -> float:

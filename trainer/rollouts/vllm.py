@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from data.progress import BatchProgress
 from data.types import ModelUsage, Problem, StopReason
+from rewards.models.vocabulary import unknown_token_ids
 from search.base import Engine
 from trainer.rollouts.collect import Completion, SamplingConfig
 from trainer.runtime.watchdog import WATCHDOG
@@ -150,7 +151,7 @@ class VLLMSampler:
     ) -> Completion:
         if len(token_ids) != len(logprobs) or any(row[0] is None for row in logprobs):
             raise ValueError(f"vLLM gave no log-probability for a token of {list(token_ids)}")
-        ended = token_ids[-1] == self.engine.end_token_id
+        ended = token_ids[-1] in self.engine.end_token_ids
         return Completion(
             token_ids=tuple(token_ids),
             stop_reason=StopReason.END_OF_SOLUTION if ended else StopReason.LENGTH,
@@ -199,6 +200,7 @@ def open_vllm(
         return None
     from trainer.rollouts.vllm_weights import PolicyGeneration
 
+    unknown = unknown_token_ids(policy, tokenizer)
     generation = PolicyGeneration(
         policy,
         accelerator,
@@ -210,9 +212,13 @@ def open_vllm(
         gpu_memory_utilization=config.vllm_memory_share,
         max_model_length=engine.context_length,
         enable_sleep_mode=config.vllm_sleep,
-        # Only the tokenizer's end token ends a solution; a model's config may name other end
-        # tokens.
-        generation_kwargs={"ignore_eos": True, "stop_token_ids": [engine.end_token_id]},
+        generation_kwargs={
+            # The end tokens of our engine, and no other ones.
+            "ignore_eos": True,
+            "stop_token_ids": sorted(engine.end_token_ids),
+            # vLLM has the weights without the hook of `forbid_unknown_tokens`.
+            **({"logit_bias": dict.fromkeys(unknown, -100.0)} if unknown else {}),
+        },
     )
     report_requests(generation)
     return VLLMSampler(generation, engine)

@@ -89,7 +89,7 @@ def _scorer(
     assert loaded.text_model is not None
 
     def question(prompt_ids: Sequence[int]) -> str:
-        prompt: str = tokenizer.decode(prompt_ids)
+        prompt = engine.decode_prompt(prompt_ids)
         return prompt if loaded.whole_prompt else question_of(prompt, tokenizer)
 
     return TextScorer(loaded.text_model, engine, question)

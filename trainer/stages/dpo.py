@@ -81,7 +81,9 @@ def run_dpo(
             folder=Path(runtime.output_dir),
             sampled=lambda: 0,  # DPO samples nothing: the search has sampled its pairs
         )
-        check_rows_held_out(held_out.problems, [pair.prompt_ids for pair in pairs], engine.encode)
+        check_rows_held_out(
+            held_out.problems, [pair.prompt_ids for pair in pairs], engine.encode_prompt
+        )
         trainer = _trainer_class()(
             model=model.train(),
             args=arguments,

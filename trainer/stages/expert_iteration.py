@@ -19,7 +19,7 @@ from typing import Any
 from data.held_out import check_rows_held_out
 from data.problems import read_demonstrations
 from data.slices import Choice, Slice, validation_problems
-from data.tokenizers import encode_strict
+from data.token_text import TokenText, end_token_ids
 from data.types import Problem, StepLabels, TokenRow
 from rewards.verifiers.by_name import check_verifier
 from search.trees.training_rows import balance_by_difficulty
@@ -97,7 +97,7 @@ def run_expert_iteration(
         model = add_adapter(model, lora, POLICY, runtime.seed)
         rows = _training_rows(config, tokenizer)
         check_rows_held_out(
-            problems, [row.prompt_ids for row in rows], partial(encode_strict, tokenizer)
+            problems, [row.prompt_ids for row in rows], TokenText(tokenizer).encode_prompt
         )
         random.Random(runtime.seed).shuffle(rows)
         trainer = train_on_rows(
@@ -222,24 +222,24 @@ def _training_rows(config: ExpertIterationConfig, tokenizer: Any) -> list[TokenR
         rows += verified_rollouts(
             read_labels(Path(folder) / "labels.jsonl"),
             config.max_per_problem,
-            tokenizer.eos_token_id,
+            end_token_ids(tokenizer),
         )
     demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
     return list(dict.fromkeys([*rows, *demonstration_rows(demonstrations, tokenizer)]))
 
 
 def verified_rollouts(
-    labels: Iterable[StepLabels], max_per_problem: int, end_token_id: int
+    labels: Iterable[StepLabels], max_per_problem: int, end_token_ids: frozenset[int]
 ) -> list[TokenRow]:
     """The first correct rollouts of each problem; fewer if many of its distinct rollouts are
-    correct. The last label of a solution that ends with the end token is the verifier's verdict."""
+    correct. The last label of a solution that ends with an end token is the verifier's verdict."""
     rows: list[TokenRow] = []
     for _, group in groupby(labels, key=lambda row: row.problem_id):
         solutions = list(group)
         correct = [
             tuple(token for step in row.completion_ids for token in step)
             for row in solutions
-            if row.labels[-1] == 1.0 and row.completion_ids[-1][-1] == end_token_id
+            if row.labels[-1] == 1.0 and row.completion_ids[-1][-1] in end_token_ids
         ]
         share = len(correct) / len(solutions)
         rows += [

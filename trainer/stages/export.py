@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data.token_text import TokenText
 from rewards.models.folders import load_tokenizer
 from rewards.verifiers.by_name import VERIFIERS, check_verifier
 from search.base import SearchResult
@@ -91,12 +92,7 @@ def _preferences(results: Iterable[SearchResult], config: ExportConfig) -> Rows:
 
 
 def _encoder(config: ExportConfig) -> Callable[[str], tuple[int, ...]]:
-    tokenizer = load_tokenizer(str(config.policy))
-
-    def encode(text: str) -> tuple[int, ...]:
-        return tuple(tokenizer.encode(text, add_special_tokens=False))
-
-    return encode
+    return TokenText(load_tokenizer(str(config.policy))).encode_prompt
 
 
 def _labels(results: Iterable[SearchResult], config: ExportConfig) -> Rows:

@@ -91,7 +91,7 @@ def run_trees(
                             "problem_id": result.problem.id,
                             "prompt": result.problem.prompt,
                             "completion": workbench.engine.decode(ids),
-                            "prompt_ids": workbench.engine.encode(result.problem.prompt),
+                            "prompt_ids": workbench.engine.encode_prompt(result.problem.prompt),
                             "completion_ids": ids,
                         }
                         file.write(json.dumps(row) + "\n")

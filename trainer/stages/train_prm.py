@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data.token_text import end_token_ids
 from data.types import StepLabels, TokenRow
 from rewards.models.folders import TARGETS, load_tokenizer
 from search.trees.preference_pairs import PairRules, pairs_of_labels
@@ -112,7 +113,7 @@ def run_prm(
             (folder / "README.md").write_text(model_card(config.targets), encoding="utf-8")
             if config.calibration_labels:
                 if config.targets == "outcome":
-                    calibration = outcome_rows(calibration, tokenizer.eos_token_id)
+                    calibration = outcome_rows(calibration, end_token_ids(tokenizer))
                 calibrate(folder, calibration, trained.trainer.model.device, record)
 
 
@@ -123,7 +124,7 @@ def _on_steps(model: Any, tokenizer: Any, config: RewardModelConfig, arguments: 
 
 def _on_outcomes(model: Any, tokenizer: Any, config: RewardModelConfig, arguments: Any) -> Trained:
     rows, too_long = read_training_rows(config.labels, tokenizer, config.max_length)
-    finished = outcome_rows(rows, tokenizer.eos_token_id)
+    finished = outcome_rows(rows, end_token_ids(tokenizer))
     counts = {"rows_too_long": too_long, "rows_unfinished": len(rows) - len(finished)}
     return _on_labels(model, tokenizer, finished, arguments, config, counts)
 
@@ -155,7 +156,7 @@ def _on_pairs(model: Any, tokenizer: Any, config: RewardModelConfig, arguments: 
     labels, too_long = read_training_rows(config.labels, tokenizer, config.max_length)
     read = read_pairs(config.preference_pairs, tokenizer)
     given = fitting(read, config.max_length)
-    made = list(pairs_of_labels(labels, tokenizer.eos_token_id, config.rules()))
+    made = list(pairs_of_labels(labels, end_token_ids(tokenizer), config.rules()))
     pairs = [*given, *made]
     trainer = train_on_pairs(model, tokenizer, pairs, arguments)
     return Trained(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from data.tokenizers import encode_strict
+from data.token_text import TokenText
 from data.types import Demonstration, TokenRow
 from trainer.training.checkpoints import CheckpointManifest, train_to_the_end
 from trainer.training.longest_first import taking_longest_first
@@ -14,13 +14,11 @@ from trainer.training.step_progress import StepProgress
 
 
 def demonstration_rows(demonstrations: Sequence[Demonstration], tokenizer: Any) -> list[TokenRow]:
+    text = TokenText(tokenizer)
     return [
         TokenRow(
-            prompt_ids=encode_strict(tokenizer, d.problem.prompt),
-            completion_ids=(
-                *encode_strict(tokenizer, d.solution),
-                tokenizer.eos_token_id,
-            ),
+            prompt_ids=text.encode_prompt(d.problem.prompt),
+            completion_ids=(*text.encode(d.solution), tokenizer.eos_token_id),
         )
         for d in demonstrations
     ]

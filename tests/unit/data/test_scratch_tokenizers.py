@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from data.tasks.countdown import make_problem
-from data.tokenizers import build_tokenizer, encode_strict
+from data.token_text import TokenText
+from data.tokenizers import build_tokenizer
 
 TEXT = make_problem((3, 4, 7, 12), 24).prompt + "7 - 4 = 3 | 3 12 3\n12 / 3 = 4 | 3 4"
 TOKENIZERS: dict[str, Any] = {kind: build_tokenizer(kind, 40) for kind in ("numbers", "characters")}
@@ -20,7 +21,7 @@ TOKENIZERS: dict[str, Any] = {kind: build_tokenizer(kind, 40) for kind in ("numb
 
 def test_numbers_by_hand() -> None:
     tokenizer = TOKENIZERS["numbers"]
-    ids = encode_strict(tokenizer, "3 12 -> 24\n7 | 0")
+    ids = TokenText(tokenizer).encode("3 12 -> 24\n7 | 0")
     assert [tokenizer.convert_ids_to_tokens(i) for i in ids] == [
         "3", "12", "->", "24", "\n", "7", "|", "0"
     ]  # fmt: skip
@@ -29,7 +30,7 @@ def test_numbers_by_hand() -> None:
 
 def test_characters_by_hand() -> None:
     tokenizer = TOKENIZERS["characters"]
-    ids = encode_strict(tokenizer, "12 ->\n")
+    ids = TokenText(tokenizer).encode("12 ->\n")
     assert [tokenizer.convert_ids_to_tokens(i) for i in ids] == ["1", "2", " ", "-", ">", "\n"]
 
 
@@ -42,7 +43,7 @@ def test_special_tokens(kind: str) -> None:
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     assert tokenizer.chat_template is None
     assert set(tokenizer(TEXT)) == {"input_ids", "attention_mask"}
-    assert tokenizer(TEXT)["input_ids"] == list(encode_strict(tokenizer, TEXT))
+    assert tokenizer(TEXT)["input_ids"] == list(TokenText(tokenizer).encode(TEXT))
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
@@ -52,15 +53,15 @@ def test_saved_and_loaded_is_the_same(kind: str, tmp_path: Path) -> None:
     loaded: Any = AutoTokenizer.from_pretrained(tmp_path)
     saved = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert saved["model_input_names"] == ["input_ids", "attention_mask"]
-    ids = encode_strict(loaded, TEXT)
-    assert ids == encode_strict(tokenizer, TEXT)
+    ids = TokenText(loaded).encode(TEXT)
+    assert ids == TokenText(tokenizer).encode(TEXT)
     assert loaded.decode(ids) == TEXT
     assert loaded.decode([tokenizer.eos_token_id], skip_special_tokens=True) == ""
     assert loaded.get_vocab() == tokenizer.get_vocab()
     assert (loaded.pad_token_id, loaded.eos_token_id) == (0, 1)
     assert not loaded.clean_up_tokenization_spaces
     with pytest.raises(ValueError, match="not in the vocabulary"):
-        encode_strict(loaded, "x")
+        TokenText(loaded).encode("x")
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
@@ -87,7 +88,7 @@ def test_encode_then_decode(kind: str, numbers: list[int], target: int, operator
     tokenizer = TOKENIZERS[kind]
     joined = " ".join(map(str, numbers))
     text = f"{joined} -> {target}\n{target} {operator} 2 = 3 | {joined}"
-    assert tokenizer.decode(encode_strict(tokenizer, text)) == text
+    assert tokenizer.decode(TokenText(tokenizer).encode(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -104,14 +105,14 @@ def test_encode_then_decode(kind: str, numbers: list[int], target: int, operator
 )
 def test_unknown_text_is_named(kind: str, text: str, piece: str) -> None:
     with pytest.raises(ValueError) as error:
-        encode_strict(TOKENIZERS[kind], text)
+        TokenText(TOKENIZERS[kind]).encode(text)
     assert f"{piece!r} is not in the vocabulary" in str(error.value)
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_special_tokens_spelt_out_are_rejected(kind: str) -> None:
     with pytest.raises(ValueError, match="special token '<eos>'"):
-        encode_strict(TOKENIZERS[kind], "3<eos>")
+        TokenText(TOKENIZERS[kind]).encode("3<eos>")
 
 
 def test_bad_arguments() -> None:
@@ -127,7 +128,7 @@ LEARNT_FROM = ["Tom has 12 apples.\nHe eats 2 of them.\n#### 10", "Tom has 15 pe
 def test_byte_pairs_by_hand() -> None:
     tokenizer: Any = build_tokenizer("bpe", 1, vocab_size=300, texts=LEARNT_FROM)
     assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1)
-    ids = encode_strict(tokenizer, "Tom has 12 apples.\n#### 3")
+    ids = TokenText(tokenizer).encode("Tom has 12 apples.\n#### 3")
     texts = [tokenizer.decode([i]) for i in ids]
     assert texts[:2] == ["Tom", " has"]
     assert [text for text in texts if text.strip().isdigit()] == ["1", "2", "3"]
@@ -149,10 +150,10 @@ def test_byte_pairs_need_texts_and_room() -> None:
 def test_byte_pairs_encode_any_text(text: str) -> None:
     tokenizer = BYTE_PAIRS
     text = text.replace("<pad>", "").replace("<eos>", "")
-    ids = encode_strict(tokenizer, text)
+    ids = TokenText(tokenizer).encode(text)
     assert tokenizer.decode(ids) == text
     steps = [line for line in text.splitlines(keepends=True) if line]
-    assert "".join(tokenizer.decode(encode_strict(tokenizer, step)) for step in steps) == text
+    assert "".join(tokenizer.decode(TokenText(tokenizer).encode(step)) for step in steps) == text
 
 
 BYTE_PAIRS: Any = build_tokenizer("bpe", 1, vocab_size=300, texts=LEARNT_FROM)

@@ -42,6 +42,8 @@ class ToyEngine:
     letter "." ends the solution."""
 
     end_token_id = 0
+    end_token_ids = frozenset({0})
+    begin_ids: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -58,6 +60,8 @@ class ToyEngine:
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(map(ord, text))
+
+    encode_prompt = encode
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return "".join(chr(token) for token in token_ids if token)

@@ -105,7 +105,7 @@ def test_pairs_of_labels_come_from_shared_prefixes() -> None:
         labels("p", "bW", (0.3, 0.0)), labels("q", "cW", (0.0, 0.0)),
         labels("q", "d", (1.0,)), labels("q", "e", (0.9,), count=3),
     ]  # fmt: skip
-    pairs = list(pairs_of_labels(rows, EOS, PairRules(per_side=1)))
+    pairs = list(pairs_of_labels(rows, frozenset({EOS}), PairRules(per_side=1)))
     assert [(p.problem_id, p.prompt, p.chosen, p.rejected) for p in pairs] == [
         ("p", "?", "a", "b"), ("p", "?a", "x", "y"), ("p", "?", "axR", "bW"), ("q", "?", "d", "c"),
     ]  # fmt: skip
@@ -124,13 +124,13 @@ def test_pairs_of_labels_come_from_shared_prefixes() -> None:
         }
     )  # fmt: skip
     single = labels("p", "a", (0.9,))
-    assert not list(pairs_of_labels([single, joint], EOS, PairRules()))
+    assert not list(pairs_of_labels([single, joint], frozenset({EOS}), PairRules()))
     # Two steps with equal values make no pair.
     tied = [labels("p", "a", (0.5,)), labels("p", "b", (0.5,))]
-    assert not list(pairs_of_labels(tied, EOS, PairRules(min_gap=0.0)))
+    assert not list(pairs_of_labels(tied, frozenset({EOS}), PairRules(min_gap=0.0)))
     # A person's label does not come from rollouts.
     people = [labels("p", "a", (1.0,), count=0), labels("p", "b", (0.0,), count=0)]
-    assert [p.chosen for p in pairs_of_labels(people, EOS, PairRules())] == ["a"]
+    assert [p.chosen for p in pairs_of_labels(people, frozenset({EOS}), PairRules())] == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from data.tokenizers import encode_strict
+from data.token_text import TokenText
 from trainer.pipeline.plan import stage_settings
 from trainer.pipeline.recipe import load_pipeline
 from trainer.pipeline.smoke import build_twin, smoke_overrides, twin_config
@@ -109,7 +109,7 @@ def test_a_twin_speaks_as_its_original(tmp_path: Path) -> None:
             tokenize=False, add_generation_prompt=True,
         )  # fmt: skip
         assert chat.endswith("<|im_start|>user\nhéllo\n1 + 2<|im_end|>\n<|im_start|>assistant\n")
-        ids = encode_strict(tokenizer, chat)
+        ids = TokenText(tokenizer).encode(chat)
         assert tokenizer.decode(ids) == chat
         assert ids.count(tokenizer.convert_tokens_to_ids("<|im_start|>")) == 3
 

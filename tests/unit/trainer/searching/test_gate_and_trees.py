@@ -58,11 +58,11 @@ def test_only_verified_rollouts_train_and_easy_problems_give_fewer() -> None:
     hard = [labelled("p", i, float(i == 2)) for i in range(8)]
     easy = [labelled("q", i, 1.0) for i in range(8)]
     none = [labelled("r", i, 0.0) for i in range(8)]
-    rows = verified_rollouts([*hard, *easy, *none], max_per_problem=4, end_token_id=0)
+    rows = verified_rollouts([*hard, *easy, *none], max_per_problem=4, end_token_ids=frozenset({0}))
     assert [row.completion_ids for row in rows] == [(2, 0), (0, 0)]
     # A path of a tree may stop where a value of 1 is no verdict.
     unfinished = [replace(row, completion_ids=((1,), (7,))) for row in easy]
-    assert verified_rollouts(unfinished, max_per_problem=4, end_token_id=0) == []
+    assert verified_rollouts(unfinished, max_per_problem=4, end_token_ids=frozenset({0})) == []
 
 
 def test_trajectories_keep_their_ids(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from datasets import load_dataset
 
+from data.token_text import TokenText
 from data.types import LabelledSolution, SteppedSolution
 from rewards.models.folders import load_reward_model
 from trainer.labels.label_files import read_label_rows, read_training_rows, tokenised
@@ -25,6 +27,21 @@ from ...conftest import TINY
 
 SHARED = Path(__file__).resolve().parents[4].parent / "shared" / "data"
 needs_data = pytest.mark.usefixtures("published_data")
+
+
+class CodePoints(TokenText):
+    """A token is a character. Its id is the code point."""
+
+    def __init__(self) -> None:
+        self.end_token_id = 0
+
+    def encode_prompt(self, text: str) -> tuple[int, ...]:
+        return tuple(map(ord, text))
+
+    def encode_steps(self, steps: Sequence[str]) -> list[tuple[int, ...]]:
+        return [tuple(map(ord, step)) for step in steps]
+
+
 ROW = {"prompt": "1+1?", "completions": ["Add.", "It is 3."], "labels": [True, False]}
 
 
@@ -131,7 +148,7 @@ def test_text_becomes_ids_by_hand(policy: tuple[str, Any]) -> None:
         problem_id="p", solution=SteppedSolution(prompt="ab", steps=("c", "d", "ef", "g")),
         labels=(0.5, None, 1.0, 0.25), counts=(2, 0, 0, 4), finished=True,
     )  # fmt: skip
-    row = tokenised(solution, lambda text: tuple(map(ord, text)), 0)
+    row = tokenised(solution, CodePoints())
     a, b, c, d, e, f, g = map(ord, "abcdefg")
     assert row.prompt_ids == (a, b)
     assert row.completion_ids == ((c,), (d, e, f), (g, 0))
@@ -147,13 +164,13 @@ def test_text_becomes_ids_by_hand(policy: tuple[str, Any]) -> None:
         problem_id="p", solution=SteppedSolution(prompt="a", steps=("b", "c")),
         labels=(1.0, None), counts=(0, 0), finished=True,
     )  # fmt: skip
-    assert tokenised(cut, lambda text: tuple(map(ord, text)), 0).completion_ids == ((b,),)
+    assert tokenised(cut, CodePoints()).completion_ids == ((b,),)
     empty = LabelledSolution(
         problem_id="p", solution=SteppedSolution(prompt="a", steps=("b", "")), labels=(1.0, 1.0),
         counts=(0, 0),
     )  # fmt: skip
     with pytest.raises(ValueError, match="completion 2 has a label but no token"):
-        tokenised(empty, lambda text: tuple(map(ord, text)), 0)
+        tokenised(empty, CodePoints())
 
 
 def test_rows_of_text_and_of_ids_are_told_apart(tmp_path: Path, policy: tuple[str, Any]) -> None:
