@@ -58,7 +58,7 @@ class SearchSettings:
     answer: str = "score"
     """How one solution is chosen: score, weighted_vote, majority, first or oracle."""
     likelihood_weight: float = 0.0
-    """Weight of log pi(solution | prompt) in the choice by score; only for solutions of one length."""
+    """Weight of log pi(solution | prompt) in the choice by score; 0 where lengths differ."""
     temperature: float = 1.0
     """Sampling temperature, at least 0; 0 is greedy."""
     max_step_tokens: int = 24
