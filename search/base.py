@@ -123,6 +123,11 @@ class Engine(Protocol):
 
     def sample_usage(self, prefix_length: int, lengths: Sequence[int]) -> ModelUsage: ...
 
+    def prefix_flops(self, length: int) -> float:
+        """The FLOPs that a request costs less if the keys and values of its first `length`
+        positions are known. 0 for a model that always reads whole sequences."""
+        ...
+
     @property
     def end_token_id(self) -> int: ...
 
@@ -137,6 +142,10 @@ class Scorer(Protocol):
     """A reward model as search uses it. It answers batches of score requests, in input order."""
 
     def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]: ...
+
+    def prefix_flops(self, length: int) -> float:
+        """As `Engine.prefix_flops`."""
+        ...
 
 
 class SearchEnd(StrEnum):

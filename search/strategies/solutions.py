@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from data.types import Usage
+from data.types import ModelUsage, Usage
 from search.answers import choose_for
 from search.base import (
     Node,
@@ -22,6 +22,7 @@ from search.base import (
 )
 from search.growth import add_solution, continuation, new_tree
 from search.guidance import judge
+from search.read_prefixes import with_repeats
 from search.settings import check_budgets
 
 
@@ -96,12 +97,14 @@ async def _sample(session: Session, nodes: list[Node], n: int) -> list[int]:
 
 
 def _sampling_usage(session: Session, lengths: list[int], round_size: int) -> Usage:
-    """The cost of samples of these lengths, in tokens. Every round runs the prompt again."""
-    rounds = [lengths[i : i + round_size] for i in range(0, len(lengths), round_size)]
-    prompt = len(session.prompt_ids)
-    return sum(
-        (Usage(policy=session.engine.sample_usage(prompt, lengths)) for lengths in rounds), Usage()
-    )
+    """The cost of samples of these lengths, in tokens. Every round repeats the prompt."""
+    engine, prompt = session.engine, len(session.prompt_ids)
+    rounds = [
+        engine.sample_usage(prompt, lengths[i : i + round_size])
+        for i in range(0, len(lengths), round_size)
+    ]
+    repeats = [with_repeats(usage, prompt - 1, engine.prefix_flops) for usage in rounds[1:]]
+    return Usage(policy=sum([*rounds[:1], *repeats], ModelUsage()))
 
 
 def _settled(session: Session, nodes: list[Node], left: int) -> SearchEnd | None:

@@ -74,6 +74,9 @@ class ToyEngine:
             prompt_tokens=prefix_length, generated_tokens=sum(lengths), sequences=len(lengths)
         )
 
+    def prefix_flops(self, length: int) -> float:
+        return 0.0
+
     def sample_batch(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
         self.batches.append(list(items))
         return [self._answer(problem, request) for problem, request in items]
@@ -138,6 +141,9 @@ class ToyScorer:
 
     def __init__(self, value: Callable[[str], float]) -> None:
         self.value = value
+
+    def prefix_flops(self, length: int) -> float:
+        return 0.0
 
     def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]:
         results: list[ScoreResult] = []
