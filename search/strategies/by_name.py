@@ -14,6 +14,7 @@ from search.strategies.mcts.loop import search_mcts
 from search.strategies.particles import ParticleConfig, search_particles
 from search.strategies.revision import RevisionConfig, search_revision
 from search.strategies.solutions import SolutionsConfig, search_solutions
+from search.strategies.thinking import ThinkingConfig, search_thinking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,12 @@ STRATEGIES: dict[str, StrategyEntry] = {
     ),
     "revision": StrategyEntry(
         config=RevisionConfig, search=search_revision, granularity="solution", budget="attempts"
+    ),
+    "thinking": StrategyEntry(
+        config=ThinkingConfig,
+        search=search_thinking,
+        granularity="solution",
+        budget="tokens of thought",
     ),
 }
 
