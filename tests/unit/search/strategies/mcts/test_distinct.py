@@ -52,7 +52,8 @@ def test_a_tree_draws_all_solutions_once_and_ends(
     for temperature in (1.0, 0.7):
         [result] = search(
             toys, budgets=(200,), expand_by_rollouts=rollouts, widening=1.0, proposals=1,
-            parallel_simulations=parallel, selection=selection, stop_mass=0, temperature=temperature,
+            parallel_simulations=parallel, selection=selection, stop_mass=0,
+            temperature=temperature,
         )  # fmt: skip
         assert sorted(ended(result)) == sorted(WORDS)
         assert result.remaining_mass == pytest.approx(0.0, abs=1e-15)
