@@ -146,7 +146,7 @@ def known_token_ids(tokenizer: Any) -> frozenset[int]:
 
 def _adds_space(tokenizer: Any) -> bool:
     try:
-        joined, start, end = (_encoded(tokenizer, text) for text in ("\n\n1", "\n\n", "1"))
+        joined, start, end = (_encoded(tokenizer, text) for text in (";1", ";", "1"))
     except ValueError:  # a tokenizer of our own, which lacks one of these characters
         return False
     return joined != start + end

@@ -11,7 +11,8 @@ A row has its prefix tokens at cache slots 0..p-2, then padding up to a multiple
 last prefix token and the generated tokens. Padding is masked, positions are explicit, and all
 prefixes of a batch have the same padded length. On a CPU in fp32 the logits of a row are therefore
 bit-identical, whatever other rows are in the batch (rewards/models/bit_identity.py). Without
-`bit_identical` there is no such padding, and small batches are faster.
+`bit_identical` there is no such padding, and small batches are faster. A model with sliding windows
+has the padding before the prefix, where the last bits depend on the batch.
 """
 
 from __future__ import annotations
@@ -104,6 +105,10 @@ class TransformersEngine:
         ]
         self._ends_step = [config.step_delimiter in text for text in self._texts]
 
+        # A sliding window counts slots of the cache, so no padding may lie between tokens.
+        self._pads_left: bool = bool(
+            getattr(model.config.get_text_config(), "sliding_window", None)
+        )
         limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self._context_length: int = min(
             limit or NO_CONTEXT_LIMIT, config.max_context or NO_CONTEXT_LIMIT
@@ -317,13 +322,15 @@ class TransformersEngine:
         ids_PL = torch.full((len(items), length), self.end_token_id, dtype=torch.long)
         mask_PL = torch.zeros((len(items), length), dtype=torch.long)
         for i, (_, request) in enumerate(items):
-            ids_PL[i, : len(request.prefix) - 1] = torch.tensor(request.prefix[:-1])
-            mask_PL[i, : len(request.prefix) - 1] = 1
+            known = len(request.prefix) - 1
+            start = length - known if self._pads_left else 0
+            ids_PL[i, start : start + known] = torch.tensor(request.prefix[:-1])
+            mask_PL[i, start : start + known] = 1
         cache = DynamicCache(config=self.model.config)
         self.model(
             input_ids=ids_PL.to(device),
             attention_mask=mask_PL.to(device),
-            position_ids=torch.arange(length, device=device)[None].expand(len(items), -1),
+            position_ids=self._prefix_positions(mask_PL).to(device),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -342,6 +349,11 @@ class TransformersEngine:
         owner_R = torch.tensor(owners, device=device)
         cache.batch_select_indices(owner_R)
         return rows, cache, mask_PL.to(device)[owner_R]
+
+    def _prefix_positions(self, mask_PL: Tensor) -> Tensor:
+        if self._pads_left:
+            return (mask_PL.cumsum(dim=1) - 1).clamp(min=0)
+        return torch.arange(mask_PL.shape[1])[None].expand(len(mask_PL), -1)
 
     def _record(
         self,
