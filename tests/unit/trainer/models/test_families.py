@@ -75,10 +75,10 @@ def test_samples_have_the_probabilities_of_what_can_be_sampled(name: str, tmp_pa
 def test_greedy_samples_equal_those_of_transformers(name: str, tmp_path: Path) -> None:
     model, tokenizer = loaded(name, tmp_path)
     engine = engine_of(model, tokenizer)
-    request = request_of(engine, n=1, temperature=0.0, max_new_tokens=16)
+    request = request_of(engine, n=1, temperature=0.0, max_new_tokens=24)
     [result] = engine.sample_batch([("p", request)])
     ids = torch.tensor([request.prefix])
-    own = model.generate(ids, max_new_tokens=16, do_sample=False, attention_mask=ids * 0 + 1)
+    own = model.generate(ids, max_new_tokens=24, do_sample=False, attention_mask=ids * 0 + 1)
     assert list(result.samples[0].token_ids) == own[0, ids.shape[1] :].tolist()
 
 
