@@ -7,6 +7,7 @@ dataclasses."""
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import inspect
 import itertools
@@ -66,18 +67,22 @@ def check_values(values: Mapping[str, Any], hints: Mapping[str, Sequence[Any]]) 
 
 
 def field_docs(kind: type) -> dict[str, str]:
-    """The documentation of every field: the string literal below the field in the class's source.
+    """The documentation of every field: the string literal below the field in the class's source,
+    or in the source of the class that it inherits the field from.
 
     The result leaves out fields without documentation. It is empty when the source of the class is
     not available.
     """
+    docs: dict[str, str] = {}
+    for parent in kind.__bases__:
+        if dataclasses.is_dataclass(parent):
+            docs |= field_docs(parent)
     try:
         source = textwrap.dedent(inspect.getsource(kind))
     except (OSError, TypeError):
-        return {}
+        return docs
     [definition] = ast.parse(source).body
     assert isinstance(definition, ast.ClassDef)
-    docs: dict[str, str] = {}
     for field, below in itertools.pairwise(definition.body):
         if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
             continue

@@ -2,12 +2,14 @@
 
 - "numbers": one token per number, per sign and per line break. A number is the same token at every
   place. The single spaces between the tokens of a line are implied.
+- "thoughts": "numbers", with one token for each word of a Countdown thought as well
+  (data/tasks/countdown_lines.py).
 - "characters": one token per character.
 - "bpe": byte pairs (1508.07909, on bytes as in GPT-2) that are learnt from texts. It can encode any
   text. A digit or a line break is never merged with another token.
 
-For "numbers" and "characters", text outside the vocabulary is an error and never an unknown token.
-All three decode a text line by line to the same text as the whole. So the joined texts of the steps
+Except for "bpe", text outside the vocabulary is an error and never an unknown token. All of them
+decode a text line by line to the same text as the whole. So the joined texts of the steps
 are the text of the solution.
 """
 
@@ -19,11 +21,14 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from data.tasks.countdown_lines import WORDS
+
 PAD_TOKEN = "<pad>"
 END_TOKEN = "<eos>"
 SIGN_TOKENS = ("+", "-", "*", "/", "=", "|", "->")
 PATTERN = r"\d+|->|[^\s\d]|\n"
-KINDS = ("numbers", "characters", "bpe")
+THOUGHTS_PATTERN = r"\d+|->|</?think>|[A-Za-z]+|[^\s\d]|\n"
+KINDS = ("numbers", "thoughts", "characters", "bpe")
 LEAST_VOCABULARY = 2 + 256  # 2 special tokens and 256 bytes
 
 
@@ -32,9 +37,9 @@ def build_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """A tokenizer with `<pad>` and `<eos>` and no beginning-of-sequence token.
 
-    `kind` is one of three. "numbers" has the tokens 0..max_number. "characters" has one token per
-    character. "bpe" learns at most `vocab_size` tokens from `texts`; the same texts give the same
-    tokenizer.
+    `kind` is one of `KINDS`. "numbers" has the tokens 0..max_number, and "thoughts" has words as
+    well. "characters" has one token per character. "bpe" learns at most `vocab_size` tokens from
+    `texts`; the same texts give the same tokenizer.
 
     Raises ValueError for another kind, for max_number < 1, and for "bpe" without texts or with a
     `vocab_size` below `LEAST_VOCABULARY`.
@@ -45,10 +50,12 @@ def build_tokenizer(
         raise ValueError(f"max_number is {max_number}; allowed: 1 or more")
     if kind == "bpe":
         return _wrapped(byte_pair_tokenizer(vocab_size, texts, (PAD_TOKEN, END_TOKEN)))
-    if kind == "numbers":
-        texts = ["\n", *map(str, range(max_number + 1)), *SIGN_TOKENS]
+    if kind in ("numbers", "thoughts"):
+        words = WORDS if kind == "thoughts" else ()
+        texts = ["\n", *map(str, range(max_number + 1)), *SIGN_TOKENS, *words]
+        pattern = Regex(THOUGHTS_PATTERN if kind == "thoughts" else PATTERN)
         pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split(Regex(PATTERN), "isolated")]
+            [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split(pattern, "isolated")]
         )
         # Put a space before every token, then remove the spaces at the start and end of a line.
         decoder = decoders.Sequence(

@@ -89,6 +89,10 @@ class ModelUsage:
     - `sequences`: samples, or scored sequences.
     - `flops`: floating point operations of `positions`: 2 x active parameters per position, plus
       attention.
+    - `repeated_positions`: those of `positions` at the start of a sequence that an earlier request
+      of the same search had sent through the model already. An engine that keeps the keys and
+      values of prefixes does not compute them again.
+    - `repeated_flops`: those of `flops` that belong to `repeated_positions`.
     """
 
     prompt_tokens: int = 0
@@ -97,6 +101,8 @@ class ModelUsage:
     positions: int = 0
     sequences: int = 0
     flops: float = 0.0
+    repeated_positions: int = 0
+    repeated_flops: float = 0.0
 
     def __add__(self, other: ModelUsage) -> ModelUsage:
         return ModelUsage(
@@ -131,6 +137,10 @@ class Usage:
     @property
     def flops(self) -> float:
         return self.policy.flops + self.reward.flops
+
+    @property
+    def repeated_flops(self) -> float:
+        return self.policy.repeated_flops + self.reward.repeated_flops
 
 
 @dataclass(frozen=True, kw_only=True)

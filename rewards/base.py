@@ -47,6 +47,12 @@ class RewardModel(Protocol):
         """
         ...
 
+    def prefix_flops(self, length: int) -> float:
+        """The FLOPs of the first `length` positions of a sequence, if the model can keep them for
+        later sequences that begin with the same tokens. 0 for a model that always reads whole
+        sequences."""
+        ...
+
 
 class SolutionTooLong(ValueError):
     """Some solutions are longer than a reward model's context.

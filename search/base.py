@@ -123,6 +123,11 @@ class Engine(Protocol):
 
     def sample_usage(self, prefix_length: int, lengths: Sequence[int]) -> ModelUsage: ...
 
+    def prefix_flops(self, length: int) -> float:
+        """The FLOPs that a request costs less if the keys and values of its first `length`
+        positions are known. 0 for a model that always reads whole sequences."""
+        ...
+
     @property
     def end_token_id(self) -> int: ...
 
@@ -138,12 +143,17 @@ class Scorer(Protocol):
 
     def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]: ...
 
+    def prefix_flops(self, length: int) -> float:
+        """As `Engine.prefix_flops`."""
+        ...
+
 
 class SearchEnd(StrEnum):
     """Why a search ended."""
 
     COMPLETE = "complete"  # the search finished all of its work
     SETTLED = "settled"  # the rest of the budget could not change the answer
+    EXHAUSTED = "exhausted"  # no more than `stop_mass` of the policy's probability is left to draw
     SOLVED = "solved"  # the search has the required number of correct solutions
     CONFIDENT = "confident"  # the value of a finished solution reached `SearchSettings.stop_score`
     TOKENS = "tokens"  # the search reached `SearchSettings.max_generated_tokens`
@@ -210,6 +220,9 @@ class Node:
     text: str
     prior: float = 1.0
     proposals: int = 0  # how often the policy proposed this step after the parent
+    # The probability of the path that ends here, at the sampling temperature. Only a search that
+    # samples without replacement knows it.
+    mass: float | None = None
     logprob: float = 0.0  # log pi(step | path to the parent), nats, at temperature 1
     entropy: float = 0.0  # entropy summed over the step's tokens, nats, at temperature 1
     visit_count: int = 0
@@ -267,6 +280,9 @@ class SearchResult:
     snapshots: tuple[Snapshot, ...]
     usage: Usage
     end: SearchEnd = SearchEnd.COMPLETE
+    # The probability, at the sampling temperature, of all solutions that were not drawn. Only a
+    # search that samples without replacement knows it.
+    remaining_mass: float | None = None
 
     @property
     def terminals(self) -> Counter[str]:
@@ -334,6 +350,8 @@ def finish(
     nodes: Sequence[Node],
     snapshots: Sequence[Snapshot],
     end: SearchEnd,
+    *,
+    remaining_mass: float | None = None,
 ) -> SearchResult:
     """The result of a search. Every node gets the cost of its requests as its `usage`. The usages
     of the nodes add up to the usage of the result."""
@@ -346,6 +364,7 @@ def finish(
         snapshots=tuple(snapshots),
         usage=session.usage,
         end=end,
+        remaining_mass=remaining_mass,
     )
 
 

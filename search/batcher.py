@@ -42,6 +42,7 @@ from search.base import (
     Session,
     Strategy,
 )
+from search.read_prefixes import ReadPrefixes, with_repeats
 from search.settings import SearchSettings
 
 Results = list[SampleResult] | list[ScoreResult] | list[ChoiceResult]
@@ -75,7 +76,7 @@ class ProblemSession:
         settings: SearchSettings,
         final_answer: FinalAnswer,
         *,
-        has_reward_model: bool,
+        scorer: Scorer | None,
     ) -> None:
         self.problem = problem
         self.engine = engine
@@ -88,28 +89,52 @@ class ProblemSession:
         self.share_after_call = 0.0
         self._verify = verify
         self._final_answer = final_answer
-        self._has_reward_model = has_reward_model
+        self._scorer = scorer
+        self._read_by_policy = ReadPrefixes()
+        self._read_by_reward_model = ReadPrefixes()
         self._started = time.monotonic()
 
     async def sample(self, requests: Sequence[SampleRequest]) -> list[SampleResult]:
         results: list[SampleResult] = await _Call(kind="sample", requests=tuple(requests))
+        # The last token of a prefix always goes through the model: its logits are needed.
+        known = self._read_by_policy.known_of_batch([r.prefix[:-1] for r in requests])
         for request, result in zip(requests, results, strict=True):
-            self._spend(request.node, Usage(policy=result.usage))
-        return results
+            for sample in result.samples:
+                self._read_by_policy.add(request.prefix + sample.token_ids[:-1])
+        return [
+            dataclasses.replace(result, usage=self._policy_spent(asked.node, result.usage, length))
+            for asked, result, length in zip(requests, results, known, strict=True)
+        ]
 
     async def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreResult]:
-        if not self._has_reward_model:
+        if self._scorer is None:
             raise ValueError("this search needs process rewards, but there is no reward model")
         results: list[ScoreResult] = await _Call(kind="score", requests=tuple(requests))
-        for request, result in zip(requests, results, strict=True):
-            self._spend(request.node, Usage(reward=result.usage))
-        return results
+        known = self._read_by_reward_model.known_of_batch([r.sequence for r in requests])
+        found: list[ScoreResult] = []
+        for request, result, length in zip(requests, results, known, strict=True):
+            self._read_by_reward_model.add(request.sequence)
+            usage = with_repeats(result.usage, length, self._scorer.prefix_flops)
+            self._spend(request.node, Usage(reward=usage))
+            found.append(dataclasses.replace(result, usage=usage))
+        return found
 
     async def choose(self, requests: Sequence[ChoiceRequest]) -> list[ChoiceResult]:
         results: list[ChoiceResult] = await _Call(kind="choose", requests=tuple(requests))
-        for request, result in zip(requests, results, strict=True):
-            self._spend(request.node, Usage(policy=result.usage))
-        return results
+        known = self._read_by_policy.known_of_batch([r.prefix[:-1] for r in requests])
+        for request in requests:
+            self._read_by_policy.add(request.prefix)
+        return [
+            dataclasses.replace(result, usage=self._policy_spent(asked.node, result.usage, length))
+            for asked, result, length in zip(requests, results, known, strict=True)
+        ]
+
+    def _policy_spent(self, node: int, usage: ModelUsage, known: int) -> ModelUsage:
+        """Count and return the cost of a request whose first `known` positions the policy had read
+        before."""
+        usage = with_repeats(usage, known, self.engine.prefix_flops)
+        self._spend(node, Usage(policy=usage))
+        return usage
 
     def verify(self, solution: str) -> Verdict:
         return self._verify(self.problem, solution)
@@ -276,7 +301,7 @@ def run_searches(
                 verify,
                 settings or SearchSettings(),
                 final_answer,
-                has_reward_model=scorer is not None,
+                scorer=scorer,
             )
             begun = _begin(order, session, strategy, journal)
             if isinstance(begun, _Running):

@@ -17,6 +17,9 @@ class RewardScorer:
     def __init__(self, reward_model: RewardModel) -> None:
         self.reward_model = reward_model
 
+    def prefix_flops(self, length: int) -> float:
+        return self.reward_model.prefix_flops(length)
+
     def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]:
         if not items:
             return []
@@ -58,6 +61,9 @@ class TextScorer:
         self.engine = engine
         self.question = question
         self._questions: dict[tuple[int, ...], str] = {}
+
+    def prefix_flops(self, length: int) -> float:
+        return 0.0
 
     def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]:
         """Raises ValueError for a request without a valid `prompt_length`."""

@@ -48,6 +48,9 @@ class EnsembleRewardModel:
         self.members = tuple(members)
         self.deviations = deviations
 
+    def prefix_flops(self, length: int) -> float:
+        return sum(member.prefix_flops(length) for member in self.members)
+
     def score(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
     ) -> ScoresAndUsage:

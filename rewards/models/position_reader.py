@@ -58,6 +58,9 @@ class PositionReader:
         self.max_rows = max_rows
         self.padding_positions = 0
 
+    def prefix_flops(self, length: int) -> float:
+        return 0.0
+
     @torch.inference_mode()
     def score(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]

@@ -55,6 +55,9 @@ class ProcessRewardModel:
         """The number of padding positions that went through the model."""
         return self._reader.padding_positions
 
+    def prefix_flops(self, length: int) -> float:
+        return self._reader.flops(0, length)
+
     def score(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
     ) -> tuple[list[list[float]], list[ModelUsage]]:

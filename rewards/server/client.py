@@ -251,6 +251,9 @@ class ServedTokenModel:
     def __init__(self, client: ScoringClient) -> None:
         self.client = client
 
+    def prefix_flops(self, length: int) -> float:
+        return 0.0
+
     def score(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
     ) -> tuple[list[list[float]], list[ModelUsage]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from data.tasks.countdown import CountdownStep, parse_step
 from data.tasks.countdown_replay import numbers_and_target, replay_step
+from data.thoughts import split_solution
 from data.types import Outcome, Problem, Verdict
 
 
@@ -19,7 +20,8 @@ class CountdownVerifier:
     result 1 or more) and the true multiset that remains, in any order, and the last step, and no
     earlier one, results in the target. A line that is not a step makes the solution unverifiable,
     whatever stands before it; a line break may end the last one. `max_value`, where given, caps
-    every result.
+    every result. A thought before the answer is left out, and one that does not end makes the
+    solution unverifiable (data/thoughts.py).
     """
 
     max_value: int | None = None
@@ -28,7 +30,10 @@ class CountdownVerifier:
         """Raises ValueError when the problem has no numbers or its answer is not an integer."""
         numbers, target = numbers_and_target(problem)
         steps: list[CountdownStep] = []
-        text = solution.removesuffix("\n").removesuffix("\r")
+        answer = split_solution(solution).answer
+        if answer is None:
+            return Verdict(outcome=Outcome.UNVERIFIABLE, reason="the thought does not end")
+        text = answer.removesuffix("\n").removesuffix("\r")
         for i, line in enumerate(text.split("\n"), start=1):
             step = parse_step(line)
             if step is None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from data.tasks.countdown import parse_step
+from data.thoughts import split_solution
 from data.types import Problem
 from rewards.mathematics.answers import Unreadable, final_answer
 
@@ -20,7 +21,9 @@ def countdown_operations(problem: Problem, solution: str) -> str:
     """The operations of a solution in a fixed order, the operands of + and * too, so that the same
     calculation is one answer however its steps are ordered. The text itself where it is malformed,
     takes a number that is not there, or does not carry on the numbers that are left: such a
-    solution shares no vote with one that does. Whether the arithmetic is right is not looked at."""
+    solution shares no vote with one that does. Whether the arithmetic is right is not looked at. A
+    thought before the answer is left out."""
+    solution = split_solution(solution).answer or ""
     operations: list[str] = []
     available = Counter(problem.numbers)
     for line in solution.strip().split("\n"):

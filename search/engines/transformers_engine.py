@@ -174,6 +174,9 @@ class TransformersEngine:
             flops=flops,
         )
 
+    def prefix_flops(self, length: int) -> float:
+        return self.flops.forward(0, length, outputs=0)
+
     def sample_batch(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
         """Raises ValueError for a prefix of fewer than 2 tokens, for a prefix that fills the
         context, and for a request of 0 samples or 0 tokens."""

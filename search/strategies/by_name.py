@@ -14,6 +14,11 @@ from search.strategies.mcts.loop import search_mcts
 from search.strategies.particles import ParticleConfig, search_particles
 from search.strategies.revision import RevisionConfig, search_revision
 from search.strategies.solutions import SolutionsConfig, search_solutions
+from search.strategies.thinking import ThinkingConfig, search_thinking
+from search.strategies.without_replacement import (
+    WithoutReplacementConfig,
+    search_without_replacement,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,12 @@ STRATEGIES: dict[str, StrategyEntry] = {
     "solutions": StrategyEntry(
         config=SolutionsConfig, search=search_solutions, granularity="solution", budget="samples"
     ),
+    "without_replacement": StrategyEntry(
+        config=WithoutReplacementConfig,
+        search=search_without_replacement,
+        granularity="solution",
+        budget="distinct samples",
+    ),
     "beam": StrategyEntry(
         config=BeamConfig, search=search_beam, granularity="step", budget="beams"
     ),
@@ -45,6 +56,12 @@ STRATEGIES: dict[str, StrategyEntry] = {
     ),
     "revision": StrategyEntry(
         config=RevisionConfig, search=search_revision, granularity="solution", budget="attempts"
+    ),
+    "thinking": StrategyEntry(
+        config=ThinkingConfig,
+        search=search_thinking,
+        granularity="solution",
+        budget="tokens of thought",
     ),
 }
 

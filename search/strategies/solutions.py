@@ -6,10 +6,9 @@ answer at a smaller N uses the first N of the same samples, so one run serves ev
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
-from data.types import Usage
+from data.types import ModelUsage, Usage
 from search.answers import choose_for
 from search.base import (
     Node,
@@ -18,19 +17,20 @@ from search.base import (
     Session,
     Snapshot,
     finish,
-    solution_text,
 )
 from search.growth import add_solution, continuation, new_tree
 from search.guidance import judge
+from search.read_prefixes import with_repeats
 from search.settings import check_budgets
+from search.votes import is_settled
 
 
 @dataclass(frozen=True, kw_only=True)
 class SolutionsConfig:
     """Whole solutions, sampled independently.
 
-    Between rounds, the search stops at a limit of `SearchSettings`. With the answer majority, it
-    also stops when the remaining samples cannot change the majority.
+    Between rounds, the search stops at a limit of `SearchSettings`. With the answers majority and
+    weighted_vote, it also stops when the remaining samples cannot change the final answer.
     """
 
     budgets: tuple[int, ...] = (1,)
@@ -64,8 +64,8 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
                 nodes[id].score, nodes[id].bad_score = known.score, known.bad_score
         if len(nodes) <= most:
             end = session.exhausted()
-            if end is None and settings.answer == "majority":
-                end = _settled(session, nodes, most - len(nodes) + 1)
+            if end is None and is_settled(session, nodes, left=most - len(nodes) + 1):
+                end = SearchEnd.SETTLED
     lengths = [len(node.token_ids) for node in nodes[1:]]
     snapshots: list[Snapshot] = []
     for budget in config.budgets:
@@ -96,18 +96,11 @@ async def _sample(session: Session, nodes: list[Node], n: int) -> list[int]:
 
 
 def _sampling_usage(session: Session, lengths: list[int], round_size: int) -> Usage:
-    """The cost of samples of these lengths, in tokens. Every round runs the prompt again."""
-    rounds = [lengths[i : i + round_size] for i in range(0, len(lengths), round_size)]
-    prompt = len(session.prompt_ids)
-    return sum(
-        (Usage(policy=session.engine.sample_usage(prompt, lengths)) for lengths in rounds), Usage()
-    )
-
-
-def _settled(session: Session, nodes: list[Node], left: int) -> SearchEnd | None:
-    """SETTLED when `left` more votes cannot change the majority, else None."""
-    votes = Counter(
-        session.final_answer(solution_text(nodes, node.id)) for node in nodes[1:] if node.finished
-    )
-    ranked = [count for _, count in votes.most_common(2)] + [0, 0]
-    return SearchEnd.SETTLED if ranked[0] - ranked[1] > left else None
+    """The cost of samples of these lengths, in tokens. Every round repeats the prompt."""
+    engine, prompt = session.engine, len(session.prompt_ids)
+    rounds = [
+        engine.sample_usage(prompt, lengths[i : i + round_size])
+        for i in range(0, len(lengths), round_size)
+    ]
+    repeats = [with_repeats(usage, prompt - 1, engine.prefix_flops) for usage in rounds[1:]]
+    return Usage(policy=sum([*rounds[:1], *repeats], ModelUsage()))

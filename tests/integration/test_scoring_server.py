@@ -153,6 +153,9 @@ class Interrupted:
         self.scorer, self.server, self.at = scorer, server, at
         self.calls = 0
 
+    def prefix_flops(self, length: int) -> float:
+        return self.scorer.prefix_flops(length)
+
     def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]:
         self.calls += 1
         if self.calls != self.at:

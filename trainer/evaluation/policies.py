@@ -101,6 +101,7 @@ def _row(
         policy_flops=usage.policy.flops / n,
         reward_flops=usage.reward.flops / n,
         flops=usage.flops / n,
+        repeated_flops=usage.repeated_flops / n,
     )
 
 
@@ -206,6 +207,8 @@ def best_of_n_rows(
                     truncation_rate=sum(cut) / len(answers),
                     reward_flops=reward_flops,
                     flops=weighted.policy_flops + reward_flops,
+                    # All samples are of one round, so only the reward model repeats prefixes.
+                    repeated_flops=weighted.repeated_flops if strategy == "best_of_n" else 0.0,
                 )
             )
     return rows

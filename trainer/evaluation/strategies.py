@@ -125,13 +125,22 @@ class StrategyBench:
 
 
 def at_equal_flops(
-    measured: Measured, reference: Measured, problems: Sequence[Problem]
+    measured: Measured,
+    reference: Measured,
+    problems: Sequence[Problem],
+    *,
+    kept_prefixes: bool = False,
 ) -> dict[int, Comparison]:
-    """Each budget of an strategy against the reference's N nearest in FLOPs."""
+    """Each budget of a strategy against the reference's N nearest in FLOPs: those of an engine that
+    keeps prefixes, or that computes them again."""
+
+    def flops(row: AccuracyRow) -> float:
+        return row.flops_with_kept_prefixes if kept_prefixes else row.flops
+
     found: dict[int, Comparison] = {}
     for budget, row in measured.rows.items():
-        n = min(reference.rows, key=lambda n: abs(reference.rows[n].flops - row.flops))
-        share = reference.rows[n].flops / max(row.flops, 1.0)
+        n = min(reference.rows, key=lambda n: abs(flops(reference.rows[n]) - flops(row)))
+        share = flops(reference.rows[n]) / max(flops(row), 1.0)
         found[budget] = compare_accuracies(
             measured.correct[budget],
             reference.correct[n],

@@ -10,18 +10,22 @@ def comparison_markdown(comparison: StrategyComparison) -> str:
     """The comparison as tables."""
     n = comparison.accuracy[0].n
     lines = [
-        f"| {comparison.split} problems, n = {n} | budget | accuracy, % | MFLOPs | tokens |"
-        " minus best of N at equal FLOPs, points |",
-        "|---|---|---|---|---|---|",
+        f"| {comparison.split} problems, n = {n} | budget | accuracy, % | MFLOPs |"
+        " MFLOPs with kept prefixes | tokens | minus best of N at equal FLOPs, points |"
+        " the same with kept prefixes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    equal = {(row.strategy, row.budget): row for row in comparison.equal_flops}
+    equal = {(row.strategy, row.budget, row.kept_prefixes): row for row in comparison.equal_flops}
     for row in comparison.accuracy:
-        c = equal.get((row.strategy, row.budget))
-        against = f"{_points(c.difference, c.low, c.high)} {c.metric}" if c else ""
+        against, kept = (
+            f"{_points(c.difference, c.low, c.high)} {c.metric}" if c else ""
+            for c in (equal.get((row.strategy, row.budget, kept)) for kept in (False, True))
+        )
         lines.append(
             f"| {row.strategy} | {row.budget} | {100 * row.value:.1f} "
             f"[{100 * row.low:.1f}, {100 * row.high:.1f}] | {row.flops / 1e6:.0f} | "
-            f"{row.generated_tokens:.0f} | {against} |"
+            f"{row.flops_with_kept_prefixes / 1e6:.0f} | {row.generated_tokens:.0f} | {against} |"
+            f" {kept} |"
         )
     lines += ["", "| growth | last minus first, points | slope, points per doubling | drops, p |"]
     lines += ["|---|---|---|---|"]

@@ -16,9 +16,10 @@ from trainer.measures.statistics import Estimate
 @dataclass(frozen=True, kw_only=True)
 class AccuracyRow:
     """Accuracy of one policy with one strategy and budget. Tokens and FLOPs are means per problem,
-    and FLOPs include the reward model's. `visited_share` is the share of the tree of all legal
-    steps that a tree search visited. It is given for the largest budget, if the task can count the
-    tree."""
+    and FLOPs include the reward model's. `repeated_flops` is the part of `flops` that an engine
+    with kept prefixes does not compute (`data.types.ModelUsage`). `visited_share` is the share of
+    the tree of all legal steps that a tree search visited. It is given for the largest budget, if
+    the task can count the tree."""
 
     policy: str
     strategy: str
@@ -33,7 +34,12 @@ class AccuracyRow:
     policy_flops: float
     reward_flops: float
     flops: float
+    repeated_flops: float = 0.0
     visited_share: float | None = None
+
+    @property
+    def flops_with_kept_prefixes(self) -> float:
+        return self.flops - self.repeated_flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +94,8 @@ class EvaluationResults:
 
 @dataclass(frozen=True, kw_only=True)
 class EqualFlopsRow:
-    """The accuracy of a strategy at one budget, minus that of best of N at about the same FLOPs."""
+    """The accuracy of a strategy at one budget, minus that of best of N at about the same FLOPs.
+    With `kept_prefixes`, the FLOPs of both sides are those of an engine that keeps prefixes."""
 
     strategy: str
     budget: int
@@ -97,6 +104,7 @@ class EqualFlopsRow:
     high: float
     n: int
     metric: str
+    kept_prefixes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,8 +31,8 @@ def usage_of(numbers: Sequence[float]) -> Usage:
 
 
 def _side(values: Mapping[str, float]) -> ModelUsage:
-    counts = {name: round(value) for name, value in values.items() if name != "flops"}
-    return ModelUsage(flops=values["flops"], **counts)
+    numbers: Any = {k: v if k.endswith("flops") else round(v) for k, v in values.items()}
+    return ModelUsage(**numbers)
 
 
 def append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:

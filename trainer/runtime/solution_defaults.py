@@ -10,6 +10,7 @@ from trainer.runtime.manifests import MANIFEST, read_json
 # model and the prompt has no entry: the recipe must give it.
 DEFAULTS_OF_TASK: dict[str, dict[str, str]] = {
     "countdown": {"verifier": "countdown", "max_new_tokens": "64"},
+    "countdown_thoughts": {"verifier": "countdown"},
     "math": {"verifier": "math"},
     "code": {"verifier": "code"},
     "reasoning_gym": {"verifier": "reasoning_gym"},

@@ -155,9 +155,10 @@ def _comparison(
         split=config.split,
         accuracy=tuple(rows),
         equal_flops=tuple(
-            EqualFlopsRow(strategy=name, budget=budget, **asdict(c))
+            EqualFlopsRow(strategy=name, budget=budget, kept_prefixes=kept, **asdict(c))
             for name, m in measured.items()
-            for budget, c in at_equal_flops(m, reference, problems).items()
+            for kept in (False, True)
+            for budget, c in at_equal_flops(m, reference, problems, kept_prefixes=kept).items()
         ),
         growth=tuple(
             growth_of(name, measured[name], problems)

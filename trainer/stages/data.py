@@ -20,6 +20,7 @@ from data.tasks.base import Task
 from data.tasks.code import CodeConfig, CodeTask
 from data.tasks.countdown import CountdownConfig
 from data.tasks.countdown_splits import CountdownTask
+from data.tasks.countdown_thoughts import CountdownThoughtsConfig, CountdownThoughtsTask
 from data.tasks.math import MathConfig, MathTask
 from data.tasks.reasoning_gym import ReasoningGymConfig, ReasoningGymTask
 from data.tasks.rows import group_of
@@ -125,6 +126,10 @@ TaskConfig = CountdownConfig | MathConfig | CodeConfig | ReasoningGymConfig
 # write a file like data/tasks/math.py and add a line here.
 TASKS: dict[str, tuple[type, Callable[[Any], Task]]] = {
     "countdown": (CountdownConfig, lambda config: CountdownTask(config=config)),
+    "countdown_thoughts": (
+        CountdownThoughtsConfig,
+        lambda config: CountdownThoughtsTask(config=config),
+    ),
     "math": (MathConfig, lambda config: MathTask(config=config)),
     "code": (CodeConfig, lambda config: CodeTask(config=config, judge=_solution_judge(config))),
     "reasoning_gym": (ReasoningGymConfig, lambda config: ReasoningGymTask(config=config)),
@@ -153,7 +158,7 @@ class DataConfig:
     """
 
     task: str = "countdown"
-    """Kind of problems: countdown, math, code or reasoning_gym."""
+    """Kind of problems: countdown, countdown_thoughts, math, code or reasoning_gym."""
     demonstrations: int = 5000
     """Problems with a written solution, for supervised training."""
     train: int = 10000
@@ -229,7 +234,7 @@ def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> No
             bad_rows += bad
         report_bad_rows(bad_rows, config.max_bad_rows, folder, record)
         # The generator of Countdown problems makes disjoint splits.
-        if config.task != "countdown" or any(files.values()) or test_sets:
+        if not config.task.startswith("countdown") or any(files.values()) or test_sets:
             check_contamination(
                 folder,
                 test_sets,

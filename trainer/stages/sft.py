@@ -35,9 +35,9 @@ class PolicyConfig:
     model_config: dict[str, Any] | None = None
     """Fields of a transformers config, for a model from scratch."""
     tokenizer: str = "numbers"
-    """Tokenizer of a model from scratch: numbers, characters or bpe (trained on the data)."""
+    """Tokenizer of a model from scratch: numbers, thoughts, characters or bpe (of the data)."""
     max_number: int = 100
-    """Largest number that is a single token, where tokenizer is numbers."""
+    """Largest number that is a single token, where tokenizer is numbers or thoughts."""
     vocab_size: int = 2048
     """Tokens of the vocabulary, where tokenizer is bpe."""
     global_batch_size: int | None = None

@@ -116,7 +116,9 @@ def test_special_tokens_spelt_out_are_rejected(kind: str) -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="kind is 'words'; allowed: numbers, characters, bpe"):
+    with pytest.raises(
+        ValueError, match="kind is 'words'; allowed: numbers, thoughts, characters, bpe"
+    ):
         build_tokenizer("words", 40)
     with pytest.raises(ValueError, match="max_number is 0"):
         build_tokenizer("numbers", 0)

@@ -219,7 +219,8 @@ function ledgerSection(results) {
   const rows = list(results.ledger);
   if (!rows.length) return ["No compute was recorded in this run."];
   const total = { total: true, stage: "all", model: "", kind: "" };
-  const columns = ["prompt_tokens", "cached_tokens", "generated_tokens", "positions", "flops"];
+  const columns = ["prompt_tokens", "cached_tokens", "generated_tokens", "positions", "flops",
+    "repeated_positions", "repeated_flops"];
   for (const key of columns) total[key] = rows.reduce((sum, r) => sum + (r[key] || 0), 0);
   const most = Math.max(1, ...rows.map((r) => r.flops || 0));
   return [
@@ -234,6 +235,9 @@ function ledgerSection(results) {
       { head: "generated", number: true, cell: (r) => count(r.generated_tokens) },
       { head: "positions", number: true, cell: (r) => count(r.positions) },
       { head: "FLOPs", number: true, cell: (r) => power(r.flops) },
+      { head: "positions of known prefixes", number: true,
+        cell: (r) => count(r.repeated_positions || 0) },
+      { head: "FLOPs of known prefixes", number: true, cell: (r) => power(r.repeated_flops || 0) },
       { head: "", cell: (r) => (r.total ? "" : bar((r.flops || 0) / most, 110)) },
     ], [...rows, total], { id: "ledger-table" }),
   ];

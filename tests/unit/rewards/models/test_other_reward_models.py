@@ -191,6 +191,9 @@ class Constant:
     def __init__(self, score: float) -> None:
         self.value = score
 
+    def prefix_flops(self, length: int) -> float:
+        return 0.0
+
     def score(self, sequences: Any, step_ends: Any) -> Any:
         return [[self.value] * len(ends) for ends in step_ends], [
             ModelUsage(positions=len(sequence)) for sequence in sequences

@@ -66,6 +66,9 @@ class Toy:
         ]
         return scores, usage
 
+    def prefix_flops(self, length: int) -> float:
+        return 0.0
+
     def score(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
     ) -> tuple[list[list[float]], list[ModelUsage]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -129,6 +129,11 @@ def test_equal_flops_and_matching() -> None:
     assert found[2].difference == pytest.approx(-0.25)  # against best of 4
     assert found[8].difference == pytest.approx(0.75)
     assert "best of 16 (0.40 of the FLOPs)" in found[32].metric
+    # With kept prefixes the arm's largest budget costs 40 - 35 = 5: best of 4 is nearest.
+    arm.rows[32] = replace(arm.rows[32], repeated_flops=35.0)
+    kept = at_equal_flops(arm, reference, PROBLEMS, kept_prefixes=True)
+    assert "best of 4 (0.80 of the FLOPs)" in kept[32].metric
+    assert kept[2] == found[2]
     matched = match("arm", arm, reference, 16, 0.02, PROBLEMS)
     assert (matched.budget, matched.flops_ratio) == (8, 5 / 16)
     never = measured({2: 3.0}, {2: [F] * 4})
@@ -139,18 +144,20 @@ def test_the_table_shows_every_row() -> None:
     row = AccuracyRow(
         policy="p", strategy="arm", budget=2, n=4, value=0.5, low=0.1, high=0.9, format_rate=1.0,
         truncation_rate=0.0, generated_tokens=7.0, policy_flops=2e6, reward_flops=0.0, flops=2e6,
+        repeated_flops=1e6,
     )  # fmt: skip
     difference = EqualFlopsRow(
         strategy="arm", budget=2, difference=0.25, low=-0.1, high=0.6, n=4,
         metric="against best of 4",
     )  # fmt: skip
+    kept = replace(difference, difference=0.5, metric="against best of 2", kept_prefixes=True)
     estimate = Estimate(value=0.5, low=0.25, high=0.75, n=4)
     growth = Growth(
         strategy="arm", budgets=(2, 4, 8), last_minus_first=estimate, slope=estimate,
         adjacent_drops=(0.5, 1.0),
     )  # fmt: skip
     comparison = StrategyComparison(
-        split="test", accuracy=(row,), equal_flops=(difference,), growth=(growth,),
+        split="test", accuracy=(row,), equal_flops=(difference, kept), growth=(growth,),
         matches=(Match(strategy="arm", budget=None, flops_ratio=None),), margin=0.02,
         target_best_of_n=64,
     )  # fmt: skip
@@ -160,7 +167,8 @@ def test_the_table_shows_every_row() -> None:
     )
     text = comparison_markdown(comparison)
     assert (
-        "| arm | 2 | 50.0 [10.0, 90.0] | 2 | 7 | +25.0 [-10.0, +60.0] against best of 4 |" in text
+        "| arm | 2 | 50.0 [10.0, 90.0] | 2 | 1 | 7 | +25.0 [-10.0, +60.0] against best of 4 |"
+        " +50.0 [-10.0, +60.0] against best of 2 |" in text
     )
     assert "| arm | +50.0 [+25.0, +75.0] | +50.0 [+25.0, +75.0] | 0.5, 1 |" in text
     assert "| arm | none |  |" in text

@@ -243,6 +243,9 @@ class Scorer:
     def __init__(self, scores: Callable[[int], Sequence[float]]) -> None:
         self.scores = scores
 
+    def prefix_flops(self, length: int) -> float:
+        return 0.0
+
     def score_batch(self, items: Sequence[tuple[str, Any]]) -> list[ScoreResult]:
         return [
             ScoreResult(scores=tuple(self.scores(len(r.step_ends))), usage=ModelUsage(sequences=1))

@@ -32,6 +32,9 @@ RIGHT = "1 + 2 = 3 | 3 3\n3 + 3 = 6 | 6"
 class Halves:
     """0.5 after the first step of a solution, 0.25 after every other."""
 
+    def prefix_flops(self, length: int) -> float:
+        return 0.0
+
     def score_batch(self, items: Any) -> list[ScoreResult]:
         return [
             ScoreResult(
