@@ -17,6 +17,7 @@ from search.measurements.prefix_success import ProbeConfig
 from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.solutions import SolutionsConfig
+from trainer.evaluation.controls import random_tree
 from trainer.evaluation.data_making import compare_data_making
 from trainer.evaluation.equal_compute import equal_compute_grid, equal_flops
 from trainer.evaluation.policies import (
@@ -45,9 +46,9 @@ from trainer.searching.workbench import Workbench, correct_at, open_workbench
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """What is measured. The `MCTSConfig` belongs to the tree search, and its budgets are
-    simulations. The tree search and best of N share the `SearchSettings`. The unguided control reads
+    simulations. The tree search and best of N share the `SearchSettings`. The unguided control asks
     the reward model for its answers alone. It may cost less, so its budgets go up to
-    `control_factor` times the search's largest one; the budget of about equal FLOPs is compared.
+    `control_factor` times the search's largest one, and the one of about equal FLOPs is compared.
     """
 
     policies: list[str]
@@ -301,8 +302,8 @@ def _search(bench: _PolicyBench) -> _Searches:
 
 
 def _control(bench: _PolicyBench) -> tuple[list[AccuracyRow], list[SearchResult]]:
-    """The tree search with random values and uniform priors, and with a larger budget. Its answer is
-    chosen as the search's own: by the same guidance and the same rule."""
+    """The tree search with random values and uniform priors, also with a larger budget. Its answer
+    is chosen like the search's own: by the same guidance and the same rule."""
     top = bench.mcts.budgets[-1]
     more = max(top + 1, round(bench.config.control_factor * top))
     mcts = replace(bench.mcts, budgets=(*bench.mcts.budgets, more), priors="uniform")
@@ -313,15 +314,6 @@ def _control(bench: _PolicyBench) -> tuple[list[AccuracyRow], list[SearchResult]
         for budget in mcts.budgets
     ]
     return rows, control
-
-
-def random_tree(settings: SearchSettings) -> SearchSettings:
-    """The settings of a tree search with random values whose answer is chosen as the search's own.
-    Where the guidance is self_consistency, the answer is the one of the majority, as there."""
-    random = replace(settings, guidance="random", stop_score=0.0)
-    if settings.guidance == "self_consistency":
-        return replace(random, answer="majority")
-    return replace(random, answer_guidance=settings.guidance)
 
 
 def _comparisons(
