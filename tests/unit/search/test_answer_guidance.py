@@ -44,8 +44,9 @@ def search(toys: Any, strategy: Any, settings: SearchSettings) -> tuple[SearchRe
 @pytest.mark.parametrize("rollouts", [True, False])
 def test_a_random_tree_answers_by_the_reward_model(toys: Any, rollouts: bool) -> None:
     config = MCTSConfig(
-        budgets=(4, 12), expand_by_rollouts=rollouts, widening=0.75, priors="uniform"
-    )
+        budgets=(4, 12) if rollouts else (20, 40), expand_by_rollouts=rollouts, priors="uniform",
+        widening=0.75 if rollouts else 0.0,
+    )  # fmt: skip
     settings = random_tree(SearchSettings(guidance="prm"))
     assert (settings.guidance, settings.answer_guidance) == ("random", "prm")
     strategy = partial(search_mcts, config=config)
