@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.behaviours import behaviour_rates
 from data.problems import read_demonstrations
 from trainer.models.compatibility import check_policy
 from trainer.models.loading import build_policy, load_policy
@@ -81,4 +82,7 @@ def run_sft(
         )
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
         record.metrics |= {"rows": len(rows), "loss": last_loss(trainer)}
+        rates = behaviour_rates((d.problem, d.solution) for d in demonstrations)
+        if rates.thoughts:
+            record.metrics |= rates.metrics()
         record.training("policy", *training_cost(trainer, rows))
