@@ -8,12 +8,12 @@
   (best-of-N weighted, 2408.03314, section 5.1).
 - first: the first sample. This is plain sampling, or greedy decoding at temperature 0.
 - oracle: a correct solution if there is one (pass@N). Only this rule sees the truth.
-The earlier sample wins a tie, so nested subsets agree.
+The earlier sample wins a tie, so nested subsets agree. Solutions drawn without replacement have
+other votes than their number (search/votes.py).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from data.types import Usage
@@ -28,6 +28,7 @@ from search.base import (
 )
 from search.growth import continuation
 from search.guidance import vote_shares
+from search.votes import count_votes
 
 
 def choose(
@@ -57,11 +58,8 @@ def choose(
         for id in finished:
             if correct(solution_text(nodes, id)):
                 return id
-    votes: defaultdict[str, float] = defaultdict(float)
     answers = {id: final_answer(solution_text(nodes, id)) for id in candidates}
-    for id in candidates:
-        weight = (nodes[id].score or 0.0) if answer == "weighted_vote" else 1.0
-        votes[answers[id]] += weight * max(1, nodes[id].proposals)
+    votes = count_votes(nodes, answers, weighted=answer == "weighted_vote")
     elected = max(candidates, key=lambda id: votes[answers[id]])
     if answer != "weighted_vote":
         return elected

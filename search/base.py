@@ -153,6 +153,7 @@ class SearchEnd(StrEnum):
 
     COMPLETE = "complete"  # the search finished all of its work
     SETTLED = "settled"  # the rest of the budget could not change the answer
+    EXHAUSTED = "exhausted"  # no more than `stop_mass` of the policy's probability is left to draw
     SOLVED = "solved"  # the search has the required number of correct solutions
     CONFIDENT = "confident"  # the value of a finished solution reached `SearchSettings.stop_score`
     TOKENS = "tokens"  # the search reached `SearchSettings.max_generated_tokens`
@@ -219,6 +220,9 @@ class Node:
     text: str
     prior: float = 1.0
     proposals: int = 0  # how often the policy proposed this step after the parent
+    # The probability of the path that ends here, at the sampling temperature. Only a search that
+    # samples without replacement knows it.
+    mass: float | None = None
     logprob: float = 0.0  # log pi(step | path to the parent), nats, at temperature 1
     entropy: float = 0.0  # entropy summed over the step's tokens, nats, at temperature 1
     visit_count: int = 0
@@ -276,6 +280,9 @@ class SearchResult:
     snapshots: tuple[Snapshot, ...]
     usage: Usage
     end: SearchEnd = SearchEnd.COMPLETE
+    # The probability, at the sampling temperature, of all solutions that were not drawn. Only a
+    # search that samples without replacement knows it.
+    remaining_mass: float | None = None
 
     @property
     def terminals(self) -> Counter[str]:
@@ -343,6 +350,8 @@ def finish(
     nodes: Sequence[Node],
     snapshots: Sequence[Snapshot],
     end: SearchEnd,
+    *,
+    remaining_mass: float | None = None,
 ) -> SearchResult:
     """The result of a search. Every node gets the cost of its requests as its `usage`. The usages
     of the nodes add up to the usage of the result."""
@@ -355,6 +364,7 @@ def finish(
         snapshots=tuple(snapshots),
         usage=session.usage,
         end=end,
+        remaining_mass=remaining_mass,
     )
 
 

@@ -32,6 +32,7 @@ from search.base import (
 )
 from search.growth import continuation
 from search.noise import uniform
+from search.votes import count_votes
 
 Scores = dict[int, float]  # node id -> score
 
@@ -183,10 +184,9 @@ def vote_shares(session: Session, nodes: Sequence[Node], candidates: Sequence[in
     computed again whenever an answer is chosen.
     """
     answers = {id: session.final_answer(solution_text(nodes, id)) for id in candidates}
-    votes: Counter[str] = Counter()
-    for id in candidates:
-        votes[answers[id]] += max(1, nodes[id].proposals)
-    return {id: votes[answers[id]] / votes.total() for id in candidates}
+    votes = count_votes(nodes, answers)
+    total = math.fsum(votes.values())
+    return {id: votes[answers[id]] / total for id in candidates}
 
 
 async def _oracle(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:

@@ -32,6 +32,10 @@ class SearchSettings:
       the truth.
     - random: random numbers, for control experiments.
 
+    `likelihood_weight` weighs log pi(solution | prompt), which is a sum over the solution's tokens.
+    It is useful where all solutions of a problem have about the same length, as in Countdown. Where
+    lengths differ, it prefers short solutions whatever the reward model says: leave it at 0.
+
     A search stops when it reaches one of its limits, and answers with the solutions that it has.
     It exceeds a limit by at most the batch that was running. With `max_seconds`, results depend on
     the speed of the machine.
@@ -54,7 +58,7 @@ class SearchSettings:
     answer: str = "score"
     """How one solution is chosen: score, weighted_vote, majority, first or oracle."""
     likelihood_weight: float = 0.0
-    """Weight of log pi(solution | prompt), in nats, in the choice by score; 0: not used."""
+    """Weight of log pi(solution | prompt) in the choice by score; 0 where lengths differ."""
     temperature: float = 1.0
     """Sampling temperature, at least 0; 0 is greedy."""
     max_step_tokens: int = 24

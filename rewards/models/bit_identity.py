@@ -4,7 +4,8 @@ Measurements on x86 with torch's CPU kernels show that the last bits of a row de
 things: whether the row is in the incomplete block after the whole blocks, the length that its keys
 are padded to, and, with several threads, the scratch memory of fused attention. So the number of
 rows is a multiple of `BLOCK`, all rows have the padded length that each of them would have alone,
-and attention uses plain matrix products. On GPUs, this gives no guarantee.
+and attention uses plain matrix products. rewards/models/row_cache.py needs no common length. On
+GPUs, this gives no guarantee.
 """
 
 from __future__ import annotations
@@ -47,4 +48,20 @@ def batches_of_one_length(
                 total = 0
             batches[-1].append(i)
             total += rows[i]
+    return batches
+
+
+def batches_by_length(
+    lengths: Sequence[int], rows: Sequence[int], max_rows: int
+) -> list[list[int]]:
+    """Split the inputs into batches of inputs of similar lengths. Returns the indices of each
+    batch's inputs. A batch has at most `max_rows` rows, unless a single input needs more."""
+    batches: list[list[int]] = []
+    total = max_rows
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if total + rows[i] > max_rows:
+            batches.append([])
+            total = 0
+        batches[-1].append(i)
+        total += rows[i]
     return batches

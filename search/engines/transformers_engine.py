@@ -7,39 +7,42 @@ depends on the request alone. It counts the computation exactly.
 Legend: P prefixes (one per request), R rows (samples), L cache length (padded), V
 vocabulary.
 
-A row has its prefix tokens at cache slots 0..p-2, then padding up to a multiple of 16, then the
-last prefix token and the generated tokens. Padding is masked, positions are explicit, and all
-prefixes of a batch have the same padded length. On a CPU in fp32 the logits of a row are therefore
-bit-identical, whatever other rows are in the batch (rewards/models/bit_identity.py). Without
-`bit_identical` there is no such padding, and small batches are faster.
+The token at position i of a row lies at place i of its keys and values, and places after the last
+token are not read. On a CPU in fp32 the logits of a row are bit-identical, whatever other rows are
+in the batch (rewards/models/bit_identity.py), and whether the keys and values of its prefix were
+kept or are computed (rewards/models/row_cache.py). Without `bit_identical` there are no padding
+rows, small batches are faster, and the last bits of log-probabilities may depend on the other rows
+and on what is kept, so about one sampled token in a million differs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache
 
 from data.flops import FlopModel, flop_model
 from data.progress import BatchProgress
 from data.steps import step_ends
 from data.token_text import TokenText, known_token_ids
-from data.types import ModelUsage, Sample, StopReason, TokenDraws
+from data.types import ModelUsage, Sample, StopReason
 from rewards.base import NO_CONTEXT_LIMIT
 from rewards.models.bit_identity import (
     BLOCK,
+    batches_by_length,
     batches_of_one_length,
-    padded,
     use_plain_attention_on_cpu,
 )
+from rewards.models.prefix_reader import PrefixReader, shared_beginnings
+from rewards.models.row_cache import RowCache, row_attention
 from rewards.models.vocabulary import forbid_unknown_tokens
 from search.base import ChoiceRequest, ChoiceResult, SampleRequest, SampleResult
 from search.engines.drawing import draw, draw_logprobs, excluded_tokens
-from search.noise import row_key
+from search.engines.sampled_rows import Row, add_draws, row_starts
+
+ROOM = 64  # places for new tokens that a batch has at first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,26 +61,16 @@ class EngineConfig:
     """Pad rows and prefixes to multiples of 16, so that on a CPU a sample does not depend on the
     other samples of its batch; without it, one sample alone is about three times as fast."""
 
+    kept_prefixes_mib: int = 0
+    """Memory for the keys and values of prefixes, in MiB; 0: every request computes its prefix."""
+
     def __post_init__(self) -> None:
+        if self.kept_prefixes_mib < 0:
+            raise ValueError(
+                f"kept_prefixes_mib is {self.kept_prefixes_mib}; it must not be negative"
+            )
         if self.max_rows < BLOCK:
             raise ValueError(f"max_rows is {self.max_rows}; it must be at least {BLOCK}")
-
-
-_Draw = tuple[float, float, float]  # the numbers of `data.types.TokenDraws` for one token
-
-
-@dataclass(slots=True)
-class _Row:
-    request: int
-    index: int
-    token_ids: list[int]
-    step_logprobs: list[float] = field(default_factory=list[float])
-    step_entropies: list[float] = field(default_factory=list[float])
-    new_step: bool = True
-    stop_reason: StopReason | None = None
-    draws: list[tuple[float, float, float]] = field(
-        default_factory=list[tuple[float, float, float]]
-    )
 
 
 class TransformersEngine:
@@ -89,7 +82,14 @@ class TransformersEngine:
         self.tokenizer = tokenizer
         self.config = config
         self.flops: FlopModel = flop_model(model)
-        self.padding_positions = 0  # positions of padding that went through the model
+        self._reader = PrefixReader(
+            self.model,
+            0,
+            mib=config.kept_prefixes_mib,
+            bit_identical=config.bit_identical,
+            max_rows=config.max_rows,
+        )
+        self._padding = 0  # positions of padding that went through the model in decoding
         self._text = TokenText(tokenizer)
         if self._text.end_token_id is None:
             raise ValueError("the tokenizer has no end-of-sequence token")
@@ -130,8 +130,15 @@ class TransformersEngine:
     def seed(self) -> int:
         return self.config.seed
 
-    def _padded(self, length: int) -> int:
-        return padded(length) if self.config.bit_identical else length
+    @property
+    def padding_positions(self) -> int:
+        """Positions of padding that went through the model."""
+        return self._padding + self._reader.padding_positions
+
+    @property
+    def loaded_positions(self) -> int:
+        """Positions whose keys and values were taken from memory instead of the model."""
+        return self._reader.loaded_positions
 
     def encode_prompt(self, text: str) -> tuple[int, ...]:
         """Token ids of a text that nothing precedes. Raises the errors of `TokenText`."""
@@ -193,17 +200,24 @@ class TransformersEngine:
                     f"problem {problem_id}: a prefix of {len(request.prefix)} tokens leaves no "
                     f"room in the model's context of {self.context_length}"
                 )
-        batches = batches_of_one_length(
-            [len(request.prefix) - 1 for _, request in items],
+        batches = batches_by_length(
+            [len(request.prefix) for _, request in items],
             [request.n for _, request in items],
             self.config.max_rows,
         )
+        self._read_shared([(name, request.prefix[:-1]) for name, request in items])
         found: dict[int, SampleResult] = {}
         progress = BatchProgress("samples", sum(request.n for _, request in items))
         for batch in batches:
             results = self._sample_rows([items[i] for i in batch], progress)
             found |= zip(batch, results, strict=True)
         return [found[i] for i in range(len(items))]
+
+    @torch.inference_mode()
+    def _read_shared(self, prefixes: Sequence[tuple[str, Sequence[int]]]) -> None:
+        """Read once what the requests of a problem have in common, if it can be kept."""
+        if self._reader.kept is not None and (shared := shared_beginnings(prefixes)):
+            self._reader.read(shared, self._reader.known(shared), logits_to_keep=1)
 
     def choice_batch(self, items: Sequence[tuple[str, ChoiceRequest]]) -> list[ChoiceResult]:
         """Raises ValueError for an empty prefix and for one that does not fit into the context."""
@@ -224,15 +238,15 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _choice_rows(self, requests: Sequence[ChoiceRequest]) -> list[ChoiceResult]:
-        rows = self._padded(len(requests))
-        length = self._padded(max(len(request.prefix) for request in requests))
+        rows = self._reader.padded(len(requests))
+        length = self._reader.padded(max(len(request.prefix) for request in requests))
         ids_RL = torch.full((rows, length), self.end_token_id, dtype=torch.long)
         mask_RL = torch.zeros((rows, length), dtype=torch.long)
         mask_RL[:, 0] = 1
         for i, request in enumerate(requests):
             ids_RL[i, : len(request.prefix)] = torch.tensor(request.prefix)
             mask_RL[i, : len(request.prefix)] = 1
-        self.padding_positions += rows * length - sum(len(r.prefix) for r in requests)
+        self._padding += rows * length - sum(len(r.prefix) for r in requests)
         device = self.model.device
         logits_RLV = self.model(
             input_ids=ids_RL.to(device), attention_mask=mask_RL.to(device)
@@ -252,35 +266,20 @@ class TransformersEngine:
     def _sample_rows(
         self, items: Sequence[tuple[str, SampleRequest]], progress: BatchProgress
     ) -> list[SampleResult]:
-        rows, cache, mask_RL = self._prefill(items)
-        keys_R = torch.tensor(
-            [
-                row_key(self.config.seed, items[r.request][0], items[r.request][1].node, r.index)
-                for r in rows
-            ],
-            device=self.model.device,
+        rows, cache = self._prefill(items)
+        keys_R, temperature_R, token_R, position_R = row_starts(
+            items, rows, self.config.seed, self.model.device
         )
-        temperature_R = torch.tensor(
-            [items[r.request][1].temperature for r in rows], device=self.model.device
-        )
-        token_R = torch.tensor(
-            [items[r.request][1].prefix[-1] for r in rows], device=self.model.device
-        )
-        position_R = torch.tensor(
-            [len(items[r.request][1].prefix) - 1 for r in rows], device=self.model.device
-        )
-        alive: list[_Row] = list(rows)
+        alive: list[Row] = list(rows)
         unfinished = sum(request.n for _, request in items)
+        longest = max(len(request.prefix) for _, request in items)
+        with_draws = any(request.with_draws for _, request in items)
         step = 0
         while True:
-            mask_RL = torch.cat([mask_RL, mask_RL.new_ones(len(alive), 1)], dim=1)
-            logits_RV = self.model(
-                input_ids=token_R[:, None],
-                attention_mask=mask_RL,
-                position_ids=position_R[:, None],
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
+            with row_attention(self.model):
+                logits_RV = cache.forward(token_R[:, None], position_R, longest + step).logits[
+                    :, -1
+                ]
             excluded_RV = None
             if step == 0:
                 excluded_RV = excluded_tokens(
@@ -290,9 +289,9 @@ class TransformersEngine:
                 logits_RV, keys_R, temperature_R, step, excluded_RV
             )
             self._record(items, alive, token_R, logprob_R, entropy_R)
-            if any(request.with_draws for _, request in items):
+            if with_draws:
                 drawn_R = draw_logprobs(logits_RV, token_R, temperature_R, excluded_RV)
-                _record_draws(alive, logprob_R, entropy_R, drawn_R)
+                add_draws(alive, logprob_R, entropy_R, drawn_R)
             step += 1
             position_R = position_R + 1
             running = [i for i, row in enumerate(alive) if row.stop_reason is None]
@@ -301,55 +300,56 @@ class TransformersEngine:
             if not running:
                 break
             finished = [i for i, row in enumerate(alive) if row.stop_reason is not None]
-            keep: list[int] = sorted(
-                [*running, *finished[: self._padded(len(running)) - len(running)]]
-            )
+            spare = self._reader.padded(len(running)) - len(running)
+            keep = sorted([*running, *finished[:spare]])
             if len(keep) <= 0.8 * len(alive):
+                self._keep_samples(items, alive, cache)
                 select = torch.tensor(keep, device=self.model.device)
-                cache.batch_select_indices(select)
+                cache.take(select)
                 alive = [alive[i] for i in keep]
-                mask_RL, token_R, position_R = mask_RL[select], token_R[select], position_R[select]
+                token_R, position_R = token_R[select], position_R[select]
                 keys_R, temperature_R = keys_R[select], temperature_R[select]
+        self._keep_samples(items, alive, cache)
         return self._collect(items, rows)
 
-    def _prefill(
-        self, items: Sequence[tuple[str, SampleRequest]]
-    ) -> tuple[list[_Row], DynamicCache, Tensor]:
-        device = self.model.device
-        length = self._padded(max(len(request.prefix) - 1 for _, request in items))
-        ids_PL = torch.full((len(items), length), self.end_token_id, dtype=torch.long)
-        mask_PL = torch.zeros((len(items), length), dtype=torch.long)
-        for i, (_, request) in enumerate(items):
-            ids_PL[i, : len(request.prefix) - 1] = torch.tensor(request.prefix[:-1])
-            mask_PL[i, : len(request.prefix) - 1] = 1
-        cache = DynamicCache(config=self.model.config)
-        self.model(
-            input_ids=ids_PL.to(device),
-            attention_mask=mask_PL.to(device),
-            position_ids=torch.arange(length, device=device)[None].expand(len(items), -1),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
+    def _prefill(self, items: Sequence[tuple[str, SampleRequest]]) -> tuple[list[Row], RowCache]:
+        """The rows of the samples, and the keys and values of their prefixes without the last
+        token."""
+        prefixes = [request.prefix[:-1] for _, request in items]
+        room = 1 + max(request.max_new_tokens for _, request in items)
+        cache = self._reader.read(
+            prefixes, self._reader.known(prefixes), room=min(room, ROOM), logits_to_keep=1
         )
-        self.padding_positions += int((1 - mask_PL).sum())
         rows = [
-            _Row(request=i, index=request.first_index + j, token_ids=[])
+            Row(request=i, index=request.first_index + j)
             for i, (_, request) in enumerate(items)
             for j in range(request.n)
         ]
+        for _ in range(self._reader.padded(len(rows)) - len(rows)):  # rows that only fill up
+            rows.append(Row(request=0, index=0, stop_reason=StopReason.LENGTH))
         owners = [row.request for row in rows]
-        fillers = self._padded(len(rows)) - len(rows)
-        for _ in range(fillers):
-            rows.append(_Row(request=0, index=0, token_ids=[], stop_reason=StopReason.LENGTH))
-            owners.append(0)
-        owner_R = torch.tensor(owners, device=device)
-        cache.batch_select_indices(owner_R)
-        return rows, cache, mask_PL.to(device)[owner_R]
+        if owners != list(range(cache.rows)):
+            cache.take(torch.tensor(owners, device=self.model.device))
+        return rows, cache
+
+    def _keep_samples(
+        self, items: Sequence[tuple[str, SampleRequest]], alive: Sequence[Row], cache: RowCache
+    ) -> None:
+        """Keep the keys and values of finished samples. The last token of a sample has none."""
+        if self._reader.kept is None:
+            return
+        finished: list[tuple[int, tuple[int, ...]]] = []
+        for i, row in enumerate(alive):
+            if row.stop_reason is not None and row.token_ids and not row.kept:
+                row.kept = True
+                sequence = (*items[row.request][1].prefix, *row.token_ids[:-1])
+                finished.append((i, sequence))
+        self._reader.kept.keep(cache, finished)
 
     def _record(
         self,
         items: Sequence[tuple[str, SampleRequest]],
-        alive: Sequence[_Row],
+        alive: Sequence[Row],
         token_R: Any,
         logprob_R: Any,
         entropy_R: Any,
@@ -359,16 +359,10 @@ class TransformersEngine:
         entropies: list[float] = entropy_R.tolist()
         for row, token, logprob, entropy in zip(alive, tokens, logprobs, entropies, strict=True):
             if row.stop_reason is not None:
-                self.padding_positions += 1
+                self._padding += 1
                 continue
             request = items[row.request][1]
-            row.token_ids.append(token)
-            if row.new_step:
-                row.step_logprobs.append(0.0)
-                row.step_entropies.append(0.0)
-            row.step_logprobs[-1] += logprob
-            row.step_entropies[-1] += entropy
-            row.new_step = self._ends_step[token]
+            row.add(token, logprob, entropy, ends_step=self._ends_step[token])
             if token in self._end_token_ids:
                 row.stop_reason = StopReason.END_OF_SOLUTION
             elif len(request.prefix) + len(row.token_ids) >= self.context_length:
@@ -379,22 +373,13 @@ class TransformersEngine:
                 row.stop_reason = StopReason.LENGTH
 
     def _collect(
-        self, items: Sequence[tuple[str, SampleRequest]], rows: Sequence[_Row]
+        self, items: Sequence[tuple[str, SampleRequest]], rows: Sequence[Row]
     ) -> list[SampleResult]:
         samples: list[list[Sample]] = [[] for _ in items]
         for row in rows:
-            if not row.token_ids:  # a filler row
-                continue
-            assert row.stop_reason is not None
-            samples[row.request].append(
-                Sample(
-                    token_ids=tuple(row.token_ids),
-                    step_logprobs=tuple(row.step_logprobs),
-                    step_entropies=tuple(row.step_entropies),
-                    stop_reason=row.stop_reason,
-                    draws=_token_draws(row) if items[row.request][1].with_draws else None,
-                )
-            )
+            if row.token_ids:  # the other rows only fill up
+                with_draws = items[row.request][1].with_draws
+                samples[row.request].append(row.sample(with_draws=with_draws))
         return [
             SampleResult(
                 samples=tuple(group),
@@ -404,17 +389,3 @@ class TransformersEngine:
             )
             for (_, request), group in zip(items, samples, strict=True)
         ]
-
-
-def _record_draws(
-    alive: Sequence[_Row], logprob_R: Tensor, entropy_R: Tensor, drawn_R: Tensor
-) -> None:
-    numbers = zip(logprob_R.tolist(), entropy_R.tolist(), drawn_R.tolist(), strict=True)
-    for row, of_token in zip(alive, numbers, strict=True):
-        if len(row.draws) < len(row.token_ids):  # the row was not finished before this token
-            row.draws.append(of_token)
-
-
-def _token_draws(row: _Row) -> TokenDraws:
-    logprobs, entropies, drawn = zip(*row.draws, strict=True)
-    return TokenDraws(logprobs=logprobs, entropies=entropies, draw_logprobs=drawn)

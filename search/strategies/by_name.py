@@ -15,6 +15,10 @@ from search.strategies.particles import ParticleConfig, search_particles
 from search.strategies.revision import RevisionConfig, search_revision
 from search.strategies.solutions import SolutionsConfig, search_solutions
 from search.strategies.thinking import ThinkingConfig, search_thinking
+from search.strategies.without_replacement import (
+    WithoutReplacementConfig,
+    search_without_replacement,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,12 @@ class StrategyEntry:
 STRATEGIES: dict[str, StrategyEntry] = {
     "solutions": StrategyEntry(
         config=SolutionsConfig, search=search_solutions, granularity="solution", budget="samples"
+    ),
+    "without_replacement": StrategyEntry(
+        config=WithoutReplacementConfig,
+        search=search_without_replacement,
+        granularity="solution",
+        budget="distinct samples",
     ),
     "beam": StrategyEntry(
         config=BeamConfig, search=search_beam, granularity="step", budget="beams"

@@ -6,7 +6,6 @@ answer at a smaller N uses the first N of the same samples, so one run serves ev
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from data.types import ModelUsage, Usage
@@ -18,20 +17,20 @@ from search.base import (
     Session,
     Snapshot,
     finish,
-    solution_text,
 )
 from search.growth import add_solution, continuation, new_tree
 from search.guidance import judge
 from search.read_prefixes import with_repeats
 from search.settings import check_budgets
+from search.votes import is_settled
 
 
 @dataclass(frozen=True, kw_only=True)
 class SolutionsConfig:
     """Whole solutions, sampled independently.
 
-    Between rounds, the search stops at a limit of `SearchSettings`. With the answer majority, it
-    also stops when the remaining samples cannot change the majority.
+    Between rounds, the search stops at a limit of `SearchSettings`. With the answers majority and
+    weighted_vote, it also stops when the remaining samples cannot change the final answer.
     """
 
     budgets: tuple[int, ...] = (1,)
@@ -65,8 +64,8 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
                 nodes[id].score, nodes[id].bad_score = known.score, known.bad_score
         if len(nodes) <= most:
             end = session.exhausted()
-            if end is None and settings.answer == "majority":
-                end = _settled(session, nodes, most - len(nodes) + 1)
+            if end is None and is_settled(session, nodes, left=most - len(nodes) + 1):
+                end = SearchEnd.SETTLED
     lengths = [len(node.token_ids) for node in nodes[1:]]
     snapshots: list[Snapshot] = []
     for budget in config.budgets:
@@ -105,12 +104,3 @@ def _sampling_usage(session: Session, lengths: list[int], round_size: int) -> Us
     ]
     repeats = [with_repeats(usage, prompt - 1, engine.prefix_flops) for usage in rounds[1:]]
     return Usage(policy=sum([*rounds[:1], *repeats], ModelUsage()))
-
-
-def _settled(session: Session, nodes: list[Node], left: int) -> SearchEnd | None:
-    """SETTLED when `left` more votes cannot change the majority, else None."""
-    votes = Counter(
-        session.final_answer(solution_text(nodes, node.id)) for node in nodes[1:] if node.finished
-    )
-    ranked = [count for _, count in votes.most_common(2)] + [0, 0]
-    return SearchEnd.SETTLED if ranked[0] - ranked[1] > left else None

@@ -22,13 +22,16 @@ def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
     """A JSON row that `result_from_json` reads back. It has the fields of `SearchResult`, `Node`
     and `Snapshot`.
 
+    Two keys are there only when the search samples without replacement: `mass` of a node, and
+    `remaining_mass`.
+
     `value` of a node is its mean value, or its score when it has no visits. `reward` of a node is 1
     for a correct verdict, 0 for any other verdict and null without a verdict. `answer` is the node
     of the last snapshot's answer. `policy` is stored as given.
     """
     last = result.snapshots[-1] if result.snapshots else None
     in_tree = {child for node in result.nodes for child in node.children}
-    return {
+    row = {
         "format": TREE_FORMAT,
         "version": VERSION,
         "problem": dataclasses.asdict(result.problem),
@@ -43,10 +46,13 @@ def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
         "snapshots": [dataclasses.asdict(snapshot) for snapshot in result.snapshots],
         "usage": dataclasses.asdict(result.usage),
     }
+    if result.remaining_mass is not None:
+        row["remaining_mass"] = result.remaining_mass
+    return row
 
 
 def _node_to_json(node: Node, beside: bool) -> dict[str, Any]:
-    return {
+    row = {
         "id": node.id,
         "parent": node.parent,
         "token_ids": list(node.token_ids),
@@ -71,6 +77,7 @@ def _node_to_json(node: Node, beside: bool) -> dict[str, Any]:
         "expansions": node.expansions,
         "usage": _spent(node.usage),
     }
+    return row if node.mass is None else row | {"mass": node.mass}
 
 
 def _spent(usage: Usage) -> dict[str, Any]:
@@ -113,6 +120,7 @@ def result_from_json(row: dict[str, Any]) -> SearchResult:
                 else None
             ),
             proposals=item["proposals"],
+            mass=item.get("mass"),
             expansions=item["expansions"],
             revises=item["revises"],
             usage=usage_from_json(item["usage"]),
@@ -128,6 +136,7 @@ def result_from_json(row: dict[str, Any]) -> SearchResult:
         snapshots=tuple(_snapshot_from_json(snapshot) for snapshot in row["snapshots"]),
         usage=usage_from_json(row["usage"]),
         end=SearchEnd(row["end"]),
+        remaining_mass=row.get("remaining_mass"),
     )
 
 

@@ -69,7 +69,9 @@ class PPOConfig:
     critic_learning_rate: float = 1e-5
     """Peak learning rate of the critic."""
     warmup_cycles: int = 0
-    """First cycles in which only the critic learns."""
+    """First cycles in which the learning rates rise linearly to their peaks."""
+    critic_warmup_cycles: int = 0
+    """First cycles in which the critic learns and the policy does not."""
     learning_rate_decay: bool = True
     """Lower the learning rates linearly to 0."""
     weight_decay: float = 0.0
@@ -131,6 +133,7 @@ class PPOConfig:
             "learning_rate", "critic_learning_rate", "kl_coefficient", "kl_target", "value_clip",
             "imitation_coefficient", "lora_rank", "skip", "num_problems", "evaluation_problems",
             "evaluation_skip", "stop_p_value", "warmup_cycles", "logged_completions",
+            "critic_warmup_cycles",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")

@@ -209,10 +209,11 @@ class PPORun:
         config = self.config
         share = min(1.0, (cycle + 1) / config.warmup_cycles) if config.warmup_cycles else 1.0
         share *= 1.0 - cycle / config.cycles if config.learning_rate_decay else 1.0
-        rates = (config.learning_rate, config.critic_learning_rate)
+        actor_rate = 0.0 if cycle < config.critic_warmup_cycles else config.learning_rate
+        rates = (actor_rate, config.critic_learning_rate)
         for group, rate in zip(self.learner.optimizer.param_groups, rates, strict=True):
             group["lr"] = share * rate
-        return share * config.learning_rate
+        return share * actor_rate
 
     # -- measurements
 

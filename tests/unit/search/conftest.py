@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from data.types import ModelUsage, Outcome, Problem, Sample, StopReason, Verdict
+from data.types import ModelUsage, Outcome, Problem, Sample, StopReason, TokenDraws, Verdict
 from search.base import (
     ChoiceRequest,
     ChoiceResult,
@@ -35,6 +35,18 @@ def noise_of(
     """Noise of each sample for each letter: computed at once, as a request's samples share it."""
     keys = torch.tensor([row_key(seed, problem, node, index) for index in indices])
     return gumbel_noise(keys, position, torch.tensor([list(map(ord, letters))])).tolist()
+
+
+def draw_logprobs(
+    options: dict[str, float], temperature: float, excluded: Sequence[int]
+) -> dict[str, float]:
+    """The log-probabilities with which the letters that are not excluded are drawn."""
+    without = {"." if token == 0 else chr(token) for token in excluded}
+    logs = {a: math.log(p) / (temperature or 1) for a, p in options.items() if a not in without}
+    if len(logs) == 1:
+        return dict.fromkeys(logs, 0.0)
+    total = math.log(math.fsum(map(math.exp, logs.values())))
+    return {letter: log - total for letter, log in logs.items()}
 
 
 class ToyEngine:
@@ -104,18 +116,22 @@ class ToyEngine:
         text, ids = self.decode(request.prefix)[len(PROMPT) :], []
         logprobs: list[float] = []
         entropies: list[float] = []
+        drawn: list[float] = []
         indices = range(request.first_index, request.first_index + request.n)
         while True:
             options = self.letters(text)
-            scores = {letter: math.log(share) for letter, share in options.items()}
+            logs = draw_logprobs(options, request.temperature, () if ids else request.excluded)
+            scores = dict(logs)
             if request.temperature:
                 at = (self.seed, problem, request.node, indices, len(ids), tuple(options))
                 noise = noise_of(*at)[indices.index(index)]
                 for letter, added in zip(options, noise, strict=True):
-                    scores[letter] += added
+                    if letter in scores:
+                        scores[letter] += added
             letter = max(scores, key=scores.__getitem__)
             ids.append(0 if letter == "." else ord(letter))
             text += letter
+            drawn.append(logs[letter] if request.temperature else 0.0)
             logprobs.append(math.log(options[letter]))
             entropies.append(-math.fsum(p * math.log(p) for p in options.values()))
             if letter == ".":
@@ -128,11 +144,15 @@ class ToyEngine:
                 stop = StopReason.LENGTH
             else:
                 continue
+            draws = TokenDraws(
+                logprobs=tuple(logprobs), entropies=tuple(entropies), draw_logprobs=tuple(drawn)
+            )
             return Sample(
                 token_ids=tuple(ids),
                 step_logprobs=tuple(logprobs),
                 step_entropies=tuple(entropies),
                 stop_reason=stop,
+                draws=draws if request.with_draws else None,
             )
 
 

@@ -24,10 +24,12 @@ from search.strategies.mcts.loop import MAX_DRAWS
 from search.strategies.particles import ParticleConfig
 from search.strategies.revision import RevisionConfig
 from search.strategies.solutions import SolutionsConfig
+from search.strategies.without_replacement import WithoutReplacementConfig
 from search.trees.files import append_trees, read_trees
 
 ALL = {
     "solutions": SolutionsConfig(budgets=(2, 6), round_size=4),
+    "without replacement": WithoutReplacementConfig(budgets=(2, 6), round_size=2),
     "beam": BeamConfig(budgets=(2,), expansions=3),
     "lookahead": BeamConfig(budgets=(2,), expansions=2, lookahead=2),
     "dvts": DVTSConfig(budgets=(6,), expansions=3),
@@ -90,7 +92,7 @@ def _truth_is_hidden(problem: Problem, solution: str) -> Verdict:
 def test_every_strategy_of_the_dict_is_tested_here() -> None:
     tested = {type(config) for config in ALL.values()}
     assert tested == {known.config for known in STRATEGIES.values()}
-    with pytest.raises(ValueError, match=r"strategy is 'beem'; allowed: solutions, beam"):
+    with pytest.raises(ValueError, match=r"strategy is 'beem'; allowed: solutions, without_repl"):
         entry("beem")
 
 

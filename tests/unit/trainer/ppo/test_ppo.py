@@ -202,6 +202,18 @@ def test_actor_and_critic_share_no_gradient(ppo: Any, tiny_policy: Any) -> None:
         assert names and not [name for name in names if name.startswith(other)]
 
 
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_the_critic_can_learn_alone_at_first(ppo: Any, warmup: int) -> None:
+    config = ppo.config(cycles=1, critic_warmup_cycles=warmup, evaluation_problems=0)
+    out = ppo.run("out", config)
+    before = load_file(ppo.folder / "policy" / "model.safetensors")
+    after = load_file(out / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before) == bool(warmup)
+    critic = load_file(out / "critic" / "model.safetensors")
+    assert critic["score.bias"].abs().max() > 0  # it starts at 0
+    assert (ppo.metrics(out)[0]["learning_rate"] == 0) == bool(warmup)
+
+
 def test_the_critic_starts_as_the_reward_model_or_at_zero(ppo: Any) -> None:
     prm = reward_model_from_policy(str(ppo.folder / "prm")).eval()
     ids = torch.tensor([[5, 6, 7, 8]])
