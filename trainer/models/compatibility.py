@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, GenerationConfig
+from transformers import AutoConfig
 
-from rewards.models.folders import THINKTREE, load_tokenizer
+from rewards.models.folders import THINKTREE, load_tokenizer, model_end_tokens
 from rewards.server.client import is_address
+
+LEAST_SHARE = 0.8  # of a model's vocabulary has a token; Phi-2, the most padded one known, has 0.98
 
 
 def read_config(name: str) -> Any:
@@ -34,20 +36,27 @@ def read_config(name: str) -> Any:
 def check_policy(name: str) -> None:
     """Check that the model has every token of its tokenizer, and that both have one end token."""
     config, tokenizer = read_config(name), _tokenizer(name)
-    size = config.get_text_config().vocab_size
-    if len(tokenizer) > size:
-        raise ValueError(
-            f"{name!r}: the tokenizer has {len(tokenizer)} tokens, the model {size}: they do not "
-            "belong together"
-        )
+    check_vocabulary(name, tokenizer, config.get_text_config().vocab_size)
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{name!r}: the tokenizer has no end token (eos_token)")
-    ends = _ends(name, config)
+    ends = model_end_tokens(name)
     if ends and tokenizer.eos_token_id not in ends:
         raise ValueError(
             f"{name!r}: the tokenizer ends a text with {tokenizer.eos_token!r} "
             f"({tokenizer.eos_token_id}), the model with {sorted(ends)} (eos_token_id): set both "
             "to the same token"
+        )
+
+
+def check_vocabulary(name: str, tokenizer: Any, size: int) -> None:
+    """Check that a tokenizer belongs to a model with `size` tokens. The model may have some more,
+    as its vocabulary is padded to a round number. A few added tokens may lie behind the model's
+    vocabulary: Gemma-3's models of text have no token for an image."""
+    base = len(tokenizer) - len(tokenizer.get_added_vocab())
+    if base > size or len(tokenizer) < LEAST_SHARE * size:
+        raise ValueError(
+            f"{name!r}: the tokenizer has {len(tokenizer)} tokens, the model {size}: they do not "
+            "belong together"
         )
 
 
@@ -85,16 +94,3 @@ def _tokenizer(name: str) -> Any:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"the tokenizer of {name!r} cannot be read: {reason}") from None
-
-
-def _ends(name: str, config: Any) -> set[int]:
-    """Ids of the end tokens in the model's configuration; empty if it names none."""
-    found: set[int] = set()
-    try:
-        generation = GenerationConfig.from_pretrained(name)
-    except OSError:
-        generation = None
-    for source in (config.get_text_config(), generation):
-        ids = getattr(source, "eos_token_id", None)
-        found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
-    return found

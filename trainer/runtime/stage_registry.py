@@ -68,6 +68,11 @@ STAGES: dict[str, StageEntry] = {
         writes=("demonstrations.jsonl", "train.jsonl", "validation.jsonl", "test.jsonl"),
         makes_problems=True,
     ),
+    "import_model": StageEntry(
+        launcher="import_model.py",
+        configs=(RUNTIME, "trainer.stages.import_model:ImportModelConfig"),
+        writes=("policy",),
+    ),
     "sft": StageEntry(
         launcher="train_sft.py",
         configs=(RUNTIME, "trainer.stages.sft:PolicyConfig", "trl:SFTConfig", LORA),
