@@ -39,7 +39,13 @@ class MCTSConfig:
     proposals: int = 4
     """Proposals sampled when a node is expanded (K): steps, or rollouts (expand_by_rollouts)."""
     distinct_proposals: bool = False
-    """Sample until `proposals` different steps are there: sampling without replacement."""
+    """Sample until `proposals` different steps are there; repetitions are dropped."""
+    without_replacement: bool = False
+    """Never propose a step twice below a node, or a rollout twice (token trie, 2002.09067)."""
+    stop_mass: float = 1e-6
+    """A node with at most this share of its probability undrawn is exhausted; 0 to 1."""
+    stop_when_settled: bool = True
+    """Without replacement, stop when the probability that is left cannot change the answer."""
     priors: str = "count"
     """Prior of a step: count (share of the proposals), sequence (its probability) or uniform."""
     expand_by_rollouts: bool = False
@@ -77,7 +83,7 @@ class MCTSConfig:
         for name in ("proposals", "parallel_simulations", "considered_actions", "max_solutions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("leaf_best_weight", "widening", "rollout_weight"):
+        for name in ("leaf_best_weight", "widening", "rollout_weight", "stop_mass"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
         for name in ("exploration", "score_weight", "gumbel_scale", "c_visit", "c_scale"):
@@ -87,11 +93,25 @@ class MCTSConfig:
             raise ValueError(
                 f"leaf_rollouts is {self.leaf_rollouts}; it must be 0 with expand_by_rollouts"
             )
+        if self.without_replacement:
+            self._check_without_replacement()
         if (self.rollout_weight > 0) != (self.leaf_rollouts > 0):
             raise ValueError(
                 f"rollout_weight is {self.rollout_weight} and leaf_rollouts is "
                 f"{self.leaf_rollouts}: both must be above 0, or neither"
             )
+
+    def _check_without_replacement(self) -> None:
+        if self.priors == "count":
+            raise ValueError(
+                "priors is 'count', but without_replacement proposes every step once; allowed: "
+                "sequence, uniform"
+            )
+        for name in ("distinct_proposals", "leaf_rollouts"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it does not go with without_replacement"
+                )
 
     @property
     def visits_per_expansion(self) -> int:

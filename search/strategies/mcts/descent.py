@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from search.base import Node, path_to
 from search.noise import uniform
@@ -53,7 +53,16 @@ def settle(nodes: Sequence[Node], node: int) -> None:
 class Descent:
     """Descends a tree to the nodes that are expanded next."""
 
-    def __init__(self, nodes: Sequence[Node], config: MCTSConfig, seed: int, problem: str) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        config: MCTSConfig,
+        seed: int,
+        problem: str,
+        exhausted: Callable[[int], bool] = lambda _: False,
+    ) -> None:
+        """`exhausted` says whether a node has no proposals left."""
+        self.exhausted = exhausted
         self.nodes = nodes
         self.config = config
         self.seed = seed
@@ -82,10 +91,12 @@ class Descent:
         """Descend from the root to the next node to expand. None when there is none, or when
         another descent has already chosen it."""
         node = self.nodes[0]
-        while node.expanded and not may_widen(node, self.config):
+        while node.expanded:
+            if may_widen(node, self.config) and not self.exhausted(node.id):
+                break
             children = [self.nodes[child] for child in node.children]
             if all(child.settled for child in children):
-                if self.config.widening == 0:
+                if self.config.widening == 0 or self.exhausted(node.id):
                     return None
                 break
             node = self.child(node, children)

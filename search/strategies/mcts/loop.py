@@ -16,7 +16,9 @@ Departures from the papers, and why:
   visit, because its cost is already paid.
 - A search does not descend into settled nodes (terminal nodes, and nodes whose children are all
   settled), so it wastes no simulation. A search ends early when its root is settled. With widening,
-  only terminal nodes are settled, because every other node can get more proposals.
+  only terminal nodes are settled, because every other node can get more proposals. Without
+  replacement, a node that has no proposals left is not expanded again, so nodes are settled as
+  without widening (search/strategies/mcts/distinct.py).
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ from search.growth import add_sample, continuation, new_tree
 from search.guidance import judge
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.mcts.descent import Descent, backup, settle
+from search.strategies.mcts.distinct import DistinctProposals
 from search.strategies.mcts.selection import considered_visits
+from search.votes import is_settled
 
 MAX_DRAWS = 4  # limit of the samples per expansion, as a multiple of the distinct proposals wanted
 
@@ -52,7 +56,16 @@ class _Search:
         self.session = session
         self.config = config
         self.nodes = new_tree()
-        self.descent = Descent(self.nodes, config, session.engine.seed, session.problem.id)
+        self.distinct: DistinctProposals | None = None
+        if config.without_replacement:
+            self.distinct = DistinctProposals(session, self.nodes, config)
+        self.descent = Descent(
+            self.nodes,
+            config,
+            session.engine.seed,
+            session.problem.id,
+            self.distinct.exhausted if self.distinct else lambda _: False,
+        )
         self.drawn: dict[int, int] = {}  # node id -> number of proposals sampled so far
         self.solutions: set[str] = set()
 
@@ -80,7 +93,9 @@ class _Search:
                 backup(nodes, end, score)
             if not scored:  # no proposal or rollout has a value, so the leaf is not tried again
                 nodes[leaf].settled = True
-            if config.widening == 0:
+            if self.distinct is not None:
+                self.distinct.settle([*ends[leaf], leaf])
+            elif config.widening == 0:
                 settle(nodes, nodes[leaf].parent if nodes[leaf].settled else leaf)
         spent = len(leaves)
         if config.selection == "gumbel" and leaves[0] == 0:
@@ -91,11 +106,42 @@ class _Search:
         return spent
 
     async def _expand(self, leaves: Sequence[int]) -> dict[int, list[int]]:
-        """Add proposals below the leaves. Returns the nodes where each leaf's proposals end.
+        """Add proposals below the leaves. Returns the nodes where each leaf's proposals end."""
+        if self.distinct is None:
+            ends = await self._expand_by_samples(leaves)
+        else:
+            ends = await self._expand_without_replacement(leaves, self.distinct)
+        for leaf in leaves:
+            self.nodes[leaf].expansions += 1
+        return ends
 
-        With `distinct_proposals`, sampling goes on until there are enough distinct proposals or
-        `MAX_DRAWS` is reached.
-        """
+    async def _expand_without_replacement(
+        self, leaves: Sequence[int], distinct: DistinctProposals
+    ) -> dict[int, list[int]]:
+        """Draw until each leaf has enough new proposals or is exhausted."""
+        ends = {leaf: list[int]() for leaf in leaves}
+        open_leaves = list(leaves)
+        while open_leaves:
+            wanted = {leaf: self._wanted(leaf) - len(ends[leaf]) for leaf in open_leaves}
+            found = await distinct.draw(
+                [self._request(leaf, wanted[leaf], self.drawn.get(leaf, 0)) for leaf in open_leaves]
+            )
+            for leaf, samples in zip(open_leaves, found, strict=True):
+                self.drawn[leaf] = self.drawn.get(leaf, 0) + wanted[leaf]
+                for sample in samples:
+                    end = self._add(leaf, sample)
+                    distinct.set_masses(end)
+                    ends[leaf].append(end)
+            open_leaves = [
+                leaf
+                for leaf in open_leaves
+                if len(ends[leaf]) < self._wanted(leaf) and not distinct.exhausted(leaf)
+            ]
+        return ends
+
+    async def _expand_by_samples(self, leaves: Sequence[int]) -> dict[int, list[int]]:
+        """With `distinct_proposals`, sampling goes on until there are enough distinct proposals or
+        `MAX_DRAWS` is reached."""
         config, ends = self.config, {leaf: list[int]() for leaf in leaves}
         open_leaves = list(leaves)
         before = {leaf: len(self.nodes[leaf].children) for leaf in leaves}
@@ -120,8 +166,6 @@ class _Search:
                 and len(self.nodes[leaf].children) - before[leaf] < self._wanted(leaf)
                 and len(ends[leaf]) < MAX_DRAWS * self._wanted(leaf)
             ]
-        for leaf in leaves:
-            self.nodes[leaf].expansions += 1
         return ends
 
     def _is_gumbel_root(self, leaf: int) -> bool:
@@ -221,11 +265,24 @@ class _Search:
                 self.solutions.add(text)
         return node.score is not None
 
+    def end(self) -> SearchEnd | None:
+        """Why there is nothing more to search, or None."""
+        config, left = self.config, 1.0
+        if self.distinct is not None:
+            left = self.distinct.remaining_mass()
+            if left <= config.stop_mass:
+                return SearchEnd.EXHAUSTED
+        if self.nodes[0].settled:
+            return SearchEnd.SETTLED
+        answers_count = not (config.use_verifier or config.answer_from_root_choice)
+        if self.distinct is not None and config.stop_when_settled and answers_count:
+            return SearchEnd.SETTLED if is_settled(self.session, self.nodes, left=left) else None
+        return None
+
 
 async def search_mcts(session: Session, config: MCTSConfig) -> SearchResult:
     """Run up to max(budgets) simulations (see the docstring of this module)."""
     search = _Search(session, config)
-    root = search.nodes[0]
     snapshots: list[Snapshot] = []
     answers = Answers(session, search.nodes)
     done = 0
@@ -234,10 +291,8 @@ async def search_mcts(session: Session, config: MCTSConfig) -> SearchResult:
         while done < budget and end is None:
             if config.use_verifier and len(search.solutions) >= config.max_solutions:
                 end = SearchEnd.SOLVED
-            elif root.settled:
-                end = SearchEnd.SETTLED
             else:
-                end = session.exhausted()
+                end = search.end() or session.exhausted()
             if end is None:
                 leaves = search.descent.leaves(min(config.parallel_simulations, budget - done))
                 assert leaves, "a tree that is not settled has a leaf to expand"
@@ -245,4 +300,11 @@ async def search_mcts(session: Session, config: MCTSConfig) -> SearchResult:
                 done += await search.simulate(leaves)
         below = search.descent.root_choice() if config.answer_from_root_choice else 0
         snapshots.append(await answers.take(budget, below=below))
-    return finish(session, "mcts", search.nodes, snapshots, end or SearchEnd.COMPLETE)
+    return finish(
+        session,
+        "mcts",
+        search.nodes,
+        snapshots,
+        end or SearchEnd.COMPLETE,
+        remaining_mass=search.distinct.remaining_mass() if search.distinct else None,
+    )

@@ -48,6 +48,14 @@ ALL = {
         budgets=(9,), distinct_proposals=True, priors="sequence", leaf_value="own", leaf_rollouts=2,
         rollout_weight=0.5, parallel_simulations=2,
     ),
+    "puct, rollouts never twice": MCTSConfig(
+        budgets=(3, 9), expand_by_rollouts=True, widening=0.7, proposals=2, priors="sequence",
+        without_replacement=True, parallel_simulations=2,
+    ),
+    "gumbel, steps never twice": MCTSConfig(
+        budgets=(9,), selection="gumbel", considered_actions=4, priors="sequence", proposals=2,
+        without_replacement=True, widening=0.5,
+    ),
     "rollout values, max": MCTSConfig(
         budgets=(9,), leaf_rollouts=2, rollout_weight=1.0, max_backup=True
     ),
