@@ -15,6 +15,7 @@ other votes than their number (search/votes.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from data.types import Usage
 from search.base import (
@@ -27,7 +28,7 @@ from search.base import (
     solution_text,
 )
 from search.growth import continuation
-from search.guidance import vote_shares
+from search.guidance import JUDGES, vote_shares
 from search.votes import count_votes
 
 
@@ -69,11 +70,22 @@ def choose(
 
 def choose_for(session: Session, nodes: Sequence[Node], candidates: Sequence[int]) -> int:
     """`choose` by the rules in the session's settings. With the guidance self_consistency, the
-    scores are first set to the vote shares among the candidates."""
+    scores are first set to the vote shares among the candidates.
+
+    Raises ValueError with an `answer_guidance`, which only `Answers` asks."""
+    if session.settings.answer_guidance:
+        raise ValueError(
+            f"answer_guidance is {session.settings.answer_guidance!r}, but this strategy grows no "
+            "tree by its guidance: leave answer_guidance out"
+        )
     if session.settings.guidance == "self_consistency":
         finished = [id for id in candidates if nodes[id].finished]
         for id, share in vote_shares(session, nodes, finished).items():
             nodes[id].score = share
+    return _choose(session, nodes, candidates)
+
+
+def _choose(session: Session, nodes: Sequence[Node], candidates: Sequence[int]) -> int:
     return choose(
         nodes,
         candidates,
@@ -100,6 +112,7 @@ class Answers:
         self.session = session
         self.nodes = nodes
         self._completed: dict[int, tuple[str, bool, Usage]] = {}  # by the path's end
+        self._scores: dict[int, float | None] = {}  # by `answer_guidance`, of finished solutions
 
     async def take(self, budget: int, *, below: int = 0) -> Snapshot:
         """The answer among the finished solutions below node `below`.
@@ -109,15 +122,14 @@ class Answers:
         """
         session, nodes = self.session, self.nodes
         inside = [node.id for node in nodes if node.finished and _is_below(nodes, node.id, below)]
-        spent = session.usage - session.beside
         if inside:
-            chosen = choose_for(session, nodes, inside)
+            chosen = await self._choose(inside)
             return Snapshot(
                 budget=budget,
                 answer=solution_text(nodes, chosen),
                 answer_node=chosen,
                 truncated=False,
-                usage=spent,
+                usage=session.usage - session.beside,
             )
         leaf = below
         while nodes[leaf].children:
@@ -128,6 +140,7 @@ class Answers:
         if leaf not in self._completed:
             self._completed[leaf] = await self._complete(leaf)
         answer, finished, cost = self._completed[leaf]
+        spent = session.usage - session.beside
         return Snapshot(
             budget=budget,
             answer=answer,
@@ -135,6 +148,18 @@ class Answers:
             truncated=not finished,
             usage=spent + cost,
         )
+
+    async def _choose(self, inside: Sequence[int]) -> int:
+        """The answer among finished solutions. With `answer_guidance`, the solutions that have no
+        value of it yet are judged first; the scores in the tree stay as they are."""
+        session, guidance = self.session, self.session.settings.answer_guidance
+        if not guidance:
+            return choose_for(session, self.nodes, inside)
+        if new := [id for id in inside if id not in self._scores]:
+            scores = await JUDGES[guidance](session, self.nodes, new)
+            self._scores |= {id: scores[id] if 0.0 <= scores[id] <= 1.0 else None for id in new}
+        nodes = [replace(node, score=self._scores.get(node.id)) for node in self.nodes]
+        return _choose(session, nodes, inside)
 
     async def _complete(self, leaf: int) -> tuple[str, bool, Usage]:
         """Returns the path's text with its greedy completion, whether the solution is finished,

@@ -11,6 +11,8 @@ GUIDANCES = (
     "prm", "outcome", "likelihood", "entropy", "self_evaluation", "self_consistency",
     "heuristic", "oracle", "random",
 )  # fmt: skip
+# Not self_consistency: its values change with every new solution.
+ANSWER_GUIDANCES = ("", *(name for name in GUIDANCES if name != "self_consistency"))
 ANSWERS = ("score", "weighted_vote", "majority", "first", "oracle")
 
 
@@ -31,6 +33,10 @@ class SearchSettings:
     - oracle: the verifier. For an unfinished path, the share of correct rollouts. The oracle sees
       the truth.
     - random: random numbers, for control experiments.
+
+    `answer_guidance` separates the tree from the answer: the tree grows by `guidance`, and the
+    finished solutions get the values of `answer_guidance` when an answer is chosen. A control with
+    random values in the tree then has the same rule for its answer as the search.
 
     `likelihood_weight` weighs log pi(solution | prompt), which is a sum over the solution's tokens.
     It is useful where all solutions of a problem have about the same length, as in Countdown. Where
@@ -55,6 +61,8 @@ class SearchSettings:
     """Answer to `question` that means wrong."""
     guidance_rollouts: int = 4
     """Rollouts per unfinished path, for the guidances self_consistency and oracle."""
+    answer_guidance: str = ""
+    """Guidance whose values choose the answer of a tree search; empty: `guidance`."""
     answer: str = "score"
     """How one solution is chosen: score, weighted_vote, majority, first or oracle."""
     likelihood_weight: float = 0.0
@@ -81,6 +89,7 @@ class SearchSettings:
             ("guidance", self.guidance, GUIDANCES),
             ("aggregate", self.aggregate, tuple(AGGREGATES)),
             ("answer", self.answer, ANSWERS),
+            ("answer_guidance", self.answer_guidance, ANSWER_GUIDANCES),
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")

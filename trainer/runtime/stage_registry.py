@@ -75,9 +75,15 @@ STAGES: dict[str, StageEntry] = {
     ),
     "sft": StageEntry(
         launcher="train_sft.py",
-        configs=(RUNTIME, "trainer.stages.sft:PolicyConfig", "trl:SFTConfig", LORA),
+        configs=(
+            RUNTIME,
+            "trainer.stages.sft:PolicyConfig",
+            "trl:SFTConfig",
+            LORA,
+            "trainer.rollouts.early_stopping:EarlyStoppingConfig",
+        ),
         reads=("data", "model"),
-        writes=("policy",),
+        writes=("policy", "evaluations.jsonl"),
         estimate="policy_training",
         smoke_keys=TRAINING,
     ),

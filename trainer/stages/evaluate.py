@@ -17,6 +17,7 @@ from search.measurements.prefix_success import ProbeConfig
 from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.solutions import SolutionsConfig
+from trainer.evaluation.controls import random_tree
 from trainer.evaluation.data_making import compare_data_making
 from trainer.evaluation.equal_compute import equal_compute_grid, equal_flops
 from trainer.evaluation.policies import (
@@ -45,9 +46,9 @@ from trainer.searching.workbench import Workbench, correct_at, open_workbench
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """What is measured. The `MCTSConfig` belongs to the tree search, and its budgets are
-    simulations. The tree search and best of N share the `SearchSettings`. The unguided control does
-    not use the reward model, so it gets `control_factor` times the search's largest budget and
-    spends about the same FLOPs.
+    simulations. The tree search and best of N share the `SearchSettings`. The unguided control asks
+    the reward model for its answers alone. It may cost less, so its budgets go up to
+    `control_factor` times the search's largest one, and the one of about equal FLOPs is compared.
     """
 
     policies: list[str]
@@ -301,11 +302,12 @@ def _search(bench: _PolicyBench) -> _Searches:
 
 
 def _control(bench: _PolicyBench) -> tuple[list[AccuracyRow], list[SearchResult]]:
-    """The tree search with random guidance and a larger budget."""
+    """The tree search with random values and uniform priors, also with a larger budget. Its answer
+    is chosen like the search's own: by the same guidance and the same rule."""
     top = bench.mcts.budgets[-1]
     more = max(top + 1, round(bench.config.control_factor * top))
     mcts = replace(bench.mcts, budgets=(*bench.mcts.budgets, more), priors="uniform")
-    settings = replace(bench.settings, guidance="random", likelihood_weight=0.0)
+    settings = random_tree(bench.settings)
     control = bench.search(mcts, settings, "mcts_control")
     rows = [
         accuracy_row(bench.workbench, bench.name, "mcts_uniform_control", control, budget)
@@ -357,7 +359,7 @@ def _comparisons(
             correct_at(workbench, control, control_equal.budget),
             f"accuracy, {top} simulations against {control_equal.budget} unguided ones "
             f"({control_equal.flops / target.flops:.2f} of the search's FLOPs): uniform "
-            "priors, random values, an answer chosen by them",
+            "priors and random values, the answer chosen by the same rule",
             problems,
         ),
     }

@@ -3,11 +3,18 @@ completion are token ids, and the loss covers the completion only."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.held_out import check_rows_held_out
 from data.problems import read_demonstrations
+from data.types import TokenRow
+from rewards.verifiers.by_name import VERIFIERS
+from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from trainer.measures.saturation import still_rising
 from trainer.models.compatibility import check_policy
 from trainer.models.loading import build_policy, load_policy
 from trainer.models.lora import (
@@ -17,11 +24,20 @@ from trainer.models.lora import (
     add_adapter,
     check_lora,
 )
+from trainer.rollouts.early_stopping import EarlyStoppingConfig, KeepBest
+from trainer.rollouts.held_out import HeldOut
 from trainer.runtime.config import FROM_SCRATCH, RuntimeConfig
-from trainer.runtime.stage import run_stage
+from trainer.runtime.stage import StageRecord, run_stage
 from trainer.training.batch_size import set_accumulation
 from trainer.training.token_rows import demonstration_rows, train_on_rows
-from trainer.training.trained import last_loss, save_trained, training_cost
+from trainer.training.trained import (
+    last_loss,
+    save_trained,
+    save_weights,
+    training_cost,
+)
+
+NO_EVALUATION = EarlyStoppingConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +63,29 @@ class PolicyConfig:
 
 
 def run_sft(
-    runtime: RuntimeConfig, config: PolicyConfig, arguments: Any, lora: LoraSettings = ALL_WEIGHTS
+    runtime: RuntimeConfig,
+    config: PolicyConfig,
+    arguments: Any,
+    lora: LoraSettings = ALL_WEIGHTS,
+    stopping: EarlyStoppingConfig = NO_EVALUATION,
 ) -> None:
     """Train the first policy on demonstrations and save it as a Hugging Face folder. With LoRA the
-    folder also holds the adapter. Raises ValueError, before a model is loaded, for parts that do
-    not fit together."""
+    folder also holds the adapter. With evaluations, the folder holds the best weights. Raises
+    ValueError, before a model is loaded, for parts that do not fit together."""
     if config.model == FROM_SCRATCH and not config.model_config:
         raise ValueError("model is from_scratch: model_config must describe the model")
     set_accumulation(arguments, config.global_batch_size)
     check_lora(lora, config.model)
     inputs = {"data": config.data, "model": config.model}
 
+    if stopping.evaluation_problems:
+        stopping.resolved(config.data)
+
     def check() -> None:
         if config.model != FROM_SCRATCH:
             check_policy(config.model)
 
-    with run_stage("sft", runtime, [config, lora, arguments], inputs, check) as record:
+    with run_stage("sft", runtime, [config, lora, arguments, stopping], inputs, check) as record:
         demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
         if config.model == FROM_SCRATCH:
             model, tokenizer = build_policy(
@@ -76,9 +99,74 @@ def run_sft(
             model, tokenizer = load_policy(config.model)
             model = add_adapter(model, lora, POLICY, runtime.seed)
         rows = demonstration_rows(demonstrations, tokenizer)
+        watched: list[KeepBest] = []
+
+        def watching(trainer: Any) -> list[Any]:
+            if stopping.evaluation_problems:
+                watched.append(_keep_best(runtime, config, stopping, trainer, tokenizer, rows))
+            return [callback for keep in watched for callback in (keep.held_out, keep)]
+
         trainer = train_on_rows(
-            model, tokenizer, rows, arguments, longest_first=config.longest_first
+            model,
+            tokenizer,
+            rows,
+            arguments,
+            longest_first=config.longest_first,
+            watching=watching,
         )
-        save_trained(trainer, tokenizer, Path(runtime.output_dir))
         record.metrics |= {"rows": len(rows), "loss": last_loss(trainer)}
         record.training("policy", *training_cost(trainer, rows))
+        if watched:
+            _save_best(watched[0], trainer, record)
+        else:
+            save_trained(trainer, tokenizer, Path(runtime.output_dir))
+
+
+def _keep_best(
+    runtime: RuntimeConfig,
+    config: PolicyConfig,
+    stopping: EarlyStoppingConfig,
+    trainer: Any,
+    tokenizer: Any,
+    rows: Sequence[TokenRow],
+) -> KeepBest:
+    """The evaluations of the training, and what they keep of it. Raises ValueError for a validation
+    problem that is also trained on."""
+    held_out, verifier = stopping.resolved(config.data)
+    engine = TransformersEngine(trainer.model, tokenizer, EngineConfig(seed=runtime.seed))
+    folder = Path(runtime.output_dir)
+    evaluations = HeldOut(
+        held_out,
+        engine,
+        VERIFIERS[verifier](),
+        data=config.data,
+        folder=folder,
+        sampled=lambda: 0,  # nothing is learnt from samples
+    )
+    prompts = [row.prompt_ids for row in rows]
+    check_rows_held_out(evaluations.problems, prompts, engine.encode_prompt)
+    return KeepBest(
+        evaluations,
+        patience=stopping.patience,
+        folder=folder,
+        save=lambda path: save_weights(trainer, tokenizer, path),
+    )
+
+
+def _save_best(keep: KeepBest, trainer: Any, record: StageRecord) -> None:
+    """Save the best weights and the training's history, and record the evaluations."""
+    rows, best = keep.held_out.rows(), keep.best()
+    if trainer.is_world_process_zero():
+        shutil.copytree(keep.best_folder(), keep.folder, dirs_exist_ok=True)
+        trainer.save_state()
+    accuracies = [row["accuracy"] for row in rows]
+    rising = still_rising([row["cycle"] for row in rows], accuracies, best["problems"])
+    record.metrics |= {
+        "updates": trainer.state.global_step,
+        "best_update": best["cycle"],
+        "validation_accuracy": best["accuracy"],
+        "held_out_problems": best["problems"],
+        "stopped_early": keep.stopped,
+        "still_rising": rising and not keep.stopped,
+    }
+    record.search(keep.held_out.usage())

@@ -152,8 +152,11 @@ def train_to_the_end(
 
 
 def _is_of_the_last_update(checkpoint: Path) -> bool:
+    """Also where a callback ended the training before `max_steps`."""
     state = read_json(checkpoint / TRAINER_STATE_NAME) or {}
-    return "max_steps" in state and state["global_step"] >= state["max_steps"]
+    control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
+    ended = bool(control.get("should_training_stop"))
+    return ended or ("max_steps" in state and state["global_step"] >= state["max_steps"])
 
 
 def check_resumable(checkpoint: Path, processes: int, batch: int | None = None) -> dict[str, Any]:

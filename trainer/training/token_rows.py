@@ -3,7 +3,7 @@ completion."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from data.token_text import TokenText
@@ -43,11 +43,13 @@ def train_on_rows(
     arguments: Any,
     *,
     longest_first: bool = True,
+    watching: Callable[[Any], Sequence[Any]] = lambda trainer: (),
 ) -> Any:
     """Train in place with TRL's SFTTrainer, and resume from the newest complete checkpoint.
 
-    `arguments` is an `SFTConfig`. Returns the finished trainer. Raises ValueError if there are no
-    rows, and for a checkpoint from which this run cannot continue.
+    `arguments` is an `SFTConfig`. `watching` makes further callbacks of the trainer. Returns the
+    finished trainer. Raises ValueError if there are no rows, and for a checkpoint from which this
+    run cannot continue.
     """
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -61,5 +63,7 @@ def train_on_rows(
         processing_class=tokenizer,
         callbacks=[CheckpointManifest(), StepProgress()],
     )
+    for callback in watching(trainer):
+        trainer.add_callback(callback)
     train_to_the_end(trainer)
     return trainer

@@ -37,9 +37,17 @@ def last_loss(trainer: Any) -> float | None:
 
 
 def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> None:
-    """Save the final weights, gathered from all processes, as a Hugging Face folder, and the
-    history of the training. A LoRA adapter is saved to `adapter`, a peft folder, and the merged
-    model to `folder`. Every process must call this function."""
+    """Save the final weights (`save_weights`) and the history of the training. Every process must
+    call this function."""
+    save_weights(trainer, tokenizer, folder)
+    if trainer.is_world_process_zero():
+        trainer.save_state()
+
+
+def save_weights(trainer: Any, tokenizer: Any, folder: Path) -> None:
+    """Save the present weights, gathered from all processes, as a Hugging Face folder. A LoRA
+    adapter is saved to `adapter`, a peft folder, and the merged model to `folder`. Every process
+    must call this function."""
     from peft import PeftModel
 
     adapter = folder / "adapter" if isinstance(trainer.model, PeftModel) else None
@@ -53,4 +61,3 @@ def save_trained(trainer: Any, tokenizer: Any, folder: Path) -> None:
             tokenizer.save_pretrained(adapter)
             merge_adapter(adapter, folder)
         tokenizer.save_pretrained(folder)
-        trainer.save_state()
