@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from trainer.measures.results import Comparison, EvaluationResults
 from trainer.report.learner_curves import Lineage
-from trainer.runtime.further_updates import learners_of_control
+from trainer.runtime.further_updates import learner_of_control
 
 FINAL = "final_vs_sft_greedy"
 SEARCH = "mcts_vs_greedy"
@@ -51,9 +51,7 @@ def gains_of(evaluation: EvaluationResults, lineage: Lineage) -> list[Gain]:
     greedy decoding."""
     compared, found = evaluation.comparisons, list[Gain]()
     greedy = [row.policy for row in evaluation.accuracy if row.strategy == "greedy"]
-    learners = [
-        name for name in greedy if name in lineage.folders and not _control_of(lineage, name)
-    ]
+    learners = [name for name in greedy if name in lineage.folders and not lineage.is_control(name)]
     for one in learners:
         for other in learners:
             last = one == learners[-1] and other == learners[0]
@@ -65,14 +63,10 @@ def gains_of(evaluation: EvaluationResults, lineage: Lineage) -> list[Gain]:
     return found
 
 
-def _control_of(lineage: Lineage, name: str) -> list[str]:
-    return learners_of_control(lineage.manifests[name])
-
-
 def _learner_gain(
     name: str, learner: str, compared: Mapping[str, Comparison], lineage: Lineage
 ) -> Gain:
-    own = [stage for stage in lineage.manifests if learner in _control_of(lineage, stage)]
+    own = [stage for stage, m in lineage.manifests.items() if learner_of_control(m) == learner]
     controls = {f"{learner}_vs_{stage}": MORE_UPDATES for stage in own}
     return _gain(name, compared, controls or {f"{learner}_vs_more_updates": MORE_UPDATES})
 

@@ -15,7 +15,7 @@ from typing import Any
 from data.row_files import read_whole_lines
 from search.labellers.evidence import wilson_interval
 from trainer.measures.results import AccuracyRow
-from trainer.runtime.further_updates import learners_of_control
+from trainer.runtime.further_updates import learner_of_control
 from trainer.runtime.row_files import EVALUATIONS, METRICS
 from trainer.runtime.stage_registry import STAGES
 
@@ -104,7 +104,7 @@ class Lineage:
 
     def is_control(self, name: str) -> bool:
         """Whether the stage trained on the demonstrations alone, as the control of a learner."""
-        return bool(learners_of_control(self.manifests[name]))
+        return learner_of_control(self.manifests[name]) is not None
 
     def sampled_tokens(self, name: str) -> int:
         """The tokens that the policy sampled in this stage to learn from. Searches and labels count

@@ -24,11 +24,11 @@ def updates_of(folders: Sequence[str]) -> int:
     return total
 
 
-def learners_of_control(manifest: Any) -> list[str]:
-    """The names of the learners whose control a policy is, from its manifest; empty for a policy
-    that is no such control."""
-    recipe = (manifest or {}).get("recipe", {})
-    return [Path(folder).name for folder in recipe.get("updates_like") or []]
+def learner_of_control(manifest: Any) -> str | None:
+    """The name of the learner whose control a policy is, from the policy's manifest: the last one
+    of `updates_like`. None for a policy that is no such control."""
+    folders = (manifest or {}).get("recipe", {}).get("updates_like") or [None]
+    return None if folders[-1] is None else Path(folders[-1]).name
 
 
 def without_controls(policies: Sequence[str]) -> list[str]:
@@ -39,8 +39,8 @@ def without_controls(policies: Sequence[str]) -> list[str]:
 
 def compared_policies(policies: Sequence[str], asked: Sequence[str]) -> dict[str, tuple[str, str]]:
     """The pairs of policies to compare, by the name of the comparison. `asked` are pairs as
-    one:other; without one, the last policy is compared with the first. Every learner is also
-    compared with its control."""
+    one:other; without one, the last policy is compared with the first. A learner is also compared
+    with its control."""
     pairs = {
         f"{one}_vs_{other}": (one, other) for one, _, other in (p.partition(":") for p in asked)
     }
@@ -48,12 +48,13 @@ def compared_policies(policies: Sequence[str], asked: Sequence[str]) -> dict[str
         names = [Path(policy).name for policy in without_controls(policies)]
         pairs = {"final_vs_sft_greedy": (names[-1], names[0])}
     there = {Path(policy).name for policy in policies}
-    for control, learners in _controls_among(policies).items():
-        pairs |= {f"{one}_vs_{control}": (one, control) for one in learners if one in there}
+    for control, learner in _controls_among(policies).items():
+        if learner in there:
+            pairs[f"{learner}_vs_{control}"] = (learner, control)
     return pairs
 
 
-def _controls_among(policies: Sequence[str]) -> dict[str, list[str]]:
+def _controls_among(policies: Sequence[str]) -> dict[str, str]:
     """The names of the policies that are controls, and of the learners whose controls they are."""
     manifests = {Path(p).name: read_json(Path(p) / MANIFEST) for p in policies}
-    return {name: found for name, m in manifests.items() if (found := learners_of_control(m))}
+    return {name: found for name, m in manifests.items() if (found := learner_of_control(m))}

@@ -62,7 +62,7 @@ class PolicyConfig:
     longest_first: bool = True
     """Put the longest rows first, so that memory runs out at the start or never."""
     updates_like: list[str] = field(default_factory=list[str])
-    """Folders of learners whose control this is: as many updates as theirs; empty: max_steps."""
+    """Folders that led to a learner, itself last: its control takes as many updates as all of them."""
 
 
 def run_sft(
