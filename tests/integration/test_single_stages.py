@@ -85,7 +85,7 @@ def test_strategies_are_compared_and_trees_exported(
     recipe = yaml.safe_load((RECIPES / "stages/compare.yaml").read_text())
     recipe |= {"reference_budgets": [4, 16], "target_best_of_n": 16}
     for arm in recipe["strategies"].values():
-        arm["budgets"] = sorted({min(budget, 32) for budget in arm["budgets"]})
+        arm["budgets"] = sorted({min(budget, 16) for budget in arm["budgets"]})
     small = tmp_path / "compare.yaml"
     small.write_text(yaml.safe_dump(recipe))
     printed = checkout.run(checkout.stage("compare_searches.py", str(small), *words))
@@ -94,7 +94,7 @@ def test_strategies_are_compared_and_trees_exported(
     for name, arm in recipe["strategies"].items():
         assert {(name, budget) for budget in arm["budgets"]} <= measured
     assert all(row["flops"] > 0 for row in content["accuracy"])
-    assert "| gumbel | 8 |" in printed and "| unguided | 32 |" in printed
+    assert "| gumbel | 8 |" in printed and "| unguided | 16 |" in printed
     words = ["--trees", at["search_2"], "--policy", at["round_2"]]
     words += ["--output_dir", str(tmp_path / "export")]
     checkout.run(checkout.stage("export_trees.py", "export.yaml", *words))
@@ -102,13 +102,10 @@ def test_strategies_are_compared_and_trees_exported(
     assert metrics["nodes"] > 100 and metrics["step_labels"] > 0
 
 
-@pytest.mark.parametrize(("recipe", "stages"), [("demo", 12), ("five_numbers", 4)])
-def test_a_recipe_is_planned_without_running(
-    checkout: Any, tmp_path: Path, recipe: str, stages: int
-) -> None:
-    words = checkout.recipe(tmp_path / "demo", f"recipes/countdown/{recipe}.yaml")
+def test_the_demo_is_planned_without_running(checkout: Any, tmp_path: Path) -> None:
+    words = checkout.recipe(tmp_path / "demo", "recipes/countdown/demo.yaml")
     printed = checkout.run([*words, "--dry-run"])
-    assert printed.count("accelerate launch --config_file recipes/accelerate/cpu.yaml") == stages
+    assert printed.count("accelerate launch --config_file recipes/accelerate/cpu.yaml") == 12
     assert "memory" in printed and "tokens" in printed
     assert not (tmp_path / "demo").exists()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.behaviours import behaviour_rates
 from data.held_out import check_rows_held_out
 from data.problems import read_demonstrations
 from data.types import TokenRow
@@ -62,7 +63,7 @@ class PolicyConfig:
     longest_first: bool = True
     """Put the longest rows first, so that memory runs out at the start or never."""
     updates_like: list[str] = field(default_factory=list[str])
-    """Folders that led to a learner, itself last: its control takes as many updates as all of them."""
+    """Folders that led to a learner, itself last: as many updates as theirs, as its control."""
 
 
 def run_sft(
@@ -121,6 +122,9 @@ def run_sft(
             watching=watching,
         )
         record.metrics |= {"rows": len(rows), "loss": last_loss(trainer)}
+        rates = behaviour_rates((d.problem, d.solution) for d in demonstrations)
+        if rates.thoughts:
+            record.metrics |= rates.metrics()
         record.training("policy", *training_cost(trainer, rows))
         if watched:
             _save_best(watched[0], trainer, record)

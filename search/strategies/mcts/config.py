@@ -64,6 +64,14 @@ class MCTSConfig:
     """The step's score counts as this many visits in its value Q; at least 0."""
     widening: float = 0.0
     """A node is expanded again when simulations > expansions^(1 / widening). 0 to 1; 0: never."""
+    budget_guided: bool = False
+    """Explore less and finish more as the budget is used up; replaces widening (BG-MCTS)."""
+    completion_weight: float = 1.0
+    """Weight of a child's depth against an answer's depth, with budget_guided (kappa); at least
+    0."""
+    variance_weight: float = 1.0
+    """Weight of the children's variance for a further expansion, with budget_guided (lambda); at
+    least 0."""
     parallel_simulations: int = 1
     """Simulations of one tree in one batch; virtual loss makes them take different paths."""
     use_verifier: bool = False
@@ -72,7 +80,7 @@ class MCTSConfig:
     """Number of distinct correct solutions at which a search with the verifier ends."""
 
     def __post_init__(self) -> None:
-        check_budgets(self.budgets, nested=self.selection != "gumbel")
+        check_budgets(self.budgets, nested=self.selection != "gumbel" and not self.budget_guided)
         for name, value, allowed in (
             ("selection", self.selection, SELECTIONS),
             ("priors", self.priors, PRIORS),
@@ -86,22 +94,37 @@ class MCTSConfig:
         for name in ("leaf_best_weight", "widening", "rollout_weight", "stop_mass"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
-        for name in ("exploration", "score_weight", "gumbel_scale", "c_visit", "c_scale"):
+        for name in (
+            "exploration", "score_weight", "gumbel_scale", "c_visit", "c_scale",
+            "completion_weight", "variance_weight",
+        ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         if self.expand_by_rollouts and self.leaf_rollouts:
             raise ValueError(
                 f"leaf_rollouts is {self.leaf_rollouts}; it must be 0 with expand_by_rollouts"
             )
-        if self.without_replacement:
-            self._check_without_replacement()
+        self._check_together()
         if (self.rollout_weight > 0) != (self.leaf_rollouts > 0):
             raise ValueError(
                 f"rollout_weight is {self.rollout_weight} and leaf_rollouts is "
                 f"{self.leaf_rollouts}: both must be above 0, or neither"
             )
 
-    def _check_without_replacement(self) -> None:
+    @property
+    def widens(self) -> bool:
+        """Whether an expanded node may be expanded again."""
+        return self.widening > 0 or self.budget_guided
+
+    def _check_together(self) -> None:
+        """Raises ValueError for settings that contradict each other."""
+        if self.budget_guided and (self.selection == "gumbel" or self.widening):
+            raise ValueError(
+                f"selection is {self.selection!r} and widening is {self.widening}; budget_guided "
+                "needs puct or uct, and widening 0"
+            )
+        if not self.without_replacement:
+            return
         if self.priors == "count":
             raise ValueError(
                 "priors is 'count', but without_replacement proposes every step once; allowed: "

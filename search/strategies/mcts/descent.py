@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from search.base import Node, path_to
 from search.noise import uniform
+from search.strategies.mcts.budget import completion, expansion_value
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.mcts.selection import (
     completed_q,
@@ -63,6 +64,8 @@ class Descent:
     ) -> None:
         """`exhausted` says whether a node has no proposals left."""
         self.exhausted = exhausted
+        self.used = 0.0  # the share of the budget that is used, in [0, 1]
+        self._completion: dict[int, float] = {}  # of the tree as it is (search/.../budget.py)
         self.nodes = nodes
         self.config = config
         self.seed = seed
@@ -75,6 +78,8 @@ class Descent:
         take another path. There are fewer leaves, or none, when all others are settled or already
         chosen."""
         leaves: list[int] = []
+        if self.config.budget_guided:
+            self._completion = completion(self.nodes)
         for _ in range(most):
             leaf = self.leaf()
             if leaf is None:
@@ -92,18 +97,26 @@ class Descent:
         another descent has already chosen it."""
         node = self.nodes[0]
         while node.expanded:
-            if may_widen(node, self.config) and not self.exhausted(node.id):
+            more = self.config.widens and not self.exhausted(node.id)
+            if more and may_widen(node, self.config):
                 break
             children = [self.nodes[child] for child in node.children]
             if all(child.settled for child in children):
-                if self.config.widening == 0 or self.exhausted(node.id):
+                if not more:
                     return None
                 break
-            node = self.child(node, children)
+            best, value = self._best(node, children)
+            if more and self.config.budget_guided and self._expansion_value(node) >= value:
+                break
+            node = best
         return None if node.virtual_loss else node.id
 
     def child(self, node: Node, children: Sequence[Node]) -> Node:
         """The node's best child that is not settled. The first one wins a tie."""
+        return self._best(node, children)[0]
+
+    def _best(self, node: Node, children: Sequence[Node]) -> tuple[Node, float]:
+        """The best child and its value."""
         config = self.config
         first_play = self._q(node, 0.0)
         qs = [self._q(child, first_play) for child in children]
@@ -112,12 +125,25 @@ class Descent:
         else:
             formula = puct if config.selection == "puct" else uct
             visits = max(1, node.visit_count + node.virtual_loss)
+            exploration = config.exploration * (1 - self.used)
             values = [
-                (formula(child, q, visits, config.exploration), q)
+                (formula(child, q + self._bonus(child), visits, exploration), q)
                 for child, q in zip(children, qs, strict=True)
             ]
         unsettled = [i for i, child in enumerate(children) if not child.settled]
-        return children[max(unsettled, key=lambda i: values[i])]
+        best = max(unsettled, key=lambda i: values[i])
+        return children[best], values[best][0]
+
+    def _bonus(self, child: Node) -> float:
+        """What budget_guided adds to a child's value. 0 without it: `used` then stays 0."""
+        if not self.used:
+            return 0.0
+        return self.config.completion_weight * self.used * self._completion[child.id]
+
+    def _expansion_value(self, node: Node) -> float:
+        first_play = self._q(node, 0.0)
+        qs = [self._q(self.nodes[child], first_play) for child in node.children]
+        return expansion_value(qs, self.used, self.config.variance_weight)
 
     def _q(self, node: Node, first_play: float) -> float:
         config = self.config

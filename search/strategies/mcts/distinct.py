@@ -77,7 +77,7 @@ class DistinctProposals:
                 node = self.nodes[id]
                 done = node.expanded and all(self.nodes[child].settled for child in node.children)
                 if self.config.expand_by_rollouts:
-                    done = (done and self.config.widening == 0) or self.exhausted(id)
-                elif self.config.widening > 0:
+                    done = (done and not self.config.widens) or self.exhausted(id)
+                elif self.config.widens:
                     done = done and self.exhausted(id)
                 node.settled = node.settled or done

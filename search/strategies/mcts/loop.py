@@ -16,9 +16,10 @@ Departures from the papers, and why:
   visit, because its cost is already paid.
 - A search does not descend into settled nodes (terminal nodes, and nodes whose children are all
   settled), so it wastes no simulation. A search ends early when its root is settled. With widening,
-  only terminal nodes are settled, because every other node can get more proposals. Without
-  replacement, a node that has no proposals left is not expanded again, so nodes are settled as
-  without widening (search/strategies/mcts/distinct.py).
+  only terminal nodes are settled, because every other node can get more proposals; the same holds
+  with `budget_guided` (search/strategies/mcts/budget.py). Without replacement, a node that has no
+  proposals left is not expanded again, so nodes are settled as without widening
+  (search/strategies/mcts/distinct.py).
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from search.base import (
 )
 from search.growth import add_sample, continuation, new_tree
 from search.guidance import judge
+from search.strategies.mcts.budget import used_share
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.mcts.descent import Descent, backup, settle
 from search.strategies.mcts.distinct import DistinctProposals
@@ -95,7 +97,7 @@ class _Search:
                 nodes[leaf].settled = True
             if self.distinct is not None:
                 self.distinct.settle([*ends[leaf], leaf])
-            elif config.widening == 0:
+            elif not config.widens:
                 settle(nodes, nodes[leaf].parent if nodes[leaf].settled else leaf)
         spent = len(leaves)
         if config.selection == "gumbel" and leaves[0] == 0:
@@ -294,6 +296,8 @@ async def search_mcts(session: Session, config: MCTSConfig) -> SearchResult:
             else:
                 end = search.end() or session.exhausted()
             if end is None:
+                if config.budget_guided:
+                    search.descent.used = used_share(session, done, budget)
                 leaves = search.descent.leaves(min(config.parallel_simulations, budget - done))
                 assert leaves, "a tree that is not settled has a leaf to expand"
                 session.share_after_call = (done + len(leaves)) / config.budgets[-1]

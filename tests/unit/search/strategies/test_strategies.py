@@ -52,6 +52,7 @@ ALL = {
         budgets=(3, 9), expand_by_rollouts=True, widening=0.7, proposals=2, priors="sequence",
         without_replacement=True, parallel_simulations=2,
     ),
+    "puct, budget guided": MCTSConfig(budgets=(9,), budget_guided=True, proposals=2),
     "gumbel, steps never twice": MCTSConfig(
         budgets=(9,), selection="gumbel", considered_actions=4, priors="sequence", proposals=2,
         without_replacement=True, widening=0.5,
