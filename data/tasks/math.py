@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from data.boxes import last_boxes
+from data.formats.long_thoughts import long_thought_row
 from data.prompts import PROMPTS, render
 from data.sources import Row
 from data.spelling import same_spelling
@@ -38,8 +39,8 @@ class MathConfig:
     """Further sources of training rows."""
     test_rows: str | None = None
     """Source (data/sources.py) of test rows; null: no test rows."""
-    row_format: Literal["gsm8k", "math", "mixed"] = "gsm8k"
-    """Format of the rows: gsm8k, math, or mixed (rows with a `solution` have MATH's format)."""
+    row_format: Literal["gsm8k", "math", "mixed", "thoughts"] = "gsm8k"
+    """Rows: gsm8k, math, mixed (MATH's if they have a `solution`), thoughts (with <think>)."""
     prompt: str = "question"
     """Style of the prompt, one of the names in data/prompts.py."""
     chat_model: str | None = None
@@ -125,7 +126,26 @@ def mixed_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
     return make(row, identifier, config)
 
 
-ROW_FORMATS = {"gsm8k": gsm8k_row, "math": math_row, "mixed": mixed_row}
+def thoughts_row(row: Row, identifier: str, config: MathConfig) -> Demonstration:
+    """The demonstration in a row with a long thought (data/formats/long_thoughts.py). The thought
+    and the answer part stay as they are. Raises ValueError for a row that is not of these forms or
+    has no gold answer, with the reason, without the place."""
+    found = long_thought_row(row)
+    if not found.gold:
+        raise ValueError("there is no final answer: no \\boxed{...}, and answer is absent")
+    prompt = render(found.question, config.prompt, config.chat_model)
+    problem = Problem(
+        id=identifier, prompt=prompt, answer=found.gold, group=group_of(found.question)
+    )
+    return Demonstration(problem=problem, solution=found.solution(prompt))
+
+
+ROW_FORMATS = {
+    "gsm8k": gsm8k_row,
+    "math": math_row,
+    "mixed": mixed_row,
+    "thoughts": thoughts_row,
+}
 
 
 def _holds(boxes: tuple[str, ...], answer: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from data.behaviours import BehaviourRates
 from trainer.measures.best_of_n import BestOfN, OverOptimisation
 from trainer.measures.label_errors import AuditRow, UndecidedCoverage
 from trainer.measures.score_quality import ReliabilityBin
@@ -82,14 +83,37 @@ class DataMaking:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolicyBehaviours:
+    """The reasoning behaviours in a policy's greedy solutions (data/behaviours.py)."""
+
+    policy: str
+    rates: BehaviourRates
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThinkingRow:
+    """The thoughts of one greedy chain per problem at one budget, in tokens: their mean length, and
+    the shares that were cut and extended."""
+
+    policy: str
+    budget: int
+    thinking_tokens: float
+    cut: float
+    extended: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationResults:
     """The content of evaluation.json. `comparisons` are sorted by name. Without a search `prm` is
-    None and `data_making` is empty."""
+    None and `data_making` is empty. `behaviours` and `thinking` are those of policies that
+    think."""
 
     accuracy: tuple[AccuracyRow, ...]
     comparisons: Mapping[str, Comparison]
     prm: PRMQuality | None
     data_making: tuple[DataMaking, ...]
+    behaviours: tuple[PolicyBehaviours, ...] = ()
+    thinking: tuple[ThinkingRow, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,12 @@ from trainer.evaluation.policies import (
     prm_quality,
     visited_share,
 )
+from trainer.evaluation.thinking import (
+    MeasuredThoughts,
+    evaluation_metrics,
+    measure_thoughts,
+    with_thoughts,
+)
 from trainer.measures.results import (
     AccuracyRow,
     Comparison,
@@ -83,6 +89,8 @@ class EvaluateConfig:
     """Problems on which searches that make training data are measured."""
     data_making_simulations: int = 16
     """Simulations of a search that makes training data."""
+    thinking_tokens: tuple[int, ...] = ()
+    """Budgets of thought, ascending, of one greedy chain of every policy that thinks."""
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
@@ -168,6 +176,7 @@ def run_evaluate(
         problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
         problems = problems[: config.greedy_problems]
         measured: dict[str, _PolicyResults] = {}
+        thoughts: list[MeasuredThoughts] = []
         for policy in dict.fromkeys(config.policies):
             name = Path(policy).name
             bench = _PolicyBench(
@@ -177,6 +186,7 @@ def run_evaluate(
                     reward_model=config.reward_model,
                     verifier=config.verifier,
                     seed=runtime.seed,
+                    kept_prefixes_mib=settings.kept_prefixes_mib,
                 ),
                 config=config,
                 settings=settings,
@@ -191,14 +201,15 @@ def run_evaluate(
             else:
                 row, greedy = _greedy(bench)
                 measured[name] = _PolicyResults(name=name, rows=(row,), greedy=greedy)
+            thoughts.append(
+                measure_thoughts(bench.workbench, name, problems, folder, config.thinking_tokens)
+            )
             record.search(bench.workbench.usage)
             del bench  # frees this policy's models before the next policy's models are loaded
-        results = _results(config, measured, problems)
+        results = with_thoughts(_results(config, measured, problems), thoughts)
         if is_main_process():
             (folder / "evaluation.json").write_text(json.dumps(asdict(results), indent=1))
-        record.metrics |= {
-            f"{row.policy}_{row.strategy}_{row.budget}": row.value for row in results.accuracy
-        }
+        record.metrics |= evaluation_metrics(results)
 
 
 def _check(config: EvaluateConfig, settings: SearchSettings, mcts: MCTSConfig) -> None:

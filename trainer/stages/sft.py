@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.behaviours import behaviour_rates
 from data.held_out import check_rows_held_out
 from data.problems import read_demonstrations
 from data.types import TokenRow
@@ -115,6 +116,9 @@ def run_sft(
             watching=watching,
         )
         record.metrics |= {"rows": len(rows), "loss": last_loss(trainer)}
+        rates = behaviour_rates((d.problem, d.solution) for d in demonstrations)
+        if rates.thoughts:
+            record.metrics |= rates.metrics()
         record.training("policy", *training_cost(trainer, rows))
         if watched:
             _save_best(watched[0], trainer, record)

@@ -151,6 +151,42 @@ function accuracySection(results) {
   ];
 }
 
+const BEHAVIOURS = ["analysis", "decomposition", "completion", "alternative", "evaluation", "correction"];
+
+function thoughtsSection(results) {
+  const rates = list(results.behaviours);
+  const rows = list(results.thinking);
+  if (!rates.length) return null;
+  const accuracy = (r) => list(results.accuracy).find((a) => a.policy === r.policy
+    && a.strategy === "thinking" && a.budget === r.budget) || {};
+  const parts = [
+    element("p", { class: "quiet" }, "Share of the greedy solutions that show a behaviour, and in "
+      + "brackets how many lines or sentences of a solution show it. False lines are those of a "
+      + "Countdown thought that replaying finds to be false."),
+    table([
+      { head: "policy", name: true, cell: (r) => words(r.policy) },
+      ...BEHAVIOURS.map((name) => ({ head: name, number: true,
+        cell: (r) => `${percent(r.rates.shown[name], 0)} (${r.rates.per_solution[name].toFixed(1)})` })),
+      { head: "false lines", number: true,
+        cell: (r) => (known(r.rates.false_lines) ? percent(r.rates.false_lines) : "") },
+    ], rates, { id: "behaviours-table" }),
+  ];
+  if (!rows.length) return parts;
+  return [...parts,
+    element("p", { class: "quiet" }, "One greedy chain per problem. A thought that is longer than "
+      + "its budget is cut, and the policy is asked for the answer."),
+    table([
+      { head: "policy", name: true, cell: (r) => words(r.policy) },
+      { head: "most tokens of thought", number: true, cell: (r) => count(r.budget) },
+      { head: "accuracy", number: true, cell: (r) => percent(accuracy(r).value) },
+      { head: "mean tokens of thought", number: true, cell: (r) => r.thinking_tokens.toFixed(1) },
+      { head: "cut", number: true, cell: (r) => percent(r.cut) },
+      { head: "extended", number: true, cell: (r) => percent(r.extended) },
+      { head: "FLOPs", number: true, cell: (r) => power(accuracy(r).flops) },
+    ], rows, { id: "thinking-table" }),
+  ];
+}
+
 function prmSection(results) {
   const prm = results.prm;
   if (!prm || !known(prm.auroc)) return ["The reward model's quality was not measured in this run."];
@@ -273,6 +309,7 @@ const SECTIONS = [
   ["ppo", "PPO by cycle", ppoSection],
   ["test-time", "Accuracy by test-time compute", testTimeSection],
   ["accuracy", "All accuracies", accuracySection],
+  ["thoughts", "Thoughts", thoughtsSection],
   ["prm", "Reward model", prmSection],
   ["prm-evaluation", "Reward model, evaluated in full", prmEvaluationSection],
   ["gates", "Gates", gatesSection],

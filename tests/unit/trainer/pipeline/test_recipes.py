@@ -36,6 +36,7 @@ def taken(script: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> lis
         ("smoke", ("learner=ppo",)),
         ("learners", ()),
         ("ablation", ()),
+        ("thinking_smoke", ("thoughts.leave_out=correction",)),
     ],
 )
 def test_every_launcher_takes_its_stage(
@@ -45,7 +46,8 @@ def test_every_launcher_takes_its_stage(
     path = f"recipes/countdown/{recipe}.yaml"
     pipeline = load_pipeline(path, (*overrides, f"output_dir={tmp_path}"))
     for stage in pipeline.stages:
-        said = {"task": "countdown"} if stage.name == "data" else {"verifier": "countdown"}
+        makes_data = stage.name in ("data", "thoughts")
+        said = {"task": "countdown"} if makes_data else {"verifier": "countdown"}
         write_json(pipeline.folder(stage.name) / "manifest.json", {"recipe": said})
     for stage in pipeline.stages:
         script, *words = stage_words(pipeline, stage)
