@@ -83,6 +83,8 @@ class SearchSettings:
     """FLOPs of policy and reward model that a search may spend per problem; 0: no limit."""
     max_seconds: float = 0.0
     """Seconds that a search may take per problem; 0: no limit."""
+    kept_prefixes_mib: int = 0
+    """Memory for keys and values of prefixes, MiB per model and process; 0: none are kept."""
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -100,6 +102,7 @@ class SearchSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in (
             "temperature", "likelihood_weight", "max_generated_tokens", "max_flops", "max_seconds",
+            "kept_prefixes_mib",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")

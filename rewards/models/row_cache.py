@@ -55,6 +55,17 @@ def attend(
     rows, heads, tokens, size = query_RHTD.shape
     groups, shared = key_RGLD.shape[1], heads // key_RGLD.shape[1]
     scaling = size**-0.5 if scaling is None else scaling
+    alone = tokens == 1 and rows < BLOCK  # never with bit-identical rows
+    if softcap is None and (alone or query_RHTD.device.type != "cpu"):
+        mixed_RHTD = functional.scaled_dot_product_attention(
+            query_RHTD,
+            key_RGLD,
+            value_RGLD,
+            attn_mask=attention_mask,
+            scale=scaling,
+            enable_gqa=True,
+        )
+        return mixed_RHTD.transpose(1, 2).contiguous(), None
     # The T queries of the heads that share keys lie below each other.
     query_RGQD = query_RHTD.reshape(rows, groups, shared * tokens, size)
     queries = shared * tokens

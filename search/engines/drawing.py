@@ -20,6 +20,9 @@ from torch import Tensor
 from search.noise import gumbel_noise
 
 TOP_K = 256  # tokens with noise of their own; a smaller vocabulary has no tail
+LARGE = 4096  # a vocabulary of this size is drawn from in parts of ROWS_IN_CACHE rows
+ROWS_IN_CACHE = 4
+LOWEST = -1e30  # finite, so that its product with a probability of 0 is 0
 
 
 def draw(
@@ -36,31 +39,55 @@ def draw(
     (R,). The last two are in nats, from the whole vocabulary's logits without noise at
     temperature 1, excluded tokens included.
     """
+    # All of a few rows stays in the CPU's cache while it is read several times.
+    size = len(logits_RV) if logits_RV.shape[1] < LARGE else ROWS_IN_CACHE
+    if len(logits_RV) <= size or logits_RV.device.type != "cpu":
+        return _draw(logits_RV, keys_R, temperature_R, position, excluded_RV)
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for start in range(0, len(logits_RV), size):
+        rows = slice(start, start + size)
+        excluded = None if excluded_RV is None else excluded_RV[rows]
+        parts.append(_draw(logits_RV[rows], keys_R[rows], temperature_R[rows], position, excluded))
+    tokens, logprobs, entropies = zip(*parts, strict=True)
+    return torch.cat(tokens), torch.cat(logprobs), torch.cat(entropies)
+
+
+def _draw(
+    logits_RV: Tensor,
+    keys_R: Tensor,
+    temperature_R: Tensor,
+    position: int,
+    excluded_RV: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     logits_RV = logits_RV.float()
     logprobs_RV = torch.log_softmax(logits_RV, dim=-1)
+    probabilities_RV = logprobs_RV.exp()
+    # A token without probability adds 0 x log 0 = 0 to the entropy.
+    entropy_R = -(probabilities_RV * logprobs_RV.clamp_min(LOWEST)).sum(dim=-1)
+    greedy_R1 = (temperature_R == 0)[:, None]
+    scale_R1 = torch.where(greedy_R1, 1.0, temperature_R[:, None])
+    scaled_RV, softmax_RV = logprobs_RV, probabilities_RV
     if excluded_RV is not None:
-        logits_RV = logits_RV.masked_fill(excluded_RV, -torch.inf)
+        scaled_RV = scaled_RV.masked_fill(excluded_RV, -torch.inf)
+    if excluded_RV is not None or bool((scale_R1 != 1).any()):
+        scaled_RV = torch.log_softmax(scaled_RV / scale_R1, dim=-1)
+        softmax_RV = scaled_RV.exp()
     has_tail = logits_RV.shape[1] > TOP_K
     if has_tail:
-        top_RK, ids_RK = logits_RV.topk(TOP_K, dim=-1)
+        top_RK, ids_RK = scaled_RV.topk(TOP_K, dim=-1)
     else:
-        top_RK = logits_RV
+        top_RK = scaled_RV
         ids_RK = torch.arange(logits_RV.shape[1], device=logits_RV.device).expand_as(logits_RV)
     noise_RK = gumbel_noise(keys_R, position, ids_RK)
-    greedy_R1 = (temperature_R == 0)[:, None]
-    scale_R1 = torch.where(
-        greedy_R1, torch.ones_like(temperature_R)[:, None], temperature_R[:, None]
-    )
-    noised_RK = top_RK.double() / scale_R1 + noise_RK.masked_fill(greedy_R1, 0.0)
+    noised_RK = top_RK.double() + noise_RK.masked_fill(greedy_R1, 0.0)
     winner_R1 = noised_RK.argmax(dim=-1, keepdim=True)
     token_R = ids_RK.gather(1, winner_R1).squeeze(1)
     if has_tail:
-        best_R1 = noised_RK.gather(1, winner_R1)
-        tail_RV = (logits_RV / scale_R1).scatter(1, ids_RK, -torch.inf)
-        token_R = _with_tail(tail_RV, best_R1, token_R, keys_R, position, ~greedy_R1)
-    probabilities_RV = logprobs_RV.exp()
-    terms_RV = torch.where(probabilities_RV == 0, 0.0, -logprobs_RV * probabilities_RV)
-    entropy_R = terms_RV.sum(dim=-1)
+        best_R1 = noised_RK.gather(1, winner_R1).masked_fill(greedy_R1, torch.inf)
+        # scatter_ changes the probabilities, which are not needed any more
+        mass_R1 = softmax_RV.scatter_(1, ids_RK, 0.0).sum(dim=-1, keepdim=True)
+        wins_R = _tail_wins(mass_R1, best_R1, keys_R, position, logits_RV.shape[1])
+        token_R = _with_tail(scaled_RV, ids_RK, token_R, wins_R, keys_R, position)
     return token_R, logprobs_RV.gather(1, token_R[:, None]).squeeze(1), entropy_R
 
 
@@ -92,25 +119,31 @@ def excluded_tokens(rows: Sequence[Sequence[int]], logits_RV: Tensor) -> Tensor 
     return excluded_RV
 
 
+def _tail_wins(
+    mass_R1: Tensor, best_R1: Tensor, keys_R: Tensor, position: int, vocabulary: int
+) -> Tensor:
+    """Whether the tail, of this probability, wins against the best of the other tokens (R,). Noise
+    of the id V (the tail as one candidate) has no other use."""
+    one_R1 = torch.full_like(keys_R, vocabulary)[:, None]
+    noised_R1 = mass_R1.double().log() + gumbel_noise(keys_R, position, one_R1)
+    return (noised_R1 > best_R1).squeeze(1)
+
+
 def _with_tail(
-    tail_RV: Tensor,
-    best_R1: Tensor,
+    scaled_RV: Tensor,
+    top_ids_RK: Tensor,
     token_R: Tensor,
+    wins_R: Tensor,
     keys_R: Tensor,
     position: int,
-    sampled_R1: Tensor,
 ) -> Tensor:
-    """The tokens, with one of the tail in the rows whose tail wins against `best_R1`. Noise of the
-    ids V (the tail as one candidate) and V+1 to 2V (its tokens) has no other use."""
-    vocabulary = tail_RV.shape[1]
-    one_R1 = torch.full_like(token_R, vocabulary)[:, None]
-    noised_R1 = tail_RV.double().logsumexp(dim=-1, keepdim=True) + gumbel_noise(
-        keys_R, position, one_R1
-    )
-    rows_T = torch.nonzero((sampled_R1 & (noised_R1 > best_R1)).squeeze(1)).squeeze(1)
+    """The tokens, with one of the tail in the rows whose tail wins. Noise of the ids V+1 to 2V (the
+    tokens of the tail) has no other use."""
+    rows_T = torch.nonzero(wins_R).squeeze(1)
     if len(rows_T) == 0:
         return token_R
-    ids_TV = torch.arange(vocabulary, device=tail_RV.device).expand(len(rows_T), -1)
+    vocabulary = scaled_RV.shape[1]
+    tail_TV = scaled_RV[rows_T].scatter(1, top_ids_RK[rows_T], -torch.inf).double()
+    ids_TV = torch.arange(vocabulary, device=tail_TV.device).expand(len(rows_T), -1)
     noise_TV = gumbel_noise(keys_R[rows_T], position, vocabulary + 1 + ids_TV)
-    chosen_T = (tail_RV[rows_T].double() + noise_TV).argmax(dim=-1)
-    return token_R.index_copy(0, rows_T, chosen_T)
+    return token_R.index_copy(0, rows_T, (tail_TV + noise_TV).argmax(dim=-1))

@@ -24,6 +24,7 @@ def load_engine(
     device: Any,
     max_rows: int = 512,
     bit_identical: bool = True,
+    kept_prefixes_mib: int = 0,
 ) -> tuple[TransformersEngine, Scorer | None]:
     """Loads a policy and a reward model for search. Raises the errors of `open_engine`. Before a
     model is loaded, raises ValueError for folders that are missing or do not fit together."""
@@ -38,6 +39,7 @@ def load_engine(
         device=device,
         max_rows=max_rows,
         bit_identical=bit_identical,
+        kept_prefixes_mib=kept_prefixes_mib,
     )
 
 
@@ -50,6 +52,7 @@ def open_engine(
     device: Any,
     max_rows: int = 512,
     bit_identical: bool = True,
+    kept_prefixes_mib: int = 0,
 ) -> tuple[TransformersEngine, Scorer | None]:
     """An engine over a loaded policy, and a scorer for the named reward model (see
     rewards/models/opening.py). Raises ValueError for a reward model that reads the policy's token
@@ -73,7 +76,11 @@ def open_engine(
                 flush=True,
             )
     config = EngineConfig(
-        seed=seed, max_rows=max_rows, max_context=max_context, bit_identical=bit_identical
+        seed=seed,
+        max_rows=max_rows,
+        max_context=max_context,
+        bit_identical=bit_identical,
+        kept_prefixes_mib=kept_prefixes_mib,
     )
     engine = TransformersEngine(model, tokenizer, config)
     return engine, _scorer(loaded, engine, tokenizer)

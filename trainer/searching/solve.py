@@ -122,6 +122,7 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
         seed=config.seed,
         device=Accelerator().device,
         bit_identical=config.bit_identical,
+        kept_prefixes_mib=settings.kept_prefixes_mib,
     )
     if getattr(strategy, "use_verifier", False):
         raise ValueError("use_verifier must be false here: it is only for making training data")

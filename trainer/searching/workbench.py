@@ -75,11 +75,17 @@ class Workbench:
         seed: int,
         accelerator: Any,
         max_rows: int = 512,
+        kept_prefixes_mib: int = 0,
     ) -> None:
         self.accelerator = accelerator
         self.ranks = Ranks(rank=accelerator.process_index, world_size=accelerator.num_processes)
         self.engine, self.scorer = load_engine(
-            policy, reward_model, seed=seed, device=accelerator.device, max_rows=max_rows
+            policy,
+            reward_model,
+            seed=seed,
+            device=accelerator.device,
+            max_rows=max_rows,
+            kept_prefixes_mib=kept_prefixes_mib,
         )
         if verifier not in VERIFIERS:
             raise ValueError(f"verifier is {verifier!r}; allowed: {', '.join(VERIFIERS)}")
@@ -164,7 +170,14 @@ class Workbench:
         _remove_parts(folder, name)
 
 
-def open_workbench(*, policy: str, reward_model: str | None, verifier: str, seed: int) -> Workbench:
+def open_workbench(
+    *,
+    policy: str,
+    reward_model: str | None,
+    verifier: str,
+    seed: int,
+    kept_prefixes_mib: int = 0,
+) -> Workbench:
     """The workbench of a stage, on the processes that share the stage."""
     from accelerate import Accelerator
 
@@ -174,6 +187,7 @@ def open_workbench(*, policy: str, reward_model: str | None, verifier: str, seed
         verifier=verifier,
         seed=seed,
         accelerator=Accelerator(),
+        kept_prefixes_mib=kept_prefixes_mib,
     )
 
 

@@ -116,6 +116,7 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
             reward_model=config.reward_model,
             verifier=config.verifier,
             seed=runtime.seed,
+            kept_prefixes_mib=settings.kept_prefixes_mib,
         )
         problems = config.chosen_problems()
         bench = StrategyBench(workbench, problems, folder, Path(config.policy).name)

@@ -186,6 +186,7 @@ def run_evaluate(
                     reward_model=config.reward_model,
                     verifier=config.verifier,
                     seed=runtime.seed,
+                    kept_prefixes_mib=settings.kept_prefixes_mib,
                 ),
                 config=config,
                 settings=settings,

@@ -67,6 +67,7 @@ def run_trees(
             reward_model=stage.reward_model,
             verifier=stage.verifier,
             seed=runtime.seed,
+            kept_prefixes_mib=settings.kept_prefixes_mib,
         )
         problems = stage.chosen_problems()
         folder = Path(runtime.output_dir)
