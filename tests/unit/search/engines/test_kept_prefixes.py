@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 import torch
 
+from data.types import Outcome, Problem, Usage, Verdict
 from rewards.models.kept_prefixes import MIB, KeptPrefixes
 from rewards.models.prm import process_reward_model
 from rewards.models.row_cache import RowCache, has_equal_bits, row_attention
-from search.base import SampleRequest, SampleResult, ScoreRequest
+from search.base import SampleRequest, SampleResult, ScoreRequest, SearchResult
+from search.batcher import run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from search.scorer import RewardScorer
+from search.settings import SearchSettings
+from search.strategies.beam import BeamConfig
+from search.strategies.by_name import bind
+from search.strategies.mcts.config import MCTSConfig
 from trainer.models.loading import reward_model_from_policy, save_model
 
 from .test_transformers_engine import LONG, PROMPTS, Meter
@@ -154,6 +160,44 @@ def test_kept_prefixes_change_no_bit_of_a_process_reward(
                 assert ours == pytest.approx(theirs, abs=1e-6)
     # By hand: 2 sequences of 20, then rounds of 4 sequences, each with 6 new tokens.
     assert positions == [2 * 20 + 4 * (26 + 32 + 38 + 44), 2 * 20 + 4 * 4 * 6, 2 * 20 + 4 * 4 * 6]
+
+
+CONFIGS = {"beam": BeamConfig(budgets=(2,)), "mcts": MCTSConfig(budgets=(6,))}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_search_stays_the_same_and_costs_what_its_usage_says(
+    tiny_policy: Any, tmp_path: Any, name: str
+) -> None:
+    """The trees are equal to the bit, and `repeated_positions` are those that are not computed."""
+    model, tokenizer = tiny_policy
+    save_model(model, tokenizer, tmp_path)
+    torch.manual_seed(0)
+    reward = reward_model_from_policy(str(tmp_path)).eval()
+    found: list[list[SearchResult]] = []
+    for mib in (0, 8):
+        engine = TransformersEngine(model, tokenizer, EngineConfig(seed=3, kept_prefixes_mib=mib))
+        scorer = process_reward_model(reward, 0)
+        scorer.keep_prefixes(mib, bit_identical=True)
+        with Meter(model) as policy_meter, Meter(reward) as reward_meter:
+            results = list(run_searches(
+                [Problem(id=str(i), prompt=text, answer="5") for i, text in enumerate(PROMPTS)],
+                bind(CONFIGS[name]),
+                engine=engine,
+                scorer=RewardScorer(scorer),
+                verify=lambda problem, text: Verdict(outcome=Outcome.WRONG),
+                settings=SearchSettings(max_step_tokens=5, max_new_tokens=12, max_depth=3),
+            ))  # fmt: skip
+        found.append(results)
+        usage = sum((result.usage for result in results), Usage())
+        for side, meter, padding in (
+            (usage.policy, policy_meter, engine.padding_positions),
+            (usage.reward, reward_meter, scorer.padding_positions),
+        ):
+            saved = side.repeated_positions if mib else 0
+            assert meter.positions - padding == side.positions - saved
+            assert side.repeated_positions > 0.2 * side.positions
+    assert found[0] == found[1]
 
 
 def filled(model: Any, sequences: list[list[int]], room: int) -> tuple[KeptPrefixes, RowCache]:
