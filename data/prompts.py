@@ -27,10 +27,30 @@ def render(question: str, style: str, chat_model: str | None) -> str:
     text = PROMPTS[style].replace("{question}", question.strip() if style != "as_is" else question)
     if chat_model is None:
         return text
-    tokenizer = _tokenizer(chat_model)
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": text.strip()}], tokenize=False, add_generation_prompt=True
-    )
+    return chat_prompt(_tokenizer(chat_model), text.strip())
+
+
+def chat_prompt(tokenizer: Any, text: str, *, thinking: bool | None = None) -> str:
+    """A user's turn in the tokenizer's chat template, followed by the beginning of the answer.
+    `thinking` is the template's `enable_thinking`, as in Qwen3; None: the template's own choice.
+
+    Raises ValueError for a tokenizer without a chat template, and for a template that raises.
+    """
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise ValueError(f"the tokenizer of {tokenizer.name_or_path!r} has no chat template")
+    options = {} if thinking is None else {"enable_thinking": thinking}
+    try:
+        return tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}],
+            tokenize=False,
+            add_generation_prompt=True,
+            **options,
+        )
+    except Exception as error:  # a template is a program, and may raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"the chat template of {tokenizer.name_or_path!r} refuses a user's turn: {reason}"
+        ) from None
 
 
 def question_of(prompt: str, tokenizer: Any) -> str:
@@ -42,13 +62,15 @@ def question_of(prompt: str, tokenizer: Any) -> str:
     """
     text = prompt
     if getattr(tokenizer, "chat_template", None) is not None:
-        turns = [{"role": "user", "content": _PLACE}]
-        frame: str = tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True
-        )
-        before, _, after = frame.partition(_PLACE)
-        if text.startswith(before) and text.endswith(after):
-            text = text[len(before) : len(text) - len(after)]
+        for thinking in (False, None):  # without a thought, the template may write an empty one
+            frame = chat_prompt(tokenizer, _PLACE, thinking=thinking)
+            before, _, after = frame.partition(_PLACE)
+            # The ids of a prompt lose its beginning token where they are decoded.
+            bare = before.removeprefix(getattr(tokenizer, "bos_token", None) or "")
+            for start in (before, bare):
+                if text.startswith(start) and text.endswith(after):
+                    text = text[len(start) : len(text) - len(after)]
+                    break
     for style in PROMPTS.values():
         before, _, after = style.partition("{question}")
         bare = text.rstrip()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from data.tasks.countdown import parse_step
 from data.thoughts import split_solution
-from data.types import Problem
+from data.types import Problem, Verdict
 from rewards.mathematics.answers import Unreadable, final_answer
 
 
@@ -49,6 +50,36 @@ def mathematical_answer(problem: Problem, solution: str) -> str:
         return "".join(final_answer(solution).split())
     except Unreadable:
         return whole_text(problem, solution)
+
+
+class EqualAnswers:
+    """Final answers that are equal in mathematics, as one: \\frac{1}{2}, 0.5 and 1/2 share a vote.
+    `verify` compares two answers. Of each group the first one seen is the answer of all."""
+
+    def __init__(self, verify: Callable[[Problem, str], Verdict]) -> None:
+        self._verify = verify
+        self._same: dict[str, dict[str, str]] = {}  # by problem: an answer as written -> its group
+        self._first: dict[str, dict[str, str]] = {}  # by problem: a group -> its first answer
+
+    def __call__(self, problem: Problem, solution: str) -> str:
+        try:
+            answer = final_answer(solution)
+        except Unreadable:
+            return whole_text(problem, solution)
+        written = "".join(answer.split())
+        same = self._same.setdefault(problem.id, {})
+        first = self._first.setdefault(problem.id, {})
+        if written not in same:
+            same[written] = next(
+                (
+                    group
+                    for group, known in first.items()
+                    if self._verify(replace(problem, answer=known), solution).correct
+                ),
+                written,
+            )
+            first.setdefault(same[written], answer)
+        return same[written]
 
 
 # By verifier; every text is an answer of its own with the others.

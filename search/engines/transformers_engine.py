@@ -17,7 +17,7 @@ and on what is kept, so about one sampled token in a million differs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,7 @@ class TransformersEngine:
         self._end_token_ids = self._text.end_token_ids
         forbid_unknown_tokens(model, tokenizer)
         self._texts = self._text.token_texts()
+        self.on_tokens: Callable[[Sequence[Row]], None] | None = None  # called after every token
         self._ends_step = [config.step_delimiter in text for text in self._texts]
 
         limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -284,6 +285,8 @@ class TransformersEngine:
                 logits_RV, keys_R, temperature_R, step, excluded_RV
             )
             self._record(items, alive, token_R, logprob_R, entropy_R)
+            if self.on_tokens is not None:
+                self.on_tokens(alive)
             if with_draws:
                 drawn_R = draw_logprobs(logits_RV, token_R, temperature_R, excluded_RV)
                 add_draws(alive, logprob_R, entropy_R, drawn_R)

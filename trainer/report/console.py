@@ -26,3 +26,8 @@ def print_results(results: Mapping[str, Any]) -> None:
             f"{name:<28}{100 * c['difference']:>+11.1f}   "
             f"[{100 * c['low']:+.1f}, {100 * c['high']:+.1f}] points  {c['n']:>6}"
         )
+    for gain in results["gains"]:
+        for missing in gain["missing"]:
+            print(f"no control of {gain['comparison']}: {missing}")
+    for warning in results["warnings"]:
+        print(f"warning of {warning['stage']}: {warning['text']}")

@@ -15,6 +15,7 @@ from typing import Any
 from data.row_files import read_whole_lines
 from search.labellers.evidence import wilson_interval
 from trainer.measures.results import AccuracyRow
+from trainer.runtime.further_updates import learner_of_control
 from trainer.runtime.row_files import EVALUATIONS, METRICS
 from trainer.runtime.stage_registry import STAGES
 
@@ -101,6 +102,10 @@ class Lineage:
             found |= self.ancestry(parent)
         return found
 
+    def is_control(self, name: str) -> bool:
+        """Whether the stage trained on the demonstrations alone, as the control of a learner."""
+        return learner_of_control(self.manifests[name]) is not None
+
     def sampled_tokens(self, name: str) -> int:
         """The tokens that the policy sampled in this stage to learn from. Searches and labels count
         completely; reinforcement learning counts without its evaluations. The solutions of a gate
@@ -122,7 +127,7 @@ def learner_curves(
     """A curve for each evaluated policy that no other evaluated policy depends on. `greedy` holds
     the test accuracies by policy, with the first policy first. `reward_model` is the name of a
     stage."""
-    known = [name for name in greedy if name in lineage.folders]
+    known = [name for name in greedy if name in lineage.folders and not lineage.is_control(name)]
     if not known:
         return []
     first = known[0]
@@ -186,6 +191,40 @@ def _measured(lineage: Lineage, name: str, total: int, start: str, *, first: boo
     return points
 
 
+@dataclass(frozen=True, kw_only=True)
+class SupervisedCurve:
+    """The validation accuracies of a training on demonstrations by optimizer steps. `best_update`
+    is the one whose weights were kept."""
+
+    stage: str
+    updates: list[int]
+    points: list[Point]
+    best_update: int
+    stopped_early: bool
+    still_rising: bool
+
+
+def supervised_curves(lineage: Lineage) -> list[SupervisedCurve]:
+    """The curves of all trainings on demonstrations that measured their accuracy."""
+    found: list[SupervisedCurve] = []
+    for name, manifest in lineage.manifests.items():
+        metrics = manifest["metrics"]
+        if "still_rising" not in metrics:
+            continue
+        rows = _rows(lineage.folders[name] / EVALUATIONS)
+        found.append(
+            SupervisedCurve(
+                stage=name,
+                updates=[row["cycle"] for row in rows],
+                points=[_point(name, 0, row["accuracy"], row["problems"]) for row in rows],
+                best_update=metrics["best_update"],
+                stopped_early=metrics["stopped_early"],
+                still_rising=metrics["still_rising"],
+            )
+        )
+    return found
+
+
 def _point(policy: str, sampled_tokens: int, value: float, n: int) -> Point:
     low, high = wilson_interval(value, n)
     return Point(policy=policy, sampled_tokens=sampled_tokens, value=value, low=low, high=high, n=n)
@@ -229,7 +268,7 @@ def training_curve(
     by stage."""
     costs: list[TrainingCost] = []
     for name in lineage.folders:
-        if name not in greedy:
+        if name not in greedy or lineage.is_control(name):
             continue
         own = lineage.ancestry(name)
         before = [cost.policy for cost in costs if cost.policy in own]

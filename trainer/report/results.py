@@ -14,13 +14,16 @@ from rewards.verifiers.by_name import VERIFIERS
 from search.base import solution_text
 from search.trees.files import result_from_json
 from trainer.measures.results import EvaluationResults, GateResult, RewardModelEvaluation
+from trainer.report.gains import Gain, gains_of
 from trainer.report.learner_curves import (
     LearnerCurve,
     Lineage,
     PPORunCurve,
+    SupervisedCurve,
     TrainingCost,
     learner_curves,
     ppo_runs,
+    supervised_curves,
     training_curve,
 )
 from trainer.report.page import SCHEMA_VERSION
@@ -61,6 +64,14 @@ class RoundGate(GateResult):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageWarning:
+    """What the stage named `stage` warned of."""
+
+    stage: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunResults:
     """Every number of a run. `stages` holds seconds of wall time per stage. `evaluation` is the
     content of the evaluation stage's evaluation.json. `prm_evaluations` holds the content of each
@@ -71,6 +82,9 @@ class RunResults:
     task: Mapping[str, str]
     stages: Mapping[str, float]
     evaluation: EvaluationResults
+    gains: list[Gain]
+    warnings: list[StageWarning]
+    supervised: list[SupervisedCurve]
     prm_evaluations: Mapping[str, RewardModelEvaluation]
     training_curve: list[TrainingCost]
     learners: list[LearnerCurve]
@@ -87,6 +101,9 @@ class RunResults:
             "task": dict(self.task),
             "stages": dict(self.stages),
             **asdict(self.evaluation),
+            "gains": [asdict(gain) for gain in self.gains],
+            "warnings": [asdict(warning) for warning in self.warnings],
+            "supervised": [asdict(curve) for curve in self.supervised],
             "prm_evaluations": [
                 {"stage": stage, **asdict(measured)}
                 for stage, measured in self.prm_evaluations.items()
@@ -129,6 +146,13 @@ def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
         task={"verifier": config.verifier, "description": config.description},
         stages=spent,
         evaluation=evaluation,
+        gains=gains_of(evaluation, lineage),
+        warnings=[
+            StageWarning(stage=name, text=text)
+            for name, manifest in manifests.items()
+            for text in manifest["metrics"].get("warnings", [])
+        ],
+        supervised=supervised_curves(lineage),
         prm_evaluations=prm_evaluations(Path(runtime.output_dir).parent),
         training_curve=training_curve(lineage, greedy, spent),
         learners=learner_curves(lineage, greedy, _reward_model(manifests)),

@@ -18,7 +18,7 @@ from trainer.runtime.command_line import recipe_mapping
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.input_identity import identity_of
 from trainer.runtime.ledger import LedgerEntry, search_entry, training_entry
-from trainer.runtime.manifests import is_complete, read_json, write_json, write_manifest
+from trainer.runtime.manifests import MANIFEST, is_complete, read_json, write_json, write_manifest
 from trainer.runtime.out_of_memory import explaining_out_of_memory
 from trainer.runtime.processes import is_main_process, process_state, set_seed
 from trainer.runtime.progress import showing_batches
@@ -50,6 +50,23 @@ class StageRecord:
     def training(self, model: str, tokens: int, flops: float) -> None:
         """Count training: `tokens` positions forward and backward, 3 forward passes' FLOPs."""
         self.ledger.append(training_entry(model, tokens, flops))
+
+    def warn(self, text: str) -> None:
+        """Print a warning, and keep it for the manifest and the report."""
+        if is_main_process():
+            print(f"warning: {text}", flush=True)
+        self.metrics.setdefault("warnings", []).append(text)
+
+    def check_start(self, policy: str) -> None:
+        """Warn where the training of the starting policy ended before its accuracy was at its
+        plateau: what a learner gains from there, more updates of that training may give too."""
+        manifest = read_json(Path(policy) / MANIFEST)
+        if manifest is not None and manifest["metrics"].get("still_rising"):
+            self.warn(
+                f"the validation accuracy of the starting policy {policy!r} was still rising when "
+                "its training ended: train it longer (patience, max_steps), and compare with "
+                "further updates on the demonstrations alone (updates_like)"
+            )
 
 
 def numbered_inputs(name: str, paths: Sequence[str]) -> dict[str, str | None]:

@@ -82,7 +82,7 @@ STAGES: dict[str, StageEntry] = {
             LORA,
             "trainer.rollouts.early_stopping:EarlyStoppingConfig",
         ),
-        reads=("data", "model"),
+        reads=("data", "model", "updates_like"),
         writes=("policy", "evaluations.jsonl"),
         estimate="policy_training",
         smoke_keys=TRAINING,

@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from data.problems import read_problems
 from data.types import Problem, Verdict
 from rewards.base import verdict_of
 from rewards.verifiers.by_name import VERIFIERS
-from rewards.verifiers.final_answers import FINAL_ANSWERS, whole_text
-from search.base import SampleRequest, SampleResult, SearchResult, path_to, solution_text
+from rewards.verifiers.final_answers import FINAL_ANSWERS, EqualAnswers, whole_text
+from search.base import SearchResult, path_to, solution_text
 from search.batcher import run_searches
 from search.engines.transformers_engine import TransformersEngine
 from search.settings import SearchSettings
 from search.strategies.by_name import bind, entry
 from trainer.searching.engines import load_engine
+from trainer.searching.typed_problems import PLACE, TYPED_TASKS, typed_problem
+from trainer.searching.watching import Watched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +41,16 @@ class SolveConfig:
     """Text of the problem; it replaces {problem} in the template."""
     file: str | None = None
     """File of problems."""
-    template: str = "{problem}\n"
-    """Prompt, with {problem} in it."""
-    chat: bool = False
-    """Put the text into the tokenizer's chat template."""
+    task: str | None = None
+    """Task of the typed problem: math or countdown; its verifier compares answers; null: none."""
+    right_answer: str | None = None
+    """Right answer of the typed problem, to check the answer against; null: not known."""
+    template: str | None = None
+    """Prompt of the typed problem, with {problem} in it; null: the task's, else the text alone."""
+    chat: bool | None = None
+    """Put the typed problem into the chat template; null: where the tokenizer has one."""
+    thinking: bool | None = None
+    """enable_thinking of the chat template, as in Qwen3; null: the template's own choice."""
     verifier: str | None = None
     """Verifier that checks the answers of a file's problems; null: none."""
     output: str | None = None
@@ -57,12 +65,25 @@ class SolveConfig:
     def __post_init__(self) -> None:
         if (self.problem is None) == (self.file is None):
             raise ValueError("give either problem (its text) or file (a file of problems)")
-        if "{problem}" not in self.template:
-            raise ValueError(f"template is {self.template!r}; it must hold {{problem}}")
+        if self.template is not None and PLACE not in self.template:
+            raise ValueError(f"template is {self.template!r}; it must hold {PLACE}")
+        if self.task is not None and self.task not in TYPED_TASKS:
+            raise ValueError(f"task is {self.task!r}; allowed: {', '.join(TYPED_TASKS)}")
+        if self.file is not None and (self.task or self.right_answer is not None):
+            raise ValueError("task and right_answer belong to a typed problem, not to file")
+        if self.right_answer is not None and self.task is None:
+            raise ValueError("right_answer needs task, whose verifier compares answers")
         if self.verifier is not None and self.verifier not in VERIFIERS:
             raise ValueError(f"verifier is {self.verifier!r}; allowed: {', '.join(VERIFIERS)}")
         if self.verifier is not None and self.file is None:
-            raise ValueError("verifier needs file: the key problem has no answer to verify with")
+            raise ValueError(
+                "verifier needs file; for a typed problem, give its task and right_answer"
+            )
+
+    @property
+    def judge(self) -> str | None:
+        """The verifier that compares answers."""
+        return TYPED_TASKS[self.task].verifier if self.task else self.verifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,29 +107,6 @@ class Thought:
     positions: int
     flops: float
     seconds: float
-
-
-class Watched:
-    """An engine that prints its progress and the last sampled step after every batch."""
-
-    def __init__(self, engine: TransformersEngine, stream: TextIO | None) -> None:
-        self._engine = engine
-        self._stream = stream
-        self._tokens = 0
-        self._started = time.monotonic()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def sample_batch(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
-        results = self._engine.sample_batch(items)
-        self._tokens += sum(result.usage.generated_tokens for result in results)
-        if self._stream is not None:
-            step = self._engine.decode(results[-1].samples[-1].token_ids).strip().split("\n")[0]
-            seconds = time.monotonic() - self._started
-            print(f"{self._tokens:>9,} tokens {seconds:7.1f} s   {step[:72]}", file=self._stream)
-            self._stream.flush()
-        return results
 
 
 def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[Thought]:
@@ -138,9 +136,10 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
     problems = _problems(config, engine)
     if config.output is not None:
         Path(config.output).write_text("")
-    watched: Any = Watched(engine, None if config.quiet else sys.stderr)
+    watched: Any = engine if config.quiet else Watched(engine, sys.stderr)
     started = time.monotonic()
-    final_answer = FINAL_ANSWERS.get(config.verifier or "", whole_text)
+    final_answer = _final_answer(config)
+    checked = config.judge is not None and (config.task is None or bool(problems[0].answer))
     thoughts: dict[str, Thought] = {}
     for result in run_searches(
         problems,
@@ -155,7 +154,7 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
             result,
             engine,
             final_answer,
-            _verify(config) if config.verifier else None,
+            _verify(config) if checked else None,
             time.monotonic() - started,
         )
         thoughts[result.problem.id] = thought
@@ -174,24 +173,37 @@ def _problems(config: SolveConfig, engine: TransformersEngine) -> list[Problem]:
     if config.file is not None:
         return read_problems(Path(config.file))
     assert config.problem is not None
-    prompt = config.template.replace("{problem}", config.problem)
-    if config.chat:
-        prompt = engine.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+    return [
+        typed_problem(
+            config.problem,
+            task=config.task,
+            template=config.template,
+            answer=config.right_answer,
+            chat=config.chat,
+            thinking=config.thinking,
+            tokenizer=engine.tokenizer,
         )
-    return [Problem(id="problem", prompt=prompt, answer="")]
+    ]
+
+
+def _final_answer(config: SolveConfig) -> Callable[[Problem, str], str]:
+    if config.judge == "math":
+        return EqualAnswers(VERIFIERS["math"]().verify)
+    return FINAL_ANSWERS.get(config.judge or "", whole_text)
 
 
 def _verify(config: SolveConfig) -> Callable[[Problem, str], Verdict]:
-    if config.verifier is None:
+    needs_answer = config.task == "math" and config.right_answer is None
+    if config.judge is None or needs_answer:
 
         def unknown(problem: Problem, solution: str) -> Verdict:
             raise ValueError(
-                "the oracle needs a file of problems with their answers, and a verifier"
+                "the oracle needs a file of problems with their answers and a verifier, or a task "
+                "and its right_answer"
             )
 
         return unknown
-    return VERIFIERS[config.verifier]().verify
+    return VERIFIERS[config.judge]().verify
 
 
 def think_over(

@@ -61,6 +61,7 @@ def run_dpo(
     inputs: dict[str, str | None] = {"policy": config.policy, "data": config.data}
     inputs |= numbered_inputs("step_preferences", config.step_preferences)
     with run_stage("dpo", runtime, [config, evaluation, arguments], inputs) as record:
+        record.check_start(config.policy)
         model, tokenizer = load_policy(config.policy)
         engine = TransformersEngine(model, tokenizer, EngineConfig(seed=runtime.seed))
         pairs = [
@@ -93,7 +94,7 @@ def run_dpo(
         )
         train_to_the_end(trainer)
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
-        record.metrics |= {"pairs": len(pairs), "steps": trainer.state.global_step}
+        record.metrics |= {"pairs": len(pairs), "updates": trainer.state.global_step}
         record.search(held_out.usage())
         # Training costs three forward passes, and the reference one more.
         tokens, flops = training_cost(trainer, _sequences(pairs))

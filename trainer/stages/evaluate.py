@@ -44,6 +44,7 @@ from trainer.measures.results import (
     PRMQuality,
 )
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.further_updates import compared_policies, without_controls
 from trainer.runtime.processes import is_main_process
 from trainer.runtime.stage import run_stage
 from trainer.searching.workbench import Workbench, correct_at, open_workbench
@@ -58,7 +59,7 @@ class EvaluateConfig:
     """
 
     policies: list[str]
-    """Folders of the policies, from first to last; all are measured with greedy decoding."""
+    """Folders of the policies, from first to last, and of controls; all are measured greedily."""
     data: str
     """Folder of the data stage, with one JSONL file per split."""
     reward_model: str | None = None
@@ -176,6 +177,7 @@ def run_evaluate(
         problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
         problems = problems[: config.greedy_problems]
         measured: dict[str, _PolicyResults] = {}
+        learners = without_controls(config.policies)
         thoughts: list[MeasuredThoughts] = []
         for policy in dict.fromkeys(config.policies):
             name = Path(policy).name
@@ -194,9 +196,9 @@ def run_evaluate(
                 problems=problems,
                 folder=folder,
             )
-            if policy == config.policies[-1]:
+            if policy == learners[-1]:
                 measured[name] = _measure_final(bench, runtime.seed)
-            elif policy == config.policies[0]:
+            elif policy == learners[0]:
                 measured[name] = _measure_first(bench)
             else:
                 row, greedy = _greedy(bench)
@@ -234,15 +236,11 @@ def _results(
     config: EvaluateConfig, measured: Mapping[str, _PolicyResults], problems: list[Problem]
 ) -> EvaluationResults:
     """The measurements of all policies, and the comparisons of their greedy answers."""
-    first, last = (measured[Path(config.policies[i]).name] for i in (0, -1))
+    last = measured[Path(without_controls(config.policies)[-1]).name]
     comparisons = dict(last.comparisons)
-    pairs = {
-        f"{one}_vs_{other}": (measured[one], measured[other])
-        for one, _, other in (pair.partition(":") for pair in config.compare)
-    }
-    for name, (one, other) in (pairs or {"final_vs_sft_greedy": (last, first)}).items():
+    for name, (one, other) in compared_policies(config.policies, config.compare).items():
         comparisons[name] = compare_accuracies(
-            one.greedy, other.greedy, "greedy accuracy", problems
+            measured[one].greedy, measured[other].greedy, "greedy accuracy", problems
         )
     return EvaluationResults(
         accuracy=tuple(row for policy in measured.values() for row in policy.rows),

@@ -90,6 +90,7 @@ def run_expert_iteration(
     inputs |= numbered_inputs("labels", config.labels)
     check = partial(check_policy, config.policy)
     with run_stage("expert_iteration", runtime, [config, lora, arguments], inputs, check) as record:
+        record.check_start(config.policy)
         folder = Path(runtime.output_dir)
         candidate = folder / "candidate"
         problems = _gate_problems(config)
@@ -118,7 +119,8 @@ def run_expert_iteration(
             )
             record.search(workbench.usage)
         gate = judge_gate(solved["candidate"], solved["incumbent"], problems, config.gate_p_value)
-        record.metrics |= {"gate": asdict(gate), "rows": len(rows)}
+        updates = trainer.state.global_step
+        record.metrics |= {"gate": asdict(gate), "rows": len(rows), "updates": updates}
         if workbench.accelerator.is_main_process:
             _write_next_policy(config.policy, candidate, folder, accepted=gate.accepted)
         workbench.accelerator.wait_for_everyone()

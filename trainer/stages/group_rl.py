@@ -51,6 +51,7 @@ def run_group_rl(
         "problems": config.problems,
     }
     with run_stage(algorithm, runtime, [config, evaluation, arguments], inputs) as record:
+        record.check_start(config.policy)
         problems = config.chosen_problems()
         model, tokenizer = load_policy(config.policy)
         reward = _open_reward(config, model, tokenizer, problems, runtime.seed)
@@ -80,7 +81,7 @@ def run_group_rl(
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
         record.metrics |= {
             "problems": len(problems),
-            "steps": trainer.state.global_step,
+            "updates": trainer.state.global_step,
             "sampled_tokens": usage.policy.generated_tokens,
         }
         record.search(usage)

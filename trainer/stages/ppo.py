@@ -40,6 +40,7 @@ def run_ppo(
     micro_steps = config.micro_steps(processes)
     check_vllm(rollout_engine, processes)
     with run_stage("ppo", runtime, [config, rewards, rollout_engine], inputs) as record:
+        record.check_start(config.policy)
         accelerator = open_accelerator(
             micro_steps=micro_steps,
             micro_batch_size=config.micro_batch_size,
@@ -54,7 +55,11 @@ def run_ppo(
         progress = run.progress
         record.search(progress.usage)
         record.training("policy", progress.trained_tokens, progress.trained_flops)
-        record.metrics |= {"cycles": progress.cycle, "stopped": progress.stopped}
+        record.metrics |= {
+            "cycles": progress.cycle,
+            "updates": progress.cycle * config.epochs * config.minibatches,
+            "stopped": progress.stopped,
+        }
         if config.trajectories:
             record.metrics["imitated_trajectories"] = len(run.inputs.imitation)
         if progress.evaluations:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from trainer.models.lora import (
 from trainer.rollouts.early_stopping import EarlyStoppingConfig, KeepBest
 from trainer.rollouts.held_out import HeldOut
 from trainer.runtime.config import FROM_SCRATCH, RuntimeConfig
-from trainer.runtime.stage import StageRecord, run_stage
+from trainer.runtime.further_updates import updates_of
+from trainer.runtime.stage import StageRecord, numbered_inputs, run_stage
 from trainer.training.batch_size import set_accumulation
 from trainer.training.token_rows import demonstration_rows, train_on_rows
 from trainer.training.trained import (
@@ -61,6 +62,8 @@ class PolicyConfig:
     """Sequences per update, over all processes; null: gradient_accumulation_steps decides."""
     longest_first: bool = True
     """Put the longest rows first, so that memory runs out at the start or never."""
+    updates_like: list[str] = field(default_factory=list[str])
+    """Folders that led to a learner, itself last: as many updates as theirs, as its control."""
 
 
 def run_sft(
@@ -77,7 +80,10 @@ def run_sft(
         raise ValueError("model is from_scratch: model_config must describe the model")
     set_accumulation(arguments, config.global_batch_size)
     check_lora(lora, config.model)
-    inputs = {"data": config.data, "model": config.model}
+    inputs: dict[str, str | None] = {"data": config.data, "model": config.model}
+    if config.updates_like:
+        arguments.max_steps = updates_of(config.updates_like)
+        inputs |= numbered_inputs("updates_like", config.updates_like)
 
     if stopping.evaluation_problems:
         stopping.resolved(config.data)

@@ -17,9 +17,15 @@ class Chat:
     """A tokenizer's chat template, by hand."""
 
     chat_template = "there is one"
+    name_or_path = "chat"
 
     def apply_chat_template(
-        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+        self,
+        messages: list[dict[str, str]],
+        *,
+        tokenize: bool,
+        add_generation_prompt: bool,
+        enable_thinking: bool = True,
     ) -> str:
         assert not tokenize and add_generation_prompt
         [message] = messages

@@ -97,6 +97,62 @@ function comparisonsSection(results) {
   ];
 }
 
+function gainsSection(results) {
+  const gains = list(results.gains);
+  if (!gains.length) return null;
+  const rows = gains.flatMap((gain) => [
+    { group: `${LABELS[gain.comparison] || words(gain.comparison)}: ${points(gain.difference)} points `
+      + `(${points(gain.low)} to ${points(gain.high)})` },
+    ...list(gain.controls),
+    ...list(gain.missing).map((control) => ({ control, missing: true })),
+  ]);
+  return [
+    element("p", { class: "quiet" }, "Each gain, and below it what remains of it over its controls. A "
+      + "control is a simple thing that costs about the same."),
+    table([
+      { head: "over the control", name: true, cell: (r) => r.control },
+      { head: "points", number: true, cell: (r) => (r.missing ? "–" : points(r.difference)) },
+      { head: "95 % interval", number: true,
+        cell: (r) => (r.missing ? "–" : `${points(r.low)} to ${points(r.high)}`) },
+      { head: "", cell: (r) => (r.missing ? pill("open", "this run has no such control")
+        : decidedness(r)) },
+    ], rows, { id: "gains-table" }),
+  ];
+}
+
+function warningsSection(results) {
+  const rows = list(results.warnings);
+  if (!rows.length) return null;
+  return [table([
+    { head: "stage", name: true, cell: (r) => words(r.stage) },
+    { head: "warning", cell: (r) => r.text },
+  ], rows, { id: "warnings-table" })];
+}
+
+function supervisedSection(results) {
+  const curves = list(results.supervised);
+  if (!curves.length) return null;
+  const ending = (c) => (c.stopped_early ? "stopped: no evaluation was better"
+    : c.still_rising ? "still rising at its end" : "not rising at its end");
+  const rows = curves.flatMap((c) => [
+    { group: `${words(c.stage)}: ${ending(c)}` },
+    ...list(c.points).map((p, i) => ({ ...p, update: c.updates[i], best: c.updates[i] === c.best_update })),
+  ]);
+  return [
+    element("p", { class: "quiet" }, "Greedy accuracy on validation problems during training on the "
+      + "demonstrations. What a learner gains over a policy that was still rising, more updates may "
+      + "give too."),
+    table([
+      { head: "updates", number: true, cell: (r) => count(r.update) },
+      { head: "accuracy", number: true, cell: (r) => percent(r.value) },
+      { head: "95 % interval", number: true, cell: (r) => `${percent(r.low)} to ${percent(r.high)}` },
+      { head: "0 to 100 %", cell: (r) => range(r, 0, 1, false) },
+      { head: "n", number: true, cell: (r) => count(r.n) },
+      { head: "", cell: (r) => (r.best ? pill("good", "kept") : "") },
+    ], rows, { id: "supervised-table" }),
+  ];
+}
+
 function trainingSection(results) {
   const curve = list(results.training_curve).filter((r) => known(r.value) && known(r.training_flops));
   if (!curve.length) return ["The training curve was not measured in this run."];
@@ -303,7 +359,10 @@ function treesSection(results, content) {
 }
 
 const SECTIONS = [
+  ["warnings", "Warnings", warningsSection],
+  ["gains", "Gains and their controls", gainsSection],
   ["comparisons", "Comparisons", comparisonsSection],
+  ["supervised", "Training on the demonstrations", supervisedSection],
   ["training", "Accuracy by training compute", trainingSection],
   ["learners", "Learners at what they sampled", learnersSection],
   ["ppo", "PPO by cycle", ppoSection],

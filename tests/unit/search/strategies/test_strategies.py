@@ -55,7 +55,7 @@ ALL = {
     "puct, budget guided": MCTSConfig(budgets=(9,), budget_guided=True, proposals=2),
     "gumbel, steps never twice": MCTSConfig(
         budgets=(9,), selection="gumbel", considered_actions=4, priors="sequence", proposals=2,
-        without_replacement=True, widening=0.5,
+        without_replacement=True,
     ),
     "rollout values, max": MCTSConfig(
         budgets=(9,), leaf_rollouts=2, rollout_weight=1.0, max_backup=True

@@ -81,6 +81,21 @@ def test_all_solutions_are_drawn_once_and_then_the_search_ends(
     assert [snapshot.budget for snapshot in result.snapshots] == [3, 9, 50]
 
 
+def test_no_two_samples_of_a_search_share_their_noise(toys: Any) -> None:
+    """The draws of a round leave the trie at several places, which become requests of their own."""
+    engine = toys.Engine(two_letters)
+    config = WithoutReplacementConfig(budgets=(9,), round_size=4, stop_mass=0)
+    [result] = run_searches(
+        [toys.problem("p", "ca")], bind(config), engine=engine, scorer=None, verify=toys.verify,
+        settings=SearchSettings(answer="first"),
+    )  # fmt: skip
+    requests = [request for batch in engine.batches for _, request in batch]
+    assert max(len(batch) for batch in engine.batches) > 1 and len(result.nodes) == 10
+    used = [r.first_index + i for r in requests for i in range(r.n)]
+    assert {request.node for request in requests} == {0}
+    assert sorted(used) == list(range(len(used)))
+
+
 def test_the_mass_that_is_left_is_reported_and_ends_the_search(toys: Any) -> None:
     for stop_mass in (0.205, 0.515, 0.925):
         config = WithoutReplacementConfig(budgets=(9,), stop_mass=stop_mass)

@@ -137,7 +137,7 @@ def test_dpo_prefers_the_better_step_and_does_not_end_after_it(
         ]
         assert margins[1] > margins[0] + 1.0  # nats
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["metrics"]["pairs"] == 2 and manifest["metrics"]["steps"] == 8
+    assert manifest["metrics"]["pairs"] == 2 and manifest["metrics"]["updates"] == 8
     evaluating, _, training = manifest["usage"]["ledger"]
     assert evaluating["sequences"] == 9  # before the first step and after each
     sequences = [

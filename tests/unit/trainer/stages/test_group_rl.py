@@ -138,7 +138,7 @@ def test_two_steps_of_trl(tiny_policy: Any, tmp_path: Path, algorithm: str) -> N
     assert evaluating["sequences"] == 6 and 6 <= evaluating["generated_tokens"] <= 36
     assert sampling["sequences"] == 16 and 16 <= sampling["generated_tokens"] <= 96
     assert training["positions"] > sampling["generated_tokens"] and training["flops"] > 0
-    assert manifest["metrics"]["steps"] == 2 and not [*out.glob("checkpoint-*")]
+    assert manifest["metrics"]["updates"] == 2 and not [*out.glob("checkpoint-*")]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from trainer.measures.saturation import still_rising
 from trainer.models.loading import save_model
 from trainer.rollouts.early_stopping import EarlyStoppingConfig, KeepBest
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.manifests import read_manifest
+from trainer.runtime.manifests import read_manifest, write_manifest
 from trainer.stages.sft import PolicyConfig, run_sft
 
 
@@ -173,3 +173,24 @@ def test_what_is_judged_must_be_known(made: Path) -> None:
         config.resolved(str(made / "data"))
     with pytest.raises(ValueError, match="patience is 2, but evaluation_problems is 0"):
         EarlyStoppingConfig(patience=2)
+
+
+def test_a_control_trains_as_long_as_its_learners(made: Path) -> None:
+    for name, updates in (("one", 2), ("two", 3)):
+        (made / name).mkdir()
+        write_manifest(
+            made / name, stage="expert_iteration", recipe={}, seed=1, inputs={},
+            usage={"ledger": []}, metrics={"updates": updates}, seconds=1.0,
+        )  # fmt: skip
+    out = made / "out"
+    arguments = SFTConfig(
+        output_dir=str(out), max_steps=60, bf16=False, per_device_train_batch_size=4, seed=5,
+        use_cpu=True, report_to="none", disable_tqdm=True, max_length=None,
+    )  # fmt: skip
+    learners = [str(made / name) for name in ("one", "two")]
+    config = PolicyConfig(
+        model=str(made / "policy"), data=str(made / "data"), updates_like=learners
+    )
+    run_sft(RuntimeConfig(output_dir=str(out), wandb=False, seed=5), config, arguments)
+    assert json.loads((out / "trainer_state.json").read_text())["global_step"] == 5
+    assert set(read_manifest(out)["inputs"]) >= {"updates_like_0", "updates_like_1"}

@@ -43,6 +43,16 @@ def test_soft_cross_entropy_by_hand() -> None:
     assert float(soft_cross_entropy(logits, torch.full((1, 3), IGNORED))) == 0.0
 
 
+def test_a_pooled_prefix_weighs_as_much_as_its_rollouts() -> None:
+    """Three distinct solutions share a prefix, and two of them are right. Each is a row with the
+    label 2/3, and the three losses add up to the binomial one: -(2 log P + 1 log(1 - P)). The loss
+    must therefore not be multiplied by the number of rollouts again."""
+    logits = torch.tensor([[[0.0, math.log(3.0)]]]).expand(3, 1, 2)
+    labels = torch.full((3, 1), 2 / 3)
+    summed = soft_cross_entropy(logits, labels, torch.tensor(1))
+    assert float(summed) == pytest.approx(-(2 * math.log(3 / 4) + math.log(1 / 4)))
+
+
 def step_row(*labels: float) -> StepLabels:
     return StepLabels(
         problem_id="p", prompt="?", prompt_ids=(5, 6), completions=("a", "b"),

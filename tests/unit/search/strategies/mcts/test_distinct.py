@@ -69,6 +69,29 @@ def test_a_tree_draws_all_solutions_once_and_ends(
         assert result.usage.policy.sequences == nodes or parallel > 1
 
 
+def test_a_node_whose_rollouts_all_came_from_above_is_never_expanded(toys: Any) -> None:
+    """Six rollouts of the root often draw all that begin with one letter."""
+    fields: dict[str, Any] = {"expand_by_rollouts": True, "widening": 1.0, "proposals": 6}
+    expanded = 0
+    for result in search(toys, range(20), budgets=(50,), stop_mass=0, **fields):
+        assert sorted(ended(result)) == sorted(WORDS)
+        expanded += sum(node.expanded for node in result.nodes)
+        assert all(node.settled for node in result.nodes)
+    assert expanded < 20 * 4
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_without_widening_nothing_is_drawn_twice_either(toys: Any, parallel: int) -> None:
+    fields: dict[str, Any] = {"expand_by_rollouts": True, "proposals": 2}
+    for result in search(
+        toys, range(10), budgets=(50,), parallel_simulations=parallel, **fields
+    ):  # fmt: skip
+        assert len(set(ended(result))) == len(ended(result))
+        assert result.end in (SearchEnd.SETTLED, SearchEnd.EXHAUSTED)
+        drawn = math.fsum(WORDS[word] for word in ended(result))
+        assert result.remaining_mass == pytest.approx(1 - drawn, abs=1e-12)
+
+
 def test_priors_are_the_policys_probabilities(toys: Any) -> None:
     [result] = search(toys, budgets=(200,), widening=1.0, proposals=1, stop_mass=0)
     for node in result.nodes[1:]:
