@@ -56,13 +56,9 @@ def long_thought_row(row: Row) -> LongThought:
         question, said = _conversation([*turns, *columns["completion"]], "prompt and completion")
     else:
         question, said = as_text(_first(columns, QUESTIONS), " or ".join(QUESTIONS)), columns
-    thought, answer = _parts(said)
-    if not thought.strip() or not answer.strip():
-        raise ValueError(f"the {'thought' if not thought.strip() else 'answer part'} is empty")
+    thought, answer = thought_and_answer(said)
     gold = as_answer(columns.get("answer"), "answer") or ", ".join(last_boxes(answer))
-    return LongThought(
-        question=question, thought=thought.strip(), answer=answer.strip(), gold=gold.strip()
-    )
+    return LongThought(question=question, thought=thought, answer=answer, gold=gold.strip())
 
 
 def _conversation(turns: list[object], name: str) -> tuple[str, Mapping[str, object]]:
@@ -77,22 +73,27 @@ def _conversation(turns: list[object], name: str) -> tuple[str, Mapping[str, obj
     return as_text(read[-2].get("content"), "the user's content"), read[-1]
 
 
-def _parts(columns: Mapping[str, object]) -> tuple[str, str]:
-    """The thought and the answer part of the columns of a row or of a turn."""
+def thought_and_answer(columns: Mapping[str, object]) -> tuple[str, str]:
+    """The thought and the answer part of the columns of a row or of an assistant's turn, without
+    tags. Raises ValueError when there is no closed thought, and when a part is empty."""
     text = as_text(_first(columns, ANSWERS), " or ".join(ANSWERS), blank=True)
     thought = _first(columns, THOUGHTS)
     if thought is not None:
         if THOUGHT_END in text:
             raise ValueError(f"there are two thoughts: in a column and before {THOUGHT_END}")
-        return as_text(thought, "the thought", blank=True), text
-    parts = split_solution(text)
-    if parts.thought is None:
-        raise ValueError(
-            f"there is no thought: no {THOUGHT_END}, and none of {', '.join(THOUGHTS)}"
-        )
-    if parts.answer is None:
-        raise ValueError(f"the thought has no end: {THOUGHT_END} is absent")
-    return parts.thought, parts.answer
+        said, answer = as_text(thought, "the thought", blank=True), text
+    else:
+        parts = split_solution(text)
+        if parts.thought is None:
+            names = ", ".join(THOUGHTS)
+            raise ValueError(f"there is no thought: no {THOUGHT_END}, and none of {names}")
+        if parts.answer is None:
+            raise ValueError(f"the thought has no end: {THOUGHT_END} is absent")
+        said, answer = parts.thought, parts.answer
+    said, answer = said.strip(), answer.strip()
+    if not said or not answer:
+        raise ValueError(f"the {'answer part' if said else 'thought'} is empty")
+    return said, answer
 
 
 def _first(columns: Mapping[str, object], names: tuple[str, ...]) -> object:

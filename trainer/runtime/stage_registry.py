@@ -101,6 +101,12 @@ STAGES: dict[str, StageEntry] = {
         smoke_keys=("num_problems", "max_new_tokens"),
         sampled_tokens="ledger",
     ),
+    "distil": StageEntry(
+        launcher="distil.py",
+        configs=(RUNTIME, "trainer.stages.distil:DistilConfig"),
+        reads=("data",),
+        writes=("demonstrations.jsonl", "answers.jsonl"),
+    ),
     "import": StageEntry(
         launcher="import_labels.py",
         configs=(RUNTIME, "trainer.stages.import_labels:ImportConfig"),
