@@ -16,18 +16,22 @@ PROMPTS = {
 }
 
 
-def render(question: str, style: str, chat_model: str | None) -> str:
+def render(question: str, style: str, chat_model: str | None, thinking: bool | None = None) -> str:
     """The exact text that the policy continues. With `chat_model` (a folder or hub id), the text is
-    a user's turn in the chat template of that model, followed by the beginning of the answer.
+    a user's turn in the chat template of that model, followed by the beginning of the answer
+    (`chat_prompt`).
 
-    Raises ValueError for an unknown style and for a model without a chat template.
+    Raises ValueError for an unknown style, for `thinking` without `chat_model`, and for a model
+    without a chat template.
     """
     if style not in PROMPTS:
         raise ValueError(f"prompt is {style!r}; allowed: {', '.join(PROMPTS)}")
     text = PROMPTS[style].replace("{question}", question.strip() if style != "as_is" else question)
     if chat_model is None:
+        if thinking is not None:
+            raise ValueError(f"thinking is {thinking}; it needs chat_model, whose template it sets")
         return text
-    return chat_prompt(_tokenizer(chat_model), text.strip())
+    return chat_prompt(_tokenizer(chat_model), text.strip(), thinking=thinking)
 
 
 def chat_prompt(tokenizer: Any, text: str, *, thinking: bool | None = None) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from data.types import ModelUsage, SteppedSolution
 from rewards.base import RewardModel, SolutionTooLong, TextRewardModel
+from rewards.models.prefix_reader import shared_beginnings
+from rewards.models.prm import ProcessRewardModel
 from search.base import Engine, ScoreRequest, ScoreResult
 
 
@@ -23,6 +25,11 @@ class RewardScorer:
     def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]:
         if not items:
             return []
+        if isinstance(self.reward_model, ProcessRewardModel) and self.reward_model.keeps_prefixes:
+            # Read once what the requests of a problem have in common.
+            shared = shared_beginnings([(name, request.sequence) for name, request in items])
+            if shared:
+                self.reward_model.score(shared, [(len(s) - 1,) for s in shared])
         scores, usage = self.reward_model.score(
             [request.sequence for _, request in items],
             [request.step_ends for _, request in items],

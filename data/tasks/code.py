@@ -147,6 +147,8 @@ class CodeConfig:
     """Style of the prompt, one of the names in data/prompts.py."""
     chat_model: str | None = None
     """Model whose chat template is applied to the prompts; null: no chat template."""
+    thinking: bool | None = None
+    """enable_thinking of the chat template, as in Qwen3; null: the template's own choice."""
     shown_tests: int = 1
     """Tests that an MBPP prompt shows, at least 1; a solution must pass all tests."""
     check_solutions: bool = True
@@ -312,7 +314,7 @@ def _demonstration(
     return Demonstration(
         problem=Problem(
             id=identifier,
-            prompt=render(question, config.prompt, config.chat_model),
+            prompt=render(question, config.prompt, config.chat_model, config.thinking),
             answer=tests.to_answer(),
             group=group,
         ),

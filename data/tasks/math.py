@@ -45,6 +45,8 @@ class MathConfig:
     """Style of the prompt, one of the names in data/prompts.py."""
     chat_model: str | None = None
     """Model whose chat template is applied to the prompts; null: no chat template."""
+    thinking: bool | None = None
+    """enable_thinking of the chat template, as in Qwen3; null: the template's own choice."""
     calculator_marks: Literal["removed", "kept"] = "removed"
     """Marks like <<3*4=12>> in demonstrations: removed or kept."""
     answer_mark: Literal["hash", "boxed"] = "hash"
@@ -133,7 +135,7 @@ def thoughts_row(row: Row, identifier: str, config: MathConfig) -> Demonstration
     found = long_thought_row(row)
     if not found.gold:
         raise ValueError("there is no final answer: no \\boxed{...}, and answer is absent")
-    prompt = render(found.question, config.prompt, config.chat_model)
+    prompt = render(found.question, config.prompt, config.chat_model, config.thinking)
     problem = Problem(
         id=identifier, prompt=prompt, answer=found.gold, group=group_of(found.question)
     )
@@ -167,7 +169,7 @@ def _demonstration(
     return Demonstration(
         problem=Problem(
             id=identifier,
-            prompt=render(question, config.prompt, config.chat_model),
+            prompt=render(question, config.prompt, config.chat_model, config.thinking),
             answer=answer,
             group=group_of(question),
         ),

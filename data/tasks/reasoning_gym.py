@@ -39,6 +39,8 @@ class ReasoningGymConfig:
     """Style of the prompt, one of the names in data/prompts.py."""
     chat_model: str | None = None
     """Model whose chat template is applied to the prompts; null: no chat template."""
+    thinking: bool | None = None
+    """enable_thinking of the chat template, as in Qwen3; null: the template's own choice."""
 
     def __post_init__(self) -> None:
         if self.prompt not in PROMPTS:
@@ -162,7 +164,9 @@ class ReasoningGymTask:
         )
         problem = Problem(
             id=f"{self.config.dataset}-{seed}-{index}",
-            prompt=render(question, self.config.prompt, self.config.chat_model),
+            prompt=render(
+                question, self.config.prompt, self.config.chat_model, self.config.thinking
+            ),
             answer=puzzle.to_answer(),
             group=question,
         )

@@ -70,12 +70,7 @@ class PositionReader:
 
         Raises ValueError when a sequence has no step end, or one outside the sequence.
         """
-        for sequence, ends in zip(sequences, step_ends, strict=True):
-            if not ends or min(ends) < 0 or max(ends) >= len(sequence):
-                raise ValueError(
-                    f"step_ends is {list(ends)}; there must be at least one, and each must be in "
-                    f"the sequence of {len(sequence)} tokens"
-                )
+        check_step_ends(sequences, step_ends)
         scores: list[list[float]] = [[] for _ in sequences]
         lengths = [len(sequence) for sequence in sequences]
         progress = BatchProgress("scored sequences", len(lengths))
@@ -86,13 +81,26 @@ class PositionReader:
             for i, row in zip(batch, found, strict=True):
                 scores[i] = row
             progress.add(len(batch), sum(lengths[i] for i in batch))
-        usage = [
+        return scores, self.usage(lengths, [len(ends) for ends in step_ends])
+
+    def usage(self, lengths: Sequence[int], reads: Sequence[int]) -> list[ModelUsage]:
+        """The cost of sequences of these lengths that are read at this many positions."""
+        return [
             ModelUsage(
                 prompt_tokens=length,
                 positions=length,
                 sequences=1,
-                flops=self.flops(0, length) + self.flops_per_read * len(ends),
+                flops=self.flops(0, length) + self.flops_per_read * read,
             )
-            for length, ends in zip(lengths, step_ends, strict=True)
+            for length, read in zip(lengths, reads, strict=True)
         ]
-        return scores, usage
+
+
+def check_step_ends(sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]) -> None:
+    """Raises ValueError when a sequence has no step end, or one outside the sequence."""
+    for sequence, ends in zip(sequences, step_ends, strict=True):
+        if not ends or min(ends) < 0 or max(ends) >= len(sequence):
+            raise ValueError(
+                f"step_ends is {list(ends)}; there must be at least one, and each must be in "
+                f"the sequence of {len(sequence)} tokens"
+            )

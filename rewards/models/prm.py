@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from data.flops import flop_model
+from data.progress import BatchProgress
 from data.types import ModelUsage
-from rewards.models.bit_identity import use_plain_attention_on_cpu
+from rewards.models.bit_identity import batches_by_length, use_plain_attention_on_cpu
 from rewards.models.calibration import bias_of, temperature_of
-from rewards.models.position_reader import PositionReader
+from rewards.models.position_reader import PositionReader, check_step_ends
+from rewards.models.prefix_reader import PrefixReader
 
 
 class ProcessRewardModel:
@@ -32,6 +34,7 @@ class ProcessRewardModel:
         pad_token_id: int,
         flops: Callable[[int, int], float],
         max_rows: int = 512,
+        prefixes: PrefixReader | None = None,
     ) -> None:
         if model.config.num_labels != 2:
             raise ValueError(
@@ -49,14 +52,38 @@ class ProcessRewardModel:
         self.temperature = temperature_of(model.config)
         self.bias = bias_of(model.config)
         self._reader = PositionReader(self._read, pad_token_id, flops, max_rows=max_rows)
+        self._prefixes = prefixes
 
     @property
     def padding_positions(self) -> int:
         """The number of padding positions that went through the model."""
-        return self._reader.padding_positions
+        read = self._prefixes.padding_positions if self._prefixes else 0
+        return self._reader.padding_positions + read
+
+    def keep_prefixes(self, mib: int, *, bit_identical: bool) -> None:
+        """Keep `mib` MiB of keys and values (0: none), for a model that was made to read prefixes.
+        Raises the errors of `PrefixReader`."""
+        assert self._prefixes is not None
+        self._prefixes = PrefixReader(
+            self.model,
+            self._prefixes.pad_token_id,
+            mib=mib,
+            bit_identical=bit_identical,
+            max_rows=self._prefixes.max_rows,
+        )
+
+    @property
+    def keeps_prefixes(self) -> bool:
+        """Whether a sequence costs only what follows its beginning that was scored before."""
+        return self._prefixes is not None and self._prefixes.kept is not None
+
+    @property
+    def loaded_positions(self) -> int:
+        """Positions whose keys and values were taken from memory instead of the model."""
+        return self._prefixes.loaded_positions if self._prefixes else 0
 
     def prefix_flops(self, length: int) -> float:
-        return self._reader.flops(0, length)
+        return self._reader.flops(0, length) if self._prefixes else 0.0
 
     def score(
         self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]
@@ -66,7 +93,39 @@ class ProcessRewardModel:
 
         Raises ValueError when a sequence has no step end, or one outside the sequence.
         """
-        return self._reader.score(sequences, step_ends)
+        if self._prefixes is None:
+            return self._reader.score(sequences, step_ends)
+        check_step_ends(sequences, step_ends)
+        scores: list[list[float]] = [[] for _ in sequences]
+        lengths = [len(sequence) for sequence in sequences]
+        progress = BatchProgress("scored sequences", len(lengths))
+        for batch in batches_by_length(lengths, [1] * len(lengths), self._reader.max_rows):
+            found = self._score_new([sequences[i] for i in batch], self._prefixes)
+            for i, row in zip(batch, found, strict=True):
+                scores[i] = [row[end] for end in step_ends[i]]
+            progress.add(len(batch), sum(lengths[i] for i in batch))
+        return scores, self._reader.usage(lengths, [len(ends) for ends in step_ends])
+
+    @torch.inference_mode()
+    def _score_new(
+        self, sequences: Sequence[Sequence[int]], prefixes: PrefixReader
+    ) -> list[list[float]]:
+        """P(correct) at every position of each sequence. Only what follows the kept prefixes goes
+        through the model."""
+        entries, kept = prefixes.known(sequences), prefixes.kept
+        scores = [kept.numbers[of_row].tolist() if kept and of_row else [] for of_row in entries]
+
+        def see(rows: Sequence[int], starts: Sequence[int], output: Any) -> None:
+            correct: list[list[float]] = self._correct(output.logits).tolist()
+            for row, start, of_row in zip(rows, starts, correct, strict=True):
+                scores[row] += of_row[: len(sequences[row]) - start]
+
+        prefixes.read(sequences, entries, see=see)
+        if kept:
+            for sequence, of_row in zip(sequences, scores, strict=True):
+                found = kept.find(sequence)
+                kept.numbers[found] = torch.tensor(of_row[: len(found)])
+        return scores
 
     def _read(
         self, ids_RL: Tensor, mask_RL: Tensor, step_ends: Sequence[Sequence[int]]
@@ -75,13 +134,28 @@ class ProcessRewardModel:
         logits_RLC = self.model(
             input_ids=ids_RL.to(device), attention_mask=mask_RL.to(device)
         ).logits
-        scaled_RLC = logits_RLC.float() / self.temperature
-        scaled_RLC[..., 1] += self.bias
-        correct_RL = torch.softmax(scaled_RLC, dim=-1)[..., 1].cpu()
+        correct_RL = self._correct(logits_RLC)
         return [[float(correct_RL[i, end]) for end in ends] for i, ends in enumerate(step_ends)]
 
+    def _correct(self, logits_RLC: Tensor) -> Tensor:
+        scaled_RLC = logits_RLC.float() / self.temperature
+        scaled_RLC[..., 1] += self.bias
+        return torch.softmax(scaled_RLC, dim=-1)[..., 1].cpu()
 
-def process_reward_model(model: Any, pad_token_id: int) -> ProcessRewardModel:
-    """A process reward model from a token-classification model. Its FLOPs follow from the sizes of
-    the model."""
-    return ProcessRewardModel(model, pad_token_id, flop_model(model).forward)
+
+def process_reward_model(
+    model: Any, pad_token_id: int, *, max_rows: int = 512
+) -> ProcessRewardModel:
+    """A process reward model from a token-classification model of a decoder. Its FLOPs follow from
+    the sizes of the model."""
+    use_plain_attention_on_cpu(model.eval())
+    prefixes = PrefixReader(
+        model,
+        pad_token_id,
+        mib=0,
+        bit_identical=True,
+        max_rows=max_rows,
+    )
+    return ProcessRewardModel(
+        model, pad_token_id, flop_model(model).forward, max_rows=max_rows, prefixes=prefixes
+    )

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.prompts import question_of
+from rewards.base import RewardModel
+from rewards.models.ensemble import EnsembleRewardModel
 from rewards.models.loaders import LoadedRewardModel
 from rewards.models.opening import open_reward_model
+from rewards.models.prm import ProcessRewardModel
 from search.base import Scorer
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from search.scorer import RewardScorer, TextScorer
@@ -68,6 +71,7 @@ def open_engine(
                 f"{model.config.vocab_size}: they must share one tokenizer"
             )
         max_context = loaded.max_context
+        _keep_prefixes(loaded.token_model, kept_prefixes_mib, bit_identical)
         if loaded.ends_only and is_main_process():
             print(
                 f"{reward_model} was trained only at the end of finished solutions: scores of "
@@ -84,6 +88,15 @@ def open_engine(
     )
     engine = TransformersEngine(model, tokenizer, config)
     return engine, _scorer(loaded, engine, tokenizer)
+
+
+def _keep_prefixes(model: RewardModel | None, mib: int, bit_identical: bool) -> None:
+    """Let a reward model keep prefixes, if it can. The members of an ensemble share the memory."""
+    if isinstance(model, ProcessRewardModel):
+        model.keep_prefixes(mib, bit_identical=bit_identical)
+    elif isinstance(model, EnsembleRewardModel):
+        for member in model.members:
+            _keep_prefixes(member, mib // len(model.members), bit_identical)
 
 
 def _scorer(

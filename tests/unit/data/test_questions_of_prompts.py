@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.prompts import PROMPTS, question_of
+from data.prompts import PROMPTS, question_of, render
+
+from ..families import FAMILIES
 
 QUESTIONS = st.text(min_size=1).map(str.strip).filter(bool)
 
@@ -54,3 +57,14 @@ def test_other_prompts_are_their_own_questions(text: str) -> None:
     [turn] = [[{"role": "user", "content": text}]]
     chat = Chat().apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     assert question_of(chat, Chat()) == text
+
+
+def test_a_prompt_without_a_thought(tmp_path: Path) -> None:
+    """Qwen3's template writes an empty thought where thinking is off."""
+    FAMILIES["qwen_3"].tokenizer().save_pretrained(tmp_path)
+    on = render("1 + 1?", "as_is", str(tmp_path))
+    assert on == "<|im_start|>user\n1 + 1?<|im_end|>\n<|im_start|>assistant\n"
+    assert render("1 + 1?", "as_is", str(tmp_path), True) == on
+    assert render("1 + 1?", "as_is", str(tmp_path), False) == on + "<think>\n\n</think>\n\n"
+    with pytest.raises(ValueError, match="thinking is False; it needs chat_model"):
+        render("1 + 1?", "as_is", None, False)

@@ -10,10 +10,19 @@ from typing import Any
 import pytest
 import torch
 
+from data.types import Outcome, Problem, Usage, Verdict
 from rewards.models.kept_prefixes import MIB, KeptPrefixes
+from rewards.models.prm import process_reward_model
 from rewards.models.row_cache import RowCache, has_equal_bits, row_attention
-from search.base import SampleRequest, SampleResult
+from search.base import SampleRequest, SampleResult, ScoreRequest, SearchResult
+from search.batcher import run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from search.scorer import RewardScorer
+from search.settings import SearchSettings
+from search.strategies.beam import BeamConfig
+from search.strategies.by_name import bind
+from search.strategies.mcts.config import MCTSConfig
+from trainer.models.loading import reward_model_from_policy, save_model
 
 from .test_transformers_engine import LONG, PROMPTS, Meter
 
@@ -106,6 +115,89 @@ def test_the_positions_that_are_loaded_and_computed_add_up(tiny_policy: Any) -> 
     assert engine.loaded_positions == len(prefix) - 1  # all but the last token
     assert computed == second.usage.positions - engine.loaded_positions
     assert computed == second.usage.generated_tokens
+
+
+def step_scores(scorer: RewardScorer, seed: int) -> list[tuple[float, ...]]:
+    """The scores of a tree of sequences, asked for in rounds of longer and longer sequences."""
+    dice = random.Random(seed)
+    found: list[tuple[float, ...]] = []
+    sequences = [[1 + dice.randrange(40) for _ in range(20)] for _ in range(2)]
+    for round_number in range(5):
+        items: list[tuple[str, ScoreRequest]] = []
+        for i, s in enumerate(sequences):
+            ends = (*range(9, len(s) - 1, 7), len(s) - 1)
+            request = ScoreRequest(node=round_number, sequence=tuple(s), step_ends=ends)
+            items.append((f"p{i % 2}", request))
+        found += [result.scores for result in scorer.score_batch(items)]
+        sequences = [
+            [*sequences[(2 * i + j) % len(sequences)], *(dice.randrange(1, 40) for _ in range(6))]
+            for i in range(2) for j in range(2)
+        ]  # fmt: skip
+    return found
+
+
+def test_kept_prefixes_change_no_bit_of_a_process_reward(
+    tiny_policy: Any, tmp_path: Any, threads: int
+) -> None:
+    save_model(*tiny_policy, tmp_path)
+    torch.manual_seed(0)
+    model = reward_model_from_policy(str(tmp_path)).eval()
+    plain = process_reward_model(model, 0)
+    positions: list[int] = []
+    for mib, identical in ((0, True), (4, True), (4, False)):
+        kept = process_reward_model(model, 0)
+        kept.keep_prefixes(mib, bit_identical=identical)
+        assert kept.keeps_prefixes == bool(mib)
+        with Meter(model) as meter:
+            scores = step_scores(RewardScorer(kept), 1)
+        positions.append(meter.positions - kept.padding_positions)
+        assert kept.padding_positions > 0 or not identical
+        expected = step_scores(RewardScorer(plain), 1)
+        for again in (scores, step_scores(RewardScorer(kept), 1)):
+            if identical:
+                assert again == expected
+            for ours, theirs in zip(again, expected, strict=True):
+                assert ours == pytest.approx(theirs, abs=1e-6)
+    # By hand: 2 sequences of 20, then rounds of 4 sequences, each with 6 new tokens.
+    assert positions == [2 * 20 + 4 * (26 + 32 + 38 + 44), 2 * 20 + 4 * 4 * 6, 2 * 20 + 4 * 4 * 6]
+
+
+CONFIGS = {"beam": BeamConfig(budgets=(2,)), "mcts": MCTSConfig(budgets=(6,))}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_search_stays_the_same_and_costs_what_its_usage_says(
+    tiny_policy: Any, tmp_path: Any, name: str
+) -> None:
+    """The trees are equal to the bit, and `repeated_positions` are those that are not computed."""
+    model, tokenizer = tiny_policy
+    save_model(model, tokenizer, tmp_path)
+    torch.manual_seed(0)
+    reward = reward_model_from_policy(str(tmp_path)).eval()
+    found: list[list[SearchResult]] = []
+    for mib in (0, 8):
+        engine = TransformersEngine(model, tokenizer, EngineConfig(seed=3, kept_prefixes_mib=mib))
+        scorer = process_reward_model(reward, 0)
+        scorer.keep_prefixes(mib, bit_identical=True)
+        with Meter(model) as policy_meter, Meter(reward) as reward_meter:
+            results = list(run_searches(
+                [Problem(id=str(i), prompt=text, answer="5") for i, text in enumerate(PROMPTS)],
+                bind(CONFIGS[name]),
+                engine=engine,
+                scorer=RewardScorer(scorer),
+                verify=lambda problem, text: Verdict(outcome=Outcome.WRONG),
+                settings=SearchSettings(max_step_tokens=5, max_new_tokens=12, max_depth=3),
+            ))  # fmt: skip
+        found.append(results)
+        usage = sum((result.usage for result in results), Usage())
+        for side, meter, padding in (
+            (usage.policy, policy_meter, engine.padding_positions),
+            (usage.reward, reward_meter, scorer.padding_positions),
+        ):
+            saved = side.repeated_positions if mib else 0
+            assert meter.positions - padding == side.positions - saved
+            assert side.repeated_positions > 0.2 * side.positions
+    assert found[0] == found[1]
 
 
 def filled(model: Any, sequences: list[list[int]], room: int) -> tuple[KeptPrefixes, RowCache]:
