@@ -39,10 +39,12 @@ class Meter:
 
     def __init__(self, model: Any) -> None:
         self.positions = 0
+        self.calls: list[int] = []  # tokens per row
         self.handle = model.register_forward_pre_hook(self._count, with_kwargs=True)
 
     def _count(self, module: Any, args: Any, kwargs: Any) -> None:
         self.positions += kwargs["input_ids"].numel()
+        self.calls.append(kwargs["input_ids"].shape[1])
 
     def __enter__(self) -> Meter:
         return self
