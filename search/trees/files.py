@@ -31,7 +31,7 @@ def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
     """
     last = result.snapshots[-1] if result.snapshots else None
     in_tree = {child for node in result.nodes for child in node.children}
-    row = {
+    row: dict[str, Any] = {
         "format": TREE_FORMAT,
         "version": VERSION,
         "problem": dataclasses.asdict(result.problem),
@@ -52,7 +52,7 @@ def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
 
 
 def _node_to_json(node: Node, beside: bool) -> dict[str, Any]:
-    row = {
+    row: dict[str, Any] = {
         "id": node.id,
         "parent": node.parent,
         "token_ids": list(node.token_ids),

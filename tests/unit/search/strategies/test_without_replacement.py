@@ -155,13 +155,14 @@ def test_a_cut_off_solution_is_drawn_once_too(toys: Any) -> None:
 
 def test_masses_of_a_real_model_are_its_probabilities(tiny_policy: Any) -> None:
     """The masses come from many forward passes over parts of solutions. One pass over each whole
-    solution gives the same, and the search does not depend on its company."""
+    solution gives the same. The search does not depend on its company, or on kept prefixes."""
     model, tokenizer = tiny_policy
     engine = TransformersEngine(model, tokenizer, EngineConfig(seed=4))
+    keeping = TransformersEngine(model, tokenizer, EngineConfig(seed=4, kept_prefixes_mib=8))
     problems = [Problem(id=str(i), prompt=f"{i} {i + 1} -> 3\n", answer="3") for i in range(3)]
     settings = SearchSettings(answer="first", temperature=0.3, max_new_tokens=5)
 
-    def run(some: list[Problem]) -> list[SearchResult]:
+    def run(some: list[Problem], engine: TransformersEngine = engine) -> list[SearchResult]:
         config = WithoutReplacementConfig(budgets=(24,), round_size=4)
         return list(
             run_searches(
@@ -186,7 +187,7 @@ def test_masses_of_a_real_model_are_its_probabilities(tiny_policy: Any) -> None:
             )
         masses = math.fsum(node.mass or 0.0 for node in result.nodes[1:])
         assert result.remaining_mass == pytest.approx(1 - masses, abs=1e-3)
-        assert run([result.problem]) == [result]
+        assert run([result.problem]) == [result] == run([result.problem], keeping)
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
