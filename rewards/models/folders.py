@@ -6,6 +6,7 @@ input."""
 # pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from transformers import (
@@ -72,4 +73,12 @@ def _turn_end(tokenizer: Any, ends: frozenset[int]) -> int | None:
 
 
 def load_reward_model(name_or_path: str) -> Any:
-    return AutoModelForTokenClassification.from_pretrained(name_or_path, dtype="auto")
+    config = AutoConfig.from_pretrained(name_or_path)
+    return token_classifiers(config).from_pretrained(name_or_path, dtype="auto")
+
+
+def token_classifiers(config: Any) -> Any:
+    """transformers' class of token classifiers, which knows the architecture of `config`."""
+    if config.model_type == "gemma3_text":
+        importlib.import_module("rewards.models.gemma_3")  # a second: only for this family
+    return AutoModelForTokenClassification

@@ -19,7 +19,12 @@ HERE = Path(__file__).parent
 # long, then what is quick, so that all workers end at about the same time.
 FILES = (
     *("test_loop.py", "test_smoke_runs.py", "test_ppo.py", "test_sandbox.py", "test_gsm8k.py"),
-    *("test_single_stages.py", "test_distribution.py", "test_all_rewritings.py"),
+    *(
+        "test_single_stages.py",
+        "test_distribution.py",
+        "test_all_rewritings.py",
+        "test_families.py",
+    ),
     *("test_pairs.py", "test_scoring_server.py", "test_vllm_rollouts.py", "test_report.py"),
 )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from data.token_text import known_token_ids
 from rewards.models.folders import THINKTREE, load_tokenizer, model_end_tokens
 from rewards.server.client import is_address
 
@@ -50,10 +51,12 @@ def check_policy(name: str) -> None:
 
 def check_vocabulary(name: str, tokenizer: Any, size: int) -> None:
     """Check that a tokenizer belongs to a model with `size` tokens. The model may have some more,
-    as its vocabulary is padded to a round number. A few added tokens may lie behind the model's
+    as its vocabulary is padded to a round number. Special tokens may lie behind the model's
     vocabulary: Gemma-3's models of text have no token for an image."""
-    base = len(tokenizer) - len(tokenizer.get_added_vocab())
-    if base > size or len(tokenizer) < LEAST_SHARE * size:
+    added = tokenizer.added_tokens_decoder
+    behind = [id for id in known_token_ids(tokenizer) if id >= size]
+    foreign = any(id not in added or not added[id].special for id in behind)
+    if foreign or len(tokenizer) < LEAST_SHARE * size:
         raise ValueError(
             f"{name!r}: the tokenizer has {len(tokenizer)} tokens, the model {size}: they do not "
             "belong together"

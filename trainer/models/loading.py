@@ -10,13 +10,12 @@ from typing import Any
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoModelForTokenClassification,
     PreTrainedTokenizerFast,
 )
 
 from data.tokenizers import build_tokenizer
 from rewards.models.calibration import BIAS, TEMPERATURE
-from rewards.models.folders import CONVENTION, THINKTREE, load_tokenizer
+from rewards.models.folders import CONVENTION, THINKTREE, load_tokenizer, token_classifiers
 from rewards.models.vocabulary import forbid_unknown_tokens
 
 
@@ -78,7 +77,7 @@ def reward_model_from_policy(name_or_path: str) -> Any:
     reward model keeps its head, but its earlier calibration is dropped."""
     from trl.trainer.utils import disable_dropout_in_model
 
-    model = AutoModelForTokenClassification.from_pretrained(
+    model = token_classifiers(AutoConfig.from_pretrained(name_or_path)).from_pretrained(
         name_or_path,
         num_labels=2,
         id2label={0: "incorrect", 1: "correct"},

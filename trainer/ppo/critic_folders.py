@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification
+from transformers import AutoConfig, AutoModel
 
 from rewards.models.calibration import BIAS, TEMPERATURE, bias_of, temperature_of
-from rewards.models.folders import CONVENTION, load_tokenizer
+from rewards.models.folders import CONVENTION, load_tokenizer, token_classifiers
 from trainer.models.sharding import whole
 from trainer.ppo.actor_critic import Critic
 
@@ -53,7 +53,8 @@ def build_critic(
     elif start in STARTS:
         if reward_model is None:
             raise ValueError(f"critic is {start!r}, but no reward_model is given")
-        model = AutoModelForTokenClassification.from_pretrained(reward_model, dtype=dtype)
+        kind = token_classifiers(AutoConfig.from_pretrained(reward_model))
+        model = kind.from_pretrained(reward_model, dtype=dtype)
         score = _rows(model.score, 0, 2) if start == "reward_model" else None
         critic = Critic(
             model.base_model, score, temperature_of(model.config), bias_of(model.config)
@@ -67,9 +68,10 @@ def build_critic(
 
 
 def _kept(folder: str, dtype: Any) -> Critic:
-    if getattr(AutoConfig.from_pretrained(folder), CONVENTION, None) != CRITIC:
+    config = AutoConfig.from_pretrained(folder)
+    if getattr(config, CONVENTION, None) != CRITIC:
         raise ValueError(f"critic is {folder!r}, which does not hold a critic of an earlier run")
-    model = AutoModelForTokenClassification.from_pretrained(folder, dtype=dtype)
+    model = token_classifiers(config).from_pretrained(folder, dtype=dtype)
     score = _rows(model.score, 0, 2) if model.config.num_labels == 3 else None
     critic = Critic(model.base_model, score, temperature_of(model.config), bias_of(model.config))
     last = model.config.num_labels - 1
@@ -102,7 +104,7 @@ def save_critic(
         setattr(config, TEMPERATURE, critic.temperature)
         setattr(config, BIAS, critic.bias)
     with torch.device("meta"):
-        model: Any = AutoModelForTokenClassification.from_config(config)
+        model: Any = token_classifiers(config).from_config(config)
     state = {f"{model.base_model_prefix}.{name}": value for name, value in weights.items()}
     dtype = next(iter(weights.values())).dtype
     for name in ("weight", "bias"):

@@ -1,0 +1,19 @@
+"""Token classification with Gemma-3, for which transformers has no class: process reward models and
+critics need one."""
+
+# transformers has no complete types.
+# pyright: reportUnknownMemberType=false, reportUntypedBaseClass=false
+# pyright: reportUnknownVariableType=false
+from __future__ import annotations
+
+from transformers import AutoModelForTokenClassification, Gemma3PreTrainedModel, Gemma3TextConfig
+from transformers.modeling_layers import GenericForTokenClassification
+
+
+class Gemma3TextForTokenClassification(GenericForTokenClassification, Gemma3PreTrainedModel):
+    """A linear head on every token's last hidden state, as transformers gives other families."""
+
+    config_class = Gemma3TextConfig
+
+
+AutoModelForTokenClassification.register(Gemma3TextConfig, Gemma3TextForTokenClassification)
