@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from data.flops import FlopModel, flop_model
 from data.progress import BatchProgress
@@ -60,7 +61,6 @@ class EngineConfig:
     bit_identical: bool = True
     """Pad rows and prefixes to multiples of 16, so that on a CPU a sample does not depend on the
     other samples of its batch; without it, one sample alone is about three times as fast."""
-
     kept_prefixes_mib: int = 0
     """Memory for the keys and values of prefixes, in MiB; 0: every request computes its prefix."""
 
@@ -251,9 +251,8 @@ class TransformersEngine:
         for i, request in enumerate(requests):
             n = len(request.prefix)
             probabilities_V = torch.softmax(logits_RLV[i, n - 1].float(), dim=-1)
-            usage = ModelUsage(
-                prompt_tokens=n, positions=n, sequences=1, flops=self.flops.forward(0, n)
-            )
+            flops = self.flops.forward(0, n)
+            usage = ModelUsage(prompt_tokens=n, positions=n, sequences=1, flops=flops)
             chosen = tuple(float(probabilities_V[option]) for option in request.options)
             results.append(ChoiceResult(probabilities=chosen, usage=usage))
         return results
@@ -262,7 +261,7 @@ class TransformersEngine:
     def _sample_rows(
         self, items: Sequence[tuple[str, SampleRequest]], progress: BatchProgress
     ) -> list[SampleResult]:
-        rows, cache = self._prefill(items)
+        rows, cache, first_RV = self._prefill(items)
         keys_R, temperature_R, token_R, position_R = row_starts(
             items, rows, self.config.seed, self.model.device
         )
@@ -272,10 +271,11 @@ class TransformersEngine:
         with_draws = any(request.with_draws for _, request in items)
         step = 0
         while True:
-            with row_attention(self.model):
-                logits_RV = cache.forward(token_R[:, None], position_R, longest + step).logits[
-                    :, -1
-                ]
+            logits_RV = first_RV
+            if step or logits_RV is None:
+                with row_attention(self.model):
+                    output = cache.forward(token_R[:, None], position_R, longest + step)
+                logits_RV = output.logits[:, -1]
             excluded_RV = None
             if step == 0:
                 excluded_RV = excluded_tokens(
@@ -310,13 +310,25 @@ class TransformersEngine:
         self._keep_samples(items, alive, cache)
         return self._collect(items, rows)
 
-    def _prefill(self, items: Sequence[tuple[str, SampleRequest]]) -> tuple[list[Row], RowCache]:
-        """The rows of the samples, and the keys and values of their prefixes without the last
-        token."""
-        prefixes = [request.prefix[:-1] for _, request in items]
-        room = 1 + max(request.max_new_tokens for _, request in items)
+    def _prefill(
+        self, items: Sequence[tuple[str, SampleRequest]]
+    ) -> tuple[list[Row], RowCache, Tensor | None]:
+        """The rows of the samples, the keys and values of their prefixes without the last token,
+        and None. Single samples need no forward pass of the last token alone: it is read with the
+        prefix, and the third result is its logits, for prefixes with equally many new tokens."""
+        requests = [request for _, request in items]
+        entries = self._reader.known([request.prefix[:-1] for request in requests])
+        new = {len(r.prefix) - len(known) for r, known in zip(requests, entries, strict=True)}
+        whole = all(r.n == 1 for r in requests) and len(new) == 1 and not self.config.bit_identical
+        prefixes = [r.prefix if whole else r.prefix[:-1] for r in requests]
+        last: list[Tensor] = []
+        room = 1 + max(request.max_new_tokens for request in requests)
         cache = self._reader.read(
-            prefixes, self._reader.known(prefixes), room=min(room, ROOM), logits_to_keep=1
+            prefixes,
+            entries,
+            room=min(room, ROOM),
+            see=lambda rows, starts, output: last.append(output.logits[:, -1]),
+            logits_to_keep=1,
         )
         rows = [
             Row(request=i, index=request.first_index + j)
@@ -328,7 +340,7 @@ class TransformersEngine:
         owners = [row.request for row in rows]
         if owners != list(range(cache.rows)):
             cache.take(torch.tensor(owners, device=self.model.device))
-        return rows, cache
+        return rows, cache, torch.cat(last) if whole else None
 
     def _keep_samples(
         self, items: Sequence[tuple[str, SampleRequest]], alive: Sequence[Row], cache: RowCache
@@ -340,8 +352,7 @@ class TransformersEngine:
         for i, row in enumerate(alive):
             if row.stop_reason is not None and row.token_ids and not row.kept:
                 row.kept = True
-                sequence = (*items[row.request][1].prefix, *row.token_ids[:-1])
-                finished.append((i, sequence))
+                finished.append((i, (*items[row.request][1].prefix, *row.token_ids[:-1])))
         self._reader.kept.keep(cache, finished)
 
     def _record(

@@ -100,11 +100,12 @@ def main() -> None:
         speeds: dict[str, list[float]] = {"ours": [], "generate": []}
         for repeat in range(options.repeats + 1):
             for side in speeds:
+                new = options.new if repeat else 2
                 started = clock()
                 if side == "ours":
-                    tokens = sample_ours(engine, prompt, rows, options.new)
+                    tokens = sample_ours(engine, prompt, rows, new)
                 else:
-                    tokens = sample_theirs(theirs, prompt, rows, options.new)
+                    tokens = sample_theirs(theirs, prompt, rows, new)
                 if repeat:  # the first one warms up
                     speeds[side].append(tokens / (clock() - started))
         best = {side: max(values) for side, values in speeds.items()}

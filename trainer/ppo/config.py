@@ -79,7 +79,7 @@ class PPOConfig:
     adam_beta2: float = 0.99
     """Second-moment coefficient beta2 of AdamW, in [0, 1)."""
     max_grad_norm: float = 1.0
-    """Largest norm of the gradients; larger ones are clipped."""
+    """Largest norm of the gradients of policy and critic together; larger ones are clipped."""
     clip: float = 0.2
     """Clip range of the policy's ratio: [1 - clip, 1 + clip]."""
     value_clip: float = 0.2

@@ -39,10 +39,12 @@ class Meter:
 
     def __init__(self, model: Any) -> None:
         self.positions = 0
+        self.calls: list[int] = []  # tokens per row
         self.handle = model.register_forward_pre_hook(self._count, with_kwargs=True)
 
     def _count(self, module: Any, args: Any, kwargs: Any) -> None:
         self.positions += kwargs["input_ids"].numel()
+        self.calls.append(kwargs["input_ids"].shape[1])
 
     def __enter__(self) -> Meter:
         return self
@@ -82,6 +84,36 @@ def test_small_batches_have_no_padding_where_bit_identity_is_not_asked_for(
     [first], [second] = padded.choice_batch(choice), plain.choice_batch(choice)
     assert plain.padding_positions == 0
     assert first.probabilities == pytest.approx(second.probabilities, abs=1e-6)
+
+
+def test_single_samples_read_the_last_token_with_their_prefix(tiny_policy: Any) -> None:
+    """One forward pass less, the same positions and the same tokens, whatever the number of rows
+    and new tokens."""
+    model, _ = tiny_policy
+    padded = make_engine(tiny_policy)
+    for mib in (0, 4):
+        plain = make_engine(tiny_policy, bit_identical=False, kept_prefixes_mib=mib)
+        for prompts in ([PROMPTS[0]], [PROMPTS[0]] * 2, PROMPTS):
+            items = [
+                (f"p{i}", request(plain, prompt, n=1, max_new_tokens=6))
+                for i, prompt in enumerate(prompts)
+            ]
+            calls: list[int] = []
+            handle = model.register_forward_pre_hook(
+                lambda module, args, kwargs, calls=calls: calls.append(
+                    kwargs["input_ids"].shape[1]
+                ),
+                with_kwargs=True,
+            )
+            results = plain.sample_batch(items)
+            handle.remove()
+            longest = max(result.usage.generated_tokens for result in results)
+            if len(prompts) < 3 and not mib:
+                assert calls == [len(items[0][1].prefix), *[1] * (longest - 1)]
+            for ours, theirs in zip(results, padded.sample_batch(items), strict=True):
+                assert ours.samples[0].token_ids == theirs.samples[0].token_ids
+                assert ours.samples[0].logprob == pytest.approx(theirs.samples[0].logprob, abs=1e-5)
+                assert ours.usage == theirs.usage
 
 
 @pytest.mark.parametrize("outputs", [None, 1])

@@ -214,6 +214,29 @@ def test_the_critic_can_learn_alone_at_first(ppo: Any, warmup: int) -> None:
     assert (ppo.metrics(out)[0]["learning_rate"] == 0) == bool(warmup)
 
 
+def test_a_clip_shared_with_the_critic_changes_the_actors_steps_little() -> None:
+    """The critic's gradient makes the clip multiply the actor's by a factor. AdamW's step of a
+    gradient of constant sign is the learning rate, whatever the factor is."""
+
+    def longest(factors: Sequence[float]) -> float:
+        weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        optimizer = torch.optim.AdamW(
+            [weight], lr=1.0, betas=(0.9, PPOConfig.adam_beta2), weight_decay=0.0
+        )
+        steps: list[float] = []
+        for factor in factors:
+            before = float(weight.detach())
+            weight.grad = torch.full_like(weight, factor)
+            optimizer.step()
+            steps.append(abs(float(weight.detach()) - before))
+        return max(steps)
+
+    assert longest([0.01] * 200) == pytest.approx(1.0, abs=1e-5)
+    assert longest([*[1.0] * 100, 0.01, *[1.0] * 100]) == pytest.approx(1.0, abs=0.01)
+    # The critic fits at once: max over k of (1 - 0.9^k) / sqrt(1 - 0.99^k) = 2.1.
+    assert 2.0 < longest([*[0.01] * 1000, *[1.0] * 100]) < 2.2
+
+
 def test_the_critic_starts_as_the_reward_model_or_at_zero(ppo: Any) -> None:
     prm = reward_model_from_policy(str(ppo.folder / "prm")).eval()
     ids = torch.tensor([[5, 6, 7, 8]])
