@@ -43,8 +43,8 @@ class ThinkingConfig:
     """Chains of thought within a budget. `SearchSettings.answer` chooses among the chains, and
     `max_new_tokens` is not used.
 
-    A policy thinks from its first token on, or from the end of a prompt that ends with `<think>`. A
-    finished solution without a thought stays as it is.
+    A solution that neither begins with `<think>` nor follows a prompt that ends with it has no
+    thought, unless it closes one. It is an answer, and is not cut.
     """
 
     budgets: tuple[int, ...] = (256,)
@@ -108,7 +108,8 @@ class _Part:
     """Tokens that were sampled at once or forced. `step_logprobs` and `step_entropies` belong to
     the steps that end before the positions `step_ends` of the part. `line_ends` are those of whole
     steps, so without that of a step which the limit cut off. `sampled` is the length of the whole
-    sample, of which `ids` may be the beginning; 0 for a forced part."""
+    sample, of which `ids` may be the beginning; 0 for a forced part. `tag_end` is the position
+    after the `</think>` in the sample, or None."""
 
     ids: tuple[int, ...]
     sampled: int = 0
@@ -116,6 +117,7 @@ class _Part:
     line_ends: tuple[int, ...] = ()
     step_logprobs: tuple[float, ...] = ()
     step_entropies: tuple[float, ...] = ()
+    tag_end: int | None = None
 
     def node(self, session: Session, nodes: list[Node], parent: int, start: int, end: int) -> int:
         """Add the tokens from `start` to `end` as a node below `parent`."""
@@ -139,7 +141,7 @@ class _Part:
 @dataclass(slots=True, kw_only=True)
 class _Chain:
     """One chain. `closing` is the position of its closing words in the last part, or None. `direct`
-    marks a finished solution without a thought."""
+    marks a solution without a thought."""
 
     number: int
     parts: list[_Part] = field(default_factory=list[_Part])
@@ -165,8 +167,11 @@ class _Chain:
         return tuple(token for part in self.parts for token in part.ids)
 
     def natural(self, budget: int) -> bool:
-        """Whether the chain needs no cut at this budget."""
-        return self.direct or (self.closing is not None and self.thinking_tokens <= budget)
+        """Whether the chain needs no cut: its closing tag is within the budget."""
+        if self.closing is None:
+            return self.direct
+        assert self.parts[-1].tag_end is not None
+        return self.length - self._last + self.parts[-1].tag_end <= budget
 
 
 async def search_thinking(session: Session, config: ThinkingConfig) -> SearchResult:
@@ -245,22 +250,29 @@ def _add(session: Session, chain: _Chain, sample: Sample, opened: bool) -> None:
     """Add a sample to a chain whose thought is open, and look for the thought's end in it."""
     part = _part(session, sample)
     chain.parts.append(part)
-    chain.stop, chain.closing = sample.stop_reason, _closing_words(session, part.ids)
-    if chain.closing is None and sample.stop_reason.finished:
-        opened = opened or len(chain.parts) > 1
-        text = session.engine.decode(chain.ids)
-        chain.direct = not opened and not text.lstrip().startswith(THOUGHT_START)
-        if not chain.direct:  # the policy ended inside its thought
-            part.ids = without_end(session, part.ids)
+    chain.stop = sample.stop_reason
+    chain.closing, part.tag_end = _closing_tag(session, part.ids)
+    if chain.closing is not None:
+        return
+    text = session.engine.decode(chain.ids).lstrip()
+    begun = text.startswith(THOUGHT_START) or THOUGHT_START.startswith(text)
+    chain.direct = not opened and not begun and len(chain.parts) == 1
+    if sample.stop_reason.finished and not chain.direct:  # the policy ended inside its thought
+        part.ids = without_end(session, part.ids)
 
 
-def _closing_words(session: Session, ids: tuple[int, ...]) -> int | None:
-    """The position of the token with which `</think>` begins, or None."""
+def _closing_tag(session: Session, ids: tuple[int, ...]) -> tuple[int | None, int | None]:
+    """The position of the token with which `</think>` begins, and the position after the token with
+    which it ends; None where there is no such tag."""
     decode = session.engine.decode
     at = decode(ids).find(THOUGHT_END)
     if at < 0:
-        return None
-    return bisect_left(range(len(ids)), at + 1, key=lambda i: len(decode(ids[: i + 1])))
+        return None, None
+    first, last = (
+        bisect_left(range(len(ids)), length, key=lambda i: len(decode(ids[: i + 1])))
+        for length in (at + 1, at + len(THOUGHT_END))
+    )
+    return first, last + 1
 
 
 async def _extend(
@@ -297,7 +309,7 @@ async def _finish_answers(
     open_ = [
         chain
         for chain in chains
-        if chain.closing is not None
+        if (chain.closing is not None or chain.direct)
         and chain.stop is StopReason.LENGTH
         and _fits(session, chain.length)
     ]
@@ -383,12 +395,14 @@ def _cut_thought(
         ended = part is chain.parts[-1] and chain.closing is None and chain.stop.finished
         whole = [end for end in part.line_ends if start + end <= budget and end <= len(part.ids)]
         end = whole[-1] if whole else 0
-        if start + len(part.ids) <= budget and (ended or part is not chain.parts[-1]):
+        extended = part.tag_end is not None and start + part.tag_end <= budget
+        if start + len(part.ids) <= budget and (ended or extended or not part.sampled):
             end = len(part.ids)
         if end:
             at = part.node(session, nodes, at, 0, end)
             text = nodes[at].text
-        if end < len(part.ids):
+        late = part.tag_end is not None and start + part.tag_end > budget
+        if end < len(part.ids) or late:  # with this budget the thought was not extended
             break
         start += end
     words = config.closing if text.endswith("\n") or not text else "\n" + config.closing
@@ -405,11 +419,13 @@ def _cost(session: Session, chains: Sequence[_Chain], budget: int) -> Usage:
     first = [min(chain.parts[0].sampled, budget) for chain in chains]
     total = Usage(policy=usage(prompt, first))
     for chain in chains:
-        start = len(chain.parts[0].ids)
-        for part in chain.parts[1:]:
-            if part.sampled and start < budget:
+        start = 0
+        for number, part in enumerate(chain.parts):
+            if number and part.sampled and start < budget:
                 length = min(part.sampled, budget - start)
                 total += Usage(policy=usage(prompt + start, [length]))
+            if part.tag_end is not None and start + part.tag_end > budget:
+                break
             start += len(part.ids)
         if chain.natural(budget) and chain.length > budget:
             total += Usage(policy=usage(prompt + budget, [chain.length - budget]))

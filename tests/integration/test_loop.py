@@ -85,7 +85,9 @@ def test_results_hold_every_figure(smoke_run: Path) -> None:
     assert [row["policy"] for row in results["training_curve"]] == ["sft", "round_1", "round_2"]
     assert [gate["round"] for gate in results["gates"]] == ["round_1", "round_2"]
     assert results["prm"]["rollouts_per_prefix"] == 16
-    assert [row["method"] for row in results["data_making"]] == ["mcts", "sample"]
+    assert [row["method"] for row in results["data_making"]] == [
+        "mcts", "sample", "sample_equal_flops",
+    ]  # fmt: skip
 
 
 def test_the_ledger_counts_every_search_on_disk(smoke_run: Path) -> None:

@@ -1,4 +1,5 @@
-"""Measure how much training data a tree search makes, compared with plain sampling."""
+"""Measure how much training data a tree search makes, compared with plain sampling at equal tokens
+and at equal FLOPs."""
 
 from __future__ import annotations
 
@@ -28,8 +29,9 @@ def compare_data_making(
     tokens_per_sample: float,
     folder: Path,
 ) -> tuple[DataMaking, ...]:
-    """The tree search, then plain sampling with about as many token positions. `tokens_per_sample`
-    is the mean length of a sample. The searches are written into `folder`."""
+    """The tree search, then its controls: plain sampling with the verifier, with about as many
+    token positions and with about as many FLOPs. `tokens_per_sample` is the mean length of a
+    sample. The searches are written into `folder`."""
     trees = workbench.search(
         problems,
         replace(mcts, use_verifier=True, max_solutions=ANY_NUMBER_OF_SOLUTIONS),
@@ -38,18 +40,26 @@ def compare_data_making(
         name="making_mcts",
         policy_name="final",
     )
-    samples = _samples_for(total_usage(trees), len(problems), tokens_per_sample)
-    plain = workbench.search(
-        problems,
-        SolutionsConfig(budgets=(samples,)),
-        replace(settings, answer="first", temperature=1.0),
-        folder=folder,
-        name="making_sample",
-        policy_name="final",
-    )
+
+    def sampled(samples: int, name: str) -> list[SearchResult]:
+        return workbench.search(
+            problems,
+            SolutionsConfig(budgets=(samples,)),
+            replace(settings, answer="first", temperature=1.0),
+            folder=folder,
+            name=name,
+            policy_name="final",
+        )
+
+    spent = total_usage(trees)
+    samples = _samples_for(spent, len(problems), tokens_per_sample)
+    plain = sampled(samples, "making_sample")
+    per_sample = total_usage(plain).flops / samples
+    equal_flops = sampled(max(1, round(spent.flops / per_sample)), "making_sample_flops")
     return (
         _row(workbench, "mcts", trees),
         _row(workbench, "sample", plain),
+        _row(workbench, "sample_equal_flops", equal_flops),
     )
 
 
@@ -74,6 +84,7 @@ def _row(workbench: Workbench, method: str, results: Sequence[SearchResult]) -> 
         solved=solved,
         distinct_solutions=distinct,
         tokens=tokens,
+        flops=usage.flops,
         solved_per_million_tokens=solved / tokens * 1e6,
         distinct_per_million_tokens=distinct / tokens * 1e6,
     )

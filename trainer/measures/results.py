@@ -71,13 +71,14 @@ class PRMQuality:
 
 @dataclass(frozen=True, kw_only=True)
 class DataMaking:
-    """How much training data a method makes per million tokens."""
+    """How much training data a method makes, and its cost over all problems."""
 
     method: str
     problems: int
     solved: int
     distinct_solutions: int
     tokens: int
+    flops: float
     solved_per_million_tokens: float
     distinct_per_million_tokens: float
 

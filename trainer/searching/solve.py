@@ -21,6 +21,7 @@ from search.batcher import run_searches
 from search.engines.transformers_engine import TransformersEngine
 from search.settings import SearchSettings
 from search.strategies.by_name import bind, entry
+from search.strategies.thinking import ThinkingConfig, ThoughtCounts, thought_counts
 from trainer.searching.engines import load_engine
 from trainer.searching.typed_problems import PLACE, TYPED_TASKS, typed_problem
 from trainer.searching.watching import Watched
@@ -93,7 +94,8 @@ class Thought:
     """The result for one problem. `confidence` is the guidance's score of the answer, in [0, 1].
     `agreeing` of the `solutions` finished solutions give the same final answer. Token counts are
     the sums over both models. `seconds` counts from the start of the first problem. `verdict` is
-    None without a verifier."""
+    None without a verifier. `budgeted` is what the strategy thinking did to the thought; None with
+    another strategy."""
 
     problem: str
     answer: str | None
@@ -109,6 +111,7 @@ class Thought:
     positions: int
     flops: float
     seconds: float
+    budgeted: ThoughtCounts | None = None
 
 
 def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[Thought]:
@@ -259,6 +262,11 @@ def think_over(
         positions=usage.policy.positions + usage.reward.positions,
         flops=usage.flops,
         seconds=seconds,
+        budgeted=(
+            thought_counts(nodes, node)
+            if node is not None and entry(result.strategy).config is ThinkingConfig
+            else None
+        ),
     )
 
 
@@ -279,6 +287,8 @@ def console_text(thought: Thought, guidance: str) -> str:
         lines.append(
             f"confidence  {confidence}; {thought.agreeing} of {thought.solutions} solutions agree"
         )
+    if thought.budgeted is not None:
+        lines.append(f"thought     {_budgeted_text(thought.budgeted)}")
     if thought.verdict is not None:
         lines.append(f"verdict     {thought.verdict}")
     lines.append(
@@ -286,3 +296,8 @@ def console_text(thought: Thought, guidance: str) -> str:
         f"positions, {thought.flops / 1e9:.2f} GFLOPs, {thought.seconds:.1f} s ({thought.end})"
     )
     return "\n".join(lines)
+
+
+def _budgeted_text(counts: ThoughtCounts) -> str:
+    extended = f", extended {counts.extensions} times" if counts.extensions else ""
+    return f"{counts.tokens:,} tokens{', cut at its budget' if counts.cut else ''}{extended}"

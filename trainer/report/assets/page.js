@@ -289,7 +289,8 @@ function gatesSection(results) {
 function makingSection(results) {
   const rows = list(results.data_making);
   if (!rows.length) return ["The making of training data was not compared in this run."];
-  const names = { mcts: "tree search with the verifier", sample: "plain sampling" };
+  const names = { mcts: "tree search with the verifier", sample: "plain sampling, equal tokens",
+    sample_equal_flops: "plain sampling, equal FLOPs" };
   return [
     element("p", { class: "quiet" }, "How much verified training data a million tokens buy. Tokens are "
       + "positions run through policy and reward model."),
@@ -299,6 +300,7 @@ function makingSection(results) {
       { head: "solved", number: true, cell: (r) => count(r.solved) },
       { head: "distinct solutions", number: true, cell: (r) => count(r.distinct_solutions) },
       { head: "tokens", number: true, cell: (r) => count(r.tokens) },
+      { head: "FLOPs", number: true, cell: (r) => power(r.flops) },
       { head: "solved per million tokens", number: true,
         cell: (r) => count(r.solved_per_million_tokens) },
       { head: "distinct per million tokens", number: true,

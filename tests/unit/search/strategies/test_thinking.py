@@ -59,40 +59,46 @@ def said(result: SearchResult, budget: int) -> tuple[str | None, int, bool, int]
 
 
 def test_a_thought_is_cut_after_its_last_whole_line(toys: Any) -> None:
-    result = run(toys, ThinkingConfig(budgets=(5, 8, 13, 16, 17, 40)))
+    result = run(toys, ThinkingConfig(budgets=(5, 8, 13, 16, 17, 25, 40)))
     assert said(result, 5) == ("<think>\n</think>\n0", 0, True, 0)
     assert said(result, 8) == ("<think>\n</think>\n0", 8, True, 0)
     assert said(result, 13) == ("<think>\nab\n</think>\n1", 11, True, 0)
     assert said(result, 16) == ("<think>\nab\ncd\n</think>\n2", 14, True, 0)
-    assert said(result, 17) == (FIRST + "3", 17, False, 0)
-    assert said(result, 40) == said(result, 17)
+    # The closing tag ends at 25 tokens. With less than that it is not there yet.
+    assert said(result, 17) == (FIRST + "3", 17, True, 0)
+    assert said(result, 25) == said(result, 40) == (FIRST + "3", 17, False, 0)
     assert not any(snapshot.truncated for snapshot in result.snapshots)
     assert result_from_json(result_to_json(result, "p")) == result
 
 
 def test_the_cost_at_a_budget_is_that_of_a_run_with_this_budget_alone(toys: Any) -> None:
-    result = run(toys, ThinkingConfig(budgets=(13, 17, 40)))
+    result = run(toys, ThinkingConfig(budgets=(13, 25, 40)))
 
     def usage(prompt: int, generated: int, sequences: int) -> ModelUsage:
         return ModelUsage(prompt_tokens=prompt, generated_tokens=generated, sequences=sequences)
 
     # 13 tokens; then the prompt (2), 11 tokens of thought, 9 of closing words, "1" and its end
     assert result.at(13).usage.policy == usage(2 + 22, 13 + 2, 2)
-    # The thought is whole after 17 tokens, and the other 11 of the solution follow.
-    assert result.at(17).usage.policy == usage(2 + 19, 17 + 11, 2)
+    # The thought is closed after 25 tokens, and the other 3 of the solution follow.
+    assert result.at(25).usage.policy == usage(2 + 27, 25 + 3, 2)
     assert result.at(40).usage.policy == usage(2, 28, 1)
     assert result.usage.policy == usage(2 + 22, 28 + 2, 2)  # what the run really spent
-    for budget in (13, 40):
+    for budget in (13, 25, 40):
         alone = run(toys, ThinkingConfig(budgets=(budget,)))
         assert alone.usage == alone.at(budget).usage == result.at(budget).usage
 
 
 def test_a_short_thought_goes_on_after_the_cue(toys: Any) -> None:
-    config = ThinkingConfig(budgets=(20, 40), least_thinking_tokens=20, cue="W\n")
+    config = ThinkingConfig(budgets=(20, 27, 40), least_thinking_tokens=20, cue="W\n")
     result = run(toys, config)
     assert said(result, 40) == ("<think>\nab\ncd\nef\nW\ngh\n</think>\n4", 22, False, 1)
-    # At 20 tokens the line after the cue does not fit.
-    assert said(result, 20) == ("<think>\nab\ncd\nef\nW\n</think>\n3", 19, True, 1)
+    # At 27 tokens the second closing tag does not fit, at 20 the first one does not.
+    assert said(result, 27) == ("<think>\nab\ncd\nef\nW\ngh\n</think>\n4", 22, True, 1)
+    assert said(result, 20) == (FIRST + "3", 17, True, 0)
+    for budget in (20, 27, 40):
+        alone = run(toys, dataclasses.replace(config, budgets=(budget,)))
+        assert said(alone, budget) == said(result, budget)
+        assert alone.usage == result.at(budget).usage
     twice = run(toys, dataclasses.replace(config, budgets=(40,), least_thinking_tokens=27))
     assert said(twice, 40) == ("<think>\nab\ncd\nef\nW\ngh\nW\ngh\n</think>\n5", 27, False, 2)
     once = run(
@@ -135,6 +141,8 @@ def test_other_ends_of_thoughts(toys: Any) -> None:
 
     answered = run(toys, ThinkingConfig(budgets=(5, 40)), policy=direct)
     assert said(answered, 5) == said(answered, 40) == ("x", 0, False, 0)
+    longer = run(toys, ThinkingConfig(budgets=(1,)), policy=lambda text: {"xyz."[len(text)]: 1.0})
+    assert said(longer, 1) == ("xyz", 0, False, 0)
 
     def ends_inside(text: str) -> dict[str, float]:
         if "</think>" in text:
