@@ -26,13 +26,11 @@ class WithoutReplacementConfig:
     """Distinct solutions. Between rounds, the search also stops at a limit of `SearchSettings`."""
 
     budgets: tuple[int, ...] = (1,)
-    """Numbers of distinct solutions N, ascending; the largest is drawn, a smaller N takes the first
-    N."""
+    """Numbers of distinct solutions N, ascending; a smaller N takes the first N draws."""
     round_size: int = 1
     """Draws per round; with more, a problem needs fewer calls, but repetitions cost tokens."""
     stop_mass: float = 1e-6
-    """The search stops when at most this share of the policy's probability is left to draw; 0 to
-    1."""
+    """Stop when at most this share of the policy's probability is undrawn; 0 to 1."""
     stop_when_settled: bool = True
     """Stop when the probability that is left cannot change the final answer."""
 

@@ -67,11 +67,9 @@ class MCTSConfig:
     budget_guided: bool = False
     """Explore less and finish more as the budget is used up; replaces widening (BG-MCTS)."""
     completion_weight: float = 1.0
-    """Weight of a child's depth against an answer's depth, with budget_guided (kappa); at least
-    0."""
+    """Weight of a child's depth, with budget_guided (kappa); at least 0."""
     variance_weight: float = 1.0
-    """Weight of the children's variance for a further expansion, with budget_guided (lambda); at
-    least 0."""
+    """Weight of the children's variance, with budget_guided (lambda); at least 0."""
     parallel_simulations: int = 1
     """Simulations of one tree in one batch; virtual loss makes them take different paths."""
     use_verifier: bool = False

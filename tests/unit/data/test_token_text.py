@@ -139,3 +139,11 @@ def test_special_tokens_in_the_text_of_a_base_model_are_refused(tmp_path: Path) 
     with pytest.raises(ValueError, match="special token '</s>'"):
         text.encode("one</s>two")
     assert text.encode_prompt("<s>" + LINES[0])[:1] == text.begin_ids
+
+
+def test_steps_that_end_within_a_token_keep_their_texts(family: tuple[str, Any]) -> None:
+    _, tokenizer = family
+    text = TokenText(tokenizer)
+    steps = ["the su", "m of the numb", "ers"]
+    assert len(text.encode("".join(steps))) < sum(map(len, steps))
+    assert [text.decode(step) for step in text.encode_steps(steps)] == steps
