@@ -94,8 +94,13 @@ class KeepBest(TrainerCallback):
         self.stopped = False  # whether the training ended for want of a better evaluation
 
     def best(self) -> dict[str, Any]:
-        """The row of the best evaluation."""
-        return max(self.held_out.rows(), key=lambda row: row["accuracy"])
+        """The row of the best evaluation: the first of equal ones. While nothing is solved, it is
+        the last one, so that patience begins with the first solved problem."""
+
+        def rank(row: dict[str, Any]) -> tuple[float, int]:
+            return row["accuracy"], -row["cycle"] if row["accuracy"] else row["cycle"]
+
+        return max(self.held_out.rows(), key=rank)
 
     def best_folder(self) -> Path:
         return self.folder / f"{BEST}{self.best()['cycle']}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from data.prompts import question_of
 from rewards.base import RewardModel
 from rewards.models.ensemble import EnsembleRewardModel
@@ -28,12 +30,17 @@ def load_engine(
     max_rows: int = 512,
     bit_identical: bool = True,
     kept_prefixes_mib: int = 0,
+    bf16: bool = False,
 ) -> tuple[TransformersEngine, Scorer | None]:
     """Loads a policy and a reward model for search. Raises the errors of `open_engine`. Before a
-    model is loaded, raises ValueError for folders that are missing or do not fit together."""
+    model is loaded, raises ValueError for folders that are missing or do not fit together, and for
+    `bf16` (the policy's weights in bf16) on a CPU that does not compute in bf16."""
     check_models(policy, reward_model)
+    if bf16 and torch.device(device).type == "cpu" and not computes_in_bf16():
+        raise ValueError("bf16 is true, but this CPU has no bf16 instructions: set it to false")
     with whole_models():
         model, tokenizer = load_policy(policy)
+        model = model.to(torch.bfloat16) if bf16 else model
     return open_engine(
         model.to(device),
         tokenizer,
@@ -44,6 +51,12 @@ def load_engine(
         bit_identical=bit_identical,
         kept_prefixes_mib=kept_prefixes_mib,
     )
+
+
+def computes_in_bf16() -> bool:
+    """Whether this CPU has instructions for matrix products in bf16 (AVX-512 BF16 or AMX)."""
+    cpu: Any = torch.cpu
+    return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
 
 
 def open_engine(

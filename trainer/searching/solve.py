@@ -60,6 +60,8 @@ class SolveConfig:
     """Seed of all random numbers."""
     bit_identical: bool = False
     """Make a problem's samples on a CPU independent of the file's other problems; slower."""
+    bf16: bool = False
+    """Weights of the policy in bf16: faster and less exact, also on CPUs with bf16 instructions."""
     quiet: bool = False
     """Print only the answer."""
 
@@ -123,6 +125,7 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
         seed=config.seed,
         device=Accelerator().device,
         bit_identical=config.bit_identical,
+        bf16=config.bf16,
         kept_prefixes_mib=settings.kept_prefixes_mib,
     )
     if getattr(strategy, "use_verifier", False):

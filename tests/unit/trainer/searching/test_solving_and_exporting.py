@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,19 @@ def test_thinking_about_one_problem(
     # One sample streams, with the lines that it has in the result.
     assert strategy != "solutions" or thought.steps[0].rstrip("\n") in err
     assert solve(config, SETTINGS, arm)[0].answer == thought.answer
+
+
+def test_bf16_weights_need_a_cpu_that_computes_with_them(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.searching.engines.computes_in_bf16", lambda: False)
+    with pytest.raises(ValueError, match="bf16 is true, but this CPU"):
+        load_engine(folder, None, seed=1, device="cpu", bf16=True)
+    monkeypatch.setattr("trainer.searching.engines.computes_in_bf16", lambda: True)
+    config = SolveConfig(model=folder, problem="3 4 7 -> 11", quiet=True, bf16=True)
+    settings = replace(SETTINGS, kept_prefixes_mib=2)
+    [thought] = solve(config, settings, MCTSConfig(budgets=(3,)))
+    assert thought.answer is not None and thought.generated_tokens > 0
 
 
 class OneAnswerIsRight:

@@ -88,6 +88,16 @@ def test_the_first_of_the_best_evaluations_is_kept_and_patience_ends_the_trainin
     assert (keep.best_folder() / "weights").read_text() == "7"
 
 
+def test_patience_begins_with_the_first_solved_problem(tmp_path: Path) -> None:
+    curve = Curve([0.0, 0.0, 0.0, 0.0, 0.1, 0.1, 0.1, 0.5])
+    step, keep = run(curve, tmp_path, patience=2, start=0, end=7, save_every=2)
+    assert (step, keep.best()["cycle"]) == (6, 4)
+    (tmp_path / "nothing").mkdir()
+    nothing = Curve([0.0] * 8)
+    step, keep = run(nothing, tmp_path / "nothing", patience=2, start=0, end=7, save_every=2)
+    assert step == 7 and (keep.best_folder() / "weights").read_text() == "7"
+
+
 @pytest.mark.parametrize("killed", [3, 4, 5, 6, 7])
 def test_the_best_weights_of_a_checkpoint_are_there_when_a_run_goes_on(
     tmp_path: Path, killed: int
