@@ -74,7 +74,8 @@ class TokenText:
         whole = "".join(steps)
         ids, anchor = self._behind_anchor(whole)
         self._checked(whole, ids)
-        offsets = _offsets(self.tokenizer, anchor + whole)[-len(ids) :] if ids else None
+        of_text = _offsets(self.tokenizer, anchor + whole)
+        offsets = of_text[-len(ids) :] if of_text and ids else None
         ends = list(accumulate(len(step) for step in steps))
         if offsets is None:
             return [self.encode(step) for step in steps]

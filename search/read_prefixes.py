@@ -45,7 +45,8 @@ class ReadPrefixes:
         all but the first know this prefix too."""
         if not sequences:
             return []
-        first, last = array("q", min(sequences)), array("q", max(sequences))
+        ordered = sorted(tuple(sequence) for sequence in sequences)
+        first, last = array("q", ordered[0]), array("q", ordered[-1])
         shared = _common(first, last)
         return [max(self.known(s), shared if i else 0) for i, s in enumerate(sequences)]
 

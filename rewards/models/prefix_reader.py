@@ -97,9 +97,9 @@ class PrefixReader:
 
 def shared_beginnings(sequences: Sequence[tuple[str, Sequence[int]]]) -> list[Sequence[int]]:
     """What all sequences with the same name begin with, for every name of several sequences."""
-    by_name: dict[str, list[Sequence[int]]] = {}
+    by_name: dict[str, list[tuple[int, ...]]] = {}
     for name, sequence in sequences:
-        by_name.setdefault(name, []).append(sequence)
+        by_name.setdefault(name, []).append(tuple(sequence))
     found: list[Sequence[int]] = []
     for group in by_name.values():
         first, last = min(group), max(group)

@@ -7,6 +7,9 @@ config. Without calibration, T = 1 and b = 0. The same code reads PRMs trained b
 own pipelines read the same folder, with T = 1 and b = 0.
 """
 
+# torch declares no type of what `tolist` gives.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -113,7 +116,9 @@ class ProcessRewardModel:
         """P(correct) at every position of each sequence. Only what follows the kept prefixes goes
         through the model."""
         entries, kept = prefixes.known(sequences), prefixes.kept
-        scores = [kept.numbers[of_row].tolist() if kept and of_row else [] for of_row in entries]
+        scores: list[list[float]] = [
+            kept.numbers[of_row].tolist() if kept and of_row else [] for of_row in entries
+        ]
 
         def see(rows: Sequence[int], starts: Sequence[int], output: Any) -> None:
             correct: list[list[float]] = self._correct(output.logits).tolist()

@@ -17,7 +17,7 @@ at least 4 queries. The linear layers get a multiple of 16 rows (rewards/models/
 # pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,7 +54,7 @@ def attend(
         raise ValueError("the engine cannot decode with a model whose attention has sinks")
     rows, heads, tokens, size = query_RHTD.shape
     groups, shared = key_RGLD.shape[1], heads // key_RGLD.shape[1]
-    scaling = size**-0.5 if scaling is None else scaling
+    scale: float = size**-0.5 if scaling is None else scaling
     alone = tokens == 1 and rows < BLOCK  # never with bit-identical rows
     if softcap is None and (alone or query_RHTD.device.type != "cpu"):
         mixed_RHTD = functional.scaled_dot_product_attention(
@@ -62,7 +62,7 @@ def attend(
             key_RGLD,
             value_RGLD,
             attn_mask=attention_mask,
-            scale=scaling,
+            scale=scale,
             enable_gqa=True,
         )
         return mixed_RHTD.transpose(1, 2).contiguous(), None
@@ -71,7 +71,7 @@ def attend(
     queries = shared * tokens
     if queries < FEWEST_QUERIES:
         query_RGQD = functional.pad(query_RGQD, (0, 0, 0, FEWEST_QUERIES - queries))
-    scores_RGQL = torch.matmul(query_RGQD, key_RGLD.transpose(2, 3)) * scaling
+    scores_RGQL = torch.matmul(query_RGQD, key_RGLD.transpose(2, 3)) * scale
     if softcap is not None:
         scores_RGQL = torch.tanh(scores_RGQL / softcap) * softcap
     if attention_mask is not None:
@@ -89,7 +89,7 @@ AttentionInterface.register(ATTENTION, attend)
 
 
 @contextmanager
-def row_attention(model: Any) -> Iterator[None]:
+def row_attention(model: Any) -> Generator[None]:
     """A context in which the model uses `attend`."""
     config = model.config.get_text_config()
     before = config._attn_implementation
@@ -147,6 +147,7 @@ class _RowLayer(CacheLayerMixin):
 
     def grow(self, more: int) -> None:
         if self.is_initialized:
+            assert self.keys is not None and self.values is not None
             self.keys = functional.pad(self.keys, (0, 0, 0, more))
             self.values = functional.pad(self.values, (0, 0, 0, more))
 

@@ -1,5 +1,8 @@
 """The rows of a decoded batch, in each of which a sample grows. Legend: R rows."""
 
+# torch declares no type of what `tolist` gives.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -57,7 +60,10 @@ class Row:
 
 def add_draws(alive: Sequence[Row], logprob_R: Tensor, entropy_R: Tensor, drawn_R: Tensor) -> None:
     """Add the numbers of `data.types.TokenDraws` of the rows' last tokens."""
-    numbers = zip(logprob_R.tolist(), entropy_R.tolist(), drawn_R.tolist(), strict=True)
+    logprobs: list[float] = logprob_R.tolist()
+    entropies: list[float] = entropy_R.tolist()
+    draws: list[float] = drawn_R.tolist()
+    numbers = zip(logprobs, entropies, draws, strict=True)
     for row, of_token in zip(alive, numbers, strict=True):
         if len(row.draws) < len(row.token_ids):  # the row was not finished before this token
             row.draws.append(of_token)

@@ -136,7 +136,7 @@ def load_gguf(path: Path, dtype: Any) -> tuple[Any, Any]:
     check_vocabulary(str(path), tokenizer, quantised.config.get_text_config().vocab_size)
     # transformers does not save a model that it loaded from GGUF, as it still counts as quantised.
     config = deepcopy(quantised.config)
-    del config.quantization_config
+    delattr(config, "quantization_config")
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.load_state_dict(quantised.state_dict())
     model.generation_config = quantised.generation_config

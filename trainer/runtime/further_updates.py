@@ -27,7 +27,7 @@ def updates_of(folders: Sequence[str]) -> int:
 def learner_of_control(manifest: Any) -> str | None:
     """The name of the learner whose control a policy is, from the policy's manifest: the last one
     of `updates_like`. None for a policy that is no such control."""
-    folders = (manifest or {}).get("recipe", {}).get("updates_like") or [None]
+    folders: list[Any] = (manifest or {}).get("recipe", {}).get("updates_like") or [None]
     return None if folders[-1] is None else Path(folders[-1]).name
 
 
