@@ -154,7 +154,7 @@ class Interrupted:
         self.calls = 0
 
     def prefix_flops(self, length: int) -> float:
-        return self.scorer.prefix_flops(length)
+        return 0.0  # a server keeps no prefixes, so that the model in this process shall not either
 
     def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]:
         self.calls += 1
