@@ -62,7 +62,7 @@ class CountdownThoughtsConfig(CountdownConfig):
     not say that it goes back.
     """
 
-    searches: tuple[str, ...] = ("depth_first",)
+    search_kinds: tuple[str, ...] = ("depth_first",)
     """Kinds of search that thoughts write down: depth_first, best_first."""
     heuristics: tuple[str, ...] = ("nearest",)
     """Orders in which a search tries operations: nearest, factors, sum."""
@@ -85,7 +85,7 @@ class CountdownThoughtsConfig(CountdownConfig):
         super().__post_init__()
         optional = tuple(name for name in BEHAVIOURS if name != "completion")
         for key, names, allowed in (
-            ("searches", self.searches, SEARCHES),
+            ("search_kinds", self.search_kinds, SEARCHES),
             ("heuristics", self.heuristics, tuple(HEURISTICS)),
             ("behaviours", tuple(self.behaviours), optional),
             ("leave_out", (self.leave_out,) if self.leave_out is not None else (), optional),
@@ -96,7 +96,7 @@ class CountdownThoughtsConfig(CountdownConfig):
                         f"{key} has {name!r}; did you mean {nearest(name, allowed)!r}? allowed: "
                         f"{', '.join(allowed)}"
                     )
-            if key in ("searches", "heuristics") and not names:
+            if key in ("search_kinds", "heuristics") and not names:
                 raise ValueError(f"{key} is empty; allowed: {', '.join(allowed)}")
         for name, chance in self.behaviours.items():
             if type(chance) not in (int, float) or not 0 <= chance <= 1:
@@ -191,7 +191,7 @@ class _Trace:
     ) -> None:
         self._config, self._rng = config, rng
         self._target = int(problem.answer)
-        self._best_first = rng.choice(config.searches) == "best_first"
+        self._best_first = rng.choice(config.search_kinds) == "best_first"
         self._heuristic = HEURISTICS[rng.choice(config.heuristics)]
         self._places: list[_Place] = []
         self._at = 0

@@ -19,9 +19,9 @@ RUN_ELSEWHERE = ("countdown/demo", "countdown/smoke", "gsm8k/full", "gsm8k/smoke
 # 25 and 15 stages, whose arguments tests/unit/trainer/pipeline/test_recipes.py checks; and one that
 # begins with the folders of another run.
 NOT_RUN = ["countdown/learners", "countdown/ablation", "countdown/label_kinds"]
-# The stages of this one are those of qwen2.5-1.5b-math.
+# The stages of these are those of qwen2.5-1.5b-math and of countdown/thinking.
 if not os.environ.get("THINKTREE_ALL_PIPELINES"):
-    NOT_RUN.append("qwen2.5-7b-math/full")
+    NOT_RUN += ["qwen2.5-7b-math/full", "countdown/thinking_smoke"]
 PIPELINES = [
     str(path.relative_to(ROOT))
     for path in sorted((ROOT / "recipes").glob("*/*.yaml"))

@@ -4,7 +4,7 @@ together determine its result."""
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from data.settings import ROOT, read_yaml_mapping
@@ -14,8 +14,6 @@ from trainer.runtime.manifests import (
     is_complete,
     read_manifest,
 )
-
-# ---------------------------------------------------------------- fingerprints
 
 
 def stage_fingerprint(pipeline: Pipeline, stage: Stage) -> str | None:
@@ -48,11 +46,19 @@ def source_hash(script: Path) -> str:
         path = waiting.pop()
         if path in trees:
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-        trees[path] = ast.dump(tree)
-        for name in _imported_names(tree):
+        state = path.stat()
+        trees[path], names = _read_module(path, state.st_mtime_ns, state.st_size)
+        for name in names:
             waiting += _module_files(name, (script.resolve().parent, ROOT))
     return hash_value(sorted(trees.values()))
+
+
+@cache
+def _read_module(path: Path, changed: int, size: int) -> tuple[str, tuple[str, ...]]:
+    """The syntax tree and the imported names of a module. Every stage of a recipe imports most of
+    the project, so a file is read once until it changes."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    return ast.dump(tree), tuple(dict.fromkeys(_imported_names(tree)))
 
 
 def _imported_names(tree: ast.AST) -> list[str]:
@@ -65,10 +71,12 @@ def _imported_names(tree: ast.AST) -> list[str]:
     return names
 
 
-def _module_files(name: str, roots: Sequence[Path]) -> list[Path]:
+@cache
+def _module_files(name: str, roots: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The project's files that hold the module `name`, or the module and a name in it."""
     found: list[Path] = []
     for root in roots:
         base = root.joinpath(*name.split("."))
         candidates = (base.with_suffix(".py"), base / "__init__.py")
         found += [path.resolve() for path in candidates if path.is_file()]
-    return found
+    return tuple(found)

@@ -23,7 +23,7 @@ SIZES: dict[str, Any] = {
     "num_numbers": 4, "min_number": 1, "max_number": 12, "max_value": 30, "min_target": 10,
     "max_target": 30,
 }  # fmt: skip
-CONFIG = CountdownThoughtsConfig(**SIZES, searches=("depth_first", "best_first"))
+CONFIG = CountdownThoughtsConfig(**SIZES, search_kinds=("depth_first", "best_first"))
 PROBLEM = make_problem((3, 4, 7, 12), 24)
 BY_HAND = """numbers 3 4 7 12 target 24
 goal 2 | 24 = 12 * 2
@@ -95,7 +95,7 @@ def test_false_lines(line: int, false: str, fault: str | None) -> None:
 @pytest.mark.parametrize("heuristic", ["nearest", "factors", "sum"])
 @pytest.mark.parametrize("search", ["depth_first", "best_first"])
 def test_thoughts_are_true_and_end_correctly(search: str, heuristic: str) -> None:
-    config = replace(CONFIG, searches=(search,), heuristics=(heuristic,), traces_per_problem=2)
+    config = replace(CONFIG, search_kinds=(search,), heuristics=(heuristic,), traces_per_problem=2)
     found = splits(config)
     assert len(found.demonstrations) == 120
     verifier, reasons = CountdownVerifier(max_value=30), set[str]()
@@ -148,7 +148,7 @@ def test_one_behaviour_is_left_out(left_out: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"searches": ("depth",)}, "did you mean 'depth_first'"),
+        ({"search_kinds": ("depth",)}, "did you mean 'depth_first'"),
         ({"heuristics": ()}, "heuristics is empty"),
         ({"leave_out": "completion"}, "leave_out has 'completion'"),
         ({"behaviours": {"analysys": 1.0}}, "did you mean 'analysis'"),

@@ -154,8 +154,7 @@ def gumbel_policy(considered: int, qs: Any, rescale: bool = True, **arguments: A
 plain_gumbel_policy = partial(gumbel_policy, rescale=False)
 
 
-@pytest.mark.parametrize("seed", [77, 4242])
-@pytest.mark.parametrize(("actions", "exploration"), [(3, 1.25), (5, 0.4)])
+@pytest.mark.parametrize(("seed", "actions", "exploration"), [(77, 3, 1.25), (4242, 5, 0.4)])
 def test_puct_visits_what_mctx_visits(
     toys: Any, seed: int, actions: int, exploration: float
 ) -> None:
@@ -168,10 +167,9 @@ def test_puct_visits_what_mctx_visits(
     assert max(map(len, theirs)) > 3
 
 
-@pytest.mark.parametrize("seed", [77, 4242])
 @pytest.mark.parametrize(
-    ("actions", "simulations", "rescale"),
-    [(5, 64, True), (4, 16, True), (5, 11, False), (5, 64, False)],
+    ("seed", "actions", "simulations", "rescale"),
+    [(77, 5, 64, True), (4242, 4, 16, True), (77, 5, 11, False), (4242, 5, 64, False)],
 )
 def test_gumbel_visits_what_mctx_visits(
     toys: Any, seed: int, actions: int, simulations: int, rescale: bool
