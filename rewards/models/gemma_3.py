@@ -16,4 +16,7 @@ class Gemma3TextForTokenClassification(GenericForTokenClassification, Gemma3PreT
     config_class = Gemma3TextConfig
 
 
-AutoModelForTokenClassification.register(Gemma3TextConfig, Gemma3TextForTokenClassification)
+# Without exist_ok, transformers leaves out what is registered for a configuration of its own.
+AutoModelForTokenClassification.register(
+    Gemma3TextConfig, Gemma3TextForTokenClassification, exist_ok=True
+)

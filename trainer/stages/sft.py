@@ -12,7 +12,7 @@ from typing import Any
 from data.behaviours import behaviour_rates
 from data.held_out import check_rows_held_out
 from data.problems import read_demonstrations
-from data.types import TokenRow
+from data.types import Demonstration, TokenRow
 from rewards.verifiers.by_name import VERIFIERS
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from trainer.measures.saturation import still_rising
@@ -94,17 +94,7 @@ def run_sft(
 
     with run_stage("sft", runtime, [config, lora, arguments, stopping], inputs, check) as record:
         demonstrations = read_demonstrations(Path(config.data) / "demonstrations.jsonl")
-        if config.model == FROM_SCRATCH:
-            model, tokenizer = build_policy(
-                config.model_config or {},
-                config.tokenizer,
-                config.max_number,
-                vocab_size=config.vocab_size,
-                texts=[d.problem.prompt + d.solution for d in demonstrations],
-            )
-        else:
-            model, tokenizer = load_policy(config.model)
-            model = add_adapter(model, lora, POLICY, runtime.seed)
+        model, tokenizer = _starting_model(config, demonstrations, lora, runtime.seed)
         rows = demonstration_rows(demonstrations, tokenizer)
         watched: list[KeepBest] = []
 
@@ -130,6 +120,22 @@ def run_sft(
             _save_best(watched[0], trainer, record)
         else:
             save_trained(trainer, tokenizer, Path(runtime.output_dir))
+
+
+def _starting_model(
+    config: PolicyConfig, demonstrations: Sequence[Demonstration], lora: LoraSettings, seed: int
+) -> tuple[Any, Any]:
+    """The model, with an adapter where it gets one, and its tokenizer."""
+    if config.model == FROM_SCRATCH:
+        return build_policy(
+            config.model_config or {},
+            config.tokenizer,
+            config.max_number,
+            vocab_size=config.vocab_size,
+            texts=[d.problem.prompt + d.solution for d in demonstrations],
+        )
+    model, tokenizer = load_policy(config.model)
+    return add_adapter(model, lora, POLICY, seed), tokenizer
 
 
 def _keep_best(
