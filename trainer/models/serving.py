@@ -21,6 +21,8 @@ from rewards.server.scoring import ServedModel
 from trainer.runtime.input_identity import fingerprint_of
 
 SHUTDOWN_SECONDS = 30  # for requests in flight when the server is told to stop
+# A client that is busy for longer than uvicorn's 5 seconds would lose its request with the connection.
+KEEP_ALIVE_SECONDS = 75
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ def serve(config: ServeConfig, batching: BatchingConfig) -> None:
             port=config.port,
             log_level="warning",
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
     )
     server.run()
