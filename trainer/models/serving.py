@@ -21,7 +21,7 @@ from rewards.server.scoring import ServedModel
 from trainer.runtime.input_identity import fingerprint_of
 
 SHUTDOWN_SECONDS = 30  # for requests in flight when the server is told to stop
-# A client that is busy for longer than uvicorn's 5 seconds would lose a request with its connection.
+# Of a client that is busy for longer than uvicorn's 5 seconds, a request would be lost.
 KEEP_ALIVE_SECONDS = 75
 
 
