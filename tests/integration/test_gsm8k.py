@@ -39,7 +39,7 @@ def manifest(folder: Path, stage: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def run(checkout: Any, files: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("gsm8k") / "run"
-    words = [*checkout.recipe(folder, RECIPE), *sources(files)]
+    words = [*checkout.forked_recipe(folder, RECIPE), *sources(files)]
     printed = checkout.run(words, WANDB_MODE="offline")
     return folder, printed
 
@@ -71,7 +71,7 @@ def test_bad_rows_are_named_and_counted(run: tuple[Path, str], files: tuple[Path
 
 
 def test_too_many_bad_rows_fail_the_run(checkout: Any, files: Any, tmp_path: Path) -> None:
-    words = [*checkout.recipe(tmp_path / "run", RECIPE), *sources(files)]
+    words = [*checkout.forked_recipe(tmp_path / "run", RECIPE), *sources(files)]
     printed = checkout.run([*words, "--set", "data.max_bad_rows=3"], fails=True)
     assert "4 rows are bad, and max_bad_rows is 3" in printed
 

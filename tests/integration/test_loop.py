@@ -29,7 +29,8 @@ KILLS: list[tuple[list[str], list[str]]] = [
     ([], STAGES[:AFTER_ROUND_1]),
     ([name for name in STAGES if name not in LAST], LAST),
 ]
-if os.environ.get("THINKTREE_ALL_KILLS"):
+ALL_KILLS = bool(os.environ.get("THINKTREE_ALL_KILLS"))
+if ALL_KILLS:  # and by the real launcher
     KILLS = [([], STAGES)]
 TIMES = ("seconds", "training_seconds")
 
@@ -123,11 +124,15 @@ def in_the_middle(folder: Path) -> bool:
     return folder.name in ("data", "label_1", "label_2", "report") and folder.exists()
 
 
+def words_of(checkout: Any, folder: Path) -> list[str]:
+    return checkout.recipe(folder) if ALL_KILLS else checkout.forked_recipe(folder)
+
+
 def kill_in(checkout: Any, stage: str, folder: Path) -> bool:
     """Start the recipe and kill all its processes in the middle of `stage`. False if the stage
     was over before that."""
     child = subprocess.Popen(
-        checkout.recipe(folder),
+        words_of(checkout, folder),
         cwd=checkout.root,
         env=checkout.environment(WANDB_MODE="offline"),
         stdout=subprocess.DEVNULL,
@@ -152,7 +157,7 @@ def test_kills_in_every_kind_of_stage_change_nothing(
         shutil.copytree(smoke_run / stage, folder / stage)
         shutil.copy(smoke_run / "stages" / f"{stage}.json", folder / "stages")
     early = {stage: kill_in(checkout, stage, folder) for stage in killed}
-    words = [*checkout.recipe(folder), "--only", killed[-1]]
+    words = [*words_of(checkout, folder), "--only", killed[-1]]
     checkout.run(words, WANDB_MODE="offline")
     assert not (folder / "replaced").exists()  # nothing that was kept or begun
     late = [stage for stage in killed if not early[stage]]

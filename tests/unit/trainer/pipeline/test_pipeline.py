@@ -355,6 +355,7 @@ def test_dry_run_changes_nothing(project: Path, capsys: pytest.CaptureFixture[st
     assert not (project / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_script_with_the_real_launcher_stops_on_sigterm_and_continues(project: Path) -> None:
     words = [sys.executable, str(ROOT / "scripts" / "run_recipe.py"), "recipe.yaml"]
     words += ["--only", "data", "--set", "data.mode=hang"]

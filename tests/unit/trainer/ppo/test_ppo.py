@@ -47,6 +47,7 @@ class Finishes:
         return Verdict(outcome=Outcome.CORRECT if solution else Outcome.WRONG)
 
 
+@pytest.mark.slow
 def test_ppo_reaches_the_optimum_of_a_chain(ppo: Any) -> None:
     config = ppo.config(
         cycles=30,

@@ -75,6 +75,7 @@ def fails_in_cycle_3(kind: str, monkeypatch: pytest.MonkeyPatch, ppo: Any) -> Ca
     return lambda: monkeypatch.setattr(RewardScorer, "score_batch", score)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [

@@ -105,6 +105,7 @@ def test_adapter_and_merged_policy_say_the_same(ppo: Any, kept: list[PPORun]) ->
     assert (merged - before).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_an_adapter_run_that_was_cut_off_ends_the_same(
     ppo: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

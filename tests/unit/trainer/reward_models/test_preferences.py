@@ -205,6 +205,7 @@ def test_text_and_conversations_do_not_mix(policy: Path, tmp_path: Path) -> None
     assert "no chat template; set chat_template_path" in bad.reason
 
 
+@pytest.mark.slow
 def test_a_run_cut_off_ends_as_one_that_was_not(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +236,7 @@ def test_a_run_cut_off_ends_as_one_that_was_not(
     assert steps == 4 + 2  # it went on after the second
 
 
+@pytest.mark.slow
 def test_no_update_follows_the_last_one(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, die_late: Any
 ) -> None:

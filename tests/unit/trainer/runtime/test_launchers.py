@@ -97,6 +97,7 @@ def test_the_status_of_main_is_the_process_s(monkeypatch: pytest.MonkeyPatch) ->
     assert stop.value.code == 130
 
 
+@pytest.mark.slow
 def test_a_mistake_in_a_real_process(tmp_path: Path) -> None:
     words = [ROOT / "scripts" / "write_results.py", "--evaluation", "p", "--evalution", "q"]
     done = subprocess.run(

@@ -178,6 +178,7 @@ def test_a_pipeline_shows_the_newest_line_of_its_stage() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_stage_that_still_imports_is_starting(tmp_path: Path) -> None:
     said: list[str] = []
     code = "import time; time.sleep(1.5); print('1 of 2', flush=True); time.sleep(1.5)"

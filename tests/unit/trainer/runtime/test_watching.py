@@ -65,6 +65,7 @@ def resources(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "manifest.json").read_text())["extra"]["resources"]
 
 
+@pytest.mark.slow
 def test_a_hang_leaves_its_stacks_and_goes_on_to_say_what_it_used(tmp_path: Path) -> None:
     status, said = stage(tmp_path / "out", "hang")
     assert status == 0
@@ -80,6 +81,7 @@ def test_a_hang_leaves_its_stacks_and_goes_on_to_say_what_it_used(tmp_path: Path
     assert 5e7 < used["peak_resident_bytes"] < 4e9
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_names_the_settings_and_a_second_try_no_rates(
     tmp_path: Path,
 ) -> None:

@@ -151,6 +151,7 @@ def test_dpo_prefers_the_better_step_and_does_not_end_after_it(
     assert not [*out.glob("checkpoint-*")]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_the_same(
     folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_run_that_was_cut_off_ends_the_same(
     assert ledgers[0] == ledgers[1]
 
 
+@pytest.mark.slow
 def test_no_update_follows_the_last_one(
     folders: Path, monkeypatch: pytest.MonkeyPatch, die_late: Any
 ) -> None:

@@ -107,6 +107,7 @@ def run_from(folder: Path, algorithm: str, steps: int) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_no_update_follows_the_last_one(
     tiny_policy: Any, tmp_path: Path, algorithm: str, monkeypatch: pytest.MonkeyPatch, die_late: Any

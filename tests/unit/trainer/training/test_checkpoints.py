@@ -139,6 +139,7 @@ def train(made: Path, stage: str, folder: Path, rank: int = 0, updates: int = 4)
         run_prm(runtime, config, arguments, lora)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "rank"), [(SFT, 0), (SFT, 2), (PRM, 0), (PRM, 2)])
 def test_a_run_that_dies_while_saving_ends_as_a_whole_one(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -168,6 +169,7 @@ def test_a_run_that_dies_while_saving_ends_as_a_whole_one(
     assert found[0]["metrics"] == found[1]["metrics"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", LAST_MOMENTS)
 @pytest.mark.parametrize(("stage", "rank"), [(SFT, 0), (PRM, 2)])
 def test_a_run_that_dies_after_its_last_update_makes_no_further_one(

@@ -148,6 +148,7 @@ def train(made: Path, folder: Path, save_steps: int = 3) -> None:
     run_sft(runtime, config, arguments, stopping=stopping)
 
 
+@pytest.mark.slow
 def test_a_killed_run_stops_at_the_same_update_with_the_same_weights(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
