@@ -26,6 +26,7 @@ BLOCK = 4  # tokens of a cached block
 
 class _Quiet(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that is gone is no error here."""
@@ -38,9 +39,18 @@ def _cut(connection: socket.socket) -> None:
 
 class PolicyServer:
     """Serves a model on a free port of 127.0.0.1. `asked` has the body of every completion that was
-    asked for. `faults` are words: busy, down, garbage, drop, hang, error."""
+    asked for. `faults` are words: busy, down, garbage, drop, hang, error. Servers may share what
+    they have read as `logits`."""
 
-    def __init__(self, model: Any, tokenizer: Any, model_id: str, *, context: int = 256) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        model_id: str,
+        *,
+        context: int = 256,
+        logits: dict[Any, torch.Tensor] | None = None,
+    ) -> None:
         self.model, self.model_id, self.context = model.eval(), model_id, context
         self.root = model_id
         self.end_ids = TokenText(tokenizer).end_token_ids
@@ -51,6 +61,7 @@ class PolicyServer:
         self.processed = False  # log-probabilities after temperature and masks
         self.token_ids = True  # a version that returns token ids
         self.most_at_once = self._at_once = 0
+        self._logits = {} if logits is None else logits  # by model and ids
         self._cached: set[tuple[int, ...]] = set()
         self._lock, self._counts = threading.Lock(), threading.Lock()
         self.connections: set[socket.socket] = set()
@@ -64,6 +75,7 @@ class PolicyServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def setup(self) -> None:
                 super().setup()
@@ -172,7 +184,7 @@ class PolicyServer:
         temperature_R = torch.tensor([float(body["temperature"])])
         allowed: Sequence[int] | None = body.get("allowed_token_ids")
         while True:
-            logits_RV = self.model(input_ids=torch.tensor([[*prompt, *ids]])).logits[:, -1].float()
+            logits_RV = self._read((*prompt, *ids))
             raw_RV, masked_RV = logits_RV, logits_RV
             if allowed is not None:
                 masked_RV = torch.full_like(logits_RV, -torch.inf)
@@ -190,6 +202,13 @@ class PolicyServer:
                     return ids, logprobs, "stop", text
             if len(ids) >= body["max_tokens"]:
                 return ids, logprobs, "length", None
+
+    def _read(self, ids: tuple[int, ...]) -> torch.Tensor:
+        key = (id(self.model), ids)
+        if key not in self._logits:
+            output = self.model(input_ids=torch.tensor([ids]))
+            self._logits[key] = output.logits[:, -1].float()
+        return self._logits[key]
 
     def seeds(self) -> Counter[int]:
         """How often each sample was asked for, without the comparison of weights."""

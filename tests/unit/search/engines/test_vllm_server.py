@@ -40,16 +40,22 @@ from ...policy_server import BLOCK, PolicyServer
 PROMPT = "3 4 7 12 -> 24\n"
 
 
+@pytest.fixture(scope="module")
+def read() -> dict[Any, torch.Tensor]:
+    """What all servers have read: most tests ask for the same trees."""
+    return {}
+
+
 @pytest.fixture
-def server(tiny_policy: Any) -> Iterator[PolicyServer]:
-    started = PolicyServer(*tiny_policy, "policy")
+def server(tiny_policy: Any, read: dict[Any, torch.Tensor]) -> Iterator[PolicyServer]:
+    started = PolicyServer(*tiny_policy, "policy", logits=read)
     yield started
     started.stop()
 
 
 @pytest.fixture
-def second(tiny_policy: Any) -> Iterator[PolicyServer]:
-    started = PolicyServer(*tiny_policy, "policy")
+def second(tiny_policy: Any, read: dict[Any, torch.Tensor]) -> Iterator[PolicyServer]:
+    started = PolicyServer(*tiny_policy, "policy", logits=read)
     yield started
     started.stop()
 
@@ -155,16 +161,16 @@ def test_choices_have_the_probabilities_of_the_whole_vocabulary(
     assert found.usage == expected.usage
 
 
-PROBLEMS = [Problem(id=f"q{i}", prompt=f"{1 + i} 2 {3 + i} -> 6\n", answer="") for i in range(6)]
+PROBLEMS = [Problem(id=f"q{i}", prompt=f"{1 + i} 2 {3 + i} -> 6\n", answer="") for i in range(5)]
 SETTINGS = SearchSettings(
-    guidance="likelihood", max_step_tokens=12, max_new_tokens=30, max_depth=3
+    guidance="likelihood", max_step_tokens=6, max_new_tokens=16, max_depth=3
 )
 
 
 def trees(toys: Any, engine: Any, problems: Sequence[Problem] = PROBLEMS, **options: Any) -> Any:
     """The results by problem. The last bits of numbers depend on the engine."""
     results = run_searches(
-        problems, partial(search_mcts, config=MCTSConfig(budgets=(4,), proposals=3)),
+        problems, partial(search_mcts, config=MCTSConfig(budgets=(3,), proposals=2)),
         engine=engine, scorer=None, verify=toys.verify, settings=SETTINGS, **options,
     )  # fmt: skip
     return {result.problem.id: result for result in results}

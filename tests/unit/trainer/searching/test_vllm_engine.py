@@ -31,7 +31,7 @@ from ...conftest import TINY
 from ...policy_server import PolicyServer
 
 SETTINGS = SearchSettings(
-    guidance="likelihood", max_step_tokens=12, max_new_tokens=30, max_depth=3
+    guidance="likelihood", max_step_tokens=6, max_new_tokens=16, max_depth=3
 )
 CPU = torch.device("cpu")
 
@@ -46,9 +46,14 @@ def folder(tiny_policy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> tuple[Any, Any]:
+    return load_policy(str(folder / "policy"))
+
+
 @pytest.fixture
-def server(folder: Path) -> Iterator[PolicyServer]:
-    started = PolicyServer(*load_policy(str(folder / "policy")), str(folder / "policy"))
+def server(folder: Path, loaded: tuple[Any, Any]) -> Iterator[PolicyServer]:
+    started = PolicyServer(*loaded, str(folder / "policy"))
     yield started
     started.stop()
 
