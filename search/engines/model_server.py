@@ -24,6 +24,7 @@ import httpx
 OVERLOADED = 429
 UNAVAILABLE = (OVERLOADED, 404, 500, 502, 503, 504)  # 404: perhaps restarted with another model
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts; each pause is twice as long
+MOST_ATTEMPTS = 10  # of one request at a server that is not busy
 CONNECT_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 4.0  # uvicorn closes an idle connection after 5
 LARGEST_GAP = 0.1  # nats, mean distance of a server's log-probabilities from the policy's
@@ -100,6 +101,7 @@ class Completion:
 class _Failure:
     reason: str
     told_seconds: float = 0.0
+    busy: bool = False
 
 
 class Places:
@@ -139,21 +141,24 @@ class Places:
 
 
 class _Patience:
-    """Waits between the attempts of one request, and gives up `seconds` after the first failure."""
+    """Waits between the attempts of one request. Gives up when the server has answered nothing for
+    `wait_seconds`, or not this request in `attempts` attempts; a busy server is waited for."""
 
-    def __init__(self, address: str, seconds: float) -> None:
-        self._address, self._seconds = address, seconds
-        self._give_up, self._pause = math.inf, FIRST_PAUSE
+    def __init__(self, server: ModelServer, attempts: float) -> None:
+        self._server, self._attempts = server, attempts
+        self._first, self._pause = math.inf, FIRST_PAUSE
 
     async def wait(self, failure: _Failure) -> None:
-        now = time.monotonic()
-        self._give_up = min(self._give_up, now + self._seconds)
-        if now >= self._give_up:
+        seconds, now = self._server.settings.wait_seconds, time.monotonic()
+        self._first = min(self._first, now)
+        self._attempts -= not failure.busy
+        left = seconds - (now - max(self._first, self._server.answered_at))
+        if left <= 0 or self._attempts <= 0:
+            long = f"for {seconds:g} s (engine_wait_seconds)" if left <= 0 else "one request"
             raise EngineUnavailable(
-                f"the server {self._address} did not answer for {self._seconds:g} s "
-                f"(engine_wait_seconds): {failure.reason}"
+                f"the server {self._server.address} did not answer {long}: {failure.reason}"
             )
-        await asyncio.sleep(min(max(self._pause, failure.told_seconds), self._give_up - now))
+        await asyncio.sleep(min(max(self._pause, failure.told_seconds), left))
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
 
@@ -165,6 +170,7 @@ class ModelServer:
         self.context = 0
         self.model_id = ""
         self.places = Places(settings.in_flight)
+        self.answered_at = -math.inf  # seconds of the monotonic clock
         self._checked = False
         self._logprobs = asked.logprobs
 
@@ -175,7 +181,7 @@ class ModelServer:
 
     async def complete(self, fields: Mapping[str, Any], order: int = 0) -> Completion:
         """The answer to a request. Raises EngineUnavailable and EngineRefused."""
-        patience = _Patience(self.address, self.settings.wait_seconds)
+        patience = _Patience(self, MOST_ATTEMPTS)
         async with self.places.hold(order):
             while True:
                 await self.check()
@@ -188,7 +194,7 @@ class ModelServer:
         """Wait until the server answers and has the right model. Raises EngineRefused if it has
         another one, and EngineUnavailable."""
         async with self._checking:
-            patience = _Patience(self.address, self.settings.wait_seconds)
+            patience = _Patience(self, math.inf)
             while not self._checked:
                 failure = await self._check()
                 if failure is not None:
@@ -257,7 +263,9 @@ class ModelServer:
         if isinstance(response, _Failure):
             return response
         try:
-            return _completion(response.json())
+            found = _completion(response.json())
+            self.answered_at = time.monotonic()
+            return found
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             self._checked = False
             text = response.text[:200]
@@ -275,10 +283,11 @@ class ModelServer:
         said = f"status {response.status_code}: {response.text[:300]!r}"
         if response.status_code not in UNAVAILABLE:
             raise EngineRefused(f"the server {self.address} refused a request: {said}")
-        if response.status_code != OVERLOADED:
-            self._checked = False
+        busy = response.status_code == OVERLOADED
+        self._checked = self._checked and busy
         told = response.headers.get("Retry-After", "")
-        return _Failure(reason=said, told_seconds=float(told) if told.isdecimal() else 0.0)
+        seconds = float(told) if told.isdecimal() else 0.0
+        return _Failure(reason=said, told_seconds=seconds, busy=busy)
 
 
 class ModelServers:

@@ -58,6 +58,7 @@ class PolicyServer:
         self.asked: list[dict[str, Any]] = []
         self.faults: list[str] = []
         self.hang_seconds = 1.0
+        self.poison = 0  # max_tokens of requests that never get an answer
         self.processed = False  # log-probabilities after temperature and masks
         self.token_ids = True  # a version that returns token ids
         self.most_at_once = self._at_once = 0
@@ -126,6 +127,7 @@ class PolicyServer:
         with self._counts:
             self.asked.append(body)
             fault = self.faults.pop(0) if self.faults else ""
+            fault = "down" if body["max_tokens"] == self.poison else fault
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:

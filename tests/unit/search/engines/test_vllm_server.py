@@ -336,6 +336,19 @@ def test_a_server_that_stays_away_ends_the_search(tiny_policy: Any, server: Poli
     server.start()
 
 
+def test_a_request_that_never_gets_an_answer_ends_the_search(
+    tiny_policy: Any, server: PolicyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.engines.model_server.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("search.engines.model_server.LONGEST_PAUSE", 0.001)
+    engine = engine_of(tiny_policy, server)
+    ask(engine, engine.servers.choose_servers)
+    server.poison = 12
+    with pytest.raises(EngineUnavailable, match="did not answer one request: status 503"):
+        sample(engine, request_of(engine, n=1, max_new_tokens=12))
+    assert server.seeds().total() == 10
+
+
 def test_of_several_servers_those_of_the_policy_are_asked(
     tiny_policy: Any, server: PolicyServer, second: PolicyServer
 ) -> None:
