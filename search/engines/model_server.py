@@ -25,6 +25,7 @@ OVERLOADED = 429
 UNAVAILABLE = (OVERLOADED, 404, 500, 502, 503, 504)  # 404: perhaps restarted with another model
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts; each pause is twice as long
 MOST_ATTEMPTS = 10  # of one request at a server that is not busy
+MOST_INVALID = 3  # answers in a row, when a server is checked
 CONNECT_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 4.0  # uvicorn closes an idle connection after 5
 LARGEST_GAP = 0.1  # nats, mean distance of a server's log-probabilities from the policy's
@@ -102,6 +103,7 @@ class _Failure:
     reason: str
     told_seconds: float = 0.0
     busy: bool = False
+    invalid: bool = False  # an answer that no vLLM server gives
 
 
 class Places:
@@ -194,11 +196,15 @@ class ModelServer:
         """Wait until the server answers and has the right model. Raises EngineRefused if it has
         another one, and EngineUnavailable."""
         async with self._checking:
-            patience = _Patience(self, math.inf)
+            patience, invalid = _Patience(self, math.inf), 0
             while not self._checked:
                 failure = await self._check()
-                if failure is not None:
-                    await patience.wait(failure)
+                if failure is None:
+                    break
+                invalid += failure.invalid
+                if invalid == MOST_INVALID:
+                    raise EngineRefused(f"the server {self.address} gives {failure.reason}")
+                await patience.wait(failure)
 
     async def _check(self) -> _Failure | None:
         response = await self._send("GET", "/v1/models")
@@ -210,7 +216,8 @@ class ModelServer:
                 for row in response.json()["data"]
             ]
         except (ValueError, KeyError, TypeError, AttributeError):
-            return _Failure(reason=f"it is no vLLM server: {response.text[:200]!r}")
+            reason = f"no list of models as vLLM gives it: {response.text[:200]!r}"
+            return _Failure(reason=reason, invalid=True)
         names = [(id, limit) for id, root, limit in models if self._accepts(id, root)]
         if not names:
             served = ", ".join(f"{id!r} (of {root!r})" for id, root, _ in models) or "nothing"
@@ -268,8 +275,8 @@ class ModelServer:
             return found
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             self._checked = False
-            text = response.text[:200]
-            return _Failure(reason=f"no valid answer of vLLM 0.11 or newer ({error!r}): {text!r}")
+            reason = f"no answer of vLLM 0.11 or newer ({error!r}): {response.text[:200]!r}"
+            return _Failure(reason=reason, invalid=True)
 
     async def _send(self, method: str, path: str, body: Any = None) -> httpx.Response | _Failure:
         """An answer with status 200. Raises EngineRefused for a request that the server refuses."""
