@@ -57,11 +57,11 @@ def run_searches(
 
     Raises every error that a strategy, the engine, the scorer or the verifier raises.
     """
-    if isinstance(engine, AsyncEngine):
+    if not hasattr(engine, "sample_batch"):
         yield from run_continuously(
             problems,
             strategy,
-            engine=engine,
+            engine=cast("AsyncEngine", engine),
             scorer=scorer,
             verify=verify,
             settings=settings or SearchSettings(),
@@ -71,6 +71,7 @@ def run_searches(
             on_progress=on_progress,
         )
         return
+    engine = cast("Engine", engine)
     queue = deque(enumerate(problems))
     running: list[Running] = []
     while queue or running:

@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast
 
 from data.progress import BatchProgress
 from data.types import Problem
@@ -45,7 +45,6 @@ from search.running import (
 from search.settings import SearchSettings
 
 
-@runtime_checkable
 class AsyncEngine(Policy, Protocol):
     """A policy that answers single requests: token ids in, token ids out.
 

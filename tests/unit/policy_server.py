@@ -131,30 +131,31 @@ class PolicyServer:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            self._complete(handler, body, fault)
+            status, answer = self._answered(body, fault)
         finally:
             with self._counts:
                 self._at_once -= 1
-
-    def _complete(self, handler: Any, body: dict[str, Any], fault: str) -> None:
-        if fault == "hang":
-            time.sleep(self.hang_seconds)
-        status = {"busy": 429, "down": 503, "error": 500}.get(fault)
-        room = self.context - len(body["prompt"])
-        if fault == "drop":
+        if status:
+            self.answer(handler, status, answer)
+        else:
             _cut(handler.connection)
             handler.close_connection = True
-        elif status is not None:
-            self.answer(handler, status, {"error": {"message": fault}})
-        elif fault == "garbage":
-            self.answer(handler, 200, b"<html>")
-        elif body["model"] != self.model_id:
-            self.answer(handler, 404, {"error": {"message": "no such model"}})
-        elif body["max_tokens"] > room:
-            self.answer(handler, 400, {"error": {"message": f"room for {room} tokens"}})
-        else:
-            with self._lock:
-                self.answer(handler, 200, self._completion(body))
+
+    def _answered(self, body: dict[str, Any], fault: str) -> tuple[int, Any]:
+        if fault == "hang":
+            time.sleep(self.hang_seconds)
+        status = {"busy": 429, "down": 503, "error": 500, "drop": 0}.get(fault)
+        room = self.context - len(body["prompt"])
+        if status is not None:
+            return status, {"error": {"message": fault}}
+        if fault == "garbage":
+            return 200, b"<html>"
+        if body["model"] != self.model_id:
+            return 404, {"error": {"message": "no such model"}}
+        if body["max_tokens"] > room:
+            return 400, {"error": {"message": f"room for {room} tokens"}}
+        with self._lock:
+            return 200, self._completion(body)
 
     def _completion(self, body: dict[str, Any]) -> dict[str, Any]:
         prompt = tuple(body["prompt"])

@@ -39,6 +39,8 @@ class Slow:
         self.now = self.most_at_once = self.closed = 0
 
     def __getattr__(self, name: str) -> Any:
+        if name.endswith("_batch"):
+            raise AttributeError(name)
         return getattr(self.engine, name)
 
     async def sample(self, problem: str, request: Any, order: int) -> Any:
