@@ -176,9 +176,7 @@ class _Searches:
     def _tell(self, more: float) -> None:
         self._shares += more
         done = self._finished + self._shares
-        self._on_progress(
-            SearchProgress(finished=self._finished, running=self._running, done=done)
-        )
+        self._on_progress(SearchProgress(finished=self._finished, running=self._running, done=done))
 
 
 Items = list[tuple[str, ScoreRequest]]

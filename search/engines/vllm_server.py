@@ -185,9 +185,7 @@ class VLLMServerEngine:
     async def close(self) -> None:
         await self.servers.close()
 
-    def _fields(
-        self, problem: str, request: SampleRequest, index: int, new: int
-    ) -> dict[str, Any]:
+    def _fields(self, problem: str, request: SampleRequest, index: int, new: int) -> dict[str, Any]:
         fields: dict[str, Any] = {
             "prompt": list(request.prefix),
             "max_tokens": new,

@@ -162,9 +162,7 @@ def test_choices_have_the_probabilities_of_the_whole_vocabulary(
 
 
 PROBLEMS = [Problem(id=f"q{i}", prompt=f"{1 + i} 2 {3 + i} -> 6\n", answer="") for i in range(5)]
-SETTINGS = SearchSettings(
-    guidance="likelihood", max_step_tokens=6, max_new_tokens=16, max_depth=3
-)
+SETTINGS = SearchSettings(guidance="likelihood", max_step_tokens=6, max_new_tokens=16, max_depth=3)
 
 
 def trees(toys: Any, engine: Any, problems: Sequence[Problem] = PROBLEMS, **options: Any) -> Any:
@@ -302,9 +300,9 @@ def test_a_server_that_cannot_answer_for_the_policy_is_refused(
     server.processed = True
     assert "--logprobs-mode raw_logprobs" in refused(engine())
     server.processed = False
-    server.context = 30
     needs = 20 + len(request_of(engine()).prefix)
-    text = f"was started with a context of 30 tokens, but problem p needs {needs}"
+    server.context = needs - 1
+    text = f"was started with a context of {needs - 1} tokens, but problem p needs {needs}"
     assert text in refused(engine())
     server.context = 256
     torch.manual_seed(4)
@@ -370,9 +368,7 @@ def test_samples_without_replacement_are_refused(tiny_policy: Any, server: Polic
             sample(engine, replace(request_of(engine), **fields))
 
 
-def test_the_cache_of_the_server_holds_whole_blocks(
-    tiny_policy: Any, server: PolicyServer
-) -> None:
+def test_the_cache_of_the_server_holds_whole_blocks(tiny_policy: Any, server: PolicyServer) -> None:
     engine = engine_of(tiny_policy, server, in_flight=1)
     request = request_of(engine, n=2)
     length = len(request.prefix)

@@ -30,9 +30,7 @@ from trainer.stages.search import TreesConfig, run_trees
 from ...conftest import TINY
 from ...policy_server import PolicyServer
 
-SETTINGS = SearchSettings(
-    guidance="likelihood", max_step_tokens=6, max_new_tokens=16, max_depth=3
-)
+SETTINGS = SearchSettings(guidance="likelihood", max_step_tokens=6, max_new_tokens=16, max_depth=3)
 CPU = torch.device("cpu")
 
 
