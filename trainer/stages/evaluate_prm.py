@@ -107,6 +107,8 @@ class EvaluatePRMConfig:
     """Calibration error that the reward model should not exceed."""
     aim_brier_skill: float = 0.2
     """Brier skill that the reward model should reach."""
+    kept_prefixes_mib: int = 0
+    """Memory for keys and values of prefixes, MiB per model and process; 0: none are kept."""
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
@@ -117,7 +119,7 @@ class EvaluatePRMConfig:
             )
         for name, least in (
             ("num_problems", 1), ("fitting_problems", 1), ("samples", 1), ("fitting_samples", 1),
-            ("rollouts", 2), ("bench_solutions", 1), ("bins", 1),
+            ("rollouts", 2), ("bench_solutions", 1), ("bins", 1), ("kept_prefixes_mib", 0),
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
@@ -164,6 +166,7 @@ def run_evaluate_prm(runtime: RuntimeConfig, config: EvaluatePRMConfig) -> None:
             reward_model=config.reward_model,
             verifier=config.verifier,
             seed=runtime.seed,
+            kept_prefixes_mib=config.kept_prefixes_mib,
         )
         samples = _sample(workbench, config, folder)
         benches = _score_process_bench(workbench, config, folder)

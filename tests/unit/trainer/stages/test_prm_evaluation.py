@@ -39,6 +39,8 @@ from trainer.measures.statistics import Estimate
 from trainer.models.loading import reward_model_from_policy, save_model
 from trainer.report.results import prm_evaluations
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.manifests import read_manifest
+from trainer.searching.workbench import Workbench, open_workbench
 from trainer.stages.evaluate_prm import EvaluatePRMConfig, run_evaluate_prm
 
 TASK = TRUTHS["countdown"]
@@ -293,6 +295,30 @@ def test_the_whole_stage_on_tiny_models(
     assert (out / "prm.md").read_text() == text
     again = json.loads((out / "manifest.json").read_text())
     assert again["usage"] == manifest["usage"]
+
+
+def test_kept_prefixes_change_no_number(
+    run_stage: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger is equal too, and the engine loads what the ledger calls repeated."""
+    opened: list[Workbench] = []
+
+    def opening(**fields: Any) -> Workbench:
+        opened.append(open_workbench(**fields))
+        return opened[-1]
+
+    monkeypatch.setattr("trainer.stages.evaluate_prm.open_workbench", opening)
+    few = {"num_problems": 2, "fitting_problems": 2}
+    plain = run_stage(tmp_path / "plain", **few)
+    assert run_stage(tmp_path / "kept", **few, kept_prefixes_mib=4) == plain
+    ledgers = [read_manifest(tmp_path / name)["usage"]["ledger"] for name in ("plain", "kept")]
+    assert ledgers[0] == ledgers[1]
+    [policy, reward] = ledgers[0]
+    assert opened[0].engine.loaded_positions == 0
+    assert opened[1].engine.loaded_positions >= policy["repeated_positions"] > 0
+    assert reward["positions"] > reward["repeated_positions"] > 0
+    with pytest.raises(ValueError, match="kept_prefixes_mib is -1; it must be at least 0"):
+        run_stage(tmp_path / "negative", kept_prefixes_mib=-1)
 
 
 def test_a_task_without_truths_about_steps_has_none(
