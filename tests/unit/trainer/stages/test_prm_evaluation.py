@@ -267,6 +267,13 @@ def test_the_whole_stage_on_tiny_models(
     assert len(content["calibration"]) == 6 and content["solvability"]["prefixes"] > 0
     assert [r["n"] for r in content["pass_at_n"]] == [1, 2, 4, 8]
     assert len(content["best_of_n"]) == 5 * 4
+    by_depth = {(r["truth"], r["steps"]): r for r in content["auroc_by_depth"]}
+    assert by_depth["reach", "unfinished"]["evidence"] == "exhaustive solver"
+    assert by_depth["success", "unfinished"]["evidence"] == "share of 8 samples"
+    depths = {steps for _, steps in by_depth if steps.startswith("depth ")}
+    for truth in ("reach", "success"):
+        of_depths = sum(by_depth[truth, steps]["prefixes"] for steps in depths)
+        assert by_depth[truth, "unfinished"]["prefixes"] == of_depths > 0
     own, other = content["first_errors"][:2], content["first_errors"][2]
     # An untrained policy solves nothing: every solution of its own is erroneous.
     assert all(row["solutions"] == row["erroneous_solutions"] for row in own)
@@ -275,12 +282,16 @@ def test_the_whole_stage_on_tiny_models(
     assert other["left_out"] == {"unusable rows": 1} and 0 <= other["f1"]["value"] <= 1
     manifest = json.loads((out / "manifest.json").read_text())
     assert "auroc" in manifest["metrics"] and "uplift_last_8" in manifest["metrics"]
+    reached = {k for k, r in by_depth.items() if r["auroc"]}
+    logged = {f"auroc_{truth}_{steps.replace(' ', '_')}" for truth, steps in reached}
+    assert {k for k in manifest["metrics"] if k.startswith("auroc_")} == logged
     spent = {row["model"]: row for row in manifest["usage"]["ledger"]}
     # Pools of 4, 4 and 8 samples and twice 4 free solutions of 6 problems; rollouts besides.
     assert spent["policy"]["sequences"] >= 6 * (4 + 4 + 8) + 2 * 6 * 4
     assert spent["reward"]["flops"] > 0
     text = (out / "prm.md").read_text()
     assert "| bench.jsonl | as labelled | " in text and str(tmp_path) not in text
+    assert "| reach | depth 1 | exhaustive solver | " in text
     assert all(len(set(map(type, r.values())) & {dict, list}) == 0 for r in map(flat_row, own))
     evaluation = record_from_json(RewardModelEvaluation, content)
     assert json.loads(json.dumps(asdict(evaluation))) == content
@@ -326,5 +337,7 @@ def test_a_task_without_truths_about_steps_has_none(
 ) -> None:
     content = run_stage(tmp_path / "out", verifier="math", num_problems=2, fitting_problems=2)
     assert content["solvability"] is None
+    evidence = {r["evidence"] for r in content["auroc_by_depth"] if r["steps"] == "depth 1"}
+    assert evidence == {"any of 4 rollouts", "share of 8 samples"}
     assert [row["truth"] for row in content["first_errors"]] == ["as labelled"]
     assert "solver" not in reward_model_markdown(record_from_json(RewardModelEvaluation, content))
