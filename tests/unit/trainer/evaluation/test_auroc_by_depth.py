@@ -35,7 +35,7 @@ PROBLEM = make_problem((1, 2, 4, 50), 400)
 TASK = TRUTHS["countdown"]
 # In reach: 8 x 50, 200 x 2. Out of reach: from 46, 2 and 1 at most 138.
 A, B, C = "2 * 4 = 8 | 1 50 8\n", "50 * 4 = 200 | 1 2 200\n", "50 - 4 = 46 | 1 2 46\n"
-# In reach: 50 x 8, 200 x 2. Out of reach: 51 and 8 make 408, 59 and 43, 200 and 3 make 600, 203, 197.
+# In reach: 50 x 8, 200 x 2. Out of reach: 408, 59 and 43 (of 51, 8); 600, 203 and 197 (of 200, 3).
 A_YES, A_NO = "8 * 1 = 8 | 50 8\n", "50 + 1 = 51 | 8 51\n"
 B_YES, B_NO = "200 * 1 = 200 | 2 200\n", "2 + 1 = 3 | 200 3\n"
 SCORES = {A: 0.6, B: 0.9, C: 0.7, A_YES: 0.4, A_NO: 0.4, B_YES: 0.8, B_NO: 0.1}
