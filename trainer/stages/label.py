@@ -76,6 +76,7 @@ def run_label(
             verifier=stage.verifier,
             seed=runtime.seed,
             engine=engine,
+            kept_prefixes_mib=settings.kept_prefixes_mib,
         )
         problems = stage.chosen_problems()
         folder = Path(runtime.output_dir)
