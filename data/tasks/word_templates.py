@@ -86,9 +86,9 @@ def _parse(lines: list[str]) -> WordTemplate:
     head = lines[0].split(" | ")
     steps = [WordStep(**found.groupdict()) for line in lines if (found := STEP.fullmatch(line))]
     question = lines[1 : len(lines) - len(steps)]
-    if len(head) != 3 or not steps or not question:
+    ranges = [NUMBER.fullmatch(part) for part in head[-1].split(", ")]
+    if len(head) != 3 or None in ranges or not steps or not question:
         raise ValueError(f"{lines[0]!r} does not begin a template: name | family | numbers")
-    ranges = [NUMBER.fullmatch(part) for part in head[2].split(", ")]
     return WordTemplate(
         name=head[0],
         family=head[1],
