@@ -11,6 +11,10 @@ Each of the ten families (shopping, travel, sharing, ages, work, mixtures, colle
 school, garden) has templates of its own in training, in validation and in test. A template belongs
 to one of these sides for every seed, so the templates of test are never trained on. The group of a
 problem is its template: intervals count the problems of a template as one cluster.
+
+The library reasoning-gym also has word problems with steps (`gsm_symbolic`, read in 0.1.25). It
+draws them from 11 templates, and neither the template nor the number of steps can be chosen, so it
+cannot hold templates out.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Installed with this project, and not with torch and transformers.
-NOT_NEEDED = ("accelerate", "datasets", "peft", "psutil", "trl", "wandb", "sympy.parsing", "gguf")
+NOT_NEEDED = ("accelerate", "datasets", "peft", "psutil", "trl", "wandb", "gguf")
 CODE = """
 import runpy, sys
 for name in sys.argv.pop(1).split(","):
@@ -46,7 +46,7 @@ def test_every_measurement_runs_tiny(tmp_path: Path) -> None:
     ]
     for _, _, cells in rows:
         seconds, rate, share, memory = cells.split(" | ")[1:]
-        assert float(seconds) > 0 and float(memory) > 0 and 0 < float(share) < 100
+        assert float(seconds) > 0 and float(memory) > 0 and 0 <= float(share) < 100
         assert float(rate.split()[0].replace(",", "")) > 0
     assert "Not measured" not in page.read_text()
 
