@@ -27,11 +27,17 @@ COMPARED = ("outputs", "usage", "metrics")
 NOT_COMPARED = ("report.html", "results.json")  # they show times
 
 
-def start(recipe: str, settings: list[str], folder: Path) -> subprocess.Popen[bytes]:
+LAUNCHED = "scripts/run_recipe.py"
+FORKED = "tests/integration/forked_stages.py"
+
+
+def start(
+    recipe: str, settings: list[str], folder: Path, script: str = LAUNCHED
+) -> subprocess.Popen[bytes]:
     words = [f"output_dir={folder}", *settings]
     options = [word for setting in words for word in ("--set", setting)]
     return subprocess.Popen(
-        [sys.executable, "scripts/run_recipe.py", recipe, *options],
+        [sys.executable, script, recipe, *options],
         stdout=(folder.parent / f"{folder.name}.log").open("ab"),
         stderr=subprocess.STDOUT,
     )
@@ -81,7 +87,9 @@ def main() -> None:
     parser.add_argument("--longest", type=float, default=40.0, help="seconds until a kill, at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--forked", action="store_true", help="killed runs share their imports")
     options = parser.parse_args()
+    script = FORKED if options.forked else LAUNCHED
     draw = random.Random(options.seed)
     root = Path(tempfile.mkdtemp(prefix="random-kills-"))
     print(f"folders and logs: {root}", flush=True)
@@ -93,7 +101,7 @@ def main() -> None:
     while kills.total() < options.kills:
         folder = root / f"killed-{kills.total()}"
         while True:
-            child = start(options.recipe, options.settings, folder)
+            child = start(options.recipe, options.settings, folder, script)
             deadline = time.monotonic() + draw.uniform(0, options.longest)
             while child.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.01)

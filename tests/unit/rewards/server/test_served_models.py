@@ -105,6 +105,7 @@ def without_repeats(value: Any) -> Any:
     return [without_repeats(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["prm", "both.yaml", "text.yaml"])
 def test_a_search_is_the_same_through_a_server(name: str, folders: Path, serve: Any) -> None:
     local = search(folders / "policy", str(folders / name))

@@ -68,6 +68,7 @@ def test_each_run_is_a_process_of_its_own() -> None:
     assert judged(program).correct
 
 
+@pytest.mark.slow
 def test_time_outs_are_counted() -> None:
     before = TALLY.snapshot().get("code/timed_out", 0)
     for program, limits in (

@@ -197,6 +197,7 @@ def test_a_time_out_is_wrong_and_counted(verifier: CodeVerifier, limits: Limits,
     assert TALLY.snapshot()["code/timed_out"] == before + 1
 
 
+@pytest.mark.slow
 def test_waiting_for_a_busy_machine_is_no_time_out(verifier: CodeVerifier) -> None:
     """A program that is kept waiting for longer than it may compute."""
     patient = CodeVerifier(limits=Limits(seconds=1))

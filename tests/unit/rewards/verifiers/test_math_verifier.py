@@ -375,6 +375,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_answers_end_at_the_deadline(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -68,6 +68,7 @@ def test_ppo_reaches_the_optimum_of_a_chain(ppo: Any) -> None:
     assert metrics[0]["kl"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_the_same(ppo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config = ppo.config(
         reward_model=str(ppo.folder / "prm"), critic="reward_model", learning_rate=1e-3,

@@ -109,6 +109,7 @@ def test_rewards_that_fail_stop_the_run_and_once_mended_it_ends_the_same(
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_recorded_rollouts_teach_the_same_in_any_micro_batches(ppo: Any) -> None:
     def config(size: int, **more: Any) -> Any:
         return ppo.config(

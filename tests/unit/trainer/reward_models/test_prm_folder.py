@@ -20,6 +20,7 @@ from trainer.runtime.config import RuntimeConfig
 from trainer.stages.train_prm import RewardModelConfig, run_prm
 
 
+@pytest.mark.slow
 def test_the_card_is_true(tiny_policy: Any, tmp_path: Path) -> None:
     save_model(*tiny_policy, tmp_path / "policy")
     row = StepLabels(

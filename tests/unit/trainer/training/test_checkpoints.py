@@ -215,6 +215,7 @@ def test_what_was_trained_on_is_counted(made: Path, tmp_path: Path) -> None:
         assert row["positions"] == epochs * tokens
 
 
+@pytest.mark.slow
 def test_a_training_is_not_continued_with_other_arguments(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

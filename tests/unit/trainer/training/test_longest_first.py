@@ -89,6 +89,7 @@ def test_a_trainer_takes_them_so(
     assert seen[20:] == [row + 2 for row in order][:4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut_after", [1, 5])
 def test_a_run_that_was_cut_off_takes_the_rows_that_are_left(
     tiny_policy: Any, tmp_path: Path, cut_after: int
