@@ -388,7 +388,7 @@ def page(bench: Bench, device: str, peak: float | None) -> str:
         "`PYTHONPATH=. python scripts/measure_gpu.py`: random weights; the head of the script says",
         f"what a step is. torch {torch.__version__}, transformers {transformers.__version__}. The",
         "utilisation is the share of the device's dense bf16 peak"
-        + (f" of {peak / 1e12:.0f} TFLOP/s." if peak else ", which is not known."),
+        + (f" of {peak / 1e12:.3g} TFLOP/s." if peak else ", which is not known."),
         "",
         "| model | work | seconds | per second | utilisation, % | peak memory, GB |",
         "|---|---|---|---|---|---|",

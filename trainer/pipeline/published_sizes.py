@@ -15,8 +15,9 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class KnownModel:
-    """`config` holds the fields of a transformers config. `chat_template` is the template itself, or
-    the name of one in TRL. `special_tokens` belong to the tokenizer and include `end_token` and `pad_token`."""
+    """`config` holds the fields of a transformers config. `chat_template` is the template itself,
+    or the name of one in TRL. `special_tokens` belong to the tokenizer and include `end_token` and
+    `pad_token`."""
 
     config: Mapping[str, Any]
     chat_template: str

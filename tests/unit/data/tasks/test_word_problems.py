@@ -52,7 +52,7 @@ def test_a_template_by_hand() -> None:
     assert (made.answer, made.numbers) == (19, (3, 4, 7))
     with pytest.raises(ValueError, match="max_value is 18: the template 'pens' has no numbers"):
         fill_in(pens, random.Random(1), 18)
-    with pytest.raises(ValueError, match="'pens . shopping' does not begin a template"):
+    with pytest.raises(ValueError, match=r"'pens \| shopping' does not begin a template"):
         parse_templates("pens | shopping\nWhy?\nx = a + b | That is {x}.")
 
 

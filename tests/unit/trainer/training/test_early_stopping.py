@@ -216,7 +216,7 @@ def test_what_is_judged_must_be_known(made: Path) -> None:
         config.resolved(str(made / "data"))
     with pytest.raises(ValueError, match="patience is 2, but evaluation_problems is 0"):
         EarlyStoppingConfig(patience=2)
-    with pytest.raises(ValueError, match="target_accuracy is 0.5, but evaluation_problems is 0"):
+    with pytest.raises(ValueError, match=r"target_accuracy is 0\.5, but evaluation_problems is 0"):
         EarlyStoppingConfig(target_accuracy=0.5)
     with pytest.raises(ValueError, match=r"target_accuracy is 50; it must be in \[0, 1\]"):
         EarlyStoppingConfig(evaluation_problems=8, target_accuracy=50)
