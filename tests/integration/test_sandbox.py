@@ -240,11 +240,14 @@ def differs(problem: Problem, solution: str, mutant: str) -> bool:
     return json.loads(done.stdout)
 
 
+MUTANTS = 2 if os.environ.get("THINKTREE_ALL_PROGRAMS") else 1  # per program
+
+
 def test_mutants_with_other_outputs_fail(humaneval: list[Demonstration]) -> None:
     verifier = CodeVerifier(limits=Limits(seconds=5))
     killed, equal, survivors = 0, 0, set[str]()
     for d in humaneval:
-        for number, mutant in enumerate(mutants(d.problem, d.solution, most=2)):
+        for number, mutant in enumerate(mutants(d.problem, d.solution, most=MUTANTS)):
             if not differs(d.problem, d.solution, mutant):
                 equal += 1
                 continue
@@ -253,7 +256,7 @@ def test_mutants_with_other_outputs_fail(humaneval: list[Demonstration]) -> None
             else:
                 killed += 1
     print(f"{killed} mutants killed, {equal} equal on all inputs, survivors: {sorted(survivors)}")
-    assert killed > 200
+    assert killed > 100 * MUTANTS
     assert survivors == KNOWN_SURVIVORS
 
 
