@@ -55,6 +55,24 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AurocRow:
+    """How well scores tell apart the prefixes of one problem (`trainer.evaluation.auroc_by_depth`).
+
+    `truth` is "reach" or "success". `steps` says which prefixes: "unfinished", "depth 1",
+    "depth 2", ... (unfinished ones of so many steps) or "finished". `evidence` says where the truth
+    comes from. `mean` is the mean of the truth, None without prefixes. `auroc` is None if no two
+    prefixes of one problem differ; `pairs` counts those that do."""
+
+    truth: str
+    steps: str
+    evidence: str
+    prefixes: int
+    mean: float | None
+    auroc: Estimate | None
+    pairs: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PRMQuality:
     """Measures of `trainer.measures.score_quality`; scripts/evaluate_prm.py measures more."""
 
@@ -67,6 +85,7 @@ class PRMQuality:
     prefixes: int
     rollouts_per_prefix: int
     reliability: tuple[ReliabilityBin, ...]
+    auroc_by_depth: tuple[AurocRow, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +275,7 @@ class RewardModelEvaluation:
     success_rate: Estimate | None
     auroc: Estimate | None
     auroc_pairs: int
+    auroc_by_depth: tuple[AurocRow, ...]
     aim: Aim
     calibration: tuple[CalibrationRow, ...]
     solvability: Solvability | None
