@@ -41,7 +41,7 @@ class LookConfig:
 
 
 async def search_look(session: Session, config: LookConfig) -> SearchResult:
-    """Sample, judge and choose as `search_solutions` does. The root's score is the prompt's value."""
+    """Sample, judge and choose as `search_solutions` does. The root's score is the prompt's."""
     value = math.nan
     if config.prompt_value and session.settings.guidance in ("prm", "outcome"):
         length = len(session.prompt_ids)

@@ -65,7 +65,7 @@ class Outcomes:
 
 
 def look_of(compared: Sequence[ComparedStrategy]) -> ComparedStrategy | None:
-    """The comparison's strategy `look`; None if it has none. Raises ValueError for several looks."""
+    """The comparison's strategy `look`, or None. Raises ValueError for several looks."""
     looks = [s for s in compared if isinstance(s.searches[0], LookConfig)]
     if len(looks) > 1 or (looks and len(looks[0].budgets) > 1):
         raise ValueError("strategies holds more than one look: give one, with one budget")
