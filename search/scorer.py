@@ -94,6 +94,11 @@ class TextScorer:
 
     def _as_text(self, problem_id: str, request: ScoreRequest) -> _Asked:
         start = request.prompt_length
+        if start == len(request.sequence):
+            raise ValueError(
+                f"problem {problem_id}: a reward model that reads text has no value of a prompt "
+                "alone: set prompt_value of the look to false"
+            )
         if not 1 <= start < len(request.sequence):
             raise ValueError(
                 f"problem {problem_id}: prompt_length is {start}; it must be 1 or more and leave "

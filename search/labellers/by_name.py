@@ -39,6 +39,8 @@ class LabelSettings:
     """Limit of one solution, in tokens after the prompt."""
     max_generated_tokens: int = 0
     """Tokens per problem after which labelling stops and keeps its labels; 0: no limit."""
+    kept_prefixes_mib: int = 0
+    """Memory for keys and values of prefixes, MiB per model and process; 0: none are kept."""
 
     def __post_init__(self) -> None:
         self.of_a_search()
@@ -49,6 +51,7 @@ class LabelSettings:
             temperature=self.temperature,
             max_new_tokens=self.max_new_tokens,
             max_generated_tokens=self.max_generated_tokens,
+            kept_prefixes_mib=self.kept_prefixes_mib,
         )
 
 

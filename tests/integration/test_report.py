@@ -144,6 +144,10 @@ def prm_content() -> dict[str, Any]:
         "stage": f"evaluate_prm{HOSTILE}", "reward_model": "prm", "split": "test",
         "fitting_split": "validation", "problems": 3, "fitting_problems": 3, "samples": 4,
         "rollouts": 8, "prefixes": 19, "auroc": share, "success_rate": share, "aim": asdict(aim),
+        "auroc_by_depth": [{
+            "truth": "reach", "steps": "depth 1", "evidence": HOSTILE, "prefixes": 19, "mean": 0.25,
+            "auroc": share, "pairs": 9,
+        }],
         "calibration": [asdict(row) for row in calibrations(sets, aim, 5, 0)], "solvability": None,
         "first_errors": [{
             "source": HOSTILE, "truth": "false step", "threshold": 0.5, "erroneous": share,
@@ -175,6 +179,7 @@ def test_reward_model_evaluations_are_drawn(browser: Any, tmp_path: Path, width:
     error = content["calibration"][0]["calibration_error"]["value"]
     assert f"{error:.3f}" in section.locator("#calibration-table-0").inner_text()
     assert HOSTILE in section.locator("#first-errors-table-1").inner_text()
+    assert "0.500" in section.locator("#auroc-table-0").inner_text()
     assert opened.page.evaluate("window.hacked") is None
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
     opened.check_silent(path)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rewards.aggregate import AGGREGATES
 from search.base import SearchResult
+from trainer.evaluation.auroc_by_depth import auroc_metrics
 from trainer.evaluation.policies import groups_of
 from trainer.evaluation.reward_model_samples import LAST_WEIGHTED, candidates, ends_of_paths
 from trainer.measures.best_of_n import (
@@ -169,6 +170,7 @@ def reliability_rows(evaluation: RewardModelEvaluation) -> list[dict[str, Any]]:
 def headline(evaluation: RewardModelEvaluation) -> dict[str, float | str | None]:
     """The numbers for the manifest and W&B."""
     found: dict[str, float | str | None] = {"auroc": _value(evaluation.auroc)}
+    found |= auroc_metrics(evaluation.auroc_by_depth)
     for row in evaluation.calibration:
         name = f"{row.form}_{row.steps.replace('-', '_')}"
         found[f"calibration_error_{name}"] = row.calibration_error.value

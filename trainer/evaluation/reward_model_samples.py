@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from data.process_bench import ProcessBenchRow
 from data.tasks.countdown_replay import first_false_step, first_hopeless_step, in_reach
+from data.thoughts import split_solution
 from data.types import Problem
 from rewards.aggregate import AGGREGATES
 from search.base import Node, SearchResult, answer_value, path_to, solution_logprob, solution_text
@@ -32,6 +33,12 @@ class StepTruths:
 
     first_errors: Mapping[str, Callable[[Problem, Sequence[str], int | None], int]]
     in_reach: Callable[[Problem, Sequence[str], int | None], bool]
+
+    def reached_after(self, problem: Problem, text: str, max_value: int | None) -> bool:
+        """`in_reach` after the steps in `text`, the beginning of a solution. What is thought before
+        the answer is no step."""
+        answer = (split_solution(text).answer or "").removesuffix("\n")
+        return self.in_reach(problem, answer.split("\n") if answer else [], max_value)
 
 
 TRUTHS = {
@@ -171,7 +178,7 @@ def solvability(
     """Compare scores with the exhaustive solver. `prefixes` are the prefixes of `probed`, in
     order."""
     reach = [
-        task.in_reach(result.problem, prefix.text.removesuffix("\n").split("\n"), max_value)
+        task.reached_after(result.problem, prefix.text, max_value)
         for result in probed
         for prefix in successes_of(result)
     ]

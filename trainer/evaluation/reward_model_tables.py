@@ -9,7 +9,7 @@ from trainer.measures.results import RewardModelEvaluation
 from trainer.measures.statistics import Estimate
 
 # Estimates that may be absent; their columns always exist.
-ESTIMATE_COLUMNS = ("brier_skill", "brier_skill_outcomes", "erroneous", "correct", "f1")
+ESTIMATE_COLUMNS = ("auroc", "brier_skill", "brier_skill_outcomes", "erroneous", "correct", "f1")
 
 
 def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,12 +43,28 @@ def reward_model_markdown(evaluation: RewardModelEvaluation) -> str:
         f"rates of {evaluation.rollouts} rollouts each: {_number(evaluation.auroc)} "
         f"({evaluation.auroc_pairs} pairs). Mean success rate {_number(evaluation.success_rate)}.",
         "",
+        *_auroc_by_depth(evaluation),
         *_calibration(evaluation),
         *_solvability(evaluation),
         *_first_errors(evaluation),
         *_best_of_n(evaluation),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _auroc_by_depth(evaluation: RewardModelEvaluation) -> list[str]:
+    """Reach: the problem can still be solved. Success: how often the policy solves it."""
+    lines = [
+        "| truth | steps | from | AUROC within problems | pairs | prefixes | mean of the truth |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in evaluation.auroc_by_depth:
+        mean = "none" if row.mean is None else f"{row.mean:.3f}"
+        lines.append(
+            f"| {row.truth} | {row.steps} | {row.evidence} | {_number(row.auroc)} | {row.pairs} | "
+            f"{row.prefixes} | {mean} |"
+        )
+    return [*lines, ""]
 
 
 def _calibration(evaluation: RewardModelEvaluation) -> list[str]:

@@ -13,6 +13,7 @@ from search.base import SearchResult, solution_text
 from search.settings import SearchSettings
 from search.strategies.thinking import ThinkingConfig, thought_counts
 from search.trees.files import read_trees
+from trainer.evaluation.auroc_by_depth import auroc_metrics
 from trainer.evaluation.policies import accuracy_row
 from trainer.measures.results import (
     AccuracyRow,
@@ -78,8 +79,11 @@ def with_thoughts(
 
 
 def evaluation_metrics(results: EvaluationResults) -> dict[str, float]:
-    """The accuracies and the rates of behaviours by the name under which the stage logs them."""
+    """The accuracies, the reward model's AUROCs and the rates of behaviours, by the names under
+    which the stage logs them."""
     found = {f"{row.policy}_{row.strategy}_{row.budget}": row.value for row in results.accuracy}
+    if results.prm is not None:
+        found |= auroc_metrics(results.prm.auroc_by_depth)
     for row in results.behaviours:
         found |= {f"{row.policy}_{key}": value for key, value in row.rates.metrics().items()}
     return found

@@ -15,8 +15,9 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class KnownModel:
-    """`config` holds the fields of a transformers config. `chat_template` names a template in TRL.
-    `special_tokens` belong to the tokenizer and include `end_token` and `pad_token`."""
+    """`config` holds the fields of a transformers config. `chat_template` is the template itself,
+    or the name of one in TRL. `special_tokens` belong to the tokenizer and include `end_token` and
+    `pad_token`."""
 
     config: Mapping[str, Any]
     chat_template: str
@@ -69,7 +70,36 @@ _QWEN_SIZES = {
     "32B": (5120, 27_648, 64, 40, 8),
     "72B": (8192, 29_568, 80, 64, 8),
 }
+SMOLLM2_135M_INSTRUCT = KnownModel(
+    config={
+        "model_type": "llama",
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "tie_word_embeddings": True,
+        "vocab_size": 49_152,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e5},
+    },
+    chat_template=(
+        "{% for message in messages %}"
+        "{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+        "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
+        "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>'"
+        " + '\n'}}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+    special_tokens=("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    end_token="<|im_end|>",
+    pad_token="<|im_end|>",
+)
 KNOWN_MODELS: dict[str, KnownModel] = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": SMOLLM2_135M_INSTRUCT,
+    "outputs/smollm2-135m-instruct": SMOLLM2_135M_INSTRUCT,  # the folder of `make real-model`
+} | {
     f"Qwen/Qwen2.5-{size}{suffix}": _qwen2_5(*sizes, chat=bool(suffix))
     for size, sizes in _QWEN_SIZES.items()
     for suffix in ("", "-Instruct")

@@ -304,7 +304,10 @@ def known_tokenizer(name: str) -> Any:
     from data.tokenizers import byte_pair_tokenizer
 
     known = KNOWN_MODELS[name]
-    templates = Path(trl.__file__).parent / "chat_templates"
+    template = known.chat_template
+    if "{" not in template:
+        named = Path(trl.__file__).parent / "chat_templates" / f"{template}.jinja"
+        template = named.read_text(encoding="utf-8")
     return PreTrainedTokenizerFast(
         tokenizer_object=byte_pair_tokenizer(
             SMOKE_SIZES["vocab_size"], list(_texts()), known.special_tokens
@@ -312,7 +315,7 @@ def known_tokenizer(name: str) -> Any:
         eos_token=known.end_token,
         pad_token=known.pad_token,
         additional_special_tokens=[*known.special_tokens],
-        chat_template=(templates / f"{known.chat_template}.jinja").read_text(encoding="utf-8"),
+        chat_template=template,
         clean_up_tokenization_spaces=False,
         model_input_names=["input_ids", "attention_mask"],
     )

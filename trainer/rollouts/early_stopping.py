@@ -1,5 +1,5 @@
-"""Stops a supervised training when the validation accuracy rises no more, and keeps its best
-weights."""
+"""Stops a supervised training when the validation accuracy rises no more or is high enough, and
+keeps its best weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class EarlyStoppingConfig:
 
     The greedy accuracy on validation problems is measured every `evaluate_every` updates. The
     weights of the best evaluation are kept, and the training ends after `patience` evaluations
-    without a better one. Without evaluations the last weights are kept.
+    without a better one. Without evaluations the last weights are kept. With `target_accuracy` the
+    training also ends at the first evaluation, after an update, that reaches it: search and RL then
+    have something left to learn.
     """
 
     evaluation_problems: int = 0
@@ -39,6 +41,8 @@ class EarlyStoppingConfig:
     """Optimizer steps between two evaluations."""
     patience: int = 0
     """Evaluations without a better accuracy after which the training ends; 0: it never does."""
+    target_accuracy: float = 0.0
+    """Accuracy of an evaluation at which the training ends, in [0, 1]; 0: there is none."""
     evaluation_verifier: str | None = None
     """Verifier that judges solutions; null: the one of the data folder's task."""
     evaluation_max_new_tokens: int | None = None
@@ -50,10 +54,14 @@ class EarlyStoppingConfig:
         for name in ("evaluation_problems", "evaluation_skip", "patience"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        if self.patience and not self.evaluation_problems:
-            raise ValueError(
-                f"patience is {self.patience}, but evaluation_problems is 0: nothing is evaluated"
-            )
+        if not 0 <= self.target_accuracy <= 1:
+            raise ValueError(f"target_accuracy is {self.target_accuracy}; it must be in [0, 1]")
+        for name in ("patience", "target_accuracy"):
+            if getattr(self, name) and not self.evaluation_problems:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, but evaluation_problems is 0: nothing is "
+                    "evaluated"
+                )
 
     def resolved(self, data: str) -> tuple[HeldOutConfig, str]:
         """The evaluations and their verifier. Raises ValueError where neither the config nor the
@@ -79,8 +87,9 @@ class EarlyStoppingConfig:
 
 class KeepBest(TrainerCallback):
     """Keeps the weights of the best evaluation of `held_out` in `<folder>/checkpoint-best-<step>`,
-    and ends the training after `patience` evaluations without a better one. The first of equal
-    evaluations is the best. `save` writes the present weights to a folder; every process calls it.
+    and ends the training after `patience` evaluations without a better one, or at an accuracy of
+    `target` (0: at none). The first of equal evaluations is the best. `save` writes the present
+    weights to a folder; every process calls it.
 
     The evaluations of a resumed run are those of its checkpoint and of the steps after it. The best
     weights of every checkpoint stay until the checkpoint is removed, so a resumed run keeps the
@@ -88,10 +97,18 @@ class KeepBest(TrainerCallback):
     """
 
     def __init__(
-        self, held_out: HeldOut, *, patience: int, folder: Path, save: Callable[[Path], None]
+        self,
+        held_out: HeldOut,
+        *,
+        patience: int,
+        target: float,
+        folder: Path,
+        save: Callable[[Path], None],
     ) -> None:
-        self.held_out, self.patience, self.folder, self.save = held_out, patience, folder, save
+        self.held_out, self.folder, self.save = held_out, folder, save
+        self.patience, self.target = patience, target
         self.stopped = False  # whether the training ended for want of a better evaluation
+        self.reached = False  # whether it ended at the target
 
     def best(self) -> dict[str, Any]:
         """The row of the best evaluation: the first of equal ones. While nothing is solved, it is
@@ -137,6 +154,8 @@ class KeepBest(TrainerCallback):
         since = len([row for row in rows if row["cycle"] > best])
         if self.patience and since >= self.patience:
             self.stopped = control.should_training_stop = True
+        if self.target and state.global_step and rows[-1]["accuracy"] >= self.target:
+            self.reached = control.should_training_stop = True
         if since == 0 and not target.exists():
             partial = target.with_name(f"{target.name}.partial")
             self.save(partial)

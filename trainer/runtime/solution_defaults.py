@@ -14,6 +14,7 @@ DEFAULTS_OF_TASK: dict[str, dict[str, str]] = {
     "math": {"verifier": "math"},
     "code": {"verifier": "code"},
     "reasoning_gym": {"verifier": "reasoning_gym"},
+    "word_problems": {"verifier": "math"},
 }
 
 KEYS = ("verifier", "max_new_tokens")

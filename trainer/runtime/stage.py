@@ -29,7 +29,16 @@ from trainer.runtime.watchdog import WATCHDOG
 
 BEGUN = ".begun.json"
 # Inputs that must be a folder or file; the others may be names on the hub.
-ON_DISK = ("data", "labels", "trees", "trajectories", "problems")
+ON_DISK = (
+    "data",
+    "labels",
+    "trees",
+    "trajectories",
+    "problems",
+    "router",
+    "comparison",
+    "test_comparison",
+)
 
 
 @dataclass(slots=True)

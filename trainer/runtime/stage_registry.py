@@ -243,7 +243,13 @@ STAGES: dict[str, StageEntry] = {
         launcher="compare_searches.py",
         configs=(RUNTIME, "trainer.stages.compare:CompareConfig", SEARCH),
         reads=("policy", "reward_model", "data"),
-        writes=("comparison.json",),
+        writes=("comparison.json", "outcomes.json"),
+    ),
+    "fit_router": StageEntry(
+        launcher="fit_router.py",
+        configs=(RUNTIME, "trainer.stages.fit_router:FitRouterConfig"),
+        reads=("comparison", "test_comparison"),
+        writes=("router.json", "routing.json"),
     ),
     "report": StageEntry(
         launcher="write_results.py",

@@ -53,11 +53,14 @@ class AuditConfig:
     """Fresh rollouts per prefix."""
     other_policy: bool = False
     """Allow a policy that did not make the labels; the audit then measures their difference."""
+    kept_prefixes_mib: int = 0
+    """Memory for keys and values of prefixes, MiB per model and process; 0: none are kept."""
 
     def __post_init__(self) -> None:
         if self.num_prefixes < 2:
             raise ValueError(f"num_prefixes is {self.num_prefixes}; it must be at least 2")
         RelabelConfig(prefixes={}, rollouts=self.rollouts)
+        SearchSettings(kept_prefixes_mib=self.kept_prefixes_mib)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +122,7 @@ def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
             reward_model=None,
             verifier=recipe["verifier"],
             seed=runtime.seed,
+            kept_prefixes_mib=config.kept_prefixes_mib,
         )
         known = labelled_prefixes(read_labels(Path(config.labels) / "labels.jsonl"))
         if len(known) < 2:

@@ -24,6 +24,7 @@ from data.tasks.countdown_thoughts import CountdownThoughtsConfig, CountdownThou
 from data.tasks.math import MathConfig, MathTask
 from data.tasks.reasoning_gym import ReasoningGymConfig, ReasoningGymTask
 from data.tasks.rows import group_of
+from data.tasks.word_problems import WordProblemsConfig, WordProblemsTask
 from data.types import Demonstration, Problem, Verdict
 from rewards.sandbox.isolation import IsolationUnavailable
 from rewards.verifiers.by_name import VERIFIERS
@@ -121,7 +122,7 @@ def read_questions(source: str) -> tuple[dict[str, str], list[BadRow]]:
 
 
 WRITTEN_SPLITS = ("demonstrations", "train", "validation", "test")
-TaskConfig = CountdownConfig | MathConfig | CodeConfig | ReasoningGymConfig
+TaskConfig = CountdownConfig | MathConfig | CodeConfig | ReasoningGymConfig | WordProblemsConfig
 # The config class of a task, and the function that makes the task from its config. To add a task,
 # write a file like data/tasks/math.py and add a line here.
 TASKS: dict[str, tuple[type, Callable[[Any], Task]]] = {
@@ -133,6 +134,7 @@ TASKS: dict[str, tuple[type, Callable[[Any], Task]]] = {
     "math": (MathConfig, lambda config: MathTask(config=config)),
     "code": (CodeConfig, lambda config: CodeTask(config=config, judge=_solution_judge(config))),
     "reasoning_gym": (ReasoningGymConfig, lambda config: ReasoningGymTask(config=config)),
+    "word_problems": (WordProblemsConfig, lambda config: WordProblemsTask(config=config)),
 }
 
 
@@ -158,7 +160,7 @@ class DataConfig:
     """
 
     task: str = "countdown"
-    """Kind of problems: countdown, countdown_thoughts, math, code or reasoning_gym."""
+    """Problems: countdown, countdown_thoughts, math, code, reasoning_gym or word_problems."""
     demonstrations: int = 5000
     """Problems with a written solution, for supervised training."""
     train: int = 10000

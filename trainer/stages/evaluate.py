@@ -4,7 +4,7 @@ writes evaluation.json and the search trees."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ from trainer.evaluation.policies import (
     compare_accuracies,
     evaluate_greedy,
     evaluate_sampled,
-    prm_quality,
     visited_share,
 )
+from trainer.evaluation.probed_reward_model import probe_reward_model
 from trainer.evaluation.thinking import (
     MeasuredThoughts,
     evaluation_metrics,
@@ -286,7 +286,7 @@ def _measure_final(bench: _PolicyBench, seed: int) -> _PolicyResults:
         rows=(row, sampled, *found.rows, *found.mcts_rows, *control_rows),
         greedy=greedy,
         comparisons=_comparisons(bench, found, control_rows, control, greedy),
-        prm=_prm_quality(bench, seed),
+        prm=_prm_quality(bench, found.solutions, seed),
         data_making=_data_making(bench, sampled.generated_tokens),
     )
 
@@ -374,9 +374,13 @@ def _comparisons(
     }
 
 
-def _prm_quality(bench: _PolicyBench, seed: int) -> PRMQuality | None:
+def _prm_quality(
+    bench: _PolicyBench, solutions: Sequence[SearchResult], seed: int
+) -> PRMQuality | None:
+    """`solutions` are those of best of N."""
     config = bench.config
-    probed = bench.workbench.search(
+    return probe_reward_model(
+        bench.workbench,
         bench.searched[: config.prm_problems],
         ProbeConfig(
             rollouts=config.prm_rollouts,
@@ -384,11 +388,12 @@ def _prm_quality(bench: _PolicyBench, seed: int) -> PRMQuality | None:
             max_new_tokens=bench.settings.max_new_tokens,
         ),
         bench.settings,
+        solutions=solutions[: config.prm_problems],
+        verifier=config.verifier,
+        max_value=config.tree_max_value,
         folder=bench.folder,
-        name="prm_probe",
-        policy_name="final",
+        seed=seed,
     )
-    return prm_quality(probed, config.prm_rollouts, seed)
 
 
 def _data_making(bench: _PolicyBench, tokens_per_sample: float) -> tuple[DataMaking, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,15 @@ from search.base import SearchResult
 from search.measurements.prefix_success import ProbeConfig
 from search.measurements.scored_solutions import GivenConfig, PoolConfig
 from search.settings import SearchSettings
+from trainer.evaluation.auroc_by_depth import (
+    estimated_reach_rows,
+    finished_rows,
+    pooled_prefixes,
+    pooled_solutions,
+    probed_prefixes,
+    reach_rows,
+    success_rows,
+)
 from trainer.evaluation.policies import auroc_within_problems, scored_prefixes
 from trainer.evaluation.reward_model_results import (
     Bench,
@@ -42,12 +51,15 @@ from trainer.evaluation.reward_model_samples import (
 )
 from trainer.evaluation.reward_model_tables import flat_row, reward_model_markdown
 from trainer.measures.first_errors import JudgedSolution
-from trainer.measures.results import Aim, RewardModelEvaluation
+from trainer.measures.results import Aim, AurocRow, RewardModelEvaluation
 from trainer.measures.score_quality import ScoredPrefix
 from trainer.measures.statistics import Estimate, share_estimate
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import numbered_inputs, run_stage
 from trainer.searching.workbench import Workbench, ends_of, open_workbench, paths_of
+
+# The tables of prm.json that W&B gets.
+TABLES = ("auroc_by_depth", "calibration", "first_errors", "best_of_n", "over_optimisation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +119,8 @@ class EvaluatePRMConfig:
     """Calibration error that the reward model should not exceed."""
     aim_brier_skill: float = 0.2
     """Brier skill that the reward model should reach."""
+    kept_prefixes_mib: int = 0
+    """Memory for keys and values of prefixes, MiB per model and process; 0: none are kept."""
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
@@ -117,7 +131,7 @@ class EvaluatePRMConfig:
             )
         for name, least in (
             ("num_problems", 1), ("fitting_problems", 1), ("samples", 1), ("fitting_samples", 1),
-            ("rollouts", 2), ("bench_solutions", 1), ("bins", 1),
+            ("rollouts", 2), ("bench_solutions", 1), ("bins", 1), ("kept_prefixes_mib", 0),
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
@@ -164,18 +178,20 @@ def run_evaluate_prm(runtime: RuntimeConfig, config: EvaluatePRMConfig) -> None:
             reward_model=config.reward_model,
             verifier=config.verifier,
             seed=runtime.seed,
+            kept_prefixes_mib=config.kept_prefixes_mib,
         )
         samples = _sample(workbench, config, folder)
         benches = _score_process_bench(workbench, config, folder)
         record.search(workbench.usage)
         if workbench.accelerator.is_main_process:
-            evaluation = _evaluation(config, samples, benches, runtime.seed)
+            by_depth = _auroc_by_depth(config, samples, workbench.engine.step_ends, runtime.seed)
+            evaluation = _evaluation(config, samples, by_depth, benches, runtime.seed)
             content = asdict(evaluation)
             (folder / "prm.json").write_text(json.dumps(content, indent=1))
             text = reward_model_markdown(evaluation)
             (folder / "prm.md").write_text(text)
             print(text)
-            for name in ("calibration", "first_errors", "best_of_n", "over_optimisation"):
+            for name in TABLES:
                 record.run.log_table(name, [flat_row(row) for row in content[name]])
             record.run.log_table("reliability", reliability_rows(evaluation))
             record.metrics |= headline(evaluation)
@@ -253,8 +269,33 @@ def _as_problem(row: ProcessBenchRow, config: EvaluatePRMConfig) -> Problem:
     return Problem(id=row.id, prompt=prompt, answer="")
 
 
+def _auroc_by_depth(
+    config: EvaluatePRMConfig,
+    samples: _Samples,
+    step_ends: Callable[[Sequence[int]], Sequence[int]],
+    seed: int,
+) -> list[AurocRow]:
+    """The AUROC of reach and of success. All distinct prefixes of the first `fitting_samples`
+    solutions have their success rates from the `samples` solutions of the pool. The solver says
+    whether they are in reach. Without a solver, the probed prefixes with their rollouts say so,
+    since each of them has equally many."""
+    task = TRUTHS.get(config.verifier)
+    pooled = pooled_prefixes(samples.small_pool, samples.pool)
+    if task is not None:
+        reach = reach_rows(pooled, task, config.tree_max_value, seed)
+    else:
+        probed = probed_prefixes(samples.probe, step_ends)
+        reach = estimated_reach_rows(probed, config.rollouts, seed)
+    success = success_rows(pooled, f"share of {config.samples} samples", seed)
+    return [*reach, *success, *finished_rows(pooled_solutions(samples.small_pool), seed)]
+
+
 def _evaluation(
-    config: EvaluatePRMConfig, samples: _Samples, benches: Sequence[Bench], seed: int
+    config: EvaluatePRMConfig,
+    samples: _Samples,
+    by_depth: Sequence[AurocRow],
+    benches: Sequence[Bench],
+    seed: int,
 ) -> RewardModelEvaluation:
     aim = Aim(calibration_error=config.aim_calibration_error, brier_skill=config.aim_brier_skill)
     prefixes = scored_prefixes(samples.probe)
@@ -278,6 +319,7 @@ def _evaluation(
         success_rate=_mean_success(prefixes),
         auroc=auroc,
         auroc_pairs=pairs,
+        auroc_by_depth=tuple(by_depth),
         aim=aim,
         calibration=calibrations(_step_sets(samples), aim, config.bins, seed),
         solvability=solved,

@@ -69,6 +69,7 @@ def run_label(
             reward_model=None,
             verifier=stage.verifier,
             seed=runtime.seed,
+            kept_prefixes_mib=settings.kept_prefixes_mib,
         )
         problems = stage.chosen_problems()
         folder = Path(runtime.output_dir)

@@ -14,6 +14,7 @@ from data.slices import Choice
 from data.types import Problem
 from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
+from search.strategies.routed import RoutedConfig
 from search.trees.training_rows import balance_by_difficulty, verified_solutions
 from trainer.models.compatibility import check_models
 from trainer.runtime.config import RuntimeConfig
@@ -60,6 +61,8 @@ def run_trees(
     """Write trees.jsonl and trajectories.jsonl (prompt_ids, completion_ids, problem_id). `config`
     is the config of the stage's strategy."""
     inputs = {"policy": stage.policy, "data": stage.data, "reward_model": stage.reward_model}
+    if isinstance(config, RoutedConfig):
+        inputs["router"] = config.router
     check = partial(check_models, stage.policy, stage.reward_model)
     with run_stage("search", runtime, [stage, settings, config], inputs, check) as record:
         workbench = open_workbench(

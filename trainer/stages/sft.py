@@ -164,6 +164,7 @@ def _keep_best(
     return KeepBest(
         evaluations,
         patience=stopping.patience,
+        target=stopping.target_accuracy,
         folder=folder,
         save=lambda path: save_weights(trainer, tokenizer, path),
     )
@@ -182,7 +183,7 @@ def _save_best(keep: KeepBest, trainer: Any, record: StageRecord) -> None:
         "best_update": best["cycle"],
         "validation_accuracy": best["accuracy"],
         "held_out_problems": best["problems"],
-        "stopped_early": keep.stopped,
+        "stopped_early": keep.stopped or keep.reached,
         "still_rising": rising and not keep.stopped,
     }
     record.search(keep.held_out.usage())

@@ -256,13 +256,18 @@ function prmSection(results) {
     tile(decimals(prm.calibration_error, 3), "expected calibration error; 0 is perfect"),
     tile(count(prm.prefixes), `prefixes, each with ${count(prm.rollouts_per_prefix)} completions as `
       + "ground truth"));
-  if (!bins.length) return [tiles, element("p", { class: "empty" }, "There is no reliability diagram.")];
+  const depths = list(prm.auroc_by_depth);
+  const byDepth = depths.length ? [aurocText(), aurocTable(depths, "prm-auroc-table")] : [];
+  if (!bins.length) {
+    return [tiles, element("p", { class: "empty" }, "There is no reliability diagram."), ...byDepth];
+  }
   return [
     element("p", { class: "quiet" }, "The reward model's chance of success after each step, against "
       + "the share of completions from there that were right."),
     element("div", { class: "two" }, reliabilityChart(bins),
       element("div", {}, tiles, element("p", { class: "quiet" }, "On the dashed line a prediction of "
         + "30 % comes true 30 % of the time. Larger points hold more prefixes."))),
+    ...byDepth,
   ];
 }
 

@@ -202,6 +202,26 @@ function calibrationTable(rows, aim, id) {
   ], rows, { id });
 }
 
+// How well scores tell apart the prefixes of one problem, for two truths, by depth.
+function aurocTable(rows, id) {
+  return table([
+    { head: "truth", name: true, cell: (r) => r.truth },
+    { head: "steps", name: true, cell: (r) => r.steps },
+    { head: "from", cell: (r) => r.evidence },
+    { head: "AUROC within problems", number: true,
+      cell: (r) => estimateCell(r.auroc, (value) => decimals(value, 3)) },
+    { head: "pairs", number: true, cell: (r) => count(r.pairs) },
+    { head: "prefixes", number: true, cell: (r) => count(r.prefixes) },
+    { head: "mean of the truth", number: true, cell: (r) => decimals(r.mean, 3) },
+  ], rows, { id });
+}
+
+function aurocText() {
+  return element("p", { class: "quiet" }, "AUROC by depth: the share of pairs of one problem whose scores have the right order. "
+    + "Reach: the problem can still be solved from the prefix. Success: how often the policy solves "
+    + "it from there. 0.5 is a coin.");
+}
+
 function firstErrorsTable(rows, id) {
   const left = (row) => Object.entries(row.left_out || {}).filter(([, n]) => n)
     .map(([why, n]) => `${count(n)} ${why}`).join(", ");
@@ -249,6 +269,9 @@ function onePrmEvaluation(content, number) {
       + `against success rates of ${count(content.rollouts)} rollouts each: `
       + `${interval(content.auroc)}. Mean success rate ${interval(content.success_rate)}.`),
   ];
+  if (list(content.auroc_by_depth).length) {
+    parts.push(aurocText(), aurocTable(list(content.auroc_by_depth), id("auroc-table")));
+  }
   if (rows.length) {
     const kinds = [...new Set(rows.map((r) => r.steps))];
     parts.push(

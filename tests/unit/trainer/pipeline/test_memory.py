@@ -18,8 +18,13 @@ from trainer.pipeline.memory import (
 )
 from trainer.pipeline.published_sizes import KNOWN_MODELS
 
-# Published counts (the models' cards round them: 0.49, 1.54, 7.61 billion).
-PUBLISHED = {"0.5B": 494_032_768, "1.5B": 1_543_714_304, "7B": 7_615_616_512}
+# Published counts (the models' cards round them: 0.49, 1.54, 7.61 and 0.135 billion).
+PUBLISHED = {
+    "Qwen/Qwen2.5-0.5B": 494_032_768,
+    "Qwen/Qwen2.5-1.5B": 1_543_714_304,
+    "Qwen/Qwen2.5-7B": 7_615_616_512,
+    "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,
+}
 # 2 layers of width 4, one head: attention 4 x 16, feed-forward 3 x 4 x 8, norms 8 = 168 a layer;
 # 10 tokens tied 40; last norm 4. 380 in all.
 SMALL = {
@@ -38,9 +43,9 @@ def sizes(config: dict[str, Any] | None = None, **changes: Any) -> Any:
     return found
 
 
-@pytest.mark.parametrize("size", PUBLISHED)
-def test_parameters_of_published_models(size: str) -> None:
-    assert sizes(dict(KNOWN_MODELS[f"Qwen/Qwen2.5-{size}"].config)).parameters == PUBLISHED[size]
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_of_published_models(name: str) -> None:
+    assert sizes(dict(KNOWN_MODELS[name].config)).parameters == PUBLISHED[name]
 
 
 def test_the_zero_papers_example() -> None:

@@ -31,23 +31,25 @@ def taken(script: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> lis
 @pytest.mark.parametrize(
     ("recipe", "overrides"),
     [
-        ("demo", ()),
-        ("demo", ("learner=ppo",)),
-        ("smoke", ("learner=ppo",)),
-        ("learners", ()),
-        ("ablation", ()),
-        ("thinking_smoke", ("thoughts.leave_out=correction",)),
+        ("countdown/demo", ()),
+        ("countdown/demo", ("learner=ppo",)),
+        ("countdown/smoke", ("learner=ppo",)),
+        ("countdown/learners", ()),
+        ("countdown/ablation", ()),
+        ("countdown/thinking_smoke", ("thoughts.leave_out=correction",)),
+        ("smollm2-135m/full", ()),
+        ("smollm2-135m/gsm8k", ("learner=ppo",)),
     ],
 )
 def test_every_launcher_takes_its_stage(
     recipe: str, overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    path = f"recipes/countdown/{recipe}.yaml"
-    pipeline = load_pipeline(path, (*overrides, f"output_dir={tmp_path}"))
+    pipeline = load_pipeline(f"recipes/{recipe}.yaml", (*overrides, f"output_dir={tmp_path}"))
+    task = "countdown" if recipe.startswith("countdown") else "math"
     for stage in pipeline.stages:
         makes_data = stage.name in ("data", "thoughts")
-        said = {"task": "countdown"} if makes_data else {"verifier": "countdown"}
+        said = {"task": task} if makes_data else {"verifier": task}
         write_json(pipeline.folder(stage.name) / "manifest.json", {"recipe": said})
     for stage in pipeline.stages:
         script, *words = stage_words(pipeline, stage)

@@ -30,6 +30,7 @@ from trainer.models.loading import save_model
 from trainer.runtime.command_line import parse_with_labeller
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import read_manifest
+from trainer.searching.workbench import Workbench, open_workbench
 from trainer.stages.audit_labels import (
     AuditConfig,
     audit_markdown,
@@ -197,6 +198,43 @@ def test_labels_by_every_method_and_their_audit(made: Path, method: str) -> None
     assert metrics["coverage"] == whole["coverage"] and metrics["prefixes"] == whole["prefixes"]
     tokens = read_manifest(output)["usage"]["ledger"][0]
     assert tokens["sequences"] == 20 * whole["prefixes"] and tokens["generated_tokens"] > 0
+
+
+def test_kept_prefixes_change_no_label_and_no_reference(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels, references and ledgers are equal, and the engine loads what the ledger calls
+    repeated."""
+    opened: list[Workbench] = []
+
+    def opening(**fields: Any) -> Workbench:
+        opened.append(open_workbench(**fields))
+        return opened[-1]
+
+    for module in ("label", "audit_labels"):
+        monkeypatch.setattr(f"trainer.stages.{module}.open_workbench", opening)
+    ledgers: list[Any] = []
+    for mib in (0, 4):
+        folder = make_labels(made, f"kept_{mib}", *METHODS["every_step"],
+                             "--kept_prefixes_mib", str(mib))  # fmt: skip
+        config = AuditConfig(
+            labels=str(folder), policy=str(made / "sft"), data=str(made / "data"), num_prefixes=5,
+            rollouts=4, kept_prefixes_mib=mib,
+        )  # fmt: skip
+        audit = made / f"audit_kept_{mib}"
+        run_audit(RuntimeConfig(output_dir=str(audit), wandb=False, seed=2), config)
+        ledgers.append([read_manifest(f)["usage"]["ledger"] for f in (folder, audit)])
+    for name, file in (("kept", "labels.jsonl"), ("audit_kept", "references.jsonl")):
+        assert (made / f"{name}_0" / file).read_text() == (made / f"{name}_4" / file).read_text()
+    assert ledgers[0] == ledgers[1]
+    loaded = [workbench.engine.loaded_positions for workbench in opened]
+    labelling, auditing = (ledger[0]["repeated_positions"] for ledger in ledgers[0])
+    assert loaded[:2] == [0, 0]
+    assert loaded[2] >= labelling > 0 and loaded[3] >= auditing > 0
+    with pytest.raises(ValueError, match="kept_prefixes_mib is -1"):
+        AuditConfig(labels="x", policy="p", data="d", kept_prefixes_mib=-1)
+    with pytest.raises(ValueError, match="kept_prefixes_mib is -1"):
+        LabelSettings(kept_prefixes_mib=-1)
 
 
 def test_an_audit_says_what_it_cannot_judge(made: Path) -> None:

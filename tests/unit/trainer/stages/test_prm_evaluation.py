@@ -39,6 +39,8 @@ from trainer.measures.statistics import Estimate
 from trainer.models.loading import reward_model_from_policy, save_model
 from trainer.report.results import prm_evaluations
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.manifests import read_manifest
+from trainer.searching.workbench import Workbench, open_workbench
 from trainer.stages.evaluate_prm import EvaluatePRMConfig, run_evaluate_prm
 
 TASK = TRUTHS["countdown"]
@@ -265,6 +267,13 @@ def test_the_whole_stage_on_tiny_models(
     assert len(content["calibration"]) == 6 and content["solvability"]["prefixes"] > 0
     assert [r["n"] for r in content["pass_at_n"]] == [1, 2, 4, 8]
     assert len(content["best_of_n"]) == 5 * 4
+    by_depth = {(r["truth"], r["steps"]): r for r in content["auroc_by_depth"]}
+    assert by_depth["reach", "unfinished"]["evidence"] == "exhaustive solver"
+    assert by_depth["success", "unfinished"]["evidence"] == "share of 8 samples"
+    depths = {steps for _, steps in by_depth if steps.startswith("depth ")}
+    for truth in ("reach", "success"):
+        of_depths = sum(by_depth[truth, steps]["prefixes"] for steps in depths)
+        assert by_depth[truth, "unfinished"]["prefixes"] == of_depths > 0
     own, other = content["first_errors"][:2], content["first_errors"][2]
     # An untrained policy solves nothing: every solution of its own is erroneous.
     assert all(row["solutions"] == row["erroneous_solutions"] for row in own)
@@ -273,12 +282,16 @@ def test_the_whole_stage_on_tiny_models(
     assert other["left_out"] == {"unusable rows": 1} and 0 <= other["f1"]["value"] <= 1
     manifest = json.loads((out / "manifest.json").read_text())
     assert "auroc" in manifest["metrics"] and "uplift_last_8" in manifest["metrics"]
+    reached = {k for k, r in by_depth.items() if r["auroc"]}
+    logged = {f"auroc_{truth}_{steps.replace(' ', '_')}" for truth, steps in reached}
+    assert {k for k in manifest["metrics"] if k.startswith("auroc_")} == logged
     spent = {row["model"]: row for row in manifest["usage"]["ledger"]}
     # Pools of 4, 4 and 8 samples and twice 4 free solutions of 6 problems; rollouts besides.
     assert spent["policy"]["sequences"] >= 6 * (4 + 4 + 8) + 2 * 6 * 4
     assert spent["reward"]["flops"] > 0
     text = (out / "prm.md").read_text()
     assert "| bench.jsonl | as labelled | " in text and str(tmp_path) not in text
+    assert "| reach | depth 1 | exhaustive solver | " in text
     assert all(len(set(map(type, r.values())) & {dict, list}) == 0 for r in map(flat_row, own))
     evaluation = record_from_json(RewardModelEvaluation, content)
     assert json.loads(json.dumps(asdict(evaluation))) == content
@@ -295,10 +308,36 @@ def test_the_whole_stage_on_tiny_models(
     assert again["usage"] == manifest["usage"]
 
 
+def test_kept_prefixes_change_no_number(
+    run_stage: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger is equal too, and the engine loads what the ledger calls repeated."""
+    opened: list[Workbench] = []
+
+    def opening(**fields: Any) -> Workbench:
+        opened.append(open_workbench(**fields))
+        return opened[-1]
+
+    monkeypatch.setattr("trainer.stages.evaluate_prm.open_workbench", opening)
+    few = {"num_problems": 2, "fitting_problems": 2}
+    plain = run_stage(tmp_path / "plain", **few)
+    assert run_stage(tmp_path / "kept", **few, kept_prefixes_mib=4) == plain
+    ledgers = [read_manifest(tmp_path / name)["usage"]["ledger"] for name in ("plain", "kept")]
+    assert ledgers[0] == ledgers[1]
+    [policy, reward] = ledgers[0]
+    assert opened[0].engine.loaded_positions == 0
+    assert opened[1].engine.loaded_positions >= policy["repeated_positions"] > 0
+    assert reward["positions"] > reward["repeated_positions"] > 0
+    with pytest.raises(ValueError, match="kept_prefixes_mib is -1; it must be at least 0"):
+        run_stage(tmp_path / "negative", kept_prefixes_mib=-1)
+
+
 def test_a_task_without_truths_about_steps_has_none(
     run_stage: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     content = run_stage(tmp_path / "out", verifier="math", num_problems=2, fitting_problems=2)
     assert content["solvability"] is None
+    evidence = {r["evidence"] for r in content["auroc_by_depth"] if r["steps"] == "depth 1"}
+    assert evidence == {"any of 4 rollouts", "share of 8 samples"}
     assert [row["truth"] for row in content["first_errors"]] == ["as labelled"]
     assert "solver" not in reward_model_markdown(record_from_json(RewardModelEvaluation, content))

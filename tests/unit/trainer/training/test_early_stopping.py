@@ -47,7 +47,16 @@ class Curve:
         return [{"cycle": i, "accuracy": a} for i, a in enumerate(self.accuracies[: self.measured])]
 
 
-def run(curve: Curve, folder: Path, *, patience: int, start: int, end: int, save_every: int) -> Any:
+def run(
+    curve: Curve,
+    folder: Path,
+    *,
+    patience: int,
+    start: int,
+    end: int,
+    save_every: int,
+    target: float = 0.0,
+) -> Any:
     """Steps start..end of a training whose weights are the number of the step."""
     state = SimpleNamespace(global_step=start, is_world_process_zero=True)
     control = SimpleNamespace(should_training_stop=False)
@@ -56,7 +65,13 @@ def run(curve: Curve, folder: Path, *, patience: int, start: int, end: int, save
         path.mkdir()
         (path / "weights").write_text(str(state.global_step))
 
-    keep = KeepBest(curve, patience=patience, folder=folder, save=save)  # type: ignore[arg-type]
+    keep = KeepBest(
+        curve,  # type: ignore[arg-type]
+        patience=patience,
+        target=target,
+        folder=folder,
+        save=save,
+    )
     curve.measured = start + 1
     keep.on_train_begin(None, state, control)
     while state.global_step < end and not control.should_training_stop:
@@ -96,6 +111,23 @@ def test_patience_begins_with_the_first_solved_problem(tmp_path: Path) -> None:
     nothing = Curve([0.0] * 8)
     step, keep = run(nothing, tmp_path / "nothing", patience=2, start=0, end=7, save_every=2)
     assert step == 7 and (keep.best_folder() / "weights").read_text() == "7"
+
+
+def test_a_training_ends_where_it_reaches_the_target(tmp_path: Path) -> None:
+    curve = Curve([0.6, 0.3, 0.49, 0.5, 0.7, 0.8])
+    step, keep = run(curve, tmp_path, patience=0, target=0.5, start=0, end=5, save_every=9)
+    assert step == 3 and keep.reached and not keep.stopped  # the start does not count
+    # Killed at the update that reaches it, and at the one before.
+    for killed in (2, 3):
+        folder = tmp_path / str(killed)
+        folder.mkdir()
+        rising = Curve([0.1, 0.3, 0.49, 0.5, 0.7, 0.8])
+        run(rising, folder, patience=0, target=0.9, start=0, end=killed, save_every=1)
+        step, keep = run(rising, folder, patience=0, target=0.5, start=killed, end=5, save_every=9)
+        assert (step, keep.best()["cycle"]) == (3, 3)
+        assert (keep.best_folder() / "weights").read_text() == "3"
+    never, keep = run(curve, tmp_path, patience=0, target=0.9, start=0, end=5, save_every=9)
+    assert never == 5 and not keep.reached
 
 
 @pytest.mark.parametrize("killed", [3, 4, 5, 6, 7])
@@ -184,6 +216,10 @@ def test_what_is_judged_must_be_known(made: Path) -> None:
         config.resolved(str(made / "data"))
     with pytest.raises(ValueError, match="patience is 2, but evaluation_problems is 0"):
         EarlyStoppingConfig(patience=2)
+    with pytest.raises(ValueError, match=r"target_accuracy is 0\.5, but evaluation_problems is 0"):
+        EarlyStoppingConfig(target_accuracy=0.5)
+    with pytest.raises(ValueError, match=r"target_accuracy is 50; it must be in \[0, 1\]"):
+        EarlyStoppingConfig(evaluation_problems=8, target_accuracy=50)
 
 
 def test_a_control_trains_as_long_as_its_learners(made: Path) -> None:
