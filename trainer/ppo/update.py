@@ -24,9 +24,8 @@ from trainer.ppo.losses import importance_corrections, policy_loss, value_loss
 from trainer.runtime.watchdog import WATCHDOG
 
 _ADVICE = "The last checkpoint is complete: lower learning_rate or max_grad_norm, and start again"
-ReferenceLogprobs = Callable[
-    [Tensor, Tensor], Tensor
-]  # token ids, attention mask -> log-probs (B, P)
+# From token ids and attention mask to log-probabilities (B, P).
+ReferenceLogprobs = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(slots=True, kw_only=True)
