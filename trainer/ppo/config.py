@@ -56,6 +56,8 @@ class PPOConfig:
     """Rollouts per problem and cycle."""
     max_new_tokens: int
     """Limit of one solution, in tokens after the prompt."""
+    filter_rounds: int = 0
+    """Times per cycle that problems whose samples have one outcome are replaced; 0: never."""
     temperature: float = 1.0
     """Sampling temperature, above 0."""
     epochs: int = 2
@@ -133,7 +135,7 @@ class PPOConfig:
             "learning_rate", "critic_learning_rate", "kl_coefficient", "kl_target", "value_clip",
             "imitation_coefficient", "lora_rank", "skip", "num_problems", "evaluation_problems",
             "evaluation_skip", "stop_p_value", "warmup_cycles", "logged_completions",
-            "critic_warmup_cycles",
+            "critic_warmup_cycles", "filter_rounds",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
@@ -146,6 +148,11 @@ class PPOConfig:
         if not 0 <= self.gae_lambda <= 1:
             raise ValueError(f"gae_lambda is {self.gae_lambda}; it must be in [0, 1]")
         self._check_critic()
+        if self.filter_rounds and (self.replay is not None or self.samples_per_problem < 2):
+            raise ValueError(
+                f"filter_rounds is {self.filter_rounds}: it needs at least 2 samples_per_problem, "
+                "and no replay"
+            )
         if self.lora_rank and self.reference is not None:
             raise ValueError(
                 "reference is given, but with lora_rank above 0 the policy without adapters is the "

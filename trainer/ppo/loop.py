@@ -13,6 +13,7 @@ import json
 import random
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from data.types import Problem, Usage
 from trainer.ppo.advantages import KLController
 from trainer.ppo.batch import PPOBatch, make_batch
 from trainer.ppo.config import PPOConfig
+from trainer.ppo.filtering import FilterMetrics, collect_mixed, replacements
 from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
 from trainer.ppo.inputs import read_inputs
 from trainer.ppo.metrics import CycleRecord, Stopwatch, completion_rows, cycle_metrics
@@ -143,7 +145,7 @@ class PPORun:
                 return
         clock = Stopwatch()
         with clock("rollout"):
-            rollouts, usage = self._rollouts(number)
+            rollouts, usage, filtering = self._rollouts(number)
         if config.record_rollouts:
             self._record(number, rollouts)
         batch = make_batch(
@@ -160,6 +162,7 @@ class PPORun:
         with clock("update"):
             sums = self.learner.learn(batch, orders, number, self.inputs.imitation)
         metrics = cycle_metrics(self.learner, rollouts, batch, sums, entropy)
+        metrics = replace(metrics, filtering=filtering)
         record = CycleRecord(
             cycle=number,
             metrics=metrics,
@@ -176,8 +179,9 @@ class PPORun:
             kept = config.num_checkpoints
             save_checkpoint(self.folder, self.accelerator, self.progress, kept)
 
-    def _rollouts(self, cycle: int) -> tuple[list[Rollout], Usage]:
-        """This process's share of a cycle's rollouts, sampled or read from the replayed file."""
+    def _rollouts(self, cycle: int) -> tuple[list[Rollout], Usage, FilterMetrics | None]:
+        """This process's share of a cycle's rollouts, sampled or read from the replayed file; what
+        this process spent; and the counts of online filtering, if there is any."""
         config = self.config
         if self.inputs.recorded is not None:
             own = share_of(
@@ -188,16 +192,32 @@ class PPORun:
                 rank=self.accelerator.process_index,
                 processes=self.accelerator.num_processes,
             )
-            return own, Usage()
+            return own, Usage(), None
         problems = problem_order(self.inputs.problems, cycle, config.problems_per_cycle, self.seed)
         sampling = SamplingConfig(
             samples_per_problem=config.samples_per_problem,
             max_new_tokens=config.max_new_tokens,
             temperature=config.temperature,
         )
-        return self.sampling.collect(
-            RolloutRequest(problems=problems, sampling=sampling, rewards=self.rewards, cycle=cycle)
+
+        def collect(asked: Sequence[Problem]) -> tuple[list[Rollout], Usage]:
+            return self.sampling.collect(
+                RolloutRequest(problems=asked, sampling=sampling, rewards=self.rewards, cycle=cycle)
+            )
+
+        if not config.filter_rounds:
+            return (*collect(problems), None)
+        filtered = collect_mixed(
+            problems,
+            replacements(self.inputs.problems, problems, cycle, self.seed),
+            samples=config.samples_per_problem,
+            rounds=config.filter_rounds,
+            process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+            collect=collect,
+            gather=lambda own: gather_object([own]),
         )
+        return filtered.rollouts, filtered.usage, filtered.metrics
 
     def _record(self, cycle: int, rollouts: Sequence[Rollout]) -> None:
         parts = gather_object([list(rollouts)])
