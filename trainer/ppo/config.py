@@ -88,6 +88,8 @@ class PPOConfig:
     """Largest change of a value since the sampling, in value clipping; 0: no clipping."""
     value_coefficient: float = 1.0
     """Weight of the value loss."""
+    value_rollouts: int = 0
+    """Rollouts per step that give its state's value, as in VinePPO; 0: the critic gives it."""
     importance_cap: float = 2.0
     """Largest importance weight of a token that another engine sampled."""
     gae_lambda: float = 0.95
@@ -135,7 +137,7 @@ class PPOConfig:
             "learning_rate", "critic_learning_rate", "kl_coefficient", "kl_target", "value_clip",
             "imitation_coefficient", "lora_rank", "skip", "num_problems", "evaluation_problems",
             "evaluation_skip", "stop_p_value", "warmup_cycles", "logged_completions",
-            "critic_warmup_cycles", "filter_rounds",
+            "critic_warmup_cycles", "filter_rounds", "value_rollouts",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
@@ -152,6 +154,11 @@ class PPOConfig:
             raise ValueError(
                 f"filter_rounds is {self.filter_rounds}: it needs at least 2 samples_per_problem, "
                 "and no replay"
+            )
+        if self.value_rollouts and (self.value_coefficient or self.replay is not None):
+            raise ValueError(
+                f"value_rollouts is {self.value_rollouts}, so no critic is used and the policy "
+                "samples: set value_coefficient to 0, and leave replay out"
             )
         if self.lora_rank and self.reference is not None:
             raise ValueError(

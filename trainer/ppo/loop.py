@@ -32,6 +32,7 @@ from trainer.ppo.metrics import CycleRecord, Stopwatch, completion_rows, cycle_m
 from trainer.ppo.models import build_models
 from trainer.ppo.progress import PPOProgress, load_checkpoint, save_checkpoint
 from trainer.ppo.sampling import open_sampling
+from trainer.ppo.step_values import StepValueMetrics, with_step_advantages
 from trainer.ppo.update import Learner
 from trainer.rollouts.collect import RewardConfig, Rollout, RolloutRequest, SamplingConfig
 from trainer.rollouts.files import ROLLOUTS, rollout_rows, share_of
@@ -148,11 +149,13 @@ class PPORun:
             rollouts, usage, filtering = self._rollouts(number)
         if config.record_rollouts:
             self._record(number, rollouts)
+        learnt, discount, values = rollouts, self.rewards.step_discount, None
+        if config.value_rollouts:
+            with clock("values"):
+                learnt, values, spent = self._step_advantages(number, rollouts)
+            usage, discount = usage + spent, 0.0
         batch = make_batch(
-            rollouts,
-            self.models.tokenizer.pad_token_id,
-            self.rewards.step_discount,
-            self.accelerator.device,
+            learnt, self.models.tokenizer.pad_token_id, discount, self.accelerator.device
         )
         orders = self.learner.orders(number, len(batch))
         with clock("logprobs"):
@@ -162,7 +165,7 @@ class PPORun:
         with clock("update"):
             sums = self.learner.learn(batch, orders, number, self.inputs.imitation)
         metrics = cycle_metrics(self.learner, rollouts, batch, sums, entropy)
-        metrics = replace(metrics, filtering=filtering)
+        metrics = replace(metrics, filtering=filtering, step_values=values)
         record = CycleRecord(
             cycle=number,
             metrics=metrics,
@@ -194,16 +197,9 @@ class PPORun:
             )
             return own, Usage(), None
         problems = problem_order(self.inputs.problems, cycle, config.problems_per_cycle, self.seed)
-        sampling = SamplingConfig(
-            samples_per_problem=config.samples_per_problem,
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-        )
 
         def collect(asked: Sequence[Problem]) -> tuple[list[Rollout], Usage]:
-            return self.sampling.collect(
-                RolloutRequest(problems=asked, sampling=sampling, rewards=self.rewards, cycle=cycle)
-            )
+            return self.sampling.collect(self._request(asked, cycle))
 
         if not config.filter_rounds:
             return (*collect(problems), None)
@@ -218,6 +214,29 @@ class PPORun:
             gather=lambda own: gather_object([own]),
         )
         return filtered.rollouts, filtered.usage, filtered.metrics
+
+    def _request(self, problems: Sequence[Problem], cycle: int) -> RolloutRequest:
+        sampling = SamplingConfig(
+            samples_per_problem=self.config.samples_per_problem,
+            max_new_tokens=self.config.max_new_tokens,
+            temperature=self.config.temperature,
+        )
+        return RolloutRequest(
+            problems=problems, sampling=sampling, rewards=self.rewards, cycle=cycle
+        )
+
+    def _step_advantages(
+        self, cycle: int, rollouts: Sequence[Rollout]
+    ) -> tuple[list[Rollout], StepValueMetrics, Usage]:
+        """The rollouts with their steps' advantages in the place of rewards, and the cost."""
+        request = self._request(self.inputs.problems, cycle)
+        found = self.sampling.step_values(rollouts, request, self.config.value_rollouts)
+        tokens = found.usage.policy.generated_tokens
+        states, tokens, total = self.learner.reduce([found.states, tokens, found.total])
+        metrics = StepValueMetrics(
+            value_states=round(states), value_tokens=round(tokens), mean_step_value=total / states
+        )
+        return with_step_advantages(rollouts, found.values), metrics, found.usage
 
     def _record(self, cycle: int, rollouts: Sequence[Rollout]) -> None:
         parts = gather_object([list(rollouts)])

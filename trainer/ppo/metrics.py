@@ -15,6 +15,7 @@ from rewards.text_rewards import repetition_penalty
 from trainer.ppo.batch import PPOBatch
 from trainer.ppo.filtering import FilterMetrics
 from trainer.ppo.losses import explained_variance, importance_corrections
+from trainer.ppo.step_values import StepValueMetrics
 from trainer.ppo.update import Learner, UpdateSums
 from trainer.rollouts.collect import Rollout
 
@@ -39,7 +40,8 @@ class CycleMetrics:
     solution, `entropy` in nats per token, `length` in tokens. `score` is the reward model's score
     of the last step, None without a reward model. `explained_variance` covers only the tokens of
     the main process. `engine` is None if the trainer's model sampled, and `filtering` without
-    online filtering; with it, all others are means over the problems that were kept."""
+    online filtering; with it, all others are means over the problems that were kept. `step_values`
+    is None if the critic gives the values."""
 
     reward: float
     outcome: float
@@ -65,6 +67,7 @@ class CycleMetrics:
     tokens: float
     engine: EngineGapMetrics | None = None
     filtering: FilterMetrics | None = None
+    step_values: StepValueMetrics | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +82,13 @@ class CycleRecord:
     warnings: list[str]
 
     def as_row(self) -> dict[str, Any]:
-        """The line of metrics.jsonl: one flat mapping. The metrics of the engine and of filtering
-        are left out if they are None."""
+        """The line of metrics.jsonl: one flat mapping. The metrics of parts that the run does not
+        have are left out."""
         row = asdict(self.metrics)
-        engine, filtering = row.pop("engine") or {}, row.pop("filtering") or {}
+        parts = [row.pop(name) or {} for name in ("engine", "filtering", "step_values")]
         return {
             **row,
-            **engine,
-            **filtering,
+            **{name: value for part in parts for name, value in part.items()},
             **self.seconds,
             "cycle": self.cycle,
             "learning_rate": self.learning_rate,

@@ -290,5 +290,6 @@ def training_curve(
 
 
 def _sampled(cycle: Mapping[str, Any]) -> float:
-    """The tokens that a cycle sampled. Those that online filtering left out are among them."""
-    return cycle["tokens"] + cycle.get("filtered_tokens", 0)
+    """The tokens that a cycle sampled, with those that online filtering left out and those of the
+    rollouts from steps."""
+    return cycle["tokens"] + cycle.get("filtered_tokens", 0) + cycle.get("value_tokens", 0)
