@@ -94,6 +94,8 @@ class PPOConfig:
     """Largest importance weight of a token that another engine sampled."""
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation, in [0, 1]."""
+    critic_gae_lambda: float | None = None
+    """Lambda of the returns that the critic learns, as in VC-PPO (1: all rewards); null: equal."""
     kl_coefficient: float = 0.02
     """Penalty per nat of KL divergence from the reference."""
     kl_target: float = 0.0
@@ -149,6 +151,10 @@ class PPOConfig:
             raise ValueError(f"importance_cap is {self.importance_cap}; it must be at least 1")
         if not 0 <= self.gae_lambda <= 1:
             raise ValueError(f"gae_lambda is {self.gae_lambda}; it must be in [0, 1]")
+        if self.critic_gae_lambda is not None and not 0 <= self.critic_gae_lambda <= 1:
+            raise ValueError(
+                f"critic_gae_lambda is {self.critic_gae_lambda}; it must be in [0, 1] or null"
+            )
         self._check_critic()
         if self.filter_rounds and (self.replay is not None or self.samples_per_problem < 2):
             raise ValueError(
