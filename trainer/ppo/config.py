@@ -156,16 +156,7 @@ class PPOConfig:
                 f"critic_gae_lambda is {self.critic_gae_lambda}; it must be in [0, 1] or null"
             )
         self._check_critic()
-        if self.filter_rounds and (self.replay is not None or self.samples_per_problem < 2):
-            raise ValueError(
-                f"filter_rounds is {self.filter_rounds}: it needs at least 2 samples_per_problem, "
-                "and no replay"
-            )
-        if self.value_rollouts and (self.value_coefficient or self.replay is not None):
-            raise ValueError(
-                f"value_rollouts is {self.value_rollouts}, so no critic is used and the policy "
-                "samples: set value_coefficient to 0, and leave replay out"
-            )
+        self._check_samples()
         if self.lora_rank and self.reference is not None:
             raise ValueError(
                 "reference is given, but with lora_rank above 0 the policy without adapters is the "
@@ -186,6 +177,18 @@ class PPOConfig:
         return validation_problems(
             self.data, self.evaluation_skip, self.evaluation_problems, self.evaluation_slice
         )
+
+    def _check_samples(self) -> None:
+        if self.filter_rounds and (self.replay is not None or self.samples_per_problem < 2):
+            raise ValueError(
+                f"filter_rounds is {self.filter_rounds}: it needs at least 2 samples_per_problem, "
+                "and no replay"
+            )
+        if self.value_rollouts and (self.value_coefficient or self.replay is not None):
+            raise ValueError(
+                f"value_rollouts is {self.value_rollouts}, so no critic is used and the policy "
+                "samples: set value_coefficient to 0, and leave replay out"
+            )
 
     def _check_critic(self) -> None:
         if self.critic not in STARTS and not is_critic_folder(self.critic):

@@ -101,9 +101,7 @@ def with_step_advantages(
             rollout,
             rewards=tuple(
                 reward + after - before
-                for reward, before, after in zip(
-                    rollout.rewards, own, (*own[1:], 0.0), strict=True
-                )
+                for reward, before, after in zip(rollout.rewards, own, (*own[1:], 0.0), strict=True)
             ),
         )
         for rollout, own in zip(rollouts, values, strict=True)
