@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from data.tasks.countdown import CountdownStep, apply, parse_prompt, parse_step
 from data.tasks.countdown_tree import can_reach
+from data.thoughts import split_solution
 from data.types import Problem
 
 
@@ -93,6 +94,13 @@ def in_reach(problem: Problem, lines: Sequence[str], max_value: int | None) -> b
     numbers, target = numbers_and_target(problem)
     states = [tuple(sorted(numbers)), *_states(problem, [*lines, ""])]
     return len(states) == len(lines) + 1 and can_reach(states[-1], target, max_value)
+
+
+def in_reach_after(problem: Problem, text: str, max_value: int | None) -> bool:
+    """`in_reach` after the steps in `text`, the beginning of a solution. What is thought before the
+    answer is no step."""
+    answer = (split_solution(text).answer or "").removesuffix("\n")
+    return in_reach(problem, answer.split("\n") if answer else [], max_value)
 
 
 def _states(problem: Problem, lines: Sequence[str]) -> list[tuple[int, ...]]:

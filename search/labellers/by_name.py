@@ -23,6 +23,7 @@ from search.labellers.monte_carlo import (
     label_monte_carlo,
 )
 from search.labellers.solutions import Labelled
+from search.labellers.solver import SolverConfig, label_by_solver
 from search.labellers.tree_values import TreeConfig, label_tree_q
 from search.settings import SearchSettings
 
@@ -68,6 +69,7 @@ LABELLERS: dict[str, LabellerEntry] = {
     "every_step": LabellerEntry(config=EveryStepConfig, label=label_every_step),
     "binary_search": LabellerEntry(config=BinarySearchConfig, label=label_binary_search),
     "tree_q": LabellerEntry(config=TreeConfig, label=label_tree_q),
+    "solver": LabellerEntry(config=SolverConfig, label=label_by_solver),
 }
 
 

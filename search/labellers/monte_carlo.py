@@ -103,7 +103,7 @@ async def pooled_solutions(
     cut = len(rollouts) < config.solutions
     if config.rollouts_per_step:
         chosen = prefixes_of(rollouts)[: config.prefixes]
-        found = await roll_out_each(session, chosen, config.rollouts_per_step)
+        found = await roll_out_each(session, dict.fromkeys(chosen, config.rollouts_per_step))
         rollouts += [rollout for group in found.values() for rollout in group]
         cut = cut or len(found) < len(chosen)
     return rollouts, cut
@@ -180,15 +180,33 @@ class EveryStepConfig:
     """Free samples per problem; their steps are labelled."""
     rollouts: int = 8
     """Rollouts per step."""
+    rollouts_by_depth: tuple[int, ...] = ()
+    """Rollouts after the first steps, such as [16, 16, 8]; deeper steps get `rollouts`."""
+    early_solutions: int = 0
+    """Further free samples per problem; only their first `early_depth` steps are labelled."""
+    early_depth: int = 2
+    """Number of first steps of the `early_solutions` that are labelled."""
     hard_labels: bool = False
     """true: a step's label is 1 if any of its rollouts is correct, else 0. false: the share."""
     stop_at_first_error: bool = False
     """true: no rollouts after the first step without a correct rollout; hard labels there are 0."""
 
     def __post_init__(self) -> None:
-        for name in ("solutions", "rollouts"):
+        for name in ("solutions", "rollouts", "early_depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.early_solutions < 0:
+            raise ValueError(f"early_solutions is {self.early_solutions}; it must not be negative")
+        if any(n < 1 for n in self.rollouts_by_depth):
+            raise ValueError(
+                f"rollouts_by_depth is {list(self.rollouts_by_depth)}; each number must be at "
+                "least 1"
+            )
+
+    def rollouts_after(self, prefix: Steps) -> int:
+        """The number of rollouts from the end of a prefix of one or more steps."""
+        by_depth = self.rollouts_by_depth
+        return by_depth[len(prefix) - 1] if len(prefix) <= len(by_depth) else self.rollouts
 
 
 async def label_every_step(session: Session, config: EveryStepConfig) -> Labelled:
@@ -196,17 +214,26 @@ async def label_every_step(session: Session, config: EveryStepConfig) -> Labelle
 
     The solution itself is not one of these rollouts. Solutions with a common prefix share the
     rollouts of that prefix. The paper samples them again for each solution.
+
+    The rows of the early solutions join their steps after `early_depth` to one completion, unless
+    another solution has labels for them.
     """
-    sampled = await free_solutions(session, config.solutions)
+    asked = config.solutions + config.early_solutions
+    sampled = await free_solutions(session, asked)
     solutions = distinct(sampled)
+    whole = {solution.steps for solution in sampled[: config.solutions]}
     known: dict[Steps, Evidence] = {}
-    cut = len(sampled) < config.solutions
+    cut = len(sampled) < asked
     if config.stop_at_first_error:
         for solution in solutions:
-            cut = cut or not await _to_first_error(session, solution, known, config.rollouts)
+            last = len(solution.steps) - 1
+            most = last if solution.steps in whole else min(last, config.early_depth)
+            cut = cut or not await _to_first_error(session, solution, known, config, most)
     else:
-        wanted = prefixes_of(solutions)
-        found = await roll_out_each(session, wanted, config.rollouts)
+        early = [prefix for prefix in prefixes_of(solutions) if len(prefix) <= config.early_depth]
+        full = prefixes_of([solution for solution in solutions if solution.steps in whole])
+        wanted = {prefix: config.rollouts_after(prefix) for prefix in [*full, *early]}
+        found = await roll_out_each(session, wanted)
         known = {prefix: evidence_of(rollouts) for prefix, rollouts in found.items()}
         cut = cut or len(found) < len(wanted)
     rows = [
@@ -216,15 +243,20 @@ async def label_every_step(session: Session, config: EveryStepConfig) -> Labelle
 
 
 async def _to_first_error(
-    session: Session, solution: VerifiedRollout, known: dict[Steps, Evidence], n: int
+    session: Session,
+    solution: VerifiedRollout,
+    known: dict[Steps, Evidence],
+    config: EveryStepConfig,
+    most: int,
 ) -> bool:
     """Add the evidence for the solution's prefixes to `known`, up to the first prefix without a
-    correct rollout. Returns False when the budget was spent before that."""
-    for depth in range(1, len(solution.steps)):
+    correct rollout, or to `most` steps. Returns False when the budget was spent before that."""
+    for depth in range(1, most + 1):
         prefix = solution.steps[:depth]
         if prefix not in known:
             if session.exhausted():
                 return False
+            n = config.rollouts_after(prefix)
             known[prefix] = evidence_of(await roll_out(session, 1 + len(known), prefix, n))
         if not known[prefix].correct:
             break

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from data.types import Sample, StepLabels, Usage
 from rewards.base import verdict_of
@@ -77,7 +78,7 @@ async def free_solutions(session: Session, n: int) -> list[VerifiedRollout]:
     settings = session.settings
     if settings.max_generated_tokens:
         n = min(n, max(1, settings.max_generated_tokens // settings.max_new_tokens))
-    return await _roll_out(session, [(0, ())], n)
+    return await _roll_out(session, [(0, (), n)])
 
 
 async def roll_out(session: Session, node: int, prefix: Steps, n: int) -> list[VerifiedRollout]:
@@ -86,23 +87,24 @@ async def roll_out(session: Session, node: int, prefix: Steps, n: int) -> list[V
     The noise of a sample is keyed by its node. So the requests of one problem need distinct nodes,
     and all of them must be above 0.
     """
-    return await _roll_out(session, [(node, prefix)], n)
+    return await _roll_out(session, [(node, prefix, n)])
 
 
 async def roll_out_each(
-    session: Session, prefixes: Sequence[Steps], n: int
+    session: Session, wanted: Mapping[Steps, int]
 ) -> dict[Steps, list[VerifiedRollout]]:
-    """Sample `n` rollouts from each prefix. The prefixes have the nodes 1, 2, ...
+    """Sample `wanted[prefix]` rollouts from each prefix. The prefixes have the nodes 1, 2, ...
 
     Without a budget, all rollouts are in one batch. With a budget, there is one batch per prefix
     until the budget is spent. So the rollouts of at most one prefix exceed the budget, and the
     result may lack prefixes.
     """
     if not session.settings.max_generated_tokens:
-        rollouts = await _roll_out(session, list(enumerate(prefixes, start=1)), n)
-        return {p: rollouts[i * n : (i + 1) * n] for i, p in enumerate(prefixes)}
+        asked = [(node, prefix, n) for node, (prefix, n) in enumerate(wanted.items(), start=1)]
+        rollouts = iter(await _roll_out(session, asked))
+        return {prefix: list(islice(rollouts, n)) for prefix, n in wanted.items()}
     found: dict[Steps, list[VerifiedRollout]] = {}
-    for node, prefix in enumerate(prefixes, start=1):
+    for node, (prefix, n) in enumerate(wanted.items(), start=1):
         if session.exhausted():
             break
         found[prefix] = await roll_out(session, node, prefix, n)
@@ -110,8 +112,9 @@ async def roll_out_each(
 
 
 async def _roll_out(
-    session: Session, prefixes: Sequence[tuple[int, Steps]], n: int
+    session: Session, prefixes: Sequence[tuple[int, Steps, int]]
 ) -> list[VerifiedRollout]:
+    """Rollouts from prefixes, each given with its node and its number of rollouts, in order."""
     if not prefixes:
         return []
     settings = session.settings
@@ -125,12 +128,12 @@ async def _roll_out(
                 max_new_tokens=settings.max_new_tokens - len(joined(prefix)),
                 temperature=settings.temperature,
             )
-            for node, prefix in prefixes
+            for node, prefix, n in prefixes
         ]
     )
     return [
         _rollout(session, prefix, sample)
-        for (_, prefix), result in zip(prefixes, results, strict=True)
+        for (_, prefix, _), result in zip(prefixes, results, strict=True)
         for sample in result.samples
     ]
 

@@ -150,7 +150,7 @@ def reach_rows(
 ) -> list[AurocRow]:
     """The AUROC of exact reach, by the solver of `task`, whose results are at most `max_value`
     (None: no limit)."""
-    truths = [float(task.reached_after(p.problem, p.text, max_value)) for p in prefixes]
+    truths = [float(task.in_reach(p.problem, p.text, max_value)) for p in prefixes]
     return _rows("reach", SOLVER, prefixes, truths, seed)
 
 

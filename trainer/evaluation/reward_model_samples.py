@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data.process_bench import ProcessBenchRow
-from data.tasks.countdown_replay import first_false_step, first_hopeless_step, in_reach
-from data.thoughts import split_solution
+from data.tasks.countdown_replay import first_false_step, first_hopeless_step, in_reach_after
 from data.types import Problem
 from rewards.aggregate import AGGREGATES
 from search.base import Node, SearchResult, answer_value, path_to, solution_logprob, solution_text
@@ -28,17 +27,11 @@ LAST_WEIGHTED = "last_weighted"  # the last score weighted with the policy's lik
 class StepTruths:
     """The facts that a task knows about single steps without a model. Each function in
     `first_errors` returns the index of the first error in the lines of a whole solution, or -1 for
-    none. `in_reach` says whether a correct solution can begin with the given lines. All these
+    none. `in_reach` says whether a correct solution can begin with the given text. All these
     functions get the largest allowed result; None: no limit."""
 
     first_errors: Mapping[str, Callable[[Problem, Sequence[str], int | None], int]]
-    in_reach: Callable[[Problem, Sequence[str], int | None], bool]
-
-    def reached_after(self, problem: Problem, text: str, max_value: int | None) -> bool:
-        """`in_reach` after the steps in `text`, the beginning of a solution. What is thought before
-        the answer is no step."""
-        answer = (split_solution(text).answer or "").removesuffix("\n")
-        return self.in_reach(problem, answer.split("\n") if answer else [], max_value)
+    in_reach: Callable[[Problem, str, int | None], bool]
 
 
 TRUTHS = {
@@ -47,7 +40,7 @@ TRUTHS = {
             "false step": lambda problem, lines, _: first_false_step(problem, lines),
             "target out of reach": first_hopeless_step,
         },
-        in_reach=in_reach,
+        in_reach=in_reach_after,
     )
 }
 
@@ -132,7 +125,7 @@ def judged_solutions(
     found: list[JudgedSolution] = []
     left_out: Counter[str] = Counter()
     for result, group in zip(results, groups_of(r.problem for r in results), strict=True):
-        solvable = task.in_reach(result.problem, [], max_value)
+        solvable = task.in_reach(result.problem, "", max_value)
         for end in ends_of_paths(result)[:per_problem]:
             correct = is_correct(end)
             if not end.finished:
@@ -178,7 +171,7 @@ def solvability(
     """Compare scores with the exhaustive solver. `prefixes` are the prefixes of `probed`, in
     order."""
     reach = [
-        task.reached_after(result.problem, prefix.text, max_value)
+        task.in_reach(result.problem, prefix.text, max_value)
         for result in probed
         for prefix in successes_of(result)
     ]

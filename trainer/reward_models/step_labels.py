@@ -76,8 +76,9 @@ class PRMTrainer(GlobalMeanTrainer):
     """Every labelled step of a row has the weight 1, whatever the number of its rollouts.
 
     Pooled labels count their rollouts already: a prefix of n distinct solutions is in n rows, whose
-    losses add up to the binomial log-likelihood of its rollouts. Fresh rollouts have the same
-    number for every prefix. The last label is a verdict: it has one rollout, and no noise.
+    losses add up to the binomial log-likelihood of its rollouts. A label of fresh rollouts counts
+    once, however many they are: more rollouts make it less noisy, not more important. The last
+    label is a verdict: it has one rollout, and no noise.
     """
 
     def weight_of(self, batch: dict[str, Any]) -> float:

@@ -106,8 +106,8 @@ def labelled_prefixes(labels: Iterable[StepLabels]) -> list[LabelledPrefix]:
 def run_audit(runtime: RuntimeConfig, config: AuditConfig) -> None:
     """Write audit.json, audit.md, prefixes.jsonl and references.jsonl (the rollouts' counts).
 
-    Raises ValueError for hard labels, which do not estimate a success rate, for labels of another
-    policy, and when fewer than two prefixes can be audited.
+    Raises ValueError for hard and exact labels, which do not estimate a success rate, for labels of
+    another policy, and when fewer than two prefixes can be audited.
     """
     recipe = _label_recipe(config)
     inputs: dict[str, str | None] = {
@@ -162,6 +162,11 @@ def _label_recipe(config: AuditConfig) -> dict[str, Any]:
         raise ValueError(
             f"labels is {config.labels!r}, whose labels are hard and do not estimate a success "
             "rate; audit the labels of a run with hard_labels: false"
+        )
+    if recipe["method"] == "solver":
+        raise ValueError(
+            f"labels is {config.labels!r}, whose labels are the solver's and do not estimate a "
+            "success rate; audit labels of another method"
         )
     made_with = manifest["inputs"].get("policy", {}).get("fingerprint")
     if made_with != hash_input(config.policy).get("fingerprint") and not config.other_policy:

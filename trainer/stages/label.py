@@ -12,6 +12,7 @@ from data.slices import Choice
 from data.types import Problem
 from rewards.verifiers.by_name import check_verifier
 from search.labellers.by_name import LabelSettings, labeller_entry
+from search.labellers.solver import SolverConfig, check_solver
 from search.labellers.tree_values import TreeConfig
 from trainer.labels.labelling import label_shard, merge_shards
 from trainer.models.compatibility import check_policy
@@ -44,7 +45,8 @@ class LabelStageConfig:
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
-        labeller_entry(self.method)
+        if labeller_entry(self.method).config is SolverConfig:
+            check_solver(self.verifier)
 
     def chosen_problems(self) -> list[Problem]:
         choice = Choice(split=self.split, skip=self.skip, size=self.num_problems, name=self.slice)

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from data.tasks.countdown import make_problem
 from data.types import Sample, StepLabels, StopReason
+from rewards.verifiers.countdown import CountdownVerifier
 from search.base import AUDIT_INDEX, SearchEnd, SearchResult
 from search.batcher import run_searches
 from search.journal import Journal
@@ -33,6 +35,7 @@ from search.labellers.monte_carlo import (
     step_labels,
 )
 from search.labellers.solutions import Labelled, VerifiedRollout
+from search.labellers.solver import SolverConfig
 from search.labellers.tree_values import TreeConfig, label_tree_q
 from search.measurements.prefix_success import RelabelConfig, relabel_prefixes
 from search.settings import SearchSettings
@@ -145,6 +148,89 @@ def test_stopping_at_the_first_error_by_hand(toys: Any) -> None:
     [row] = label(toys, engine, config)["p"].rows
     assert row.completions == ROW and row.labels == (1, 1, 1, 0, 0, 0, 0, 0)
     assert row.counts == (4,) * 7 + (1,) and first_error(row) == 3
+
+
+def test_more_rollouts_after_the_first_steps_by_hand(toys: Any) -> None:
+    engine = scripted(toys, fourth)
+    config = EveryStepConfig(solutions=1, rollouts=4, rollouts_by_depth=(8, 2))
+    found = label(toys, engine, config)["p"]
+    [row] = found.rows
+    assert asked(toys, engine) == [
+        ("", 1), ("a", 8), ("aa", 2), *(("aaaxaaa"[:i], 4) for i in range(3, 8)),
+    ]  # fmt: skip
+    # of 8 rollouts four are right, of the first 2 none, of 4 two
+    assert row.labels == (0.5, 0, 0.5, 0, 0, 0, 0, 0) and row.counts == (8, 2, 4, 4, 4, 4, 4, 1)
+    assert found.usage.policy.generated_tokens == 8 + 8 * 7 + 2 * 6 + 4 * (5 + 4 + 3 + 2 + 1)
+    stopped = EveryStepConfig(
+        solutions=1, rollouts=4, rollouts_by_depth=(8, 2), stop_at_first_error=True
+    )
+    [row] = label(toys, scripted(toys, fourth), stopped)["p"].rows
+    assert row.completions == ("a", "a", "axaaa") and row.counts == (8, 2, 1)
+
+
+def two_ways(text: str, index: int) -> str:
+    """Two solutions in turn; every beginning is completed as it began."""
+    whole = ["abc", "def"][index % 2] if not text else "def" if text[0] == "d" else "abc"
+    return whole[len(text) :] + "."
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_further_solutions_get_labels_at_their_first_steps_only(toys: Any, stop: bool) -> None:
+    engine = scripted(toys, two_ways)
+    config = EveryStepConfig(
+        solutions=1, early_solutions=1, early_depth=1, rollouts=3, stop_at_first_error=stop
+    )
+    rows = label(toys, engine, config, answer="def")["p"].rows
+    deeper = [] if stop else [("ab", 3), ("abc", 3)]
+    assert asked(toys, engine) == [("", 2), ("a", 3), *deeper, ("d", 3)]
+    assert rows[0].labels == ((0, 0) if stop else (0, 0, 0, 0))
+    # The steps after d have no rollouts, so they are one completion with the verdict.
+    assert (rows[1].completions, rows[1].labels, rows[1].counts) == (("d", "ef"), (1, 1), (3, 1))
+    # A solution that is among the first ones has all its labels, however often it is sampled.
+    config = EveryStepConfig(solutions=2, early_solutions=2, early_depth=1, rollouts=3)
+    rows = label(toys, scripted(toys, two_ways), config, answer="def")["p"].rows
+    assert [row.labels for row in rows] == [(0, 0, 0, 0), (1, 1, 1, 1)]
+
+
+def test_labels_by_the_solver_by_hand(toys: Any) -> None:
+    first, reaching, missing = (
+        "2 * 4 = 8 | 1 50 8\n", "8 * 1 = 8 | 50 8\n", "50 + 1 = 51 | 8 51\n"
+    )  # fmt: skip
+    solutions = [
+        f"{first}{missing}51 * 8 = 408 | 408.",
+        "50 - 4 = 46 | 1 2 46\n46 + 2 = 48 | 1 48\n48 + 1 = 49 | 49.",  # at most 138 from 46
+        f"{first}{reaching}50 * 8 = 400 | 400.",
+    ]
+    engine = scripted(toys, lambda text, index: solutions[index % 3])
+
+    def step_ends(token_ids: Sequence[int]) -> list[int]:
+        last = len(token_ids) - 1
+        return [i for i, token in enumerate(token_ids) if token == ord("\n") or i == last]
+
+    engine.step_ends = step_ends
+    problem = make_problem((1, 2, 4, 50), 400)
+    found: list[Labelled] = []
+
+    def run(config: SolverConfig) -> list[tuple[float, ...]]:
+        async def strategy(session: Any) -> SearchResult:
+            found.append(await bind_labeller(config)(session))
+            return SearchResult(
+                problem=problem, strategy="", nodes=(), snapshots=(), usage=session.usage
+            )
+
+        verify = CountdownVerifier().verify
+        list(run_searches([problem], strategy, engine=engine, scorer=None, verify=verify))
+        return [row.labels for row in found[-1].rows]
+
+    assert run(SolverConfig(solutions=4)) == [(1, 0, 0), (0, 0, 0), (1, 1, 1)]
+    assert [r.n for batch in engine.batches for _, r in batch] == [4]  # no rollout
+    [row, *_] = found[0].rows
+    assert row.completions == (first, missing, "51 * 8 = 408 | 408")
+    assert row.counts == (1, 1, 1) and row.standard_errors == (0, 0, 0)
+    # With results up to 100 nothing reaches 400. The verdict stays the verifier's.
+    assert run(SolverConfig(solutions=4, tree_max_value=100))[2] == (0, 0, 1)
+    with pytest.raises(ValueError, match="solutions is 0"):
+        SolverConfig(solutions=0)
 
 
 def test_binary_search_by_hand(toys: Any) -> None:
@@ -329,6 +415,7 @@ CONFIGS = [
     MonteCarloConfig(solutions=6, rollouts_per_step=4, prefixes=4),
     MonteCarloConfig(solutions=6, rollouts_per_step=4, prefixes=4, own_rollout="leave_out"),
     EveryStepConfig(solutions=4, rollouts=4),
+    EveryStepConfig(solutions=3, rollouts=2, rollouts_by_depth=(4,), early_solutions=3),
     EveryStepConfig(solutions=4, rollouts=4, stop_at_first_error=True, hard_labels=True),
     BinarySearchConfig(solutions=6, rollouts=4, searches=6),
 ]
@@ -476,6 +563,9 @@ def test_values_of_a_tree_become_labels(toys: Any, tmp_path: Path) -> None:
         (lambda: MonteCarloConfig(solutions=0), "solutions is 0"),
         (lambda: MonteCarloConfig(own_rollout="drop"), "allowed: count, leave_out"),
         (lambda: EveryStepConfig(rollouts=0), "rollouts is 0"),
+        (lambda: EveryStepConfig(rollouts_by_depth=(8, 0)), r"rollouts_by_depth is \[8, 0\]; each"),
+        (lambda: EveryStepConfig(early_solutions=-1), "early_solutions is -1"),
+        (lambda: EveryStepConfig(early_depth=0), "early_depth is 0"),
         (lambda: BinarySearchConfig(alpha=0.0), r"alpha is 0.0; it must be in \(0, 1\]"),
         (lambda: BinarySearchConfig(length_scale=0.0), "length_scale is 0"),
         (lambda: BinarySearchConfig(exploration=-1.0), "exploration is -1"),
@@ -492,5 +582,5 @@ def test_wrong_settings_are_named(make: Callable[[], Any], said: str) -> None:
 
 def test_every_labeller_is_bound_by_its_config() -> None:
     assert {entry.config for entry in LABELLERS.values()} == {
-        MonteCarloConfig, EveryStepConfig, BinarySearchConfig, TreeConfig,
+        MonteCarloConfig, EveryStepConfig, BinarySearchConfig, TreeConfig, SolverConfig,
     }  # fmt: skip

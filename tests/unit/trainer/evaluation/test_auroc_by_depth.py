@@ -105,7 +105,7 @@ def test_reach_by_the_solver_by_hand() -> None:
     assert {(r.truth, r.evidence) for r in rows} == {("reach", "exhaustive solver")}
     assert [r.mean for r in rows] == [4 / 7, 2 / 3, 0.5]
     # Within one problem it is the AUROC of the library.
-    truths = [TASK.reached_after(PROBLEM, p.text, None) for p in prefixes]
+    truths = [TASK.in_reach(PROBLEM, p.text, None) for p in prefixes]
     assert truths == [True, True, False, True, True, False, False]
     scores = [p.scored.score for p in prefixes]
     assert rows[0].auroc and rows[0].auroc.value == pytest.approx(roc_auc_score(truths, scores))
@@ -150,9 +150,9 @@ def test_finished_solutions_by_hand() -> None:
 
 def test_what_is_thought_is_no_step() -> None:
     thinking = "<think>\n50 - 4 = 46 | 1 2 46\n"
-    assert TASK.reached_after(PROBLEM, thinking, None)
-    assert TASK.reached_after(PROBLEM, f"{thinking}</think>\n{A}", None)
-    assert not TASK.reached_after(PROBLEM, f"{thinking}</think>\n{C}", None)
+    assert TASK.in_reach(PROBLEM, thinking, None)
+    assert TASK.in_reach(PROBLEM, f"{thinking}</think>\n{A}", None)
+    assert not TASK.in_reach(PROBLEM, f"{thinking}</think>\n{C}", None)
 
 
 def probed(rows: Sequence[tuple[str, float, int]]) -> SearchResult:

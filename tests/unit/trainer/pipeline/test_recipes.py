@@ -39,6 +39,7 @@ def taken(script: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> lis
         ("countdown/thinking_smoke", ("thoughts.leave_out=correction",)),
         ("smollm2-135m/full", ()),
         ("smollm2-135m/gsm8k", ("learner=ppo",)),
+        ("countdown/reach", ()),
     ],
 )
 def test_every_launcher_takes_its_stage(

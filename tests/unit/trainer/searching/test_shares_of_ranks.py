@@ -16,6 +16,7 @@ from data.types import Problem
 from search.labellers.binary_search import BinarySearchConfig
 from search.labellers.by_name import LABELLERS, LabelSettings
 from search.labellers.monte_carlo import EveryStepConfig, MonteCarloConfig
+from search.labellers.solver import SolverConfig
 from search.labellers.tree_values import TreeConfig
 from search.settings import SearchSettings
 from search.strategies.by_name import STRATEGIES
@@ -97,6 +98,7 @@ def test_every_labeller(benches: Any, tmp_path: Path) -> None:
             solutions=2, rollouts=4, searches=2, search_unsolved=True
         ),
         "tree_q": TreeConfig(trees=str(tmp_path / "searched"), min_visits=1),
+        "solver": SolverConfig(solutions=3),
     }
     assert configs.keys() == LABELLERS.keys()
     settings = LabelSettings(max_new_tokens=20)

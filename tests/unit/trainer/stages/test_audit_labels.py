@@ -247,6 +247,14 @@ def test_an_audit_says_what_it_cannot_judge(made: Path) -> None:
         run_audit(runtime, AuditConfig(labels=str(hard), **settings))
     with pytest.raises(ValueError, match=r"it has no manifest\.json"):
         run_audit(runtime, AuditConfig(labels=str(made / "data"), **settings))
+    exact = make_labels(
+        made, "exact", "--method", "solver", "--solutions", "3", "--num_problems", "1"
+    )
+    assert {label for row in read_labels(exact / "labels.jsonl") for label in row.labels} <= {0, 1}
+    with pytest.raises(ValueError, match="labels are the solver's"):
+        run_audit(runtime, AuditConfig(labels=str(exact), **settings))
+    with pytest.raises(ValueError, match="method is 'solver', but verifier is 'math'"):
+        LabelStageConfig(policy="p", data="d", method="solver", verifier="math")
     soft = make_labels(made, "soft", "--solutions", "2", "--num_problems", "1")
     (made / "other").mkdir(exist_ok=True)
     (made / "other" / "config.json").write_text("{}")
