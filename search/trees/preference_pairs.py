@@ -28,6 +28,7 @@ from rewards.base import Verify
 from search.base import SearchResult, path_to, solution_ids, solution_text
 from search.trees.training_rows import finished_solutions, value_of, visits_of
 
+PAIRS_WITHIN = ("prefix", "problem")
 Ids = tuple[int, ...]
 Encode = Callable[[str], Ids]
 
@@ -35,11 +36,14 @@ Encode = Callable[[str], Ids]
 @dataclass(frozen=True, kw_only=True)
 class PairRules:
     """Which steps make a pair (see the docstring of this module). A label that does not come from
-    rollouts, such as a person's label, needs no visits."""
+    rollouts, such as a person's label, needs no visits. `within` is "prefix" or, for pairs made
+    from labels, "problem": then a pair is two beginnings of solutions to one problem, of equally
+    many steps."""
 
     per_side: int = 2
     min_gap: float = 0.3
     min_visits: int = 4
+    within: str = "prefix"
 
     def __post_init__(self) -> None:
         for name in ("per_side", "min_visits"):
@@ -47,6 +51,8 @@ class PairRules:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.min_gap <= 1:
             raise ValueError(f"min_gap is {self.min_gap}; it must be in [0, 1]")
+        if self.within not in PAIRS_WITHIN:
+            raise ValueError(f"pairs_within is {self.within!r}; allowed: {', '.join(PAIRS_WITHIN)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +162,7 @@ class _Rows:
         default_factory=lambda: defaultdict[Ids, dict[Ids, _Labelled]](dict)
     )
     texts: dict[Ids, str] = field(default_factory=dict[Ids, str])
+    depths: dict[Ids, int] = field(default_factory=dict[Ids, int])
     solutions: dict[bool, dict[Ids, _Candidate]] = field(
         default_factory=lambda: {True: {}, False: {}}
     )
@@ -176,16 +183,11 @@ def pairs_of_labels(
         key = (row.problem_id, row.prompt_ids)
         _take_in(problems.setdefault(key, _Rows(prompt=row.prompt)), row, end_token_ids)
     for (problem_id, prompt_ids), known in problems.items():
-        for prefix, children in known.children.items():
-            candidates = [
-                _Candidate(text=step.text, ids=ids, value=step.value)
-                for ids, step in children.items()
-                if not step.count or step.count >= rules.min_visits
-            ]
+        for start, candidates in _candidates(known, rules):
             place = _Place(
                 problem_id=problem_id,
-                prompt=known.prompt + known.texts[prefix],
-                prompt_ids=prompt_ids + prefix,
+                prompt=known.prompt + known.texts[start],
+                prompt_ids=prompt_ids + start,
             )
             better = [c for c in candidates if c.value > 0]
             worse = [c for c in candidates if c.value < 1]
@@ -195,11 +197,34 @@ def pairs_of_labels(
         yield from _pairs(place, correct, wrong, rules)
 
 
+def _candidates(known: _Rows, rules: PairRules) -> Iterator[tuple[Ids, list[_Candidate]]]:
+    """Yield the steps that may make pairs, with the prefix that they all follow: the steps after
+    each prefix, or, within a problem, the beginnings of solutions of each number of steps."""
+    by_depth: dict[int, list[_Candidate]] = defaultdict(list)
+    for prefix, children in known.children.items():
+        steps = {
+            ids: step
+            for ids, step in children.items()
+            if not step.count or step.count >= rules.min_visits
+        }
+        if rules.within == "prefix":
+            found = [_Candidate(text=s.text, ids=ids, value=s.value) for ids, s in steps.items()]
+            yield prefix, found
+        by_depth[known.depths[prefix]] += [
+            _Candidate(text=known.texts[prefix] + s.text, ids=prefix + ids, value=s.value)
+            for ids, s in steps.items()
+        ]
+    if rules.within == "problem":
+        for depth in sorted(by_depth):
+            yield (), by_depth[depth]
+
+
 def _take_in(known: _Rows, row: StepLabels, end_token_ids: frozenset[int]) -> None:
     prefix: Ids = ()
     text = ""
     for i, ids in enumerate(row.completion_ids):
         known.texts.setdefault(prefix, text)
+        known.depths.setdefault(prefix, i)
         if ids[-1] in end_token_ids:
             whole = _Candidate(
                 text=text + row.completions[i],

@@ -47,6 +47,8 @@ class RewardModelConfig:
     """Minimum difference between the two labels of a pair."""
     min_visits: int = 4
     """Minimum number of rollouts of a label in a pair."""
+    pairs_within: str = "prefix"
+    """Pairs made from labels are of steps after one prefix, or of one problem: prefix, problem."""
     calibration_labels: list[str] = field(default_factory=list[str])
     """Folders of held-out labels that fit the temperature and the bias."""
     max_length: int | None = None
@@ -70,7 +72,12 @@ class RewardModelConfig:
         self.rules()
 
     def rules(self) -> PairRules:
-        return PairRules(per_side=self.per_side, min_gap=self.min_gap, min_visits=self.min_visits)
+        return PairRules(
+            per_side=self.per_side,
+            min_gap=self.min_gap,
+            min_visits=self.min_visits,
+            within=self.pairs_within,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

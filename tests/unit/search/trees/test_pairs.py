@@ -133,9 +133,25 @@ def test_pairs_of_labels_come_from_shared_prefixes() -> None:
     assert [p.chosen for p in pairs_of_labels(people, frozenset({EOS}), PairRules())] == ["a"]
 
 
+def test_pairs_within_a_problem_compare_beginnings_of_equally_many_steps() -> None:
+    rows = [
+        labels("p", "axR", (0.8, 0.9, 1.0)), labels("p", "ayW", (0.6, 0.25, 0.0)),
+        labels("p", "bzW", (0.3, 0.1, 0.0)), labels("q", "cW", (0.0, 0.0)),
+    ]  # fmt: skip
+    rules = PairRules(per_side=1, within="problem")
+    pairs = list(pairs_of_labels(rows, frozenset({EOS}), rules))
+    # After one step a (0.7) and b (0.3), after two ax (0.9) and bz (0.1), whose prefixes differ.
+    assert [(p.problem_id, p.prompt, p.chosen, p.rejected) for p in pairs] == [
+        ("p", "?", "a", "b"), ("p", "?", "ax", "bz"), ("p", "?", "axR", "bzW"),
+    ]  # fmt: skip
+    assert pairs[1].chosen_token_ids == ids_of("ax") and pairs[1].weight == 1
+    assert pairs[1].prompt_token_ids == ids_of("?")
+
+
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
+        ({"within": "depth"}, "pairs_within is 'depth'; allowed: prefix, problem"),
         ({"per_side": 0}, "per_side is 0; it must be at least 1"),
         ({"min_visits": 0}, "min_visits is 0; it must be at least 1"),
         ({"min_gap": 1.5}, "min_gap is 1.5; it must be in"),
