@@ -24,6 +24,7 @@ from search.labellers.monte_carlo import (
 )
 from search.labellers.solutions import Labelled
 from search.labellers.solver import SolverConfig, label_by_solver
+from search.labellers.tree_solutions import TreeSolutionsConfig, label_tree_solutions
 from search.labellers.tree_values import TreeConfig, label_tree_q
 from search.settings import SearchSettings
 
@@ -70,6 +71,7 @@ LABELLERS: dict[str, LabellerEntry] = {
     "binary_search": LabellerEntry(config=BinarySearchConfig, label=label_binary_search),
     "tree_q": LabellerEntry(config=TreeConfig, label=label_tree_q),
     "solver": LabellerEntry(config=SolverConfig, label=label_by_solver),
+    "tree_solutions": LabellerEntry(config=TreeSolutionsConfig, label=label_tree_solutions),
 }
 
 

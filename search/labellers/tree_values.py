@@ -36,7 +36,7 @@ async def label_tree_q(session: Session, config: TreeConfig) -> Labelled:
 
     Raises ValueError when the file does not exist, and for a row of it that is not a tree.
     """
-    tree = _trees(config.trees).get(session.problem.id)
+    tree = trees_by_problem(config.trees).get(session.problem.id)
     if tree is None:
         return Labelled(rows=(), usage=Usage())
     rows = step_value_labels([tree], lambda _: session.prompt_ids, config.min_visits)
@@ -46,7 +46,9 @@ async def label_tree_q(session: Session, config: TreeConfig) -> Labelled:
 
 
 @lru_cache(maxsize=1)
-def _trees(source: str) -> dict[str, SearchResult]:
+def trees_by_problem(source: str) -> dict[str, SearchResult]:
+    """The trees of a folder of the search stage, or of a file, by the problem's id. Raises
+    ValueError when there is no such file, and for a row of it that is not a tree."""
     path = Path(source)
     path = path / "trees.jsonl" if path.is_dir() else path
     if not path.is_file():

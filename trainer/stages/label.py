@@ -13,6 +13,7 @@ from data.types import Problem
 from rewards.verifiers.by_name import check_verifier
 from search.labellers.by_name import LabelSettings, labeller_entry
 from search.labellers.solver import SolverConfig, check_solver
+from search.labellers.tree_solutions import TreeSolutionsConfig
 from search.labellers.tree_values import TreeConfig
 from trainer.labels.labelling import label_shard, merge_shards
 from trainer.models.compatibility import check_policy
@@ -67,7 +68,7 @@ def run_label(
     Raises ValueError when no problem has a label.
     """
     inputs: dict[str, str | None] = {"policy": stage.policy, "data": stage.data}
-    if isinstance(config, TreeConfig):
+    if isinstance(config, TreeConfig | TreeSolutionsConfig):
         inputs["trees"] = config.trees
     configs = [stage, settings, *engine.recorded, config]
     check = partial(check_policy, stage.policy)

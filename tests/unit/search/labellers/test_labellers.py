@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from data.tasks.countdown import make_problem
-from data.types import Sample, StepLabels, StopReason
+from data.types import ModelUsage, Outcome, Sample, StepLabels, StopReason, Usage, Verdict
 from rewards.verifiers.countdown import CountdownVerifier
-from search.base import AUDIT_INDEX, SearchEnd, SearchResult
+from search.base import AUDIT_INDEX, Node, SearchEnd, SearchResult
 from search.batcher import run_searches
 from search.journal import Journal
 from search.labellers.binary_search import BinarySearchConfig, State, rollout_value, select
@@ -36,6 +36,7 @@ from search.labellers.monte_carlo import (
 )
 from search.labellers.solutions import Labelled, VerifiedRollout
 from search.labellers.solver import SolverConfig
+from search.labellers.tree_solutions import TreeSolutionsConfig
 from search.labellers.tree_values import TreeConfig, label_tree_q
 from search.measurements.prefix_success import RelabelConfig, relabel_prefixes
 from search.settings import SearchSettings
@@ -557,6 +558,48 @@ def test_values_of_a_tree_become_labels(toys: Any, tmp_path: Path) -> None:
         label(toys, toys.Engine(coin), TreeConfig(trees=str(tmp_path / "no")))
 
 
+def test_verdicts_of_a_trees_solutions_are_balanced(toys: Any, tmp_path: Path) -> None:
+    """Three right texts of the letters a and b end in a; a search of the tree finds all of them."""
+    end = StopReason.END_OF_SOLUTION
+    found = [("xa", 0.1), ("yb", 0.9), ("xb", 0.8), ("xa", 0.1), ("za", 0.2), ("zb", 0.7)]
+    nodes = toys.tree(*({"parent": 0, "terminal": end, "score": score} for _, score in found))
+    for node, (text, _) in zip(nodes[1:], found, strict=True):
+        node.text, node.token_ids = text, (*map(ord, text), 0)
+    nodes += [Node(id=7, parent=0, token_ids=(113,), text="q", terminal=StopReason.LENGTH)]
+    tree = SearchResult(
+        problem=toys.problem("p", ""), strategy="mcts", nodes=tuple(nodes), snapshots=(),
+        usage=Usage(policy=ModelUsage(generated_tokens=9)),
+    )  # fmt: skip
+    append_trees(tmp_path / "trees.jsonl", [tree], "toy")
+
+    def rows(**settings: int) -> list[tuple[str, float]]:
+        config = TreeSolutionsConfig(trees=str(tmp_path), **settings)
+        labelled: list[Labelled] = []
+
+        async def strategy(session: Any) -> SearchResult:
+            labelled.append(await bind_labeller(config)(session))
+            return SearchResult(
+                problem=session.problem, strategy="", nodes=(), snapshots=(), usage=session.usage
+            )
+
+        def verify(_: Any, text: str) -> Verdict:
+            return Verdict(outcome=Outcome.CORRECT if text.endswith("a") else Outcome.WRONG)
+
+        problems = [toys.problem("p", ""), toys.problem("unknown", "")]
+        list(run_searches(
+            problems, strategy, engine=toys.Engine(walk), scorer=None, verify=verify
+        ))  # fmt: skip
+        assert labelled[0].usage == tree.usage and labelled[1].rows == ()
+        for row in labelled[0].rows:
+            assert (row.prompt_ids, row.counts, row.standard_errors) == ((63, 62), (1,), (0,))
+            assert row.completion_ids[0][-1] == 0
+        return [(row.completions[0], row.labels[0]) for row in labelled[0].rows]
+
+    # Two distinct right ones and three wrong ones: two of each, whatever their scores are.
+    assert rows() == [("xa", 1), ("za", 1), ("yb", 0), ("xb", 0)]
+    assert rows(per_side=1) == [("xa", 1), ("yb", 0)]
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -570,6 +613,7 @@ def test_values_of_a_tree_become_labels(toys: Any, tmp_path: Path) -> None:
         (lambda: BinarySearchConfig(length_scale=0.0), "length_scale is 0"),
         (lambda: BinarySearchConfig(exploration=-1.0), "exploration is -1"),
         (lambda: TreeConfig(trees="x", min_visits=0), "min_visits is 0"),
+        (lambda: TreeSolutionsConfig(trees="x", per_side=0), "per_side is 0"),
         (lambda: LabelSettings(max_generated_tokens=-1), "max_generated_tokens is -1"),
         (lambda: labeller_entry("montecarlo"), "allowed: monte_carlo, every_step"),
         (lambda: bind_labeller(3), "no labeller takes a int"),
@@ -583,4 +627,5 @@ def test_wrong_settings_are_named(make: Callable[[], Any], said: str) -> None:
 def test_every_labeller_is_bound_by_its_config() -> None:
     assert {entry.config for entry in LABELLERS.values()} == {
         MonteCarloConfig, EveryStepConfig, BinarySearchConfig, TreeConfig, SolverConfig,
+        TreeSolutionsConfig,
     }  # fmt: skip

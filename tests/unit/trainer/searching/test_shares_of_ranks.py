@@ -12,15 +12,18 @@ import pytest
 import torch
 
 from data.tasks.countdown import make_problem
-from data.types import Problem
+from data.types import Problem, StopReason, Usage
+from search.base import Node, SearchResult
 from search.labellers.binary_search import BinarySearchConfig
 from search.labellers.by_name import LABELLERS, LabelSettings
 from search.labellers.monte_carlo import EveryStepConfig, MonteCarloConfig
 from search.labellers.solver import SolverConfig
+from search.labellers.tree_solutions import TreeSolutionsConfig
 from search.labellers.tree_values import TreeConfig
 from search.settings import SearchSettings
 from search.strategies.by_name import STRATEGIES
 from search.strategies.mcts.config import MCTSConfig
+from search.trees.files import append_trees
 from trainer.labels.labelling import label_shard, merge_shards
 from trainer.models.loading import save_model
 from trainer.runtime.stage import StageRecord
@@ -59,6 +62,18 @@ def benches(policy: str) -> dict[int, list[Workbench]]:
     return {1: [bench(0, 1)], 2: [bench(1, 2), bench(0, 2)]}
 
 
+def solved_tree(bench: Workbench) -> SearchResult:
+    """A tree of the first problem, 3 4 7 -> 11, with a right and a wrong solution."""
+    nodes = [Node(id=0, parent=-1, token_ids=(), text="")]
+    for text in ("4 + 7 = 11 | 3 11", "3 + 4 = 7 | 7 7"):
+        ids = (*bench.engine.encode(text), bench.engine.end_token_id)
+        end = StopReason.END_OF_SOLUTION
+        nodes.append(Node(id=len(nodes), parent=0, token_ids=ids, text=text, terminal=end))
+    return SearchResult(
+        problem=PROBLEMS[0], strategy="mcts", nodes=tuple(nodes), snapshots=(), usage=Usage()
+    )
+
+
 def trees_of(
     benches: list[Workbench], problems: list[Problem], config: Any, folder: Path
 ) -> tuple[bytes, Any]:
@@ -91,6 +106,7 @@ def test_every_labeller(benches: Any, tmp_path: Path) -> None:
         MCTSConfig(budgets=(8,), expand_by_rollouts=True),
         tmp_path / "searched",
     )
+    append_trees(tmp_path / "solved.jsonl", [solved_tree(benches[1][0])], "p")
     configs = {
         "monte_carlo": MonteCarloConfig(solutions=4),
         "every_step": EveryStepConfig(solutions=2, rollouts=4),
@@ -99,6 +115,7 @@ def test_every_labeller(benches: Any, tmp_path: Path) -> None:
         ),
         "tree_q": TreeConfig(trees=str(tmp_path / "searched"), min_visits=1),
         "solver": SolverConfig(solutions=3),
+        "tree_solutions": TreeSolutionsConfig(trees=str(tmp_path / "solved.jsonl")),
     }
     assert configs.keys() == LABELLERS.keys()
     settings = LabelSettings(max_new_tokens=20)
