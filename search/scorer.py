@@ -10,7 +10,7 @@ from data.types import ModelUsage, SteppedSolution
 from rewards.base import RewardModel, SolutionTooLong, TextRewardModel
 from rewards.models.prefix_reader import shared_beginnings
 from rewards.models.prm import ProcessRewardModel
-from search.base import Engine, ScoreRequest, ScoreResult
+from search.base import Policy, ScoreRequest, ScoreResult
 
 
 class RewardScorer:
@@ -61,7 +61,7 @@ class TextScorer:
     def __init__(
         self,
         reward_model: TextRewardModel,
-        engine: Engine,
+        engine: Policy,
         question: Callable[[Sequence[int]], str],
     ) -> None:
         self.reward_model = reward_model

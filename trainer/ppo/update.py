@@ -24,7 +24,8 @@ from trainer.ppo.losses import importance_corrections, policy_loss, value_loss
 from trainer.runtime.watchdog import WATCHDOG
 
 _ADVICE = "The last checkpoint is complete: lower learning_rate or max_grad_norm, and start again"
-Reference = Callable[[Tensor, Tensor], Tensor]  # token ids, attention mask -> log-probs (B, P)
+# From token ids and attention mask to log-probabilities (B, P).
+ReferenceLogprobs = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class Learner:
     accelerator: Any
     model: Any
     optimizer: Any
-    reference: Reference
+    reference: ReferenceLogprobs
     config: PPOConfig
     pad_token_id: int
     seed: int

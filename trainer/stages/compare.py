@@ -37,6 +37,7 @@ from trainer.evaluation.strategy_tables import comparison_markdown
 from trainer.measures.results import EqualFlopsRow, StrategyComparison
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import numbered_inputs, run_stage
+from trainer.searching.vllm_engine import IN_PROCESS, SearchEngineConfig
 from trainer.searching.workbench import open_workbench
 
 REFERENCE_NAME = "best_of_n"
@@ -106,7 +107,12 @@ class CompareConfig:
         return choice.read(self.data)
 
 
-def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchSettings) -> None:
+def run_compare(
+    runtime: RuntimeConfig,
+    config: CompareConfig,
+    settings: SearchSettings,
+    engine: SearchEngineConfig = IN_PROCESS,
+) -> None:
     compared = [read_strategy(name, values, settings) for name, values in config.strategies.items()]
     look = look_of(compared)
     inputs: dict[str, str | None] = {
@@ -114,7 +120,8 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         "reward_model": config.reward_model,
         "data": config.data,
     } | numbered_inputs("router", [s.searches[0].router for s in compared if s.is_routed])
-    with run_stage("compare", runtime, [config, settings], inputs) as record:
+    configs = [config, settings, *engine.recorded]
+    with run_stage("compare", runtime, configs, inputs) as record:
         folder = Path(runtime.output_dir)
         workbench = open_workbench(
             policy=config.policy,
@@ -122,6 +129,7 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
             verifier=config.verifier,
             seed=runtime.seed,
             kept_prefixes_mib=settings.kept_prefixes_mib,
+            engine=engine,
         )
         problems = config.chosen_problems()
         bench = StrategyBench(workbench, problems, folder, Path(config.policy).name)
@@ -132,7 +140,7 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
         )
         reference = bench.run(best_of_n)
         measured = {strategy.name: bench.run(strategy) for strategy in compared}
-        record.search(workbench.usage)
+        record.search(workbench.usage, workbench.served)
         if workbench.accelerator.is_main_process:
             comparison = _comparison(config, problems, reference, measured)
             content = asdict(comparison)

@@ -12,7 +12,8 @@ import pytest
 
 from data.types import StopReason, Usage
 from search.base import Node, SearchEnd
-from search.batcher import Journal, run_searches
+from search.batcher import run_searches
+from search.journal import Journal
 from search.router import Router, RouterArm, RouterBudget, read_router
 from search.settings import SearchSettings
 from search.strategies.by_name import bind, strategy_name

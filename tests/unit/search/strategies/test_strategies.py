@@ -13,8 +13,9 @@ import torch
 from data.types import Outcome, Problem, StopReason, Usage, Verdict
 from rewards.models.prm import process_reward_model
 from search.base import SearchEnd, SearchResult, path_to, solution_ids, solution_text
-from search.batcher import Journal, run_searches
+from search.batcher import run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from search.journal import Journal
 from search.scorer import RewardScorer
 from search.settings import GUIDANCES, SearchSettings
 from search.strategies.beam import BeamConfig, DVTSConfig

@@ -13,7 +13,7 @@ import pytest
 
 from data.settings import field_docs
 from trainer.runtime.launcher import launch
-from trainer.runtime.reference import is_ours
+from trainer.runtime.reference import is_project_config
 
 ROOT = Path(__file__).resolve().parents[4]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
@@ -121,7 +121,7 @@ def test_help_shows_every_key_with_its_line(
         module.main()
     assert stop.value.code == 0
     shown = "".join(capsys.readouterr().out.split())
-    ours = [kind for kind in module.CONFIGS if is_ours(kind)]
+    ours = [kind for kind in module.CONFIGS if is_project_config(kind)]
     assert ours
     first = {key: line for kind in reversed(ours) for key, line in field_docs(kind).items()}
     for key, line in first.items():
@@ -135,7 +135,7 @@ def test_every_key_has_one_line() -> None:
     kinds = {kind for configs in module.launcher_configs().values() for kind in configs}
     for entries in module.choices().values():
         kinds |= set(entries.values())
-    ours = [kind for kind in kinds if is_ours(kind)]
+    ours = [kind for kind in kinds if is_project_config(kind)]
     assert len(ours) > 40
     for kind in ours:
         docs = field_docs(kind)
