@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 def record_from_json(kind: type[T], value: Any) -> T:
     """The dataclass `kind` from a JSON mapping. Fields may be dataclasses, tuples of one type,
-    mappings with text as keys, unions with None, and plain values.
+    mappings with text as keys, unions with None, plain values, and `Any`: plain JSON.
 
     Raises ValueError for an unknown key, a missing key and a value of another type. The message
     names the place.
@@ -48,6 +48,8 @@ def _record(kind: Any, value: Any, place: str) -> Any:
 
 def _value(hint: Any, value: Any, place: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
     if origin in (Union, UnionType):
         if value is None and NoneType in arguments:
             return None

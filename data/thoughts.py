@@ -33,7 +33,7 @@ def split_solution(solution: str) -> SplitSolution:
     return SplitSolution(thought=None, answer=solution)
 
 
-def joined(thought: str, answer: str) -> str:
+def with_thought(thought: str, answer: str) -> str:
     """The solution with these two parts. Each tag stands on a line of its own."""
     return f"{THOUGHT_START}\n{thought.strip()}\n{THOUGHT_END}\n{answer}"
 

@@ -144,6 +144,31 @@ class Usage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServedTokens:
+    """What a server of a policy said of its own work, in tokens. A `ModelUsage` counts what the
+    requests of a search need, whatever a server remembers; this counts what the server did.
+
+    - `requests`: the samples and probabilities asked for.
+    - `computed_tokens`: prompt tokens that went through the model.
+    - `cached_tokens`: prompt tokens whose keys and values the server had kept.
+    - `generated_tokens`: sampled tokens.
+    """
+
+    requests: int = 0
+    computed_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+
+    def __add__(self, other: ServedTokens) -> ServedTokens:
+        return ServedTokens(
+            **{
+                f.name: getattr(self, f.name) + getattr(other, f.name)
+                for f in dataclasses.fields(self)
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenDraws:
     """One number per token of a sample, in nats. `logprobs` and `entropies` are at temperature 1.
 

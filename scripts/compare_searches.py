@@ -6,9 +6,10 @@ from search.settings import SearchSettings
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.launcher import launch
+from trainer.searching.vllm_engine import SearchEngineConfig
 from trainer.stages.compare import CompareConfig, run_compare
 
-CONFIGS = (RuntimeConfig, CompareConfig, SearchSettings)
+CONFIGS = (RuntimeConfig, CompareConfig, SearchSettings, SearchEngineConfig)
 
 
 def main() -> None:

@@ -7,9 +7,10 @@ from search.strategies.mcts.config import MCTSConfig
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.launcher import launch
+from trainer.searching.vllm_engine import SearchEngineConfig
 from trainer.stages.evaluate import EvaluateConfig, run_evaluate
 
-CONFIGS = (RuntimeConfig, EvaluateConfig, SearchSettings, MCTSConfig)
+CONFIGS = (RuntimeConfig, EvaluateConfig, SearchSettings, MCTSConfig, SearchEngineConfig)
 
 
 def main() -> None:

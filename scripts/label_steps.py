@@ -6,13 +6,15 @@ from search.labellers.by_name import LabelSettings
 from trainer.runtime.command_line import parse_with_labeller
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.launcher import launch
+from trainer.searching.vllm_engine import SearchEngineConfig
 from trainer.stages.label import LabelStageConfig, run_label
 
-CONFIGS = (RuntimeConfig, LabelStageConfig, LabelSettings)
+CONFIGS = (RuntimeConfig, LabelStageConfig, LabelSettings, SearchEngineConfig)
 
 
 def main() -> None:
-    run_label(*parse_with_labeller(CONFIGS))
+    *configs, engine, labeller = parse_with_labeller(CONFIGS)
+    run_label(*configs, labeller, engine)
 
 
 if __name__ == "__main__":

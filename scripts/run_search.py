@@ -6,13 +6,15 @@ from search.settings import SearchSettings
 from trainer.runtime.command_line import parse_with_strategy
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.launcher import launch
+from trainer.searching.vllm_engine import SearchEngineConfig
 from trainer.stages.search import TreesConfig, run_trees
 
-CONFIGS = (RuntimeConfig, TreesConfig, SearchSettings)
+CONFIGS = (RuntimeConfig, TreesConfig, SearchSettings, SearchEngineConfig)
 
 
 def main() -> None:
-    run_trees(*parse_with_strategy(CONFIGS))
+    *configs, engine, strategy = parse_with_strategy(CONFIGS)
+    run_trees(*configs, strategy, engine)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ from search.settings import SearchSettings
 from trainer.runtime.command_line import parse_with_strategy
 from trainer.runtime.launcher import launch
 from trainer.searching.solve import SolveConfig, solve
+from trainer.searching.vllm_engine import SearchEngineConfig
 
-CONFIGS = (SolveConfig, SearchSettings)
+CONFIGS = (SolveConfig, SearchSettings, SearchEngineConfig)
 
 
 def main() -> None:
-    solve(*parse_with_strategy(CONFIGS))
+    *configs, engine, strategy = parse_with_strategy(CONFIGS)
+    solve(*configs, strategy, engine)
 
 
 if __name__ == "__main__":

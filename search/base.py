@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from data.types import ModelUsage, Problem, Sample, StopReason, Usage, Verdict
+from data.types import ModelUsage, Problem, Sample, ServedTokens, StopReason, Usage, Verdict
 from search.settings import SearchSettings
 
 # The samples of one node serve several purposes. Each purpose has its own range of sample indices,
@@ -49,6 +49,7 @@ class SampleResult:
 
     samples: tuple[Sample, ...]
     usage: ModelUsage
+    served: ServedTokens | None = None  # where a server of its own answered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +91,14 @@ class ChoiceResult:
 
     probabilities: tuple[float, ...]  # one per option, from the softmax over the whole vocabulary
     usage: ModelUsage
+    served: ServedTokens | None = None  # where a server of its own answered
 
 
-class Engine(Protocol):
-    """A policy as search uses it. Every batch method returns its results in input order.
+class Policy(Protocol):
+    """What a search may ask of a policy without a forward pass: its texts, limits and costs.
 
-    An item is a pair of a problem id and its request. `context_length` is the largest number of
-    tokens that a prefix and its continuation may have together. All noise is keyed by `seed`.
+    `context_length` is the largest number of tokens that a prefix and its continuation may have
+    together. All noise is keyed by `seed`.
 
     `encode_prompt` encodes a text that nothing precedes and puts `begin_ids` before it. `encode`
     encodes a text that follows other text, and `decode` gives the text that ids add to the text
@@ -108,10 +110,6 @@ class Engine(Protocol):
 
     @property
     def seed(self) -> int: ...
-
-    def sample_batch(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]: ...
-
-    def choice_batch(self, items: Sequence[tuple[str, ChoiceRequest]]) -> list[ChoiceResult]: ...
 
     def encode_prompt(self, text: str) -> tuple[int, ...]: ...
 
@@ -136,6 +134,15 @@ class Engine(Protocol):
 
     @property
     def begin_ids(self) -> tuple[int, ...]: ...
+
+
+class Engine(Policy, Protocol):
+    """A policy that answers batches of requests, in input order. An item is a pair of a problem id
+    and its request. An engine that answers single requests is a `search.continuous.AsyncEngine`."""
+
+    def sample_batch(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]: ...
+
+    def choice_batch(self, items: Sequence[tuple[str, ChoiceRequest]]) -> list[ChoiceResult]: ...
 
 
 class Scorer(Protocol):
@@ -179,7 +186,7 @@ class Session(Protocol):
 
     problem: Problem
     prompt_ids: tuple[int, ...]
-    engine: Engine
+    engine: Policy
     settings: SearchSettings
     usage: Usage
     node_usage: dict[int, Usage]
@@ -283,6 +290,7 @@ class SearchResult:
     # The probability, at the sampling temperature, of all solutions that were not drawn. Only a
     # search that samples without replacement knows it.
     remaining_mass: float | None = None
+    served: ServedTokens | None = None  # where a server of its own sampled
 
     @property
     def terminals(self) -> Counter[str]:

@@ -10,7 +10,7 @@ from data.types import ModelUsage, SteppedSolution
 from rewards.base import RewardModel, SolutionTooLong, TextRewardModel
 from rewards.models.prefix_reader import shared_beginnings
 from rewards.models.prm import ProcessRewardModel
-from search.base import Engine, ScoreRequest, ScoreResult
+from search.base import Policy, ScoreRequest, ScoreResult
 
 
 class RewardScorer:
@@ -61,7 +61,7 @@ class TextScorer:
     def __init__(
         self,
         reward_model: TextRewardModel,
-        engine: Engine,
+        engine: Policy,
         question: Callable[[Sequence[int]], str],
     ) -> None:
         self.reward_model = reward_model
@@ -94,6 +94,11 @@ class TextScorer:
 
     def _as_text(self, problem_id: str, request: ScoreRequest) -> _Asked:
         start = request.prompt_length
+        if start == len(request.sequence):
+            raise ValueError(
+                f"problem {problem_id}: a reward model that reads text has no value of a prompt "
+                "alone: set prompt_value of the look to false"
+            )
         if not 1 <= start < len(request.sequence):
             raise ValueError(
                 f"problem {problem_id}: prompt_length is {start}; it must be 1 or more and leave "

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from data.boxes import last_boxes
 from data.formats.base import as_answer, as_list, as_mapping, as_text, shown
 from data.sources import Row
-from data.thoughts import THOUGHT_END, THOUGHT_START, joined, split_solution
+from data.thoughts import THOUGHT_END, THOUGHT_START, split_solution, with_thought
 
 QUESTIONS = ("question", "problem", "prompt")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
@@ -40,7 +40,7 @@ class LongThought:
     def solution(self, prompt: str) -> str:
         """The solution after a prompt. A prompt that ends with `<think>` opens the thought, so the
         solution does not."""
-        whole = joined(self.thought, self.answer)
+        whole = with_thought(self.thought, self.answer)
         opened = prompt.rstrip().endswith(THOUGHT_START)
         return whole.removeprefix(THOUGHT_START).removeprefix("\n") if opened else whole
 

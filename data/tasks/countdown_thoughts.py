@@ -22,7 +22,7 @@ from data.tasks.countdown_lines import (
     step_line,
 )
 from data.tasks.countdown_splits import make_splits
-from data.thoughts import joined
+from data.thoughts import with_thought
 from data.types import Demonstration, Problem
 
 SEARCHES = ("depth_first", "best_first")
@@ -163,7 +163,7 @@ class CountdownThoughtsTask:
         if found is None:
             found = _Trace(problem, self.config, rng)
             found.follow(demonstrate(problem, rng, max_value=self.config.max_value))
-        return joined("\n".join(found.lines), "\n".join(found.answer()))
+        return with_thought("\n".join(found.lines), "\n".join(found.answer()))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -79,7 +79,7 @@ def unverifiable(reason: str) -> Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class AnswerComparison:
     """One gold answer and one answer. Every method that takes two `Answer`s takes gold first, and
     raises `_Wrong` where they differ and `Unreadable` where nothing can be said."""
 

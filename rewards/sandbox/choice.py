@@ -35,7 +35,7 @@ class Step(NamedTuple):
     needed: bool  # else an exception of its own does not fail the program
 
 
-def choose(readings: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Step]:
+def choose_steps(readings: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Step]:
     """A reading is a dict of `before`, `program`, `others` (blocks that may define what it lacks),
     `rest` (whether words may follow the program) and `least` (lines that it has then). Raises
     SyntaxError and its like where none is Python."""

@@ -45,7 +45,7 @@ def python() -> str:
 
 
 @cache
-def is_ours(interpreter: str) -> bool:
+def is_same_version(interpreter: str) -> bool:
     """Whether it runs what this process's Python has compiled: of the same version."""
     base = getattr(sys, "_base_executable", sys.executable)
     if interpreter in (sys.executable, base, os.path.realpath(base)):
@@ -72,7 +72,7 @@ def sources(main_module: str, interpreter: str) -> list[tuple[str, str, bool]]:
     for name in MODULES[main_module]:
         text = (HERE / f"{name}.py").read_text(encoding="utf-8")
         whole = f"rewards.sandbox.{name}"
-        if is_ours(interpreter):
+        if is_same_version(interpreter):
             code = marshal.dumps(compile(text, whole, "exec"))
             found.append((whole, base64.b64encode(code).decode(), True))
         else:
@@ -85,7 +85,7 @@ def package_folders(interpreter: str) -> tuple[str, ...]:
     """The folders of the packages that can be given to the interpreter: none of them where it is
     of another version than ours, or where other users may not read them."""
     found: list[str] = []
-    for name in PACKAGES if is_ours(interpreter) else ():
+    for name in PACKAGES if is_same_version(interpreter) else ():
         spec = importlib.util.find_spec(name)
         places = (spec.submodule_search_locations or []) if spec else []
         if not places or not open_to_all(folder := Path(places[0]).resolve()):

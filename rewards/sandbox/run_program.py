@@ -18,7 +18,7 @@ from types import AsyncGeneratorType, CoroutineType, ModuleType
 from typing import Any
 
 from rewards.sandbox.channel import Channel
-from rewards.sandbox.choice import Step, choose
+from rewards.sandbox.choice import Step, choose_steps
 from rewards.sandbox.literals import BASES, NotPlain, Reference, TooLarge
 from rewards.sandbox.objects import Objects, dumps
 from rewards.sandbox.operations import ON_VALUES
@@ -33,7 +33,7 @@ def main(init: dict[str, Any]) -> None:
     channel = Channel(*init["channel"])
     silence()
     try:
-        steps = choose(init["readings"], init["names"])
+        steps = choose_steps(init["readings"], init["names"])
     except BaseException as error:  # SyntaxError, MemoryError, RecursionError, ValueError
         channel.send(dumps(["unreadable", said_of(error)]))
         return

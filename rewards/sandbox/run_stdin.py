@@ -17,7 +17,7 @@ import tempfile
 import threading
 from typing import Any, NoReturn
 
-from rewards.sandbox.choice import Step, choose
+from rewards.sandbox.choice import Step, choose_steps
 from rewards.sandbox.literals import MAX_BYTES
 from rewards.sandbox.run_program import new_module, said_of
 
@@ -33,7 +33,7 @@ def main(init: dict[str, Any]) -> None:
     for number in (0, 1, 2):
         os.dup2(nowhere, number)
     try:
-        steps = choose(init["readings"], [])
+        steps = choose_steps(init["readings"], [])
     except BaseException as error:
         _report(report_to, "unreadable", "", said_of(error))
         return

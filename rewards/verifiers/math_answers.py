@@ -60,7 +60,7 @@ from functools import lru_cache
 from data.settings import ROOT
 from data.types import Problem, Verdict
 from rewards.mathematics.answers import Unreadable, final_answer
-from rewards.mathematics.comparison import Comparison, OutOfTime, unverifiable
+from rewards.mathematics.comparison import AnswerComparison, OutOfTime, unverifiable
 from rewards.verifiers.tally import TALLY
 from rewards.verifiers.worker_pool import WorkerDied, WorkerPool, WorkerTimeout
 
@@ -110,7 +110,7 @@ class MathVerifier:
             raise OutOfTime from error
 
     def _judge(self, problem: Problem, answer: str) -> tuple[Verdict, bool]:
-        comparison = Comparison(
+        comparison = AnswerComparison(
             question=problem.prompt,
             ask=self._ask,
             deadline=time.monotonic() + self.seconds,

@@ -66,7 +66,7 @@ class Block:
 
 
 def readings(solution: str, prefix: str, names: Sequence[str]) -> list[dict[str, Any]]:
-    """As `rewards.sandbox.choice.choose` takes them. `names` is empty for a whole program."""
+    """As `rewards.sandbox.choice.choose_steps` takes them. `names` is empty for a whole program."""
     text = solution.encode("utf-8", "replace").decode()  # no file holds a lone surrogate
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
     found: dict[Reading, None] = {}

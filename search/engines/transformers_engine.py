@@ -40,6 +40,7 @@ from rewards.models.prefix_reader import PrefixReader, shared_beginnings
 from rewards.models.row_cache import RowCache, row_attention
 from rewards.models.vocabulary import forbid_unknown_tokens
 from search.base import ChoiceRequest, ChoiceResult, SampleRequest, SampleResult
+from search.engines.costs import choice_usage, sample_usage
 from search.engines.drawing import draw, draw_logprobs, excluded_tokens
 from search.engines.sampled_rows import Row, add_draws, row_starts
 
@@ -159,24 +160,7 @@ class TransformersEngine:
         return step_ends(texts, self.config.step_delimiter)
 
     def sample_usage(self, prefix_length: int, lengths: Sequence[int]) -> ModelUsage:
-        """The cost of n samples of one prefix that have the given lengths in tokens.
-
-        The prefix without its last token goes through the model once. For every sample, the last
-        prefix token and all generated tokens but the last one go through the model.
-        """
-        shared = prefix_length - 1
-        generated = sum(lengths)
-        flops = self.flops.forward(0, shared, outputs=1) + sum(
-            self.flops.forward(shared, shared + length) for length in lengths
-        )
-        return ModelUsage(
-            prompt_tokens=shared + len(lengths),
-            cached_tokens=shared * (len(lengths) - 1),
-            generated_tokens=generated,
-            positions=shared + generated,
-            sequences=len(lengths),
-            flops=flops,
-        )
+        return sample_usage(self.flops, prefix_length, lengths)
 
     def prefix_flops(self, length: int) -> float:
         return self.flops.forward(0, length, outputs=0)
@@ -251,8 +235,7 @@ class TransformersEngine:
         for i, request in enumerate(requests):
             n = len(request.prefix)
             probabilities_V = torch.softmax(logits_RLV[i, n - 1].float(), dim=-1)
-            flops = self.flops.forward(0, n)
-            usage = ModelUsage(prompt_tokens=n, positions=n, sequences=1, flops=flops)
+            usage = choice_usage(self.flops, n)
             chosen = tuple(float(probabilities_V[option]) for option in request.options)
             results.append(ChoiceResult(probabilities=chosen, usage=usage))
         return results

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from search.base import Strategy
+from search.base import SearchResult, Session, Strategy
 from search.strategies.beam import BeamConfig, DVTSConfig, search_beam, search_dvts
+from search.strategies.look import LookConfig, search_look
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.mcts.loop import search_mcts
 from search.strategies.particles import ParticleConfig, search_particles
 from search.strategies.revision import RevisionConfig, search_revision
+from search.strategies.routed import RoutedConfig, json_config, search_routed
 from search.strategies.solutions import SolutionsConfig, search_solutions
 from search.strategies.thinking import ThinkingConfig, search_thinking
 from search.strategies.without_replacement import (
@@ -30,6 +32,10 @@ class StrategyEntry:
     search: Callable[..., Any]
     granularity: str
     budget: str
+
+
+async def _search_routed(session: Session, config: RoutedConfig) -> SearchResult:
+    return await search_routed(session, config, _strategy_of)
 
 
 STRATEGIES: dict[str, StrategyEntry] = {
@@ -63,6 +69,15 @@ STRATEGIES: dict[str, StrategyEntry] = {
         granularity="solution",
         budget="tokens of thought",
     ),
+    "look": StrategyEntry(
+        config=LookConfig, search=search_look, granularity="solution", budget="samples"
+    ),
+    "routed": StrategyEntry(
+        config=RoutedConfig,
+        search=_search_routed,
+        granularity="solution",
+        budget="percent of the best fixed arm's FLOPs",
+    ),
 }
 
 
@@ -79,7 +94,17 @@ def bind(config: Any) -> Strategy:
 
     Raises ValueError when no strategy takes a config of this type.
     """
-    for known in STRATEGIES.values():
+    return partial(STRATEGIES[strategy_name(config)].search, config=config)
+
+
+def strategy_name(config: Any) -> str:
+    """The name of the strategy for the type of `config`. Raises ValueError when there is none."""
+    for name, known in STRATEGIES.items():
         if isinstance(config, known.config):
-            return partial(known.search, config=config)
+            return name
     raise ValueError(f"no strategy takes a {type(config).__name__}")
+
+
+def _strategy_of(name: str, values: Mapping[str, Any]) -> Strategy:
+    """The strategy with this name, and with these values of its config as JSON has them."""
+    return bind(json_config(entry(name).config, values))

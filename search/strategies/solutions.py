@@ -6,6 +6,7 @@ answer at a smaller N uses the first N of the same samples, so one run serves ev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data.types import ModelUsage, Usage
@@ -44,13 +45,18 @@ class SolutionsConfig:
             raise ValueError(f"round_size is {self.round_size}; it must not be negative")
 
 
-async def search_solutions(session: Session, config: SolutionsConfig) -> SearchResult:
+async def search_solutions(
+    session: Session, config: SolutionsConfig, *, begun: Sequence[Node] = ()
+) -> SearchResult:
     """Sample max(budgets) solutions and choose one for every budget. Equal solutions are judged
-    once, in the round of the first of them."""
+    once, in the round of the first of them. `begun` is the tree of a search in this session that
+    sampled and judged fewer solutions; this search then samples only the others."""
     settings, most = session.settings, config.budgets[-1]
-    nodes = new_tree()
+    nodes = list(begun) or new_tree()
     first: dict[tuple[int, ...], int] = {}  # the first node with these token ids
-    end: SearchEnd | None = None
+    for node in nodes[1:]:
+        first.setdefault(node.token_ids, node.id)
+    end = _early_end(session, nodes, most) if begun else None
     while len(nodes) <= most and end is None:
         done = len(nodes) - 1
         size = min(config.round_size or most, most - done)
@@ -62,10 +68,7 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
             for id in fresh:
                 known = nodes[first[nodes[id].token_ids]]
                 nodes[id].score, nodes[id].bad_score = known.score, known.bad_score
-        if len(nodes) <= most:
-            end = session.exhausted()
-            if end is None and is_settled(session, nodes, left=most - len(nodes) + 1):
-                end = SearchEnd.SETTLED
+        end = _early_end(session, nodes, most)
     lengths = [len(node.token_ids) for node in nodes[1:]]
     snapshots: list[Snapshot] = []
     for budget in config.budgets:
@@ -83,6 +86,17 @@ async def search_solutions(session: Session, config: SolutionsConfig) -> SearchR
             )
         )
     return finish(session, "solutions", nodes, snapshots, end or SearchEnd.COMPLETE)
+
+
+def _early_end(session: Session, nodes: Sequence[Node], most: int) -> SearchEnd | None:
+    """Why the search ends before it has sampled `most` solutions, or None."""
+    left = most - len(nodes) + 1
+    if left <= 0:
+        return None
+    end = session.exhausted()
+    if end is None and is_settled(session, nodes, left=left):
+        return SearchEnd.SETTLED
+    return end
 
 
 async def _sample(session: Session, nodes: list[Node], n: int) -> list[int]:

@@ -11,7 +11,15 @@ from typing import Any
 
 from data.json_rows import numbered_rows
 from data.row_files import read_whole_lines
-from data.types import Outcome, Problem, StopReason, Usage, Verdict, usage_from_json
+from data.types import (
+    Outcome,
+    Problem,
+    ServedTokens,
+    StopReason,
+    Usage,
+    Verdict,
+    usage_from_json,
+)
 from search.base import Node, SearchEnd, SearchResult, Snapshot
 
 TREE_FORMAT = "thinktree-tree"
@@ -23,7 +31,7 @@ def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
     and `Snapshot`.
 
     Two keys are there only when the search samples without replacement: `mass` of a node, and
-    `remaining_mass`.
+    `remaining_mass`. `served` is there only when a server sampled.
 
     `value` of a node is its mean value, or its score when it has no visits. `reward` of a node is 1
     for a correct verdict, 0 for any other verdict and null without a verdict. `answer` is the node
@@ -48,6 +56,8 @@ def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
     }
     if result.remaining_mass is not None:
         row["remaining_mass"] = result.remaining_mass
+    if result.served is not None:
+        row["served"] = dataclasses.asdict(result.served)
     return row
 
 
@@ -137,6 +147,7 @@ def result_from_json(row: dict[str, Any]) -> SearchResult:
         usage=usage_from_json(row["usage"]),
         end=SearchEnd(row["end"]),
         remaining_mass=row.get("remaining_mass"),
+        served=ServedTokens(**row["served"]) if "served" in row else None,
     )
 
 

@@ -26,7 +26,8 @@ FILES = (
         "test_all_rewritings.py",
         "test_families.py",
     ),
-    *("test_pairs.py", "test_scoring_server.py", "test_vllm_rollouts.py", "test_report.py"),
+    *("test_pairs.py", "test_scoring_server.py", "test_vllm_rollouts.py", "test_vllm_search.py"),
+    "test_report.py",
 )
 
 

@@ -22,7 +22,8 @@ from data.types import Outcome, Problem, Verdict
 from rewards.models.opening import open_reward_model
 from rewards.server.client import ScoringClient, ServerConfig
 from search.base import ScoreRequest, ScoreResult
-from search.batcher import Journal, run_searches
+from search.batcher import run_searches
+from search.journal import Journal
 from search.settings import SearchSettings
 from search.strategies.by_name import bind
 from search.strategies.mcts.config import MCTSConfig

@@ -13,10 +13,11 @@ from typing import Any, get_type_hints
 
 from data.renamed_keys import refuse_renamed_keys
 from data.settings import check_values, nearest
-from data.types import Problem
+from data.types import Problem, Usage
 from search.base import SearchResult
 from search.settings import SearchSettings, check_budgets
 from search.strategies.by_name import entry
+from search.strategies.routed import RoutedConfig
 from trainer.evaluation.policies import accuracy_row, compare_accuracies, groups_of
 from trainer.measures.results import AccuracyRow, Comparison, Growth, Match
 from trainer.measures.statistics import adjust_holm, mean_estimate, paired_p_value
@@ -31,6 +32,10 @@ class ComparedStrategy:
     searches: tuple[Any, ...]
     settings: SearchSettings
     budgets: tuple[int, ...]
+
+    @property
+    def is_routed(self) -> bool:
+        return isinstance(self.searches[0], RoutedConfig)
 
 
 def read_strategy(name: str, values: Mapping[str, Any], common: SearchSettings) -> ComparedStrategy:
@@ -83,10 +88,11 @@ def fine_grid(budgets: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The accuracy row and the correct problems, by budget."""
+    """By budget: the accuracy row, and for each problem whether it was correct and what it cost."""
 
     rows: dict[int, AccuracyRow]
     correct: dict[int, list[bool]]
+    usage: dict[int, list[Usage]]
 
 
 class StrategyBench:
@@ -105,6 +111,7 @@ class StrategyBench:
     def run(self, strategy: ComparedStrategy) -> Measured:
         rows: dict[int, AccuracyRow] = {}
         correct: dict[int, list[bool]] = {}
+        usage: dict[int, list[Usage]] = {}
         for search in strategy.searches:
             results: list[SearchResult] = self.workbench.search(
                 self.problems,
@@ -121,7 +128,8 @@ class StrategyBench:
                     self.workbench, self.policy, strategy.name, results, budget
                 )
                 correct[budget] = correct_at(self.workbench, results, budget)
-        return Measured(rows=rows, correct=correct)
+                usage[budget] = [result.at(budget).usage for result in results]
+        return Measured(rows=rows, correct=correct, usage=usage)
 
 
 def at_equal_flops(

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from data.row_files import read_whole_lines
-from data.types import Problem, Usage, usage_from_json
+from data.types import Problem, ServedTokens, Usage, usage_from_json
 from search.base import SearchResult, Session
-from search.batcher import Journal, run_searches
+from search.batcher import run_searches
+from search.journal import Journal
 from search.labellers.by_name import LabelSettings, bind_labeller
 from search.labellers.solutions import Labelled
 from trainer.runtime.stage import StageRecord
@@ -69,6 +70,8 @@ def label_shard(
                 "usage": asdict(result.usage),
                 "rows": [asdict(label) for label in labelled.rows],
             }
+            if result.served is not None:
+                row["served"] = asdict(result.served)
             file.write(json.dumps(row) + "\n")
             file.flush()
     journal.close()
@@ -99,7 +102,8 @@ def merge_shards(problems: list[Problem], folder: Path, record: StageRecord) -> 
             cost += usage_from_json(row["cost"])
     if not steps["rows"]:
         raise ValueError(f"none of the {len(problems)} problems has a label")
-    record.search(spent)
+    served = [ServedTokens(**found[p.id]["served"]) for p in problems if "served" in found[p.id]]
+    record.search(spent, sum(served, ServedTokens()) if served else None)
     record.metrics |= {"problems": len(problems), "solved": solved, **steps}
     record.metrics["generated_tokens"] = cost.policy.generated_tokens
     temporary.replace(folder / "labels.jsonl")

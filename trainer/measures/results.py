@@ -313,3 +313,50 @@ class GateResult:
     incumbent_accuracy: float
     candidate_accuracy: float
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedArm:
+    """One strategy with one budget for all problems, and its mean FLOPs per problem."""
+
+    name: str
+    flops: float
+    accuracy: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutingRow:
+    """A router at one budget. `flops` are a mean per problem and include `look_flops`, those of the
+    look. `fixed` is the best fixed arm that costs no more. The two `against` are the router's
+    accuracy minus that of `fixed` and of the best fixed arm at any cost. The oracle chooses with
+    the truth at the router's FLOPs; `oracle_gap` is its accuracy minus the router's. `arms` says
+    how the problems are shared among the arms."""
+
+    budget: int
+    flops: float
+    look_flops: float
+    accuracy: Estimate
+    fixed: FixedArm | None
+    against_fixed: Estimate | None
+    against_best: Estimate
+    oracle: Estimate
+    oracle_gap: Estimate
+    arms: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutingResults:
+    """The content of routing.json. `matched_budget` is the cheapest budget at which the router is
+    no worse than the best fixed arm by more than the margin (lower end of the paired 95 %
+    interval), and `matched_flops_ratio` its FLOPs over that arm's; None: at no budget.
+    `some_arm_right` is the share of problems that at least one arm of the router solves."""
+
+    split: str
+    fitted_on: int
+    problems: int
+    best_fixed: FixedArm
+    some_arm_right: Estimate
+    rows: tuple[RoutingRow, ...]
+    margin: float
+    matched_budget: int | None
+    matched_flops_ratio: float | None

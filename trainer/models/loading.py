@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -70,6 +71,14 @@ def load_policy(name_or_path: str, dtype: Any = "auto") -> tuple[Any, Any]:
     tokenizer = load_tokenizer(name_or_path)
     forbid_unknown_tokens(model, tokenizer)
     return model, tokenizer
+
+
+def policy_shape(name_or_path: str) -> tuple[Any, Any]:
+    """A causal LM without weights, for its sizes alone, and its tokenizer."""
+    config = AutoConfig.from_pretrained(name_or_path)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return model, load_tokenizer(name_or_path)
 
 
 def reward_model_from_policy(name_or_path: str) -> Any:

@@ -142,6 +142,8 @@ def _sizes(stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
         changes |= entry.smoke_values
     if settings.get("bf16"):
         changes["bf16"] = False
+    if "engine" in settings:  # no server has the tiny twin
+        changes |= {"engine": "transformers", "engine_url": ""}
     if isinstance(settings.get("model_config"), dict):
         changes["model_config"] = twin_config(settings["model_config"])
     return changes

@@ -53,14 +53,14 @@ def keys_page(
     return "\n".join(lines) + "\n"
 
 
-def is_ours(kind: type) -> bool:
+def is_project_config(kind: type) -> bool:
     return kind.__module__.partition(".")[0] in OUR_PACKAGES
 
 
 def _link(kind: type, kinds: dict[str, type]) -> str:
     """A link to the section of our class, which is added to `kinds`; or the name of a library's
     class."""
-    if not is_ours(kind):
+    if not is_project_config(kind):
         return f"`{kind.__name__}` ({kind.__module__.partition('.')[0]})"
     title = f"{kind.__name__} ({kind.__module__})"
     kinds[title] = kind

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.types import Usage
+from data.types import ServedTokens, Usage
 from rewards.verifiers.tally import TALLY
 from trainer.runtime.command_line import recipe_mapping
 from trainer.runtime.config import RuntimeConfig
@@ -29,7 +29,16 @@ from trainer.runtime.watchdog import WATCHDOG
 
 BEGUN = ".begun.json"
 # Inputs that must be a folder or file; the others may be names on the hub.
-ON_DISK = ("data", "labels", "trees", "trajectories", "problems")
+ON_DISK = (
+    "data",
+    "labels",
+    "trees",
+    "trajectories",
+    "problems",
+    "router",
+    "comparison",
+    "test_comparison",
+)
 
 
 @dataclass(slots=True)
@@ -42,10 +51,12 @@ class StageRecord:
     # These functions are called at the end, while processes can still communicate.
     closing: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
-    def search(self, usage: Usage) -> None:
-        """Count what a search spent on both models."""
+    def search(self, usage: Usage, served: ServedTokens | None = None) -> None:
+        """Count what a search spent on both models, and what servers of the policy did for it."""
         self.ledger.append(search_entry("policy", usage.policy))
         self.ledger.append(search_entry("reward", usage.reward))
+        for name, value in asdict(served).items() if served is not None else ():
+            self.metrics[f"server_{name}"] = self.metrics.get(f"server_{name}", 0) + value
 
     def training(self, model: str, tokens: int, flops: float) -> None:
         """Count training: `tokens` positions forward and backward, 3 forward passes' FLOPs."""

@@ -59,6 +59,7 @@ LORA = "trainer.models.lora:LoraSettings"
 HELD_OUT = "trainer.rollouts.held_out:HeldOutConfig"
 GROUP_RL = "trainer.rollouts.solution_reward:GroupRLConfig"
 SEARCH = "search.settings:SearchSettings"
+ENGINE = "trainer.searching.vllm_engine:SearchEngineConfig"
 
 STAGES: dict[str, StageEntry] = {
     "data": StageEntry(
@@ -93,6 +94,7 @@ STAGES: dict[str, StageEntry] = {
             RUNTIME,
             "trainer.stages.label:LabelStageConfig",
             "search.labellers.by_name:LabelSettings",
+            ENGINE,
         ),
         chosen_config="trainer.runtime.command_line:labeller_config_type",
         reads=("policy", "data"),
@@ -145,7 +147,7 @@ STAGES: dict[str, StageEntry] = {
     ),
     "search": StageEntry(
         launcher="run_search.py",
-        configs=(RUNTIME, "trainer.stages.search:TreesConfig", SEARCH),
+        configs=(RUNTIME, "trainer.stages.search:TreesConfig", SEARCH, ENGINE),
         chosen_config="trainer.runtime.command_line:strategy_config_type",
         reads=("policy", "data", "reward_model"),
         writes=("trees.jsonl", "trajectories.jsonl"),
@@ -223,6 +225,7 @@ STAGES: dict[str, StageEntry] = {
             "trainer.stages.evaluate:EvaluateConfig",
             SEARCH,
             "search.strategies.mcts.config:MCTSConfig",
+            ENGINE,
         ),
         reads=("policies", "reward_model", "data"),
         writes=("evaluation.json", "<policy>_mcts.jsonl"),
@@ -241,9 +244,15 @@ STAGES: dict[str, StageEntry] = {
     ),
     "compare": StageEntry(
         launcher="compare_searches.py",
-        configs=(RUNTIME, "trainer.stages.compare:CompareConfig", SEARCH),
+        configs=(RUNTIME, "trainer.stages.compare:CompareConfig", SEARCH, ENGINE),
         reads=("policy", "reward_model", "data"),
-        writes=("comparison.json",),
+        writes=("comparison.json", "outcomes.json"),
+    ),
+    "fit_router": StageEntry(
+        launcher="fit_router.py",
+        configs=(RUNTIME, "trainer.stages.fit_router:FitRouterConfig"),
+        reads=("comparison", "test_comparison"),
+        writes=("router.json", "routing.json"),
     ),
     "report": StageEntry(
         launcher="write_results.py",

@@ -15,10 +15,15 @@ from rewards.models.opening import open_reward_model
 from rewards.models.prm import ProcessRewardModel
 from search.base import Scorer
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from search.engines.vllm_server import VLLMServerEngine
 from search.scorer import RewardScorer, TextScorer
+from search.settings import SearchSettings
 from trainer.models.compatibility import check_models
 from trainer.models.loading import load_policy, whole_models
 from trainer.runtime.processes import is_main_process
+from trainer.searching.vllm_engine import SearchEngineConfig, open_vllm_servers
+
+SearchEngine = TransformersEngine | VLLMServerEngine
 
 
 def load_engine(
@@ -31,11 +36,16 @@ def load_engine(
     bit_identical: bool = True,
     kept_prefixes_mib: int = 0,
     bf16: bool = False,
-) -> tuple[TransformersEngine, Scorer | None]:
-    """Loads a policy and a reward model for search. Raises the errors of `open_engine`. Before a
+    engine: SearchEngineConfig | None = None,
+) -> tuple[SearchEngine, Scorer | None]:
+    """Loads a policy and a reward model for search; `engine` None is the engine transformers.
+
+    Raises the errors of `open_engine`, and those of `open_vllm_servers` for that engine. Before a
     model is loaded, raises ValueError for folders that are missing or do not fit together, and for
     `bf16` (the policy's weights in bf16) on a CPU that does not compute in bf16."""
     check_models(policy, reward_model)
+    if engine is not None and engine.engine == "vllm_server":
+        return _open_servers(engine, policy, reward_model, seed=seed, device=device)
     if bf16 and torch.device(device).type == "cpu" and not computes_in_bf16():
         raise ValueError("bf16 is true, but this CPU has no bf16 instructions: set it to false")
     with whole_models():
@@ -51,6 +61,45 @@ def load_engine(
         bit_identical=bit_identical,
         kept_prefixes_mib=kept_prefixes_mib,
     )
+
+
+def _open_servers(
+    config: SearchEngineConfig, policy: str, reward_model: str | None, *, seed: int, device: Any
+) -> tuple[VLLMServerEngine, Scorer | None]:
+    with whole_models():
+        loaded = None if reward_model is None else open_reward_model(reward_model, device)
+        max_context = 0 if loaded is None else loaded.max_context
+        engine = open_vllm_servers(config, policy, seed=seed, max_context=max_context)
+    if loaded is not None:
+        _check_fit(reward_model, loaded, engine.vocab_size)
+    return engine, _scorer(loaded, engine, engine.tokenizer)
+
+
+def check_guidance(engine: SearchEngine, settings: SearchSettings) -> None:
+    """Raises ValueError for a guidance that needs what the engine does not know."""
+    if isinstance(engine, VLLMServerEngine):
+        for key in ("guidance", "answer_guidance"):
+            if getattr(settings, key) == "entropy":
+                raise ValueError(
+                    f"{key} is 'entropy', but a vLLM server gives no entropies: use the engine "
+                    "transformers, or the guidance likelihood"
+                )
+
+
+def _check_fit(name: str | None, loaded: LoadedRewardModel, vocab_size: int) -> None:
+    """Raises ValueError for a reward model that reads the policy's ids with another vocabulary, and
+    says where its scores are extrapolations."""
+    if loaded.token_model is not None and loaded.vocab_size != vocab_size:
+        raise ValueError(
+            f"reward model {name} has {loaded.vocab_size} tokens, the policy has {vocab_size}: "
+            "they must share one tokenizer"
+        )
+    if loaded.ends_only and is_main_process():
+        print(
+            f"{name} was trained only at the end of finished solutions: scores of other steps are "
+            "extrapolations (guidance: outcome asks for none of those on the way)",
+            flush=True,
+        )
 
 
 def computes_in_bf16() -> bool:
@@ -78,20 +127,9 @@ def open_engine(
     if reward_model is not None:
         with whole_models():
             loaded = open_reward_model(reward_model, device)
-        if loaded.token_model is not None and loaded.vocab_size != model.config.vocab_size:
-            raise ValueError(
-                f"reward model {reward_model} has {loaded.vocab_size} tokens, the policy has "
-                f"{model.config.vocab_size}: they must share one tokenizer"
-            )
+        _check_fit(reward_model, loaded, model.config.vocab_size)
         max_context = loaded.max_context
         _keep_prefixes(loaded.token_model, kept_prefixes_mib, bit_identical)
-        if loaded.ends_only and is_main_process():
-            print(
-                f"{reward_model} was trained only at the end of finished solutions: scores of "
-                "other steps are extrapolations (guidance: outcome asks for none of those on the "
-                "way)",
-                flush=True,
-            )
     config = EngineConfig(
         seed=seed,
         max_rows=max_rows,
@@ -113,7 +151,7 @@ def _keep_prefixes(model: RewardModel | None, mib: int, bit_identical: bool) -> 
 
 
 def _scorer(
-    loaded: LoadedRewardModel | None, engine: TransformersEngine, tokenizer: Any
+    loaded: LoadedRewardModel | None, engine: SearchEngine, tokenizer: Any
 ) -> Scorer | None:
     if loaded is None:
         return None

@@ -22,8 +22,9 @@ from search.engines.transformers_engine import TransformersEngine
 from search.settings import SearchSettings
 from search.strategies.by_name import bind, entry
 from search.strategies.thinking import ThinkingConfig, ThoughtCounts, thought_counts
-from trainer.searching.engines import load_engine
+from trainer.searching.engines import SearchEngine, check_guidance, load_engine
 from trainer.searching.typed_problems import PLACE, TYPED_TASKS, typed_problem
+from trainer.searching.vllm_engine import IN_PROCESS, SearchEngineConfig
 from trainer.searching.watching import Watched
 
 
@@ -114,9 +115,14 @@ class Thought:
     budgeted: ThoughtCounts | None = None
 
 
-def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[Thought]:
-    """Solve every problem, print each result when it is finished, and return the results in
-    order."""
+def solve(
+    config: SolveConfig,
+    settings: SearchSettings,
+    strategy: Any,
+    sampling: SearchEngineConfig = IN_PROCESS,
+) -> list[Thought]:
+    """Solve every problem with the engine that `sampling` names, print each result when it is
+    finished, and return the results in order."""
     from accelerate import Accelerator
 
     engine, scorer = load_engine(
@@ -127,7 +133,9 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
         bit_identical=config.bit_identical,
         bf16=config.bf16,
         kept_prefixes_mib=settings.kept_prefixes_mib,
+        engine=sampling,
     )
+    check_guidance(engine, settings)
     if getattr(strategy, "use_verifier", False):
         raise ValueError("use_verifier must be false here: it is only for making training data")
     if (
@@ -142,7 +150,9 @@ def solve(config: SolveConfig, settings: SearchSettings, strategy: Any) -> list[
     problems = _problems(config, engine)
     if config.output is not None:
         Path(config.output).write_text("")
-    watched: Any = engine if config.quiet else Watched(engine, sys.stderr)
+    watched: Any = engine
+    if isinstance(engine, TransformersEngine) and not config.quiet:
+        watched = Watched(engine, sys.stderr)
     started = time.monotonic()
     final_answer = _final_answer(config)
     checked = config.judge is not None and (config.task is None or bool(problems[0].answer))
@@ -175,7 +185,7 @@ def _asks_for_scores(strategy: str, settings: SearchSettings) -> bool:
     return settings.needs_scores or entry(strategy).granularity == "step"
 
 
-def _problems(config: SolveConfig, engine: TransformersEngine) -> list[Problem]:
+def _problems(config: SolveConfig, engine: SearchEngine) -> list[Problem]:
     if config.file is not None:
         return read_problems(Path(config.file))
     assert config.problem is not None
@@ -214,7 +224,7 @@ def _verify(config: SolveConfig) -> Callable[[Problem, str], Verdict]:
 
 def think_over(
     result: SearchResult,
-    engine: TransformersEngine,
+    engine: SearchEngine,
     final_answer: Callable[[Problem, str], str],
     verify: Callable[[Problem, str], Verdict] | None,
     seconds: float,

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from data.progress import reported
-from data.types import Problem, Usage
+from data.types import Problem, ServedTokens, Usage
 from rewards.base import verdict_of
 from rewards.verifiers.by_name import VERIFIERS
 from rewards.verifiers.final_answers import FINAL_ANSWERS, whole_text
 from search.base import SearchResult, Strategy
-from search.batcher import Journal, SearchProgress, run_searches
+from search.batcher import run_searches
+from search.journal import Journal
 from search.measurements.prefix_success import (
     ProbeConfig,
     RelabelConfig,
@@ -24,11 +25,13 @@ from search.measurements.prefix_success import (
     relabel_prefixes,
 )
 from search.measurements.scored_solutions import GivenConfig, PoolConfig, sample_pool, score_given
+from search.running import SearchProgress
 from search.settings import SearchSettings
 from search.strategies.by_name import bind
 from search.trees.files import append_trees, read_trees
 from trainer.runtime.progress import Progress
-from trainer.searching.engines import load_engine
+from trainer.searching.engines import check_guidance, load_engine
+from trainer.searching.vllm_engine import SearchEngineConfig
 
 # Measurements run like a strategy but do not choose an answer.
 MEASUREMENTS: dict[type, Callable[..., Any]] = {
@@ -64,7 +67,8 @@ class Ranks:
 
 class Workbench:
     """The loaded models and the verifier of a stage, and its processes. `usage` is the cost of all
-    its searches on all ranks, in this run of the stage and in its earlier interrupted runs."""
+    its searches on all ranks, in this run of the stage and in its earlier interrupted runs.
+    `served` is what the servers of the policy did for them; None with an engine in this process."""
 
     def __init__(
         self,
@@ -76,6 +80,7 @@ class Workbench:
         accelerator: Any,
         max_rows: int = 512,
         kept_prefixes_mib: int = 0,
+        engine: SearchEngineConfig | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.ranks = Ranks(rank=accelerator.process_index, world_size=accelerator.num_processes)
@@ -86,12 +91,14 @@ class Workbench:
             device=accelerator.device,
             max_rows=max_rows,
             kept_prefixes_mib=kept_prefixes_mib,
+            engine=engine,
         )
         if verifier not in VERIFIERS:
             raise ValueError(f"verifier is {verifier!r}; allowed: {', '.join(VERIFIERS)}")
         self.verifier = VERIFIERS[verifier]()
         self.final_answer = FINAL_ANSWERS.get(verifier, whole_text)
         self.usage = Usage()
+        self.served: ServedTokens | None = None
 
     def search(
         self,
@@ -105,7 +112,7 @@ class Workbench:
         max_concurrent: int = 512,
     ) -> list[SearchResult]:
         """Search all problems with the strategy of `config`. Every rank gets the results in the
-        order of the problems.
+        order of the problems. Raises the errors of `check_guidance`.
 
         At the end, `<folder>/<name>.jsonl` holds the results of all problems. An interrupted run
         continues from its per-rank files and journals, even in the middle of a tree.
@@ -115,6 +122,7 @@ class Workbench:
             if self.accelerator.is_main_process:
                 _remove_parts(folder, name)
         else:
+            check_guidance(self.engine, settings)
             folder.mkdir(parents=True, exist_ok=True)
             strategy = bound(config)
             self._search_shard(
@@ -126,6 +134,9 @@ class Workbench:
         self.accelerator.wait_for_everyone()
         results = read_trees(merged)
         self.usage += total_usage(results)
+        for result in results:
+            if result.served is not None:
+                self.served = (self.served or ServedTokens()) + result.served
         return results
 
     def _search_shard(
@@ -177,6 +188,7 @@ def open_workbench(
     verifier: str,
     seed: int,
     kept_prefixes_mib: int = 0,
+    engine: SearchEngineConfig | None = None,
 ) -> Workbench:
     """The workbench of a stage, on the processes that share the stage."""
     from accelerate import Accelerator
@@ -188,6 +200,7 @@ def open_workbench(
         seed=seed,
         accelerator=Accelerator(),
         kept_prefixes_mib=kept_prefixes_mib,
+        engine=engine,
     )
 
 

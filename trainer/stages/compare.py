@@ -3,6 +3,9 @@
 It answers two questions. Does the accuracy of a strategy grow with its budget? How accurate is it
 at equal FLOPs, which include the reward model's FLOPs? The stage writes comparison.json,
 comparison.md and the search trees.
+
+If one of the strategies is a look (search/strategies/look.py), the stage also writes outcomes.json:
+what every strategy did on every problem. scripts/fit_router.py fits a router on it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from data.types import Problem
 from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
 from search.strategies.solutions import SolutionsConfig
+from trainer.evaluation.outcomes import OUTCOMES, look_of, outcomes_of
 from trainer.evaluation.strategies import (
     ComparedStrategy,
     Measured,
@@ -32,7 +36,8 @@ from trainer.evaluation.strategies import (
 from trainer.evaluation.strategy_tables import comparison_markdown
 from trainer.measures.results import EqualFlopsRow, StrategyComparison
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.stage import run_stage
+from trainer.runtime.stage import numbered_inputs, run_stage
+from trainer.searching.vllm_engine import IN_PROCESS, SearchEngineConfig
 from trainer.searching.workbench import open_workbench
 
 REFERENCE_NAME = "best_of_n"
@@ -102,14 +107,21 @@ class CompareConfig:
         return choice.read(self.data)
 
 
-def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchSettings) -> None:
+def run_compare(
+    runtime: RuntimeConfig,
+    config: CompareConfig,
+    settings: SearchSettings,
+    engine: SearchEngineConfig = IN_PROCESS,
+) -> None:
     compared = [read_strategy(name, values, settings) for name, values in config.strategies.items()]
+    look = look_of(compared)
     inputs: dict[str, str | None] = {
         "policy": config.policy,
         "reward_model": config.reward_model,
         "data": config.data,
-    }
-    with run_stage("compare", runtime, [config, settings], inputs) as record:
+    } | numbered_inputs("router", [s.searches[0].router for s in compared if s.is_routed])
+    configs = [config, settings, *engine.recorded]
+    with run_stage("compare", runtime, configs, inputs) as record:
         folder = Path(runtime.output_dir)
         workbench = open_workbench(
             policy=config.policy,
@@ -117,18 +129,18 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
             verifier=config.verifier,
             seed=runtime.seed,
             kept_prefixes_mib=settings.kept_prefixes_mib,
+            engine=engine,
         )
         problems = config.chosen_problems()
         bench = StrategyBench(workbench, problems, folder, Path(config.policy).name)
         grid = fine_grid(config.reference_budgets)
         search = SolutionsConfig(budgets=grid)
-        reference = bench.run(
-            ComparedStrategy(
-                name=REFERENCE_NAME, searches=(search,), settings=settings, budgets=grid
-            )
+        best_of_n = ComparedStrategy(
+            name=REFERENCE_NAME, searches=(search,), settings=settings, budgets=grid
         )
+        reference = bench.run(best_of_n)
         measured = {strategy.name: bench.run(strategy) for strategy in compared}
-        record.search(workbench.usage)
+        record.search(workbench.usage, workbench.served)
         if workbench.accelerator.is_main_process:
             comparison = _comparison(config, problems, reference, measured)
             content = asdict(comparison)
@@ -136,6 +148,11 @@ def run_compare(runtime: RuntimeConfig, config: CompareConfig, settings: SearchS
             text = comparison_markdown(comparison)
             (folder / "comparison.md").write_text(text)
             print(text)
+            if look is not None:
+                others = [(s, measured[s.name], s.budgets) for s in compared if s is not look]
+                others = [(best_of_n, reference, config.reference_budgets), *others]
+                outcomes = outcomes_of(bench, config.split, look, measured[look.name], others)
+                (folder / OUTCOMES).write_text(json.dumps(asdict(outcomes)))
             record.run.log_table("strategies", content["accuracy"])
         record.metrics |= {
             f"{name}_{b}": row.value for name, m in measured.items() for b, row in m.rows.items()

@@ -47,6 +47,7 @@ from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.further_updates import compared_policies, without_controls
 from trainer.runtime.processes import is_main_process
 from trainer.runtime.stage import run_stage
+from trainer.searching.vllm_engine import IN_PROCESS, SearchEngineConfig
 from trainer.searching.workbench import Workbench, correct_at, open_workbench
 
 
@@ -165,14 +166,19 @@ class _Searches:
 
 
 def run_evaluate(
-    runtime: RuntimeConfig, config: EvaluateConfig, settings: SearchSettings, mcts: MCTSConfig
+    runtime: RuntimeConfig,
+    config: EvaluateConfig,
+    settings: SearchSettings,
+    mcts: MCTSConfig,
+    engine: SearchEngineConfig = IN_PROCESS,
 ) -> None:
     """Write evaluation.json and the trees. Raises ValueError for a search that would see the
     verifier or equal the control."""
     _check(config, settings, mcts)
     inputs: dict[str, str | None] = {Path(p).name: p for p in config.policies}
     inputs |= {"reward_model": config.reward_model, "data": config.data}
-    with run_stage("evaluate", runtime, [config, settings, mcts], inputs) as record:
+    configs = [config, settings, *engine.recorded, mcts]
+    with run_stage("evaluate", runtime, configs, inputs) as record:
         folder = Path(runtime.output_dir)
         problems = read_problems(Path(config.data) / f"{config.split}.jsonl")
         problems = problems[: config.greedy_problems]
@@ -189,6 +195,7 @@ def run_evaluate(
                     verifier=config.verifier,
                     seed=runtime.seed,
                     kept_prefixes_mib=settings.kept_prefixes_mib,
+                    engine=engine,
                 ),
                 config=config,
                 settings=settings,
@@ -206,7 +213,7 @@ def run_evaluate(
             thoughts.append(
                 measure_thoughts(bench.workbench, name, problems, folder, config.thinking_tokens)
             )
-            record.search(bench.workbench.usage)
+            record.search(bench.workbench.usage, bench.workbench.served)
             del bench  # frees this policy's models before the next policy's models are loaded
         results = with_thoughts(_results(config, measured, problems), thoughts)
         if is_main_process():

@@ -17,6 +17,7 @@ from trainer.labels.labelling import label_shard, merge_shards
 from trainer.models.compatibility import check_policy
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
+from trainer.searching.vllm_engine import IN_PROCESS, SearchEngineConfig
 from trainer.searching.workbench import open_workbench
 
 
@@ -51,7 +52,11 @@ class LabelStageConfig:
 
 
 def run_label(
-    runtime: RuntimeConfig, stage: LabelStageConfig, settings: LabelSettings, config: Any
+    runtime: RuntimeConfig,
+    stage: LabelStageConfig,
+    settings: LabelSettings,
+    config: Any,
+    engine: SearchEngineConfig = IN_PROCESS,
 ) -> None:
     """Write labels.jsonl (TRL's stepwise-supervision columns, token ids, counts and errors) and
     costs.jsonl (the cost of each problem's labels, and how the labelling ended). `config` is the
@@ -62,13 +67,15 @@ def run_label(
     inputs: dict[str, str | None] = {"policy": stage.policy, "data": stage.data}
     if isinstance(config, TreeConfig):
         inputs["trees"] = config.trees
+    configs = [stage, settings, *engine.recorded, config]
     check = partial(check_policy, stage.policy)
-    with run_stage("label", runtime, [stage, settings, config], inputs, check) as record:
+    with run_stage("label", runtime, configs, inputs, check) as record:
         workbench = open_workbench(
             policy=stage.policy,
             reward_model=None,
             verifier=stage.verifier,
             seed=runtime.seed,
+            engine=engine,
             kept_prefixes_mib=settings.kept_prefixes_mib,
         )
         problems = stage.chosen_problems()

@@ -14,10 +14,12 @@ from data.slices import Choice
 from data.types import Problem
 from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
+from search.strategies.routed import RoutedConfig
 from search.trees.training_rows import balance_by_difficulty, verified_solutions
 from trainer.models.compatibility import check_models
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
+from trainer.searching.vllm_engine import IN_PROCESS, SearchEngineConfig
 from trainer.searching.workbench import ends_of, open_workbench, paths_of
 
 
@@ -55,19 +57,27 @@ class TreesConfig:
 
 
 def run_trees(
-    runtime: RuntimeConfig, stage: TreesConfig, settings: SearchSettings, config: Any
+    runtime: RuntimeConfig,
+    stage: TreesConfig,
+    settings: SearchSettings,
+    config: Any,
+    engine: SearchEngineConfig = IN_PROCESS,
 ) -> None:
     """Write trees.jsonl and trajectories.jsonl (prompt_ids, completion_ids, problem_id). `config`
     is the config of the stage's strategy."""
     inputs = {"policy": stage.policy, "data": stage.data, "reward_model": stage.reward_model}
+    if isinstance(config, RoutedConfig):
+        inputs["router"] = config.router
+    configs = [stage, settings, *engine.recorded, config]
     check = partial(check_models, stage.policy, stage.reward_model)
-    with run_stage("search", runtime, [stage, settings, config], inputs, check) as record:
+    with run_stage("search", runtime, configs, inputs, check) as record:
         workbench = open_workbench(
             policy=stage.policy,
             reward_model=stage.reward_model,
             verifier=stage.verifier,
             seed=runtime.seed,
             kept_prefixes_mib=settings.kept_prefixes_mib,
+            engine=engine,
         )
         problems = stage.chosen_problems()
         folder = Path(runtime.output_dir)
@@ -99,5 +109,5 @@ def run_trees(
             record.metrics |= {"problems": len(results), "solved": solved, "trajectories": rows}
             record.metrics |= {f"ended_{end}": n for end, n in sorted(ends_of(results).items())}
             record.metrics |= {f"paths_{kind}": n for kind, n in sorted(paths_of(results).items())}
-            record.search(workbench.usage)
+            record.search(workbench.usage, workbench.served)
         workbench.accelerator.wait_for_everyone()

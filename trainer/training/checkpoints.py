@@ -17,6 +17,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import IntervalStrategy
 
 from trainer.runtime.manifests import read_json, write_json
 from trainer.runtime.processes import is_main_process
@@ -62,6 +63,12 @@ class CheckpointManifest(TrainerCallback):
             for name in remove_partial_checkpoints(args.output_dir):
                 print(f"{name} in {args.output_dir} was not written to its end: removed")
         _wait_for_everyone()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log before every save. A checkpoint does not hold the losses since the last log, so a
+        resumed run would log the mean of fewer steps."""
+        if control.should_save and args.logging_strategy != IntervalStrategy.NO:
+            control.should_log = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         _wait_for_everyone()  # every rank saves the state of its random generator

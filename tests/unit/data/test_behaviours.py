@@ -8,7 +8,7 @@ import pytest
 
 from data.behaviours import BEHAVIOURS, behaviour_rates, behaviours_in_text, behaviours_of_sentence
 from data.tasks.countdown import make_problem
-from data.thoughts import joined
+from data.thoughts import with_thought
 from data.types import Problem
 
 # a: analysis, d: decomposition, c: completion, l: alternative, e: evaluation, r: correction.
@@ -138,7 +138,10 @@ def test_rates_of_countdown_are_exact() -> None:
     thought = "numbers 3 4 7 12 target 36\ntry 3 + 4 = 7 | 7 12 7\nfar back 3 4 7 12\n"
     thought += "instead 12 * 3 = 36 | 4 7 36\ncheck 36 = 36\ncheck 35 = 36"
     rates = behaviour_rates(
-        [(problem, joined(thought, "12 * 3 = 36 | 4 7 36")), (problem, "12 * 3 = 36 | 4 7 36")]
+        [
+            (problem, with_thought(thought, "12 * 3 = 36 | 4 7 36")),
+            (problem, "12 * 3 = 36 | 4 7 36"),
+        ]
     )
     assert rates.thoughts == 0.5
     assert rates.false_lines == pytest.approx(1 / 6)
@@ -152,7 +155,9 @@ def test_rates_of_countdown_are_exact() -> None:
 
 def test_rates_of_free_text() -> None:
     problem = Problem(id="p", prompt="Question: 2 + 2?\n", answer="4")
-    rates = behaviour_rates([(problem, joined("Wait, no.", "2 + 2 = 4")), (problem, "2 + 2 = 4")])
+    rates = behaviour_rates(
+        [(problem, with_thought("Wait, no.", "2 + 2 = 4")), (problem, "2 + 2 = 4")]
+    )
     assert (rates.shown["correction"], rates.shown["completion"]) == (0.5, 0.5)
     assert rates.false_lines is None
     with pytest.raises(ValueError, match="no solution"):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from search.base import SampleRequest
-from search.batcher import Journal, run_searches
+from search.batcher import run_searches
+from search.journal import Journal
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.mcts.loop import search_mcts
 

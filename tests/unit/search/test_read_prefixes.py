@@ -11,7 +11,8 @@ import pytest
 
 from data.types import ModelUsage, Usage
 from search.base import SearchResult
-from search.batcher import Journal, run_searches
+from search.batcher import run_searches
+from search.journal import Journal
 from search.read_prefixes import ReadPrefixes
 from search.settings import SearchSettings
 from search.strategies.beam import BeamConfig

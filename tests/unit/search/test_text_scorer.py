@@ -110,9 +110,13 @@ def test_what_is_too_long_has_no_score_and_the_rest_has() -> None:
 
 def test_a_request_must_say_where_its_prompt_ends() -> None:
     ids = (1, 2, 3)
-    for length in (0, 3):
+    said = {
+        0: "problem p: prompt_length is 0",
+        3: "problem p: a reward model that reads text has no value of a prompt alone",
+    }
+    for length, message in said.items():
         wrong = ScoreRequest(node=0, sequence=ids, step_ends=(2,), prompt_length=length)
-        with pytest.raises(ValueError, match=f"problem p: prompt_length is {length}"):
+        with pytest.raises(ValueError, match=message):
             scorer(Listener()).score_batch([("p", wrong)])
 
 

@@ -114,7 +114,7 @@ function gainsSection(results) {
       { head: "points", number: true, cell: (r) => (r.missing ? "–" : points(r.difference)) },
       { head: "95 % interval", number: true,
         cell: (r) => (r.missing ? "–" : `${points(r.low)} to ${points(r.high)}`) },
-      { head: "", cell: (r) => (r.missing ? pill("open", "this run has no such control")
+      { head: "", cell: (r) => (r.missing ? pill("open", "not in this run")
         : decidedness(r)) },
     ], rows, { id: "gains-table" }),
   ];

@@ -11,7 +11,7 @@ import pytest
 from data.formats.long_thoughts import long_thought_row
 from data.sources import Row, take_in
 from data.tasks.math import MathConfig, MathTask
-from data.thoughts import joined
+from data.thoughts import with_thought
 
 ASSISTANT = {"role": "assistant", "content": "It is \\boxed{4}.", "reasoning_content": "2 + 2 = 4"}
 USER = {"role": "user", "content": "2 + 2?"}
@@ -24,7 +24,7 @@ GOOD: list[dict[str, Any]] = [
     {
         "messages": [
             USER,
-            {"role": "assistant", "content": joined("2 + 2 = 4", "It is \\boxed{4}.")},
+            {"role": "assistant", "content": with_thought("2 + 2 = 4", "It is \\boxed{4}.")},
         ]
     },
 ]
@@ -70,6 +70,6 @@ def test_thoughts_become_demonstrations(tmp_path: Path) -> None:
     splits = MathTask(config=config).make_splits(1, demonstrations=1, train=0, validation=0, test=0)
     [demonstration] = splits.demonstrations
     assert (demonstration.problem.prompt, demonstration.problem.answer) == ("2 + 2?", "4")
-    assert demonstration.solution == joined("2 + 2 = 4", "It is \\boxed{4}.")
+    assert demonstration.solution == with_thought("2 + 2 = 4", "It is \\boxed{4}.")
     assert [bad.location for bad in splits.bad_rows] == [f"{path}, line 2"]
     assert "no final answer" in splits.bad_rows[0].reason

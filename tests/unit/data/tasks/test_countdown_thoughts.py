@@ -12,7 +12,7 @@ from data.tasks.countdown import CountdownConfig, make_problem
 from data.tasks.countdown_lines import BEHAVIOURS, read_thought
 from data.tasks.countdown_splits import CountdownTask
 from data.tasks.countdown_thoughts import CountdownThoughtsConfig, CountdownThoughtsTask
-from data.thoughts import joined, split_solution
+from data.thoughts import split_solution, with_thought
 from data.token_text import TokenText
 from data.tokenizers import build_tokenizer
 from data.types import Outcome
@@ -178,8 +178,10 @@ def test_the_verifier_reads_the_answer_part() -> None:
     problem = make_problem((3, 4, 7, 12), 12)
     verify = CountdownVerifier().verify
     good = "12 * 4 = 48 | 3 7 48\n7 - 3 = 4 | 48 4\n48 / 4 = 12 | 12"
-    assert verify(problem, joined("nonsense", good)).correct
+    assert verify(problem, with_thought("nonsense", good)).correct
     assert verify(problem, f"the prompt opened it\n</think>\n{good}").correct
     assert verify(problem, f"<think>\n{good}").outcome is Outcome.UNVERIFIABLE
-    assert verify(problem, joined(good, "48 / 4 = 12 | 12")).outcome is Outcome.WRONG
-    assert countdown_operations(problem, joined("a", good)) == countdown_operations(problem, good)
+    assert verify(problem, with_thought(good, "48 / 4 = 12 | 12")).outcome is Outcome.WRONG
+    assert countdown_operations(problem, with_thought("a", good)) == countdown_operations(
+        problem, good
+    )

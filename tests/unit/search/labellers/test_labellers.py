@@ -14,7 +14,8 @@ import pytest
 
 from data.types import Sample, StepLabels, StopReason
 from search.base import AUDIT_INDEX, SearchEnd, SearchResult
-from search.batcher import Journal, run_searches
+from search.batcher import run_searches
+from search.journal import Journal
 from search.labellers.binary_search import BinarySearchConfig, State, rollout_value, select
 from search.labellers.by_name import (
     LABELLERS,

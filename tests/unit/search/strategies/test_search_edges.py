@@ -10,7 +10,8 @@ import pytest
 
 from data.types import StopReason
 from search.base import SearchEnd, SearchResult, solution_text
-from search.batcher import Journal, run_searches
+from search.batcher import run_searches
+from search.journal import Journal
 from search.settings import SearchSettings
 from search.strategies.beam import BeamConfig
 from search.strategies.by_name import bind

@@ -13,16 +13,19 @@ import torch
 from data.types import Outcome, Problem, StopReason, Usage, Verdict
 from rewards.models.prm import process_reward_model
 from search.base import SearchEnd, SearchResult, path_to, solution_ids, solution_text
-from search.batcher import Journal, run_searches
+from search.batcher import run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from search.journal import Journal
 from search.scorer import RewardScorer
 from search.settings import GUIDANCES, SearchSettings
 from search.strategies.beam import BeamConfig, DVTSConfig
 from search.strategies.by_name import STRATEGIES, bind, entry
+from search.strategies.look import LookConfig
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.mcts.loop import MAX_DRAWS
 from search.strategies.particles import ParticleConfig
 from search.strategies.revision import RevisionConfig
+from search.strategies.routed import RoutedConfig
 from search.strategies.solutions import SolutionsConfig
 from search.strategies.thinking import ThinkingConfig
 from search.strategies.without_replacement import WithoutReplacementConfig
@@ -100,8 +103,10 @@ def _truth_is_hidden(problem: Problem, solution: str) -> Verdict:
 
 
 def test_every_strategy_of_the_dict_is_tested_here() -> None:
-    # The strategy thinking counts tokens of thought, not solutions: see test_thinking.py.
-    tested = {type(config) for config in ALL.values()} | {ThinkingConfig}
+    # The strategy thinking counts tokens of thought, not solutions: see test_thinking.py. A routed
+    # search runs one of these strategies, after a look: see test_routed.py.
+    elsewhere = {ThinkingConfig, LookConfig, RoutedConfig}
+    tested = {type(config) for config in ALL.values()} | elsewhere
     assert tested == {known.config for known in STRATEGIES.values()}
     with pytest.raises(ValueError, match=r"strategy is 'beem'; allowed: solutions, without_repl"):
         entry("beem")

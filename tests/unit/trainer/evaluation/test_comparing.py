@@ -93,7 +93,7 @@ def measured(flops: dict[int, float], correct: dict[int, list[bool]]) -> Measure
         )
         for budget, spent in flops.items()
     }  # fmt: skip
-    return Measured(rows=rows, correct=correct)
+    return Measured(rows=rows, correct=correct, usage={})
 
 
 T, F = True, False

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from data.tasks.countdown import make_problem
-from data.thoughts import joined
+from data.thoughts import with_thought
 from data.types import ModelUsage, Outcome, StopReason, Usage, Verdict
 from search.base import Node, SearchResult, Snapshot
 from search.trees.files import append_trees
@@ -70,7 +70,7 @@ def measured(tmp_path: Path, solution: str, budgets: tuple[int, ...]) -> Any:
 
 
 def test_thoughts_of_a_policy_that_thinks(tmp_path: Path) -> None:
-    found = measured(tmp_path, joined(THOUGHT, ANSWER), (2, 9))
+    found = measured(tmp_path, with_thought(THOUGHT, ANSWER), (2, 9))
     first, second = found.thinking
     assert (first.thinking_tokens, first.cut, first.extended) == (2, 1, 0)
     assert (second.thinking_tokens, second.cut, second.extended) == (6, 0, 1)
@@ -93,5 +93,5 @@ def test_a_direct_policy_has_no_thoughts(tmp_path: Path, budgets: tuple[int, ...
 
 
 def test_without_budgets_only_the_behaviours_are_measured(tmp_path: Path) -> None:
-    found = measured(tmp_path, joined(THOUGHT, ANSWER), ())
+    found = measured(tmp_path, with_thought(THOUGHT, ANSWER), ())
     assert (len(found.behaviours), found.thinking) == (1, ())

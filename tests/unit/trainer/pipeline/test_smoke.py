@@ -64,6 +64,19 @@ def test_what_the_user_sets_holds() -> None:
     assert stage_settings(pipeline.stages[1])["max_steps"] == 3
 
 
+def test_no_server_is_asked(tmp_path: Path) -> None:
+    recipe = "recipes/countdown/demo.yaml"
+    text = yaml.safe_load(Path(recipe).read_text())
+    [stage] = [row for row in text["stages"] if row["name"] == "evaluate"]
+    server = {"engine": "vllm_server", "engine_url": "http://there:8000"}
+    stage["args"] = (stage.get("args") or {}) | server
+    path = tmp_path / "served.yaml"
+    path.write_text(yaml.safe_dump(text))
+    [smoke] = [s for s in small(path).stages if s.name == "evaluate"]
+    settings = stage_settings(smoke)
+    assert (settings["engine"], settings["engine_url"]) == ("transformers", "")
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

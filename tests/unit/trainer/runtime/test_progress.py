@@ -16,8 +16,9 @@ import pytest
 
 from data.progress import BatchProgress, listening, reported
 from data.types import Outcome, Problem, Verdict
-from search.batcher import SearchProgress, run_searches
+from search.batcher import run_searches
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from search.running import SearchProgress
 from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.mcts.loop import search_mcts

@@ -73,8 +73,8 @@ def trees_of(
     return (folder / "trees.jsonl").read_bytes(), benches[-1].usage
 
 
-# The strategy "thinking" writes words, which this vocabulary lacks.
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "thinking"])
+# The strategy "thinking" writes words, which this vocabulary lacks. "routed" needs a router.
+@pytest.mark.parametrize("strategy", [n for n in STRATEGIES if n not in ("thinking", "routed")])
 def test_every_strategy(benches: Any, tmp_path: Path, strategy: str) -> None:
     config = STRATEGIES[strategy].config(budgets=(4,))
     one = trees_of(benches[1], PROBLEMS, config, tmp_path / "1")

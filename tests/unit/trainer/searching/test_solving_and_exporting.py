@@ -53,8 +53,8 @@ def trees(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# The strategy "thinking" writes words, which this vocabulary lacks.
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "thinking"])
+# The strategy "thinking" writes words, which this vocabulary lacks. "routed" needs a router.
+@pytest.mark.parametrize("strategy", [n for n in STRATEGIES if n not in ("thinking", "routed")])
 def test_thinking_about_one_problem(
     folder: str, strategy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from data.problems import read_demonstrations, write_problems
 from data.tasks.countdown import make_problem
-from data.thoughts import joined
+from data.thoughts import with_thought
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import read_manifest
 from trainer.stages.distil import DistilConfig, TeacherUnavailable, run_distil
@@ -24,12 +24,12 @@ PROBLEMS = [make_problem((3, 4, 7, 12), 36), make_problem((3, 4, 7), 21), make_p
 # By the question, the message of each sample and why it ended.
 MESSAGES: dict[str, list[tuple[dict[str, str], str]]] = {
     "3 4 7 12 -> 36": [
-        ({"content": joined("a", "12 + 3 = 15 | 4 7 15")}, "stop"),
+        ({"content": with_thought("a", "12 + 3 = 15 | 4 7 15")}, "stop"),
         ({"content": RIGHT, "reasoning_content": "12 times 3"}, "stop"),
-        ({"content": joined("12 * 3", RIGHT)}, "stop"),
+        ({"content": with_thought("12 * 3", RIGHT)}, "stop"),
     ],
     "3 4 7 -> 21": [({"content": "3 * 7 = 21 | 4 21"}, "stop")] * 3,
-    "2 5 -> 10": [({"content": joined("so long", "5 * 2 = 10 | 10")}, "length")] * 2
+    "2 5 -> 10": [({"content": with_thought("so long", "5 * 2 = 10 | 10")}, "length")] * 2
     + [({"content": "10"}, "stop")],
 }
 
@@ -101,7 +101,7 @@ def run(settings: DistilConfig, folder: Path) -> Any:
 def test_verified_answers_are_kept_and_all_are_counted(teacher: Teacher, tmp_path: Path) -> None:
     manifest = run(config(teacher, tmp_path, system_prompt="Think."), tmp_path / "out")
     [kept] = read_demonstrations(tmp_path / "out" / "demonstrations.jsonl")
-    assert (kept.problem, kept.solution) == (PROBLEMS[0], joined("12 times 3", RIGHT))
+    assert (kept.problem, kept.solution) == (PROBLEMS[0], with_thought("12 times 3", RIGHT))
     metrics = manifest["metrics"]
     assert {k: v for k, v in metrics.items() if k.startswith("answers/")} == {
         "answers/correct": 2, "answers/wrong": 1, "answers/no_thought": 4, "answers/cut_off": 2,

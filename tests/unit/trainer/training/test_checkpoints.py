@@ -126,7 +126,7 @@ def train(made: Path, stage: str, folder: Path, rank: int = 0, updates: int = 4)
     arguments = kind(
         output_dir=str(folder), max_steps=updates, save_steps=2, save_total_limit=1, bf16=False,
         per_device_train_batch_size=2, learning_rate=1e-2, use_cpu=True, report_to="none",
-        disable_tqdm=True, logging_steps=1, seed=5, **more,
+        disable_tqdm=True, logging_steps=3, seed=5, **more,
     )  # fmt: skip
     runtime = RuntimeConfig(output_dir=str(folder), wandb=False, seed=5)
     lora, model = LoraSettings(lora_rank=rank), str(made / "policy")

@@ -1,0 +1,212 @@
+"""The search for one problem: its session, and its coroutine between two calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from data.types import ModelUsage, Problem, ServedTokens, Usage, Verdict
+from rewards.base import Verify
+from search.base import (
+    ChoiceRequest,
+    ChoiceResult,
+    Node,
+    Policy,
+    SampleRequest,
+    SampleResult,
+    Scorer,
+    ScoreRequest,
+    ScoreResult,
+    SearchEnd,
+    SearchResult,
+    Session,
+    Strategy,
+)
+from search.journal import Call, Journal, Results
+from search.read_prefixes import ReadPrefixes, with_repeats
+from search.settings import SearchSettings
+
+FinalAnswer = Callable[[Problem, str], str]
+
+
+class ProblemSession:
+    """Implements `search.base.Session`."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        engine: Policy,
+        verify: Verify,
+        settings: SearchSettings,
+        final_answer: FinalAnswer,
+        *,
+        scorer: Scorer | None,
+    ) -> None:
+        self.problem = problem
+        self.engine = engine
+        self.settings = settings
+        self.prompt_ids = engine.encode_prompt(problem.prompt)
+        self.usage = Usage()
+        self.node_usage: dict[int, Usage] = {}
+        self.beside = Usage()
+        self.served: ServedTokens | None = None
+        self.best_score = 0.0
+        self.share_after_call = 0.0
+        self._verify = verify
+        self._final_answer = final_answer
+        self._scorer = scorer
+        self._read_by_policy = ReadPrefixes()
+        self._read_by_reward_model = ReadPrefixes()
+        self._started = time.monotonic()
+
+    async def sample(self, requests: Sequence[SampleRequest]) -> list[SampleResult]:
+        results: list[SampleResult] = await Call(kind="sample", requests=tuple(requests))
+        # The last token of a prefix always goes through the model: its logits are needed.
+        known = self._read_by_policy.known_of_batch([r.prefix[:-1] for r in requests])
+        for request, result in zip(requests, results, strict=True):
+            self._count_served(result.served)
+            for sample in result.samples:
+                self._read_by_policy.add(request.prefix + sample.token_ids[:-1])
+        return [
+            dataclasses.replace(result, usage=self._policy_spent(asked.node, result.usage, length))
+            for asked, result, length in zip(requests, results, known, strict=True)
+        ]
+
+    async def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreResult]:
+        if self._scorer is None:
+            raise ValueError("this search needs process rewards, but there is no reward model")
+        results: list[ScoreResult] = await Call(kind="score", requests=tuple(requests))
+        known = self._read_by_reward_model.known_of_batch([r.sequence for r in requests])
+        found: list[ScoreResult] = []
+        for request, result, length in zip(requests, results, known, strict=True):
+            self._read_by_reward_model.add(request.sequence)
+            usage = with_repeats(result.usage, length, self._scorer.prefix_flops)
+            self._spend(request.node, Usage(reward=usage))
+            found.append(dataclasses.replace(result, usage=usage))
+        return found
+
+    async def choose(self, requests: Sequence[ChoiceRequest]) -> list[ChoiceResult]:
+        results: list[ChoiceResult] = await Call(kind="choose", requests=tuple(requests))
+        known = self._read_by_policy.known_of_batch([r.prefix[:-1] for r in requests])
+        for request, result in zip(requests, results, strict=True):
+            self._count_served(result.served)
+            self._read_by_policy.add(request.prefix)
+        return [
+            dataclasses.replace(result, usage=self._policy_spent(asked.node, result.usage, length))
+            for asked, result, length in zip(requests, results, known, strict=True)
+        ]
+
+    def _policy_spent(self, node: int, usage: ModelUsage, known: int) -> ModelUsage:
+        """Count and return the cost of a request whose first `known` positions the policy had read
+        before."""
+        usage = with_repeats(usage, known, self.engine.prefix_flops)
+        self._spend(node, Usage(policy=usage))
+        return usage
+
+    def _count_served(self, tokens: ServedTokens | None) -> None:
+        if tokens is not None:
+            self.served = (self.served or ServedTokens()) + tokens
+
+    def verify(self, solution: str) -> Verdict:
+        return self._verify(self.problem, solution)
+
+    def final_answer(self, solution: str) -> str:
+        return self._final_answer(self.problem, solution)
+
+    def exhausted(self) -> SearchEnd | None:
+        settings, spent = self.settings, self.usage - self.beside
+        if 0 < settings.stop_score <= self.best_score:
+            return SearchEnd.CONFIDENT
+        if 0 < settings.max_generated_tokens <= spent.policy.generated_tokens:
+            return SearchEnd.TOKENS
+        if 0 < settings.max_flops <= spent.flops:
+            return SearchEnd.FLOPS
+        if 0 < settings.max_seconds <= time.monotonic() - self._started:
+            return SearchEnd.DEADLINE
+        return None
+
+    def refusal(self) -> SearchResult | None:
+        """The result of a problem whose search cannot start, else None. A search cannot start when
+        the prompt has fewer than the 2 tokens that an engine needs, or fills the context."""
+        if len(self.prompt_ids) < 2:
+            end = SearchEnd.EMPTY_PROMPT
+        elif len(self.prompt_ids) >= self.engine.context_length:
+            end = SearchEnd.LONG_PROMPT
+        else:
+            return None
+        return SearchResult(
+            problem=self.problem,
+            strategy="",
+            nodes=(Node(id=0, parent=-1, token_ids=(), text=""),),
+            snapshots=(),
+            usage=Usage(),
+            end=end,
+        )
+
+    def _spend(self, node: int, usage: Usage) -> None:
+        self.usage += usage
+        self.node_usage[node] = self.node_usage.get(node, Usage()) + usage
+
+
+@dataclass(slots=True)
+class Running:
+    """The search of one problem that has begun. `order` is the place of the problem."""
+
+    order: int
+    session: ProblemSession
+    coroutine: Coroutine[Call, Any, SearchResult]
+    waiting_for: Call | None = None
+    calls: int = 0
+    share: float = 0.0  # the share of the search that was done before the pending call
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchProgress:
+    """How far the searches are. `finished` problems have a result, and `running` problems are being
+    searched. `done` is a number of problems too. It adds to `finished` the share that is done of
+    each running search, if the strategy reports that share."""
+
+    finished: int
+    running: int
+    done: float
+
+
+OnProgress = Callable[[SearchProgress], None]
+
+
+def begin(
+    order: int, session: ProblemSession, strategy: Strategy, journal: Journal | None
+) -> Running | SearchResult:
+    """Start the search of one problem. It waits for its first call that the journal cannot answer.
+    A search that never has to wait gives its result, and so does a prompt that allows no search."""
+    refusal = session.refusal()
+    if refusal is not None:
+        return refusal
+    coroutine = cast("Coroutine[Call, Any, SearchResult]", strategy(cast("Session", session)))
+    search = Running(order=order, session=session, coroutine=coroutine)
+    result = advance(search, None, journal)
+    return search if result is None else result
+
+
+def advance(
+    search: Running, results: Results | None, journal: Journal | None
+) -> SearchResult | None:
+    """Run one search until it waits for a call that the journal cannot answer (returns None), or
+    until it ends (returns its result)."""
+    while True:
+        try:
+            call = search.coroutine.send(results)
+        except StopIteration as end:
+            served = search.session.served
+            return end.value if served is None else dataclasses.replace(end.value, served=served)
+        search.waiting_for = call
+        search.calls += 1
+        number = search.calls - 1
+        known = journal.get(search.session.problem.id, number, call) if journal else None
+        if known is None:
+            return None
+        search.share = search.session.share_after_call
+        results = known

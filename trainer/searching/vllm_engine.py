@@ -1,0 +1,176 @@
+"""The engine of searches that asks vLLM servers: its settings, and how it is opened."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.flops import flop_model
+from data.token_text import known_token_ids
+from rewards.base import NO_CONTEXT_LIMIT
+from rewards.models.vocabulary import unknown_token_ids
+from search.engines.model_server import AskedModel, ModelServers, ServerSettings
+from search.engines.vllm_server import VLLMServerEngine
+from trainer.models.loading import load_policy, policy_shape
+from trainer.runtime.manifests import hash_input, hash_value
+
+ENGINES = ("transformers", "vllm_server")
+PROMPTS, PROMPT_TOKENS = 4, 8  # what a server's weights are compared on
+PREFIX = "thinktree-"  # of the name of a served policy that names its content
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchEngineConfig:
+    """Which engine samples for searches. docs/engines.md shows how to start a vLLM server."""
+
+    engine: str = "transformers"
+    """Engine that samples: transformers (in this process) or vllm_server."""
+    engine_url: str | None = None
+    """Address of the vLLM server, http://host:port, or several with commas between."""
+    engine_in_flight: int = 256
+    """Requests that wait for one server at the same time."""
+    engine_wait_seconds: float = 300.0
+    """Seconds to wait for a server that does not answer."""
+    engine_timeout_seconds: float = 300.0
+    """Limit of one answer of the server, in seconds; then the request is sent again."""
+    engine_compare_weights: bool = True
+    """Load the policy once, on the CPU, to compare its log-probabilities with the server's."""
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine is {self.engine!r}; allowed: {', '.join(ENGINES)}")
+        if (self.engine == "vllm_server") != bool(self.addresses):
+            raise ValueError(
+                f"engine is {self.engine!r} and engine_url is {self.engine_url!r}: vllm_server "
+                "needs an address, and transformers takes none"
+            )
+        for address in self.addresses:
+            if not address.startswith(("http://", "https://")):
+                raise ValueError(
+                    f"engine_url holds {address!r}; an address has the form http://host:port"
+                )
+        if self.engine_in_flight < 1:
+            raise ValueError(f"engine_in_flight is {self.engine_in_flight}; it must be at least 1")
+        if not (self.engine_wait_seconds >= 0 and self.engine_timeout_seconds > 0):
+            raise ValueError(
+                f"engine_wait_seconds is {self.engine_wait_seconds} and engine_timeout_seconds is "
+                f"{self.engine_timeout_seconds}; the first must not be negative, the other must "
+                "be positive"
+            )
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of the servers, without a last slash."""
+        parts = (self.engine_url or "").split(",")
+        return tuple(part.strip().rstrip("/") for part in parts if part.strip())
+
+    @property
+    def recorded(self) -> tuple[RecordedEngine, ...]:
+        """What a stage records among the settings that decide its result. An address decides
+        nothing: a stage may continue with another server of the same policy."""
+        return () if self.engine == "transformers" else (RecordedEngine(engine=self.engine),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedEngine:
+    """The engine of a stage's searches, if it is not the default one."""
+
+    engine: str
+
+
+IN_PROCESS = SearchEngineConfig()
+
+
+def open_vllm_servers(
+    config: SearchEngineConfig, policy: str, *, seed: int, max_context: int
+) -> VLLMServerEngine:
+    """The engine that asks these servers for samples of `policy`. Waits for the servers.
+
+    `max_context` limits the context, in tokens; 0: that of the model. Raises EngineRefused for a
+    server with another model or other weights, and EngineUnavailable for one that does not answer.
+    """
+    if config.engine_compare_weights:
+        model, tokenizer = load_policy(policy, torch.float32)
+    else:
+        model, tokenizer = policy_shape(policy)
+    unknown = unknown_token_ids(model, tokenizer)
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    asked = _asked_model(policy, model, tokenizer, compare=config.engine_compare_weights)
+    settings = ServerSettings(
+        in_flight=config.engine_in_flight,
+        wait_seconds=config.engine_wait_seconds,
+        timeout_seconds=config.engine_timeout_seconds,
+    )
+    servers = ModelServers(config.addresses, asked, settings)
+
+    async def check() -> None:
+        try:
+            await servers.choose_servers()
+        finally:
+            await servers.close()
+
+    asyncio.run(check())
+    return VLLMServerEngine(
+        servers,
+        tokenizer,
+        flop_model(model),
+        seed=seed,
+        context_length=min(limit or NO_CONTEXT_LIMIT, max_context or NO_CONTEXT_LIMIT),
+        vocab_size=model.config.get_text_config().vocab_size,
+        unknown_ids=unknown,
+    )
+
+
+def _asked_model(policy: str, model: Any, tokenizer: Any, *, compare: bool) -> AskedModel:
+    """The policy as its servers are asked for it. With `compare` its log-probabilities must be
+    those of `model`, else those that the first server gives."""
+    # Random ids are no text, but they tell weights apart, and every vocabulary has some.
+    dice = random.Random(0)
+    known = sorted(known_token_ids(tokenizer))
+    prompts = [tuple(dice.choices(known, k=PROMPT_TOKENS)) for _ in range(PROMPTS)]
+    if compare:
+        found = [_likeliest(model, prompt) for prompt in prompts]
+    else:
+        found = [(tuple(dice.sample(known, k=2)), (0.0, 0.0)) for _ in prompts]
+
+    @cache
+    def served_name() -> str:
+        return f"{PREFIX}{hash_value(hash_input(policy))[:16]}"
+
+    def accepts(name: str) -> bool:
+        if name == policy or _one_folder(Path(name), Path(policy)):
+            return True
+        return name.startswith(PREFIX) and name == served_name()
+
+    def as_served() -> str:
+        return (
+            f"start it with --model {policy}, or where the folder has another path there, with "
+            f"--served-model-name {served_name()}"
+        )
+
+    return AskedModel(
+        name=policy,
+        accepts=accepts,
+        as_served=as_served,
+        prompts=tuple(prompts),
+        tokens=tuple(tokens for tokens, _ in found),
+        logprobs=tuple(logprobs for _, logprobs in found) if compare else None,
+    )
+
+
+def _one_folder(first: Path, second: Path) -> bool:
+    return first.is_dir() and second.is_dir() and first.resolve() == second.resolve()
+
+
+@torch.inference_mode()
+def _likeliest(model: Any, prompt: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The two likeliest tokens after a prompt, and their log-probabilities in nats."""
+    logits_V = model(input_ids=torch.tensor([prompt])).logits[0, -1].float()
+    best = torch.log_softmax(logits_V, dim=-1).topk(2)
+    return tuple(best.indices.tolist()), tuple(best.values.tolist())
