@@ -41,7 +41,7 @@ def check_filtering(rounds: int, arguments: Any) -> None:
         )
 
 
-def filtering_trainer(trainer: type, reward: SolutionReward, rounds: int, seed: int) -> type:
+def filtering_trainer(trainer: Any, reward: SolutionReward, rounds: int, seed: int) -> type:
     """TRL's trainer with filtering. `reward` judges its samples, and is told which rows are not
     learnt from. The replacements depend only on the seed, the step and the batch's problems."""
 
