@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 FILES = (
     *("test_loop.py", "test_smoke_runs.py", "test_ppo.py", "test_sandbox.py", "test_gsm8k.py"),
     *(
+        "test_real_model.py",
         "test_single_stages.py",
         "test_distribution.py",
         "test_all_rewritings.py",

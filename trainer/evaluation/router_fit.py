@@ -139,7 +139,7 @@ def _logistic(features_PF: Any, right_P: Any, strength: float) -> tuple[tuple[fl
     if successes in (0, n):
         return (0.0,) * features_PF.shape[1], math.log((successes + 0.5) / (n - successes + 0.5))
     scaler = StandardScaler().fit(features_PF)
-    model = LogisticRegression(C=1 / strength, max_iter=1000)
+    model: Any = LogisticRegression(C=1 / strength, max_iter=1000)
     model.fit(scaler.transform(features_PF), right_P)
     return _unscaled(model.coef_[0], float(model.intercept_[0]), scaler)
 

@@ -56,6 +56,8 @@ class PPOConfig:
     """Rollouts per problem and cycle."""
     max_new_tokens: int
     """Limit of one solution, in tokens after the prompt."""
+    filter_rounds: int = 0
+    """Times per cycle that problems whose samples have one outcome are replaced; 0: never."""
     temperature: float = 1.0
     """Sampling temperature, above 0."""
     epochs: int = 2
@@ -86,10 +88,14 @@ class PPOConfig:
     """Largest change of a value since the sampling, in value clipping; 0: no clipping."""
     value_coefficient: float = 1.0
     """Weight of the value loss."""
+    value_rollouts: int = 0
+    """Rollouts per step that give its state's value, as in VinePPO; 0: the critic gives it."""
     importance_cap: float = 2.0
     """Largest importance weight of a token that another engine sampled."""
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation, in [0, 1]."""
+    critic_gae_lambda: float | None = None
+    """Lambda of the returns that the critic learns, as in VC-PPO (1: all rewards); null: equal."""
     kl_coefficient: float = 0.02
     """Penalty per nat of KL divergence from the reference."""
     kl_target: float = 0.0
@@ -133,7 +139,7 @@ class PPOConfig:
             "learning_rate", "critic_learning_rate", "kl_coefficient", "kl_target", "value_clip",
             "imitation_coefficient", "lora_rank", "skip", "num_problems", "evaluation_problems",
             "evaluation_skip", "stop_p_value", "warmup_cycles", "logged_completions",
-            "critic_warmup_cycles",
+            "critic_warmup_cycles", "filter_rounds", "value_rollouts",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
@@ -145,7 +151,12 @@ class PPOConfig:
             raise ValueError(f"importance_cap is {self.importance_cap}; it must be at least 1")
         if not 0 <= self.gae_lambda <= 1:
             raise ValueError(f"gae_lambda is {self.gae_lambda}; it must be in [0, 1]")
+        if self.critic_gae_lambda is not None and not 0 <= self.critic_gae_lambda <= 1:
+            raise ValueError(
+                f"critic_gae_lambda is {self.critic_gae_lambda}; it must be in [0, 1] or null"
+            )
         self._check_critic()
+        self._check_samples()
         if self.lora_rank and self.reference is not None:
             raise ValueError(
                 "reference is given, but with lora_rank above 0 the policy without adapters is the "
@@ -166,6 +177,18 @@ class PPOConfig:
         return validation_problems(
             self.data, self.evaluation_skip, self.evaluation_problems, self.evaluation_slice
         )
+
+    def _check_samples(self) -> None:
+        if self.filter_rounds and (self.replay is not None or self.samples_per_problem < 2):
+            raise ValueError(
+                f"filter_rounds is {self.filter_rounds}: it needs at least 2 samples_per_problem, "
+                "and no replay"
+            )
+        if self.value_rollouts and (self.value_coefficient or self.replay is not None):
+            raise ValueError(
+                f"value_rollouts is {self.value_rollouts}, so no critic is used and the policy "
+                "samples: set value_coefficient to 0, and leave replay out"
+            )
 
     def _check_critic(self) -> None:
         if self.critic not in STARTS and not is_critic_folder(self.critic):

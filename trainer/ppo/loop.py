@@ -13,6 +13,7 @@ import json
 import random
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from data.types import Problem, Usage
 from trainer.ppo.advantages import KLController
 from trainer.ppo.batch import PPOBatch, make_batch
 from trainer.ppo.config import PPOConfig
+from trainer.ppo.filtering import FilterMetrics, collect_mixed, replacements
 from trainer.ppo.guards import Evaluation, dead_signals, stop_reason
 from trainer.ppo.inputs import read_inputs
 from trainer.ppo.metrics import CycleRecord, Stopwatch, completion_rows, cycle_metrics
 from trainer.ppo.models import build_models
 from trainer.ppo.progress import PPOProgress, load_checkpoint, save_checkpoint
 from trainer.ppo.sampling import open_sampling
+from trainer.ppo.step_values import StepValueMetrics, with_step_advantages
 from trainer.ppo.update import Learner
 from trainer.rollouts.collect import RewardConfig, Rollout, RolloutRequest, SamplingConfig
 from trainer.rollouts.files import ROLLOUTS, rollout_rows, share_of
@@ -143,14 +146,16 @@ class PPORun:
                 return
         clock = Stopwatch()
         with clock("rollout"):
-            rollouts, usage = self._rollouts(number)
+            rollouts, usage, filtering = self._rollouts(number)
         if config.record_rollouts:
             self._record(number, rollouts)
+        learnt, discount, values = rollouts, self.rewards.step_discount, None
+        if config.value_rollouts:
+            with clock("values"):
+                learnt, values, spent = self._step_advantages(number, rollouts)
+            usage, discount = usage + spent, 0.0
         batch = make_batch(
-            rollouts,
-            self.models.tokenizer.pad_token_id,
-            self.rewards.step_discount,
-            self.accelerator.device,
+            learnt, self.models.tokenizer.pad_token_id, discount, self.accelerator.device
         )
         orders = self.learner.orders(number, len(batch))
         with clock("logprobs"):
@@ -160,6 +165,7 @@ class PPORun:
         with clock("update"):
             sums = self.learner.learn(batch, orders, number, self.inputs.imitation)
         metrics = cycle_metrics(self.learner, rollouts, batch, sums, entropy)
+        metrics = replace(metrics, filtering=filtering, step_values=values)
         record = CycleRecord(
             cycle=number,
             metrics=metrics,
@@ -176,8 +182,9 @@ class PPORun:
             kept = config.num_checkpoints
             save_checkpoint(self.folder, self.accelerator, self.progress, kept)
 
-    def _rollouts(self, cycle: int) -> tuple[list[Rollout], Usage]:
-        """This process's share of a cycle's rollouts, sampled or read from the replayed file."""
+    def _rollouts(self, cycle: int) -> tuple[list[Rollout], Usage, FilterMetrics | None]:
+        """This process's share of a cycle's rollouts, sampled or read from the replayed file; what
+        this process spent; and the counts of online filtering, if there is any."""
         config = self.config
         if self.inputs.recorded is not None:
             own = share_of(
@@ -188,16 +195,48 @@ class PPORun:
                 rank=self.accelerator.process_index,
                 processes=self.accelerator.num_processes,
             )
-            return own, Usage()
+            return own, Usage(), None
         problems = problem_order(self.inputs.problems, cycle, config.problems_per_cycle, self.seed)
+
+        def collect(asked: Sequence[Problem]) -> tuple[list[Rollout], Usage]:
+            return self.sampling.collect(self._request(asked, cycle))
+
+        if not config.filter_rounds:
+            return (*collect(problems), None)
+        filtered = collect_mixed(
+            problems,
+            replacements(self.inputs.problems, problems, cycle, self.seed),
+            samples=config.samples_per_problem,
+            rounds=config.filter_rounds,
+            process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+            collect=collect,
+            gather=lambda own: gather_object([own]),
+        )
+        return filtered.rollouts, filtered.usage, filtered.metrics
+
+    def _request(self, problems: Sequence[Problem], cycle: int) -> RolloutRequest:
         sampling = SamplingConfig(
-            samples_per_problem=config.samples_per_problem,
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
+            samples_per_problem=self.config.samples_per_problem,
+            max_new_tokens=self.config.max_new_tokens,
+            temperature=self.config.temperature,
         )
-        return self.sampling.collect(
-            RolloutRequest(problems=problems, sampling=sampling, rewards=self.rewards, cycle=cycle)
+        return RolloutRequest(
+            problems=problems, sampling=sampling, rewards=self.rewards, cycle=cycle
         )
+
+    def _step_advantages(
+        self, cycle: int, rollouts: Sequence[Rollout]
+    ) -> tuple[list[Rollout], StepValueMetrics, Usage]:
+        """The rollouts with their steps' advantages in the place of rewards, and the cost."""
+        request = self._request(self.inputs.problems, cycle)
+        found = self.sampling.step_values(rollouts, request, self.config.value_rollouts)
+        tokens = found.usage.policy.generated_tokens
+        states, tokens, total = self.learner.reduce([found.states, tokens, found.total])
+        metrics = StepValueMetrics(
+            value_states=round(states), value_tokens=round(tokens), mean_step_value=total / states
+        )
+        return with_step_advantages(rollouts, found.values), metrics, found.usage
 
     def _record(self, cycle: int, rollouts: Sequence[Rollout]) -> None:
         parts = gather_object([list(rollouts)])

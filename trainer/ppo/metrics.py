@@ -13,7 +13,9 @@ from torch import Tensor
 
 from rewards.text_rewards import repetition_penalty
 from trainer.ppo.batch import PPOBatch
+from trainer.ppo.filtering import FilterMetrics
 from trainer.ppo.losses import explained_variance, importance_corrections
+from trainer.ppo.step_values import StepValueMetrics
 from trainer.ppo.update import Learner, UpdateSums
 from trainer.rollouts.collect import Rollout
 
@@ -37,7 +39,9 @@ class CycleMetrics:
     `reward` is the sum of a solution's rewards, without the KL penalty. `kl` is in nats per
     solution, `entropy` in nats per token, `length` in tokens. `score` is the reward model's score
     of the last step, None without a reward model. `explained_variance` covers only the tokens of
-    the main process. `engine` is None if the trainer's model sampled."""
+    the main process. `engine` is None if the trainer's model sampled, and `filtering` without
+    online filtering; with it, all others are means over the problems that were kept. `step_values`
+    is None if the critic gives the values."""
 
     reward: float
     outcome: float
@@ -62,6 +66,8 @@ class CycleMetrics:
     explained_variance: float
     tokens: float
     engine: EngineGapMetrics | None = None
+    filtering: FilterMetrics | None = None
+    step_values: StepValueMetrics | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +82,13 @@ class CycleRecord:
     warnings: list[str]
 
     def as_row(self) -> dict[str, Any]:
-        """The line of metrics.jsonl: one flat mapping. The metrics of the engine are left out if
-        they are None."""
+        """The line of metrics.jsonl: one flat mapping. The metrics of parts that the run does not
+        have are left out."""
         row = asdict(self.metrics)
-        engine = row.pop("engine") or {}
+        parts = [row.pop(name) or {} for name in ("engine", "filtering", "step_values")]
         return {
             **row,
-            **engine,
+            **{name: value for part in parts for name, value in part.items()},
             **self.seconds,
             "cycle": self.cycle,
             "learning_rate": self.learning_rate,

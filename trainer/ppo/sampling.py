@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from trainer.models.loading import whole_models
 from trainer.models.sharding import generating
 from trainer.ppo.config import PPOConfig
 from trainer.ppo.models import PPOModels
+from trainer.ppo.step_values import StepValues, sample_step_values
 from trainer.rollouts.collect import Rollout, RolloutRequest, collect_rollouts
 from trainer.rollouts.judging import Judges
 from trainer.rollouts.vllm import RolloutEngineConfig, VLLMSampler, open_vllm
@@ -37,6 +38,14 @@ class PolicySampling:
         with self._with_weights_of(request.cycle):
             own = replace(request, problems=request.problems[share])
             return collect_rollouts(self.judges, own, self.vllm)
+
+    def step_values(
+        self, rollouts: Sequence[Rollout], request: RolloutRequest, samples: int
+    ) -> StepValues:
+        """The values of the steps of this process's rollouts. The judges' engine samples."""
+        self.models.actor_critic.eval()
+        with self._with_weights_of(request.cycle):
+            return sample_step_values(self.judges, rollouts, request, samples)
 
     @contextmanager
     def _with_weights_of(self, cycle: int) -> Iterator[None]:

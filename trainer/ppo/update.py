@@ -117,15 +117,27 @@ class Learner:
     def estimate(self, batch: PPOBatch, kl_coefficient: float) -> PPOBatch:
         """Fill in returns and advantages. The advantages are whitened over the global batch, and
         then multiplied by the importance corrections. This weights the loss, because the clipped
-        loss is linear in the advantages."""
+        loss is linear in the advantages.
+
+        With `value_rollouts`, the batch has the advantages of steps in the place of rewards and a
+        discount of 0 after each step (trainer/ppo/step_values.py). A token then gets its step's
+        advantage, less the KL penalties up to the step's end."""
+        by_step = self.config.value_rollouts > 0
+        values_BP = torch.zeros_like(batch.values_BP) if by_step else batch.values_BP
         kl_BP = kl_penalties(batch.logprobs_BP, batch.reference_BP, batch.mask_BP)
+        rewards_BP = batch.rewards_BP - kl_coefficient * kl_BP
+        gae_lambda = 1.0 if by_step else self.config.gae_lambda
         advantages_BP, returns_BP = gae(
-            batch.rewards_BP - kl_coefficient * kl_BP,
-            batch.values_BP,
-            batch.mask_BP,
-            batch.discount_BP,
-            self.config.gae_lambda,
+            rewards_BP, values_BP, batch.mask_BP, batch.discount_BP, gae_lambda
         )
+        if self.config.critic_gae_lambda is not None:  # decoupled GAE (VC-PPO 2503.01491)
+            _, returns_BP = gae(
+                rewards_BP,
+                values_BP,
+                batch.mask_BP,
+                batch.discount_BP,
+                self.config.critic_gae_lambda,
+            )
         own = moments(advantages_BP, batch.mask_BP)
         count, total, squares = self.reduce([own.count, own.total, own.squares])
         over = Moments(count=count, total=total, squares=squares)

@@ -117,7 +117,7 @@ class Lineage:
             rows = manifest["usage"]["ledger"]
             return sum(row["generated_tokens"] for row in rows if row["model"] == "policy")
         if source == "cycles":
-            return round(sum(row["tokens"] for row in _rows(self.folders[name] / METRICS)))
+            return round(sum(map(_sampled, _rows(self.folders[name] / METRICS))))
         return manifest["metrics"].get("sampled_tokens", 0)
 
 
@@ -185,7 +185,7 @@ def _measured(lineage: Lineage, name: str, total: int, start: str, *, first: boo
     for row in _rows(lineage.folders[name] / EVALUATIONS):
         so_far = row.get("sampled_tokens")
         if so_far is None:
-            so_far = round(sum(c["tokens"] for c in cycles if c["cycle"] < row["cycle"]))
+            so_far = round(sum(_sampled(c) for c in cycles if c["cycle"] < row["cycle"]))
         n = row.get("problems") or manifest["metrics"]["held_out_problems"]
         points.append(_point(name, total - own + so_far, row["accuracy"], n))
     return points
@@ -287,3 +287,9 @@ def training_curve(
             )
         )
     return costs
+
+
+def _sampled(cycle: Mapping[str, Any]) -> float:
+    """The tokens that a cycle sampled, with those that online filtering left out and those of the
+    rollouts from steps."""
+    return cycle["tokens"] + cycle.get("filtered_tokens", 0) + cycle.get("value_tokens", 0)

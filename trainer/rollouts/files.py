@@ -18,14 +18,19 @@ ROLLOUTS = "rollouts.jsonl"
 def rollout_rows(
     cycle: int, parts: Sequence[Sequence[Rollout]], samples: int
 ) -> list[dict[str, Any]]:
-    """The rows of a cycle. `parts[r]` are the rollouts of process r of R processes: `samples` of
-    each of its problems. Process r has problems r, r + R, r + 2R and so on."""
+    """The rows of a cycle. `parts` are the rollouts of each process."""
+    groups = ordered_groups(parts, samples)
+    return [{"cycle": cycle} | asdict(rollout) for group in groups for rollout in group]
+
+
+def ordered_groups(parts: Sequence[Sequence[Rollout]], samples: int) -> list[list[Rollout]]:
+    """The rollouts of each problem, in the order of the problems. `parts[r]` are the rollouts of
+    process r of R processes: `samples` of each of its problems. Process r has problems r, r + R,
+    r + 2R and so on."""
     groups = [
-        [part[at : at + samples] for at in range(0, len(part), samples)]  # one list per problem
-        for part in parts
+        [list(part[at : at + samples]) for at in range(0, len(part), samples)] for part in parts
     ]
-    ordered = [group for turn in zip(*groups, strict=True) for group in turn]
-    return [{"cycle": cycle} | asdict(rollout) for group in ordered for rollout in group]
+    return [group for turn in zip(*groups, strict=True) for group in turn]
 
 
 def read_rollouts(path: str | Path) -> dict[int, list[Rollout]]:

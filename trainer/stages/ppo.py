@@ -26,6 +26,8 @@ def run_ppo(
     """
     if rewards.shape != "outcome" and config.reward_model is None:
         raise ValueError(f"shape is {rewards.shape!r}, but no reward_model is given")
+    if config.value_rollouts:
+        _check_value_rollouts(rewards, rollout_engine)
     inputs: dict[str, str | None] = {
         "policy": config.policy,
         "data": config.data,
@@ -68,3 +70,15 @@ def run_ppo(
                 "held_out_last": progress.evaluations[-1].accuracy,
                 "held_out_problems": len(run.inputs.held_out),
             }
+
+
+def _check_value_rollouts(rewards: RewardConfig, engine: RolloutEngineConfig) -> None:
+    if rewards.shape != "outcome" or rewards.step_discount != 1:
+        raise ValueError(
+            f"value_rollouts needs shape outcome (not {rewards.shape!r}) and a step_discount of 1 "
+            f"(not {rewards.step_discount}): its rollouts return their outcome"
+        )
+    if engine.rollout_engine != "transformers":
+        raise ValueError(
+            f"value_rollouts needs rollout_engine transformers (not {engine.rollout_engine!r})"
+        )

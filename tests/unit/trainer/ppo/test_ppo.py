@@ -193,6 +193,22 @@ def test_each_token_pays_for_its_divergence(ppo: Any, tiny_policy: Any) -> None:
     assert torch.allclose(batch.returns_BP, expected, atol=1e-6)
 
 
+def test_the_critic_s_returns_may_have_a_lambda_of_their_own(ppo: Any, tiny_policy: Any) -> None:
+    """The actor's advantages stay those of its lambda, the critic learns the sums of rewards."""
+    batch = make_batch(rollouts_of(tiny_policy), 0, 1.0, torch.device("cpu"))
+    batch = batch.with_columns(values_BP=0.5 * batch.mask_BP)
+    found = [
+        learner_of(ppo, 16, gae_lambda=0.5, critic_gae_lambda=value)[0].estimate(batch, 0.0)
+        for value in (None, 1.0)
+    ]
+    assert torch.equal(found[0].advantages_BP, found[1].advantages_BP)
+    to_come = batch.rewards_BP.flip(1).cumsum(1).flip(1) * batch.mask_BP
+    assert torch.allclose(found[1].returns_BP, to_come, atol=1e-6)
+    assert not torch.allclose(found[0].returns_BP, to_come, atol=1e-2)
+    with pytest.raises(ValueError, match="critic_gae_lambda is 2"):
+        ppo.config(critic_gae_lambda=2.0)
+
+
 def test_actor_and_critic_share_no_gradient(ppo: Any, tiny_policy: Any) -> None:
     _, model = learner_of(ppo, 16)
     ids = torch.tensor([[5, 6, 7, 8, 9, 10]])

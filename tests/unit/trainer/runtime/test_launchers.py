@@ -17,7 +17,8 @@ from trainer.runtime.reference import is_project_config
 
 ROOT = Path(__file__).resolve().parents[4]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
-LAUNCHERS = [name for name in SCRIPTS if name != "write_reference"]  # it takes no words
+NO_LAUNCHERS = ("measure_gpu", "write_reference")  # they read no recipe
+LAUNCHERS = [name for name in SCRIPTS if name not in NO_LAUNCHERS]
 
 
 def launcher(name: str) -> Any:
