@@ -48,6 +48,8 @@ class GroupRLConfig:
     """Factor on the aggregated process rewards; 0 needs no reward model."""
     aggregate: str = "min"
     """How process rewards become one: last, min, product or mean."""
+    filter_rounds: int = 0
+    """Times per batch that problems whose samples earn the same are replaced; 0: never."""
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
@@ -57,6 +59,8 @@ class GroupRLConfig:
             raise ValueError(f"aggregate is {self.aggregate!r}; allowed: {', '.join(AGGREGATES)}")
         if self.process_weight and self.reward_model is None:
             raise ValueError("process_weight is not 0, but no reward_model is given")
+        if self.filter_rounds < 0:
+            raise ValueError(f"filter_rounds is {self.filter_rounds}; it must not be negative")
         check_file_or_slice(self.problems, self.slice)
 
     def chosen_problems(self) -> list[Problem]:
@@ -70,7 +74,8 @@ class GroupRLConfig:
 class SolutionReward:
     """A reward function that TRL calls with the sampled token ids. `usage` counts the sampling and
     the scoring of this process. `positions` and `flops` count one forward pass over all samples;
-    the cost of training is computed from them."""
+    the cost of training is computed from them. `unlearnt_positions` and `unlearnt_flops` are the
+    part of these that belongs to samples that filtering left out."""
 
     engine: TransformersEngine  # used only for its tokenizer, its steps and its counts
     judges: Judges
@@ -79,7 +84,19 @@ class SolutionReward:
     usage: Usage = field(default_factory=Usage)
     positions: int = 0
     flops: float = 0.0
+    unlearnt_positions: int = 0
+    unlearnt_flops: float = 0.0
     __name__: str = "reward"
+
+    def counts(self) -> list[float]:
+        """All counts of this process, in the order of `restore`."""
+        passes = [self.positions, self.flops, self.unlearnt_positions, self.unlearnt_flops]
+        return [*usage_numbers(self.usage), *map(float, passes)]
+
+    def restore(self, counts: Sequence[float]) -> None:
+        *numbers, positions, self.flops, unlearnt, self.unlearnt_flops = counts
+        self.usage = usage_of(numbers)
+        self.positions, self.unlearnt_positions = round(positions), round(unlearnt)
 
     def __call__(
         self, *, completion_ids: Sequence[Sequence[int]], problem_id: Sequence[str], **_: Any
@@ -126,8 +143,7 @@ class KeepsCounts(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        spent = [*usage_numbers(self.reward.usage), self.reward.positions, self.reward.flops]
-        write_json(folder / self.name, spent)
+        write_json(folder / self.name, self.reward.counts())
 
     def restore(self, checkpoint: Path) -> None:
         """Read the counts from a checkpoint. Raises ValueError if fewer processes wrote it."""
@@ -136,6 +152,4 @@ class KeepsCounts(TrainerCallback):
                 f"{checkpoint} was written by fewer processes than this run has: start the run "
                 "with the same number of processes as before"
             )
-        *numbers, positions, flops = json.loads((checkpoint / self.name).read_text())
-        self.reward.usage = usage_of(numbers)
-        self.reward.positions, self.reward.flops = int(positions), flops
+        self.reward.restore(json.loads((checkpoint / self.name).read_text()))

@@ -7,21 +7,22 @@ or knows steps, so the process reward is one number per solution.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from data.held_out import check_problems_held_out
-from data.types import Problem, Usage
+from data.types import Problem
 from rewards.verifiers.by_name import VERIFIERS
 from trainer.models.loading import load_policy
+from trainer.rollouts.group_filter import check_filtering, filtering_trainer
 from trainer.rollouts.held_out import HeldOut, HeldOutConfig
 from trainer.rollouts.judging import Judges
 from trainer.rollouts.solution_reward import GroupRLConfig, KeepsCounts, SolutionReward
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.processes import process_state
-from trainer.runtime.row_files import usage_numbers, usage_of
 from trainer.runtime.stage import run_stage
 from trainer.searching.engines import open_engine
 from trainer.training.checkpoints import CheckpointManifest, train_to_the_end
@@ -39,11 +40,9 @@ def run_group_rl(
     """Train `config.policy` by "grpo" or "rloo" and save it as a Hugging Face folder. `arguments`
     is TRL's config of that trainer. An interrupted run continues from its last checkpoint."""
     from datasets import Dataset
-    from trl.trainer.grpo_trainer import GRPOTrainer
-    from trl.trainer.rloo_trainer import RLOOTrainer
 
-    trainers = {"grpo": GRPOTrainer, "rloo": RLOOTrainer}
     arguments.max_completion_length = evaluation.max_new_tokens  # one limit, by our name of it
+    check_filtering(config.filter_rounds, arguments)
     inputs: dict[str, str | None] = {
         "policy": config.policy,
         "data": config.data,
@@ -66,7 +65,7 @@ def run_group_rl(
             sampled=lambda: reward.usage.policy.generated_tokens,
         )
         check_problems_held_out(held_out.problems, problems)
-        trainer = trainers[algorithm](
+        trainer = _trainer_type(algorithm, reward, config.filter_rounds, runtime.seed)(
             model=model.train(),
             reward_funcs=[reward],
             args=arguments,
@@ -77,17 +76,28 @@ def run_group_rl(
         )
         # The reward counts the tokens as they are sampled.
         train_to_the_end(trainer, count_tokens=False, restore=counts.restore)
-        usage, positions, flops = _spent(reward, trainer.accelerator)
+        spent = _spent(reward, trainer.accelerator)
         save_trained(trainer, tokenizer, Path(runtime.output_dir))
         record.metrics |= {
             "problems": len(problems),
             "updates": trainer.state.global_step,
-            "sampled_tokens": usage.policy.generated_tokens,
+            "sampled_tokens": spent.usage.policy.generated_tokens,
         }
-        record.search(usage)
+        record.search(spent.usage)
         record.search(held_out.usage())
-        tokens = positions * arguments.num_iterations
-        record.training("policy", tokens, training_passes(arguments) * flops)
+        learnt = spent.positions - spent.unlearnt_positions
+        record.training(
+            "policy", learnt * arguments.num_iterations, training_flops(spent, arguments)
+        )
+
+
+def _trainer_type(algorithm: str, reward: SolutionReward, filter_rounds: int, seed: int) -> Any:
+    """TRL's trainer of the algorithm, with or without online filtering."""
+    from trl.trainer.grpo_trainer import GRPOTrainer
+    from trl.trainer.rloo_trainer import RLOOTrainer
+
+    trainer = {"grpo": GRPOTrainer, "rloo": RLOOTrainer}[algorithm]
+    return filtering_trainer(trainer, reward, filter_rounds, seed) if filter_rounds else trainer
 
 
 def _open_reward(
@@ -104,13 +114,21 @@ def _open_reward(
     )
 
 
-def _spent(reward: SolutionReward, accelerator: Any) -> tuple[Usage, int, float]:
-    """The usage of sampling and scoring, and the positions and FLOPs of one forward pass over all
-    samples. All are summed over all processes."""
-    own = [*usage_numbers(reward.usage), float(reward.positions), reward.flops]
-    total = torch.tensor(own, dtype=torch.float64, device=accelerator.device)
-    *spent, positions, flops = accelerator.reduce(total, reduction="sum").tolist()
-    return usage_of(spent), round(positions), flops
+def _spent(reward: SolutionReward, accelerator: Any) -> SolutionReward:
+    """The reward with the counts of all processes together."""
+    total = torch.tensor(reward.counts(), dtype=torch.float64, device=accelerator.device)
+    everyone = replace(reward)
+    everyone.restore(accelerator.reduce(total, reduction="sum").tolist())
+    return everyone
+
+
+def training_flops(spent: SolutionReward, arguments: Any) -> float:
+    """All passes over the samples that are learnt from, and over the others those without a
+    backward pass."""
+    passes = training_passes(arguments)
+    forward = passes - 3 * arguments.num_iterations
+    unlearnt = spent.unlearnt_flops
+    return passes * (spent.flops - unlearnt) + forward * unlearnt
 
 
 def training_passes(arguments: Any) -> int:

@@ -73,7 +73,9 @@ def test_what_a_solution_earns(tiny_policy: Any) -> None:
     assert form(completion_ids=solutions, problem_id=ids) == [1.0, 0.0, 1.0]
 
 
-def run_steps(tiny_policy: Any, folder: Path, algorithm: str, steps: int = 2) -> Path:
+def run_steps(
+    tiny_policy: Any, folder: Path, algorithm: str, steps: int = 2, **changes: Any
+) -> Path:
     """Steps of TRL's trainer on four problems, which two steps go through; returns the stage's
     folder."""
     save_model(*tiny_policy, folder / "policy")
@@ -82,10 +84,10 @@ def run_steps(tiny_policy: Any, folder: Path, algorithm: str, steps: int = 2) ->
     write_problems(folder / "data" / "train.jsonl", problems)
     held_out = [make_problem((1, 1, 3 + i), 5 + i) for i in range(4)]
     write_problems(folder / "data" / "validation.jsonl", held_out)
-    return run_from(folder, algorithm, steps)
+    return run_from(folder, algorithm, steps, **changes)
 
 
-def run_from(folder: Path, algorithm: str, steps: int) -> Path:
+def run_from(folder: Path, algorithm: str, steps: int, **changes: Any) -> Path:
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.rloo_config import RLOOConfig
 
@@ -98,8 +100,8 @@ def run_from(folder: Path, algorithm: str, steps: int) -> Path:
     config = GroupRLConfig(
         policy=str(folder / "policy"),
         data=str(folder / "data"),
-        outcome="random",
         verifier="countdown",
+        **({"outcome": "random"} | changes),
     )
     evaluation = HeldOutConfig(evaluate_every=2, evaluation_problems=3, max_new_tokens=6)
     runtime = RuntimeConfig(output_dir=str(out), wandb=False)
@@ -140,6 +142,30 @@ def test_two_steps_of_trl(tiny_policy: Any, tmp_path: Path, algorithm: str) -> N
     assert sampling["sequences"] == 16 and 16 <= sampling["generated_tokens"] <= 96
     assert training["positions"] > sampling["generated_tokens"] and training["flops"] > 0
     assert manifest["metrics"]["updates"] == 2 and not [*out.glob("checkpoint-*")]
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_groups_that_earn_the_same_are_replaced_and_counted(
+    tiny_policy: Any, tmp_path: Path, algorithm: str
+) -> None:
+    """Everything is wrong, so both groups of the step are replaced once: then no problem is left,
+    and the first groups are learnt from. The step is that of a run without filtering."""
+    ledgers: list[Any] = []
+    weights: list[Any] = []
+    for rounds in (0, 3):
+        (tmp_path / str(rounds)).mkdir()
+        out = run_steps(
+            tiny_policy, tmp_path / str(rounds), algorithm, 1, outcome="verifier",
+            filter_rounds=rounds,
+        )  # fmt: skip
+        ledgers.append(json.loads((out / "manifest.json").read_text())["usage"]["ledger"])
+        weights.append(load_file(out / "model.safetensors"))
+    (plain, _, _, _, learnt), (filtered, _, _, _, kept) = ledgers
+    assert (plain["sequences"], filtered["sequences"]) == (8, 16)
+    assert kept["positions"] == learnt["positions"]
+    assert kept["flops"] > learnt["flops"]  # the reference reads the others too
+    for name, weight in weights[0].items():
+        assert torch.allclose(weight, weights[1][name], atol=1e-6), name
 
 
 @pytest.mark.parametrize(
