@@ -60,7 +60,7 @@ class VLLMProcess:
         words = [
             *(str(VLLM), "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.folder)),
             *("--port", str(self.port), "--dtype", "float32", "--enforce-eager"),
-            *("--enable-prompt-tokens-details", "--max-num-seqs", "64", "--block-size", "16"),
+            *("--enable-prompt-tokens-details", "--max-num-seqs", "64", "--block-size", "32"),
         ]
         on_cpu = {
             "VLLM_CPU_KVCACHE_SPACE": "1",
