@@ -13,8 +13,8 @@ CONFIGS = (RuntimeConfig, LabelStageConfig, LabelSettings, SearchEngineConfig)
 
 
 def main() -> None:
-    *configs, engine, labeller = parse_with_labeller(CONFIGS)
-    run_label(*configs, labeller, engine)
+    runtime, stage, settings, engine, labeller = parse_with_labeller(CONFIGS)
+    run_label(runtime, stage, settings, labeller, engine)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ CONFIGS = (RuntimeConfig, TreesConfig, SearchSettings, SearchEngineConfig)
 
 
 def main() -> None:
-    *configs, engine, strategy = parse_with_strategy(CONFIGS)
-    run_trees(*configs, strategy, engine)
+    runtime, stage, settings, engine, strategy = parse_with_strategy(CONFIGS)
+    run_trees(runtime, stage, settings, strategy, engine)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ CONFIGS = (SolveConfig, SearchSettings, SearchEngineConfig)
 
 
 def main() -> None:
-    *configs, engine, strategy = parse_with_strategy(CONFIGS)
-    solve(*configs, strategy, engine)
+    config, settings, engine, strategy = parse_with_strategy(CONFIGS)
+    solve(config, settings, strategy, engine)
 
 
 if __name__ == "__main__":
