@@ -186,7 +186,9 @@ def test_tokens_are_drawn_from_the_policy(engines: tuple[Any, Any]) -> None:
     assert chisquare(observed, [value * scale for value in mean]).pvalue > 1e-3
 
 
-PROBLEMS = [Problem(id=f"q{i}", prompt=f"{1 + i} 2 {3 + i} -> 6\n", answer="") for i in range(12)]
+# Longer than a block of the cache.
+NUMBERS = " ".join(str(n) for n in range(1, 31))
+PROBLEMS = [Problem(id=f"q{i}", prompt=f"{1 + i} {NUMBERS} -> 6\n", answer="") for i in range(12)]
 
 
 def trees(engine: Any, problems: Sequence[Problem] = PROBLEMS, running: int = 64) -> Any:
