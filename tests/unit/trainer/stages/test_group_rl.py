@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from trainer.rollouts.judging import Judges
 from trainer.rollouts.solution_reward import GroupRLConfig, KeepsCounts, SolutionReward
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import read_manifest
-from trainer.stages.group_rl import run_group_rl, training_passes
+from trainer.stages.group_rl import run_group_rl, training_flops, training_passes
 from trainer.training.checkpoints import mark_whole
 
 PROBLEM = make_problem((1, 2, 3), 6)
@@ -142,6 +143,15 @@ def test_two_steps_of_trl(tiny_policy: Any, tmp_path: Path, algorithm: str) -> N
     assert sampling["sequences"] == 16 and 16 <= sampling["generated_tokens"] <= 96
     assert training["positions"] > sampling["generated_tokens"] and training["flops"] > 0
     assert manifest["metrics"]["updates"] == 2 and not [*out.glob("checkpoint-*")]
+
+
+def test_samples_that_are_not_learnt_from_have_no_backward_pass() -> None:
+    arguments = SimpleNamespace(
+        steps_per_generation=1, num_iterations=1, gradient_accumulation_steps=1, beta=0.1
+    )
+    spent: Any = SimpleNamespace(flops=10.0, unlearnt_flops=4.0)
+    # 3 passes and the reference over 6, the reference alone over 4
+    assert training_flops(spent, arguments) == 4 * 6.0 + 1 * 4.0
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
