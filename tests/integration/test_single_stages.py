@@ -83,9 +83,9 @@ def test_strategies_are_compared_and_trees_exported(
     words = ["--policy", at["round_2"], "--reward_model", at["prm_2"], "--data", at["data"]]
     words += ["--output_dir", str(tmp_path / "compare"), "--num_problems", "4"]
     recipe = yaml.safe_load((RECIPES / "stages/compare.yaml").read_text())
-    recipe |= {"reference_budgets": [4, 8], "target_best_of_n": 8}
+    recipe |= {"reference_budgets": [4, 16], "target_best_of_n": 16}
     for arm in recipe["strategies"].values():
-        arm["budgets"] = sorted({min(budget, 8) for budget in arm["budgets"]})
+        arm["budgets"] = sorted({min(budget, 16) for budget in arm["budgets"]})
     small = tmp_path / "compare.yaml"
     small.write_text(yaml.safe_dump(recipe))
     printed = checkout.run(checkout.stage("compare_searches.py", str(small), *words))
@@ -94,7 +94,7 @@ def test_strategies_are_compared_and_trees_exported(
     for name, arm in recipe["strategies"].items():
         assert {(name, budget) for budget in arm["budgets"]} <= measured
     assert all(row["flops"] > 0 for row in content["accuracy"])
-    assert "| gumbel | 8 |" in printed and "| unguided | 8 |" in printed
+    assert "| gumbel | 8 |" in printed and "| unguided | 16 |" in printed
     words = ["--trees", at["search_2"], "--policy", at["round_2"]]
     words += ["--output_dir", str(tmp_path / "export")]
     checkout.run(checkout.stage("export_trees.py", "export.yaml", *words))
