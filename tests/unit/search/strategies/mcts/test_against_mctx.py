@@ -24,6 +24,7 @@ jax = pytest.importorskip("jax")
 mctx = pytest.importorskip("mctx")
 jnp = jax.numpy
 
+pytestmark = pytest.mark.slow
 LETTERS = "abcde"
 MASK = 2**32 - 1
 
