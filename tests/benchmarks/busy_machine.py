@@ -4,7 +4,7 @@ python tests/benchmarks/busy_machine.py [--seconds 8] [--repeats 3]
 
 A process trains one small model in a loop. The settings take turns, first alone and then beside as
 many processes as there are cores, which only compute. The median over the turns counts. `launcher`
-is what trainer/pipeline/launch.py sets.
+is what trainer/pipeline/launch.py sets under this load.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
 
 LOAD = "while True: pass"
 
@@ -29,7 +30,7 @@ def settings(cores: int) -> dict[str, dict[str, str]]:
         "default": threads,
         "passive": threads | {"OMP_WAIT_POLICY": "PASSIVE"},
         **{f"spin {n}": threads | {"GOMP_SPINCOUNT": str(n)} for n in (100, 1000, 10_000, 100_000)},
-        "launcher": threads | waiting_environment(),
+        "launcher": threads | waiting_environment(cores),
     }
 
 
@@ -80,11 +81,11 @@ def main() -> None:
         print(json.dumps(steps_per_second(options.seconds, options.hidden)))
         return
     cores = len(os.sched_getaffinity(0))
-    choices = settings(cores)
     for name, others in (("quiet", 0), ("busy", cores)):
-        rates: dict[str, list[float]] = {choice: [] for choice in choices}
+        rates: dict[str, list[float]] = defaultdict(list)
         load = [subprocess.Popen([sys.executable, "-c", LOAD]) for _ in range(others)]
         try:
+            choices = settings(cores)  # the launcher's depends on the load
             for _ in range(options.repeats):
                 for choice, environment in choices.items():
                     rates[choice].append(measure(environment, options))

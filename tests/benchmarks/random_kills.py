@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -23,27 +24,29 @@ from typing import Any
 
 import psutil
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.integration.forked_stages import Fork  # noqa: E402
+
 COMPARED = ("outputs", "usage", "metrics")
 NOT_COMPARED = ("report.html", "results.json")  # they show times
+Child = subprocess.Popen[bytes] | Fork
 
 
-LAUNCHED = "scripts/run_recipe.py"
-FORKED = "tests/integration/forked_stages.py"
-
-
-def start(
-    recipe: str, settings: list[str], folder: Path, script: str = LAUNCHED
-) -> subprocess.Popen[bytes]:
+def start(recipe: str, settings: list[str], folder: Path, forked: bool = False) -> Child:
     words = [f"output_dir={folder}", *settings]
     options = [word for setting in words for word in ("--set", setting)]
-    return subprocess.Popen(
-        [sys.executable, script, recipe, *options],
-        stdout=(folder.parent / f"{folder.name}.log").open("ab"),
-        stderr=subprocess.STDOUT,
-    )
+    log = folder.parent / f"{folder.name}.log"
+    if forked:
+        return Fork([recipe, *options], os.environ, log)
+    with log.open("ab") as sink:
+        return subprocess.Popen(
+            [sys.executable, "scripts/run_recipe.py", recipe, *options],
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
 
 
-def kill(child: subprocess.Popen[bytes]) -> None:
+def kill(child: Child) -> None:
     """Kill the recipe and all that it started, at once."""
     try:
         family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
@@ -89,7 +92,6 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--forked", action="store_true", help="killed runs share their imports")
     options = parser.parse_args()
-    script = FORKED if options.forked else LAUNCHED
     draw = random.Random(options.seed)
     root = Path(tempfile.mkdtemp(prefix="random-kills-"))
     print(f"folders and logs: {root}", flush=True)
@@ -101,7 +103,7 @@ def main() -> None:
     while kills.total() < options.kills:
         folder = root / f"killed-{kills.total()}"
         while True:
-            child = start(options.recipe, options.settings, folder, script)
+            child = start(options.recipe, options.settings, folder, options.forked)
             deadline = time.monotonic() + draw.uniform(0, options.longest)
             while child.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.01)

@@ -9,12 +9,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from tests.integration.forked_stages import Fork
+from tests.integration.processes import kill_family
+
 HERE = Path(__file__).parent
+FORKED = "tests/integration/forked_stages.py"
 # The order in which workers take the files: the smoke run that others wait for, then what takes
 # long, then what is quick, so that all workers end at about the same time.
 FILES = (
@@ -58,7 +63,7 @@ class Checkout:
     def forked_recipe(self, folder: Path, recipe: str = smoke) -> list[str]:
         """The same recipe, whose stages share their imports: a quarter of the time."""
         words = self.recipe(folder, recipe)
-        return [words[0], "tests/integration/forked_stages.py", *words[2:]]
+        return [words[0], FORKED, *words[2:]]
 
     def stage(self, script: str, config: str, *words: str, accelerate: str = "cpu") -> list[str]:
         return [
@@ -68,19 +73,46 @@ class Checkout:
             *words,
         ]
 
+    def forked_stage(self, script: str, config: str, *words: str) -> list[str]:
+        """The same stage in one process, without the 7 seconds of its imports."""
+        return [sys.executable, FORKED, *self.stage(script, config, *words)[3:]]
+
+    def launched(self, script: str, config: str, accelerate: str, *words: str) -> list[str]:
+        """One process without its imports, several by the launcher."""
+        if accelerate == "cpu":
+            return self.forked_stage(script, config, *words)
+        return self.stage(script, config, *words, accelerate=accelerate)
+
+    def start(
+        self, words: list[str], log: Path | None = None, **environment: str
+    ) -> Fork | subprocess.Popen[bytes]:
+        """The command as a process of its own, whose output goes to `log`."""
+        log = log or Path(os.devnull)
+        if words[1] == FORKED:
+            return Fork(words[2:], self.environment(**environment), log)
+        with log.open("ab") as sink:
+            return subprocess.Popen(
+                words,
+                cwd=self.root,
+                env=self.environment(**environment),
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+            )
+
     def run(self, words: list[str], fails: bool = False, **environment: str) -> str:
         """What the command printed; the test fails unless the command ended as it should."""
-        done = subprocess.run(
-            words,
-            cwd=self.root,
-            env=self.environment(**environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-        )
-        assert (done.returncode != 0) == fails, done.stdout[-5000:]
-        return done.stdout
+        with tempfile.NamedTemporaryFile() as file:
+            log = Path(file.name)
+            child = self.start(words, log, **environment)
+            try:
+                status = child.wait(timeout=600)
+            except BaseException:
+                kill_family(child)
+                print(log.read_text(encoding="utf-8", errors="replace")[-5000:])
+                raise
+            printed = log.read_text(encoding="utf-8", errors="replace")
+        assert (status != 0) == fails, printed[-5000:]
+        return printed
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +129,6 @@ def smoke_run(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> P
     folder, finished = root / "smoke" / "run", root / "smoke.finished"
     with FileLock(root / "smoke.lock"):
         if not finished.exists():
-            checkout.run(checkout.recipe(folder), WANDB_MODE="offline")
+            checkout.run(checkout.forked_recipe(folder), WANDB_MODE="offline")
             finished.touch()
     return folder

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
 
-def kill_family(child: subprocess.Popen[Any]) -> None:
+class Child(Protocol):
+    pid: int
+
+    def wait(self) -> Any: ...
+
+
+def kill_family(child: Child) -> None:
     """Kill a process and all its descendants."""
     family = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
     for process in family:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -115,6 +114,15 @@ def test_a_second_call_does_nothing(smoke_run: Path, checkout: Any) -> None:
     assert after == before
 
 
+def test_the_real_launcher_makes_the_same(smoke_run: Path, checkout: Any, tmp_path: Path) -> None:
+    """The other runs here fork their stages; this one starts `accelerate launch` per stage."""
+    printed = checkout.run([*checkout.recipe(tmp_path / "run"), "--only", "label_1"])
+    assert printed.count("done in") == 3
+    stages = ["data", "sft", "label_1"]
+    ours, theirs = (model_files(folder, stages) for folder in (tmp_path / "run", smoke_run))
+    assert len(ours) > len(stages) and ours == theirs
+
+
 def in_the_middle(folder: Path) -> bool:
     """Whether a stage has work on disk that a resumed run must continue from."""
     if any(folder.glob("checkpoint-*/checkpoint_manifest.json")):
@@ -131,13 +139,7 @@ def words_of(checkout: Any, folder: Path) -> list[str]:
 def kill_in(checkout: Any, stage: str, folder: Path) -> bool:
     """Start the recipe and kill all its processes in the middle of `stage`. False if the stage
     was over before that."""
-    child = subprocess.Popen(
-        words_of(checkout, folder),
-        cwd=checkout.root,
-        env=checkout.environment(WANDB_MODE="offline"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    child = checkout.start(words_of(checkout, folder), WANDB_MODE="offline")
     deadline = time.monotonic() + 120
     while not in_the_middle(folder / stage):
         assert child.poll() is None, f"the recipe ended before {stage} was killed"

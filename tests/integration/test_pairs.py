@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -46,10 +45,9 @@ def test_two_processes_and_a_killed_one_train_one_model(
 ) -> None:
     losses: dict[str, list[float]] = {}
     for launch, batch in (("cpu", "8"), ("cpu_ddp", "4")):
-        command = checkout.stage(
-            "train_prm.py", "prm_pairs.yaml", *words, "--per_device_train_batch_size", batch,
-            "--logging_steps", "1", "--output_dir", str(tmp_path / launch), accelerate=launch,
-        )  # fmt: skip
+        more = ["--per_device_train_batch_size", batch, "--logging_steps", "1"]
+        more += ["--output_dir", str(tmp_path / launch)]
+        command = checkout.launched("train_prm.py", "prm_pairs.yaml", launch, *words, *more)
         printed = checkout.run(command, OMP_NUM_THREADS="1")
         losses[launch] = [float(found) for found in re.findall(r"'loss': '([\d.e-]+)'", printed)]
     assert len(losses["cpu"]) == 60 and losses["cpu"][-1] < losses["cpu"][0]
@@ -61,15 +59,11 @@ def test_two_processes_and_a_killed_one_train_one_model(
     assert positions[0] == positions[1]
 
     killed = tmp_path / "killed"
-    command = checkout.stage(
+    command = checkout.forked_stage(
         "train_prm.py", "prm_pairs.yaml", *words, "--per_device_train_batch_size", "8",
         "--logging_steps", "1", "--output_dir", str(killed),
     )  # fmt: skip
-    environment = checkout.environment(OMP_NUM_THREADS="1")
-    child = subprocess.Popen(
-        command, cwd=checkout.root, env=environment, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    child = checkout.start(command, OMP_NUM_THREADS="1")
     deadline = time.monotonic() + 120
     while not any(killed.glob("checkpoint-*/checkpoint_manifest.json")):
         assert child.poll() is None and time.monotonic() < deadline

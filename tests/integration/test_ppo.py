@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ STEPS = ("--cycles", "3", "--epochs", "1", "--minibatches", "2", "--micro_batch_
 
 def command(checkout: Any, smoke_run: Path, folder: Path, launch: str) -> list[str]:
     words = words_of(smoke_run, folder, *STEPS, "--save_every", "1", "--kl_coefficient", "0.05")
-    return checkout.stage("train_ppo.py", "ppo.yaml", *words, accelerate=launch)
+    return checkout.launched("train_ppo.py", "ppo.yaml", launch, *words)
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +136,7 @@ def test_a_run_killed_anywhere_ends_as_if_it_had_not_been(
         whole = tmp_path / "whole"
         uncut = [*command(checkout, smoke_run, whole, launch), *more]
         checkout.run(uncut, OMP_NUM_THREADS="1")
-    child = subprocess.Popen(
-        words, cwd=checkout.root, env=checkout.environment(OMP_NUM_THREADS="1"),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    child = checkout.start(words, OMP_NUM_THREADS="1")
     second = cut / "checkpoint-2"
     deadline = time.monotonic() + 240
     while not (

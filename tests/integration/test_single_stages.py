@@ -28,9 +28,7 @@ def test_two_processes_find_what_one_finds(
     usage: dict[str, Any] = {}
     for launch in ("cpu", "cpu_ddp"):
         folder = tmp_path / launch
-        command = checkout.stage(
-            script, config, *words, "--output_dir", str(folder), accelerate=launch
-        )
+        command = checkout.launched(script, config, launch, *words, "--output_dir", str(folder))
         checkout.run(command, OMP_NUM_THREADS="1")
         found[launch] = (folder / output).read_bytes()
         usage[launch] = json.loads((folder / "manifest.json").read_text())["usage"]
@@ -51,9 +49,7 @@ def test_two_processes_measure_what_one_measures(
     for launch in ("cpu", "cpu_ddp"):
         folder = tmp_path / launch
         out = ("--output_dir", str(folder))
-        command = checkout.stage(
-            "evaluate_run.py", "evaluate_demo.yaml", *words, *out, accelerate=launch
-        )
+        command = checkout.launched("evaluate_run.py", "evaluate_demo.yaml", launch, *words, *out)
         checkout.run(command, OMP_NUM_THREADS="1")
         found.append({path.name: path.read_bytes() for path in sorted(folder.glob("*.json*"))})
         found[-1].pop("manifest.json")
@@ -88,7 +84,7 @@ def test_strategies_are_compared_and_trees_exported(
         arm["budgets"] = sorted({min(budget, 16) for budget in arm["budgets"]})
     small = tmp_path / "compare.yaml"
     small.write_text(yaml.safe_dump(recipe))
-    printed = checkout.run(checkout.stage("compare_searches.py", str(small), *words))
+    printed = checkout.run(checkout.forked_stage("compare_searches.py", str(small), *words))
     content = json.loads((tmp_path / "compare" / "comparison.json").read_text())
     measured = {(row["strategy"], row["budget"]) for row in content["accuracy"]}
     for name, arm in recipe["strategies"].items():
@@ -97,7 +93,7 @@ def test_strategies_are_compared_and_trees_exported(
     assert "| gumbel | 8 |" in printed and "| unguided | 16 |" in printed
     words = ["--trees", at["search_2"], "--policy", at["round_2"]]
     words += ["--output_dir", str(tmp_path / "export")]
-    checkout.run(checkout.stage("export_trees.py", "export.yaml", *words))
+    checkout.run(checkout.forked_stage("export_trees.py", "export.yaml", *words))
     metrics = json.loads((tmp_path / "export" / "manifest.json").read_text())["metrics"]
     assert metrics["nodes"] > 100 and metrics["step_labels"] > 0
 
@@ -118,7 +114,7 @@ def test_a_bad_row_of_ones_own_problems_stops_the_stage(
     with mine.open("a", encoding="utf-8") as file:
         file.write('{"prompt": "1 2 3 4 -> 24\\n"}\n')
     words = ["--output_dir", str(tmp_path / "data"), "--test_file", str(mine)]
-    printed = checkout.run(checkout.stage("make_data.py", "data.yaml", *words), fails=True)
+    printed = checkout.run(checkout.forked_stage("make_data.py", "data.yaml", *words), fails=True)
     assert "line 41: answer is absent; it is required" in printed
     assert not (tmp_path / "data" / "manifest.json").exists()
 

@@ -28,17 +28,18 @@ def command_line(words: Sequence[str], launcher: Sequence[str]) -> str:
 
 
 SPINS = "10000"  # turns of libgomp's waiting loop, some ten microseconds
+LOAD_SECONDS = 0.2  # for which the cores are watched before a stage starts
 
 
 def child_environment(num_processes: int) -> dict[str, str]:
-    """The caller's environment with two changes. The physical cores are divided among the
-    processes. The checkout comes first on the path, so that `data` and `trainer` are never other
-    packages."""
+    """The caller's environment with three changes. The physical cores are divided among the
+    processes. If other work needs these cores, waiting threads sleep at once. The checkout comes
+    first on the path, so that `data` and `trainer` are never other packages."""
     cores = min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
-    defaults = {
-        "OMP_NUM_THREADS": str(max(1, cores // max(1, num_processes))),
-        **waiting_environment(),
-    }
+    defaults = {"OMP_NUM_THREADS": str(max(1, cores // max(1, num_processes)))} | dict(os.environ)
+    threads = int(defaults["OMP_NUM_THREADS"].split(",")[0])
+    if threads > 1 and not WAITING & defaults.keys():
+        defaults |= waiting_environment(threads * max(1, num_processes))
     fixed = {
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -46,15 +47,25 @@ def child_environment(num_processes: int) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
     }
-    return defaults | dict(os.environ) | fixed
+    return defaults | fixed
 
 
-def waiting_environment() -> dict[str, str]:
-    """How a thread waits for the others of its process: it spins for a moment, then sleeps.
+WAITING = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"}  # a user's own choice stays
+
+
+def waiting_environment(threads: int) -> dict[str, str]:
+    """How each of `threads` threads waits for the others: it spins for a moment and then sleeps, or
+    sleeps at once if other work leaves fewer idle cores than threads.
 
     By default, libgomp's threads spin for milliseconds. On a core that another process needs too,
-    this costs most of the time (tests/benchmarks/busy_machine.py).
+    this costs most of the time (tests/benchmarks/busy_machine.py). The number of threads does not
+    change with the load, since the sums of a matrix product, and so the results, may depend on it.
     """
+    cores = os.sched_getaffinity(0)
+    busy = psutil.cpu_percent(LOAD_SECONDS, percpu=True)
+    idle = sum(1 - percent / 100 for core, percent in enumerate(busy) if core in cores)
+    if idle < threads - 0.5:
+        return {"OMP_WAIT_POLICY": "PASSIVE"}
     return {"GOMP_SPINCOUNT": SPINS}
 
 

@@ -17,7 +17,7 @@ from data.settings import ROOT
 from trainer.pipeline import launch
 from trainer.pipeline import run as running
 from trainer.pipeline.fingerprints import source_hash
-from trainer.pipeline.launch import child_environment, exclusive
+from trainer.pipeline.launch import WAITING, child_environment, exclusive
 from trainer.pipeline.plan import print_plan
 from trainer.pipeline.recipe import load_pipeline, stage_words
 from trainer.pipeline.run import run_pipeline, selected_stages, stage_record, stage_state
@@ -345,6 +345,31 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert child_environment(16)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert child_environment(2)["OMP_NUM_THREADS"] == "7"
+
+
+# Of six cores, the process may use the first four.
+@pytest.mark.parametrize(
+    ("busy", "processes", "waiting"),
+    [
+        ([0, 0, 0, 0, 100, 100], 1, {"GOMP_SPINCOUNT": "10000"}),
+        ([5, 5, 10, 20, 0, 0], 1, {"GOMP_SPINCOUNT": "10000"}),
+        ([0, 0, 0, 60, 0, 0], 1, {"OMP_WAIT_POLICY": "PASSIVE"}),
+        ([100, 100, 100, 100, 0, 0], 2, {"OMP_WAIT_POLICY": "PASSIVE"}),
+        ([100, 100, 100, 100, 0, 0], 4, {}),  # each has one thread, which waits for none
+    ],
+)
+def test_threads_spin_where_no_other_work_needs_their_cores(
+    monkeypatch: pytest.MonkeyPatch, busy: list[int], processes: int, waiting: dict[str, str]
+) -> None:
+    for name in ("OMP_NUM_THREADS", *WAITING):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr(psutil, "cpu_percent", lambda seconds, percpu: [float(p) for p in busy])
+    environment = child_environment(processes)
+    assert {name: environment[name] for name in WAITING & environment.keys()} == waiting
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert WAITING & child_environment(processes).keys() == {"OMP_WAIT_POLICY"}
 
 
 def test_dry_run_changes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
