@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.integration.forked_stages import Fork  # noqa: E402
+from tests.integration.forked_stages import Fork
 
 COMPARED = ("outputs", "usage", "metrics")
 NOT_COMPARED = ("report.html", "results.json")  # they show times
@@ -37,7 +37,7 @@ def start(recipe: str, settings: list[str], folder: Path, forked: bool = False) 
     options = [word for setting in words for word in ("--set", setting)]
     log = folder.parent / f"{folder.name}.log"
     if forked:
-        return Fork([recipe, *options], os.environ, log)
+        return Fork([recipe, *options], dict(os.environ), log)
     with log.open("ab") as sink:
         return subprocess.Popen(
             [sys.executable, "scripts/run_recipe.py", recipe, *options],
@@ -90,12 +90,12 @@ def main() -> None:
     parser.add_argument("--longest", type=float, default=40.0, help="seconds until a kill, at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], dest="settings")
-    parser.add_argument("--forked", action="store_true", help="killed runs share their imports")
+    parser.add_argument("--forked", action="store_true", help="the runs share their imports")
     options = parser.parse_args()
     draw = random.Random(options.seed)
     root = Path(tempfile.mkdtemp(prefix="random-kills-"))
     print(f"folders and logs: {root}", flush=True)
-    if start(options.recipe, options.settings, root / "whole").wait() != 0:
+    if start(options.recipe, options.settings, root / "whole", options.forked).wait() != 0:
         raise SystemExit(f"the run without kills failed: see {root}/whole.log")
     expected = results(root / "whole")
     kills: Counter[str] = Counter()
