@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.integration.forked_stages import Fork
 
 COMPARED = ("outputs", "usage", "metrics")
-NOT_COMPARED = ("report.html", "results.json")  # they show times
+NOT_COMPARED = ("report.html", "results.json", "metrics.jsonl")  # they hold times
 Child = subprocess.Popen[bytes] | Fork
 
 
@@ -70,6 +70,12 @@ def running_stage(folder: Path) -> str:
     return f"after {begun[-1].parent.name}" if finished else begun[-1].parent.name
 
 
+def cycles(path: Path) -> list[dict[str, Any]]:
+    """The metrics of each cycle of a learner but its times; empty for another stage."""
+    rows = [json.loads(line) for line in path.open(encoding="utf-8")] if path.exists() else []
+    return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows]
+
+
 def results(folder: Path) -> dict[str, Any]:
     """What each stage's manifest says of its results."""
     found: dict[str, Any] = {}
@@ -79,6 +85,7 @@ def results(folder: Path) -> dict[str, Any]:
         values["outputs"] = {
             name: value for name, value in values["outputs"].items() if name not in NOT_COMPARED
         }
+        values["cycles"] = cycles(path.parent / "metrics.jsonl")
         found[path.parent.name] = values
     return found
 

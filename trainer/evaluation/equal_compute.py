@@ -5,6 +5,14 @@ from __future__ import annotations
 from trainer.measures.results import AccuracyRow
 
 
+SELF_CONSISTENCY = (3, 5, 10)  # the numbers of samples that others report
+
+
+def measured_counts(budgets: tuple[int, ...]) -> tuple[int, ...]:
+    """The budgets of best of N and of self-consistency, up to the largest of best of N."""
+    return tuple(sorted({*budgets, *(n for n in SELF_CONSISTENCY if n < budgets[-1])}))
+
+
 def equal_compute_grid(budgets: tuple[int, ...]) -> tuple[int, ...]:
     """The budgets, and further values of N at distances of at most 1/32 of the largest. Some N then
     costs nearly as much as a tree search."""

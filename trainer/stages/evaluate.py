@@ -19,7 +19,7 @@ from search.strategies.mcts.config import MCTSConfig
 from search.strategies.solutions import SolutionsConfig
 from trainer.evaluation.controls import random_tree
 from trainer.evaluation.data_making import compare_data_making
-from trainer.evaluation.equal_compute import equal_compute_grid, equal_flops
+from trainer.evaluation.equal_compute import equal_compute_grid, equal_flops, measured_counts
 from trainer.evaluation.policies import (
     WEIGHTED_BEST_OF_N,
     accuracy_row,
@@ -302,13 +302,14 @@ def _search(bench: _PolicyBench) -> _Searches:
     """Best of N and MCTS. Both sample at the same temperature and choose answers by the same
     rule."""
     config, workbench = bench.config, bench.workbench
+    counts = measured_counts(config.best_of_n)
     solutions = bench.search(
-        SolutionsConfig(budgets=equal_compute_grid(config.best_of_n)),
+        SolutionsConfig(budgets=equal_compute_grid(counts)),
         replace(bench.settings, answer="score"),
         "best_of_n",
     )
     trees = bench.search(bench.mcts, bench.settings, "mcts")
-    rows = best_of_n_rows(workbench, bench.name, solutions, config.best_of_n)
+    rows = best_of_n_rows(workbench, bench.name, solutions, counts)
     mcts_rows = [
         accuracy_row(workbench, bench.name, "mcts", trees, budget) for budget in bench.mcts.budgets
     ]
