@@ -254,6 +254,12 @@ STAGES: dict[str, StageEntry] = {
         reads=("comparison", "test_comparison"),
         writes=("router.json", "routing.json"),
     ),
+    "bundle": StageEntry(
+        launcher="export_bundle.py",
+        configs=(RUNTIME, "trainer.stages.bundle:BundleConfig"),
+        reads=("evaluation",),
+        writes=("bundle.json", "README.md", "policy/", "reward_model/"),
+    ),
     "report": StageEntry(
         launcher="write_results.py",
         configs=(RUNTIME, "trainer.report.results:ReportConfig"),
