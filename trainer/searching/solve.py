@@ -36,8 +36,7 @@ class SolveConfig:
     model: str
     """Folder or hub id of the policy; a bundle gives it."""
     bundle: str | None = None
-    """Folder of a bundle (scripts/export_bundle.py): models, prompt and effort levels; null: none.
-    """
+    """Folder of a bundle, with its models, prompt and effort levels; null: none."""
     effort: str | None = None
     """Effort level of the bundle: low, medium or high; null: medium."""
     reward_model: str | None = None
