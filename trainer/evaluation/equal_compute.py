@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from trainer.measures.results import AccuracyRow
 
-
 SELF_CONSISTENCY = (3, 5, 10)  # the numbers of samples that others report
 
 
