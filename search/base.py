@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -291,6 +291,8 @@ class SearchResult:
     # search that samples without replacement knows it.
     remaining_mass: float | None = None
     served: ServedTokens | None = None  # where a server of its own sampled
+    # How often verifiers said what during the search (rewards/verifiers/tally.py).
+    verdicts: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def terminals(self) -> Counter[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from data.types import ModelUsage, Problem, ServedTokens, Usage, Verdict
 from rewards.base import Verify
+from rewards.verifiers.tally import counted
 from search.base import (
     ChoiceRequest,
     ChoiceResult,
@@ -53,6 +55,7 @@ class ProblemSession:
         self.node_usage: dict[int, Usage] = {}
         self.beside = Usage()
         self.served: ServedTokens | None = None
+        self.verdicts: Counter[str] = Counter()
         self.best_score = 0.0
         self.share_after_call = 0.0
         self._verify = verify
@@ -111,7 +114,9 @@ class ProblemSession:
             self.served = (self.served or ServedTokens()) + tokens
 
     def verify(self, solution: str) -> Verdict:
-        return self._verify(self.problem, solution)
+        verdict, counts = counted(lambda: self._verify(self.problem, solution))
+        self.verdicts.update(counts)
+        return verdict
 
     def final_answer(self, solution: str) -> str:
         return self._final_answer(self.problem, solution)
@@ -200,8 +205,10 @@ def advance(
         try:
             call = search.coroutine.send(results)
         except StopIteration as end:
-            served = search.session.served
-            return end.value if served is None else dataclasses.replace(end.value, served=served)
+            session = search.session
+            return dataclasses.replace(
+                end.value, served=session.served, verdicts=dict(session.verdicts)
+            )
         search.waiting_for = call
         search.calls += 1
         number = search.calls - 1

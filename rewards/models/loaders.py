@@ -6,6 +6,7 @@ rewards/models/opening.py gives them by name."""
 # pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +37,7 @@ from rewards.models.questions import QUESTION, answer_token, asker
 from rewards.models.rendering import Render, as_written, continued, single_token
 from rewards.models.text_models import ConventionRewardModel, GenerativeRewardModel
 from rewards.models.value_heads import sequence_classifier_values, value_head_reader
+from rewards.models.vllm_server import KnownScores, VLLMRewardConfig, VLLMRewardModel
 from rewards.server.client import (
     IN_TEXT,
     IN_TOKEN_IDS,
@@ -46,6 +48,7 @@ from rewards.server.client import (
 )
 
 TEXT_ROWS = 64  # solutions per batch; published models are large
+PROBES, PROBE_TOKENS = 4, 16  # what a server's weights are compared on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,6 +266,33 @@ def load_server(config: ServerConfig, device: Any) -> LoadedRewardModel:
         convention="server",
         text_model=ServedTextModel(client),
         whole_prompt=served.whole_prompt,
+    )
+
+
+def load_vllm(config: VLLMRewardConfig, device: Any) -> LoadedRewardModel:
+    """A model of this project behind a vLLM server. It is loaded here once, without `device`, to
+    compare some scores: a server with other weights is refused."""
+    model = load_reward_model(config.model)
+    here = process_reward_model(model, model.config.pad_token_id or 0)
+    # Random ids are no text, but they tell weights apart.
+    dice = random.Random(0)
+    size = model.config.vocab_size
+    sequences = [tuple(dice.choices(range(size), k=PROBE_TOKENS)) for _ in range(PROBES)]
+    found, _ = here.score(sequences, [(PROBE_TOKENS - 1,)] * PROBES)
+    served = VLLMRewardModel(
+        config,
+        temperature=here.temperature,
+        bias=here.bias,
+        flops=flop_model(model).forward,
+        known=KnownScores(sequences=tuple(sequences), scores=tuple(row[0] for row in found)),
+    )
+    own = getattr(model.config, "max_position_embeddings", None) or 0
+    return LoadedRewardModel(
+        convention="vllm",
+        token_model=served,
+        ends_only=_ends_only(model.config),
+        vocab_size=size,
+        max_context=min((n for n in (own, served.max_context) if n), default=0),
     )
 
 

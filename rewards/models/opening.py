@@ -45,6 +45,7 @@ from rewards.models.loaders import (
     LoadedRewardModel,
     TrlConfig,
 )
+from rewards.models.vllm_server import VLLMRewardConfig
 from rewards.server.client import ServerConfig, is_address
 
 # Published causal models and their conventions, by the name on the hub.
@@ -189,6 +190,7 @@ CONVENTIONS: dict[str, ConventionEntry] = {
     "generative": ConventionEntry(config=GenerativeConfig, load=loaders.load_generative),
     "judge": ConventionEntry(config=JudgeConfig, load=loaders.load_judge),
     "server": ConventionEntry(config=ServerConfig, load=loaders.load_server),
+    "vllm": ConventionEntry(config=VLLMRewardConfig, load=loaders.load_vllm),
     "implicit": ConventionEntry(config=ImplicitConfig, load=loaders.load_implicit),
     "ensemble": ConventionEntry(config=EnsembleConfig, load=_ensemble),
 }

@@ -208,29 +208,7 @@ class ScoringClient:
         return Scored(scores=scores, usage=usage)
 
     def _answer(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """The first answer with another status than `UNAVAILABLE`. Raises ServerUnavailable after
-        `wait_seconds` without such an answer."""
-        give_up, pause = math.inf, FIRST_PAUSE
-        while True:
-            told = 0.0
-            try:
-                response = self._client.request(method, path, json=body)
-            except httpx.TransportError as error:
-                problem = f"{type(error).__name__}: {error}"
-            else:
-                if response.status_code not in UNAVAILABLE:
-                    return response
-                problem = f"status {response.status_code}: {response.text[:200]!r}"
-                told = _seconds(response.headers.get("Retry-After", ""))
-            now = time.monotonic()
-            give_up = min(give_up, now + self.config.wait_seconds)
-            if now >= give_up:
-                raise ServerUnavailable(
-                    f"scoring server {self.config.server} did not answer for "
-                    f"{self.config.wait_seconds:g} s (wait_seconds): {problem}"
-                )
-            time.sleep(min(max(pause, told), give_up - now))
-            pause = min(2 * pause, LONGEST_PAUSE)
+        return first_answer(self._client, method, path, body, self.config.wait_seconds)[0]
 
     def _json(self, response: httpx.Response) -> dict[str, Any]:
         try:
@@ -243,6 +221,40 @@ class ScoringClient:
                 f"{response.text[:200]!r}"
             )
         return cast("dict[str, Any]", body)
+
+
+def first_answer(
+    client: httpx.Client,
+    method: str,
+    path: str,
+    body: Any,
+    wait_seconds: float,
+    unavailable: Sequence[int] = UNAVAILABLE,
+) -> tuple[httpx.Response, bool]:
+    """The first answer with another status than those of `unavailable`, and whether an attempt
+    failed before it. Raises ServerUnavailable after `wait_seconds` without such an answer."""
+    give_up, pause = math.inf, FIRST_PAUSE
+    while True:
+        told = 0.0
+        try:
+            response = client.request(method, path, json=body)
+        except httpx.TransportError as error:
+            problem = f"{type(error).__name__}: {error}"
+        else:
+            if response.status_code not in unavailable:
+                return response, give_up < math.inf
+            problem = f"status {response.status_code}: {response.text[:200]!r}"
+            told = _seconds(response.headers.get("Retry-After", ""))
+        now = time.monotonic()
+        give_up = min(give_up, now + wait_seconds)
+        if now >= give_up:
+            address = str(client.base_url).rstrip("/")
+            raise ServerUnavailable(
+                f"scoring server {address} did not answer for {wait_seconds:g} s (wait_seconds): "
+                f"{problem}"
+            )
+        time.sleep(min(max(pause, told), give_up - now))
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 class ServedTokenModel:

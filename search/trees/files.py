@@ -31,7 +31,8 @@ def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
     and `Snapshot`.
 
     Two keys are there only when the search samples without replacement: `mass` of a node, and
-    `remaining_mass`. `served` is there only when a server sampled.
+    `remaining_mass`. `served` is there only when a server sampled, and `verdicts` only when a
+    verifier that counts its verdicts was asked.
 
     `value` of a node is its mean value, or its score when it has no visits. `reward` of a node is 1
     for a correct verdict, 0 for any other verdict and null without a verdict. `answer` is the node
@@ -58,6 +59,8 @@ def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
         row["remaining_mass"] = result.remaining_mass
     if result.served is not None:
         row["served"] = dataclasses.asdict(result.served)
+    if result.verdicts:
+        row["verdicts"] = dict(sorted(result.verdicts.items()))
     return row
 
 
@@ -148,6 +151,7 @@ def result_from_json(row: dict[str, Any]) -> SearchResult:
         end=SearchEnd(row["end"]),
         remaining_mass=row.get("remaining_mass"),
         served=ServedTokens(**row["served"]) if "served" in row else None,
+        verdicts=row.get("verdicts", {}),
     )
 
 

@@ -6,6 +6,7 @@ THINKTREE_VLLM_PYTHON=/path/to/python python -m pytest tests/integration/test_vl
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -22,12 +23,18 @@ import torch
 from scipy.stats import chisquare
 
 from data.types import Outcome, Problem, Verdict
+from rewards.models.opening import open_reward_model
 from search.base import ChoiceRequest, SampleRequest, SearchResult
 from search.batcher import run_searches
 from search.settings import SearchSettings
 from search.strategies.by_name import bind
 from search.strategies.mcts.config import MCTSConfig
-from trainer.models.loading import build_policy, save_model
+from trainer.models.loading import (
+    build_policy,
+    load_policy,
+    reward_model_from_policy,
+    save_model,
+)
 from trainer.searching.engines import load_engine
 from trainer.searching.vllm_engine import SearchEngineConfig
 
@@ -48,11 +55,11 @@ SAMPLES = 20_000
 class VLLMProcess:
     """A vLLM server of one folder, which can be killed and started again."""
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, folder: Path, log: Path, *more: str) -> None:
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             self.port = found.getsockname()[1]
-        self.folder, self.log = folder, log
+        self.folder, self.log, self.more = folder, log, more
         self.address = f"http://127.0.0.1:{self.port}"
         self.start()
 
@@ -61,6 +68,7 @@ class VLLMProcess:
             *(str(VLLM), "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.folder)),
             *("--port", str(self.port), "--dtype", "float32", "--enforce-eager"),
             *("--enable-prompt-tokens-details", "--max-num-seqs", "64", "--block-size", "32"),
+            *self.more,
         ]
         on_cpu = {
             "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -238,3 +246,37 @@ def test_a_server_killed_in_mid_search_loses_nothing(
     assert shape(trees(there)) == expected
     thread.join()
     server.wait()
+
+
+@pytest.mark.parametrize("task", ["classify", "token_classify"])
+def test_a_reward_model_gives_the_scores_that_it_gives_here(
+    policy: Path, tmp_path: Path, task: str
+) -> None:
+    torch.manual_seed(1)
+    model = reward_model_from_policy(str(policy))
+    torch.nn.init.normal_(model.score.weight, std=0.5)
+    model.config.thinktree_temperature, model.config.thinktree_bias = 1.7, 0.3
+    save_model(model, load_policy(str(policy))[1], tmp_path / "prm")
+    pooler = json.dumps({"task": task})
+    server = VLLMProcess(
+        tmp_path / "prm", tmp_path / "log", "--runner", "pooling", "--pooler-config", pooler
+    )
+    try:
+        server.wait()
+        values = {"convention": "vllm", "server": server.address, "task": task}
+        (tmp_path / "prm.yaml").write_text(json.dumps(values | {"model": str(tmp_path / "prm")}))
+        there = open_reward_model(str(tmp_path / "prm.yaml"), CPU).token_model
+        here = open_reward_model(str(tmp_path / "prm"), CPU).token_model
+        assert here is not None and there is not None
+        sequences = [tuple(3 + (7 * i + j) % 30 for j in range(90 + i)) for i in range(8)]
+        ends = [(40, 70, len(sequence) - 1) for sequence in sequences]
+        (found, _), (expected, _) = there.score(sequences, ends), here.score(sequences, ends)
+        for one, other in zip(found, expected, strict=True):
+            assert one == pytest.approx(other, abs=1e-5)
+        said = httpx.get(f"{server.address}/metrics").text.splitlines()
+        hits = [line for line in said if line.startswith("vllm:prefix_cache_hits_total")]
+        cached = sum(float(line.split()[-1]) for line in hits)
+        # Blocks of 32 tokens: each path's second step finds one block, its third step two.
+        assert cached == (8 * (32 + 64) if task == "classify" else 0)
+    finally:
+        server.kill()

@@ -11,6 +11,7 @@ from typing import Any
 
 from data.row_files import read_whole_lines
 from data.types import Problem, ServedTokens, Usage, usage_from_json
+from rewards.verifiers.tally import TALLY
 from search.base import SearchResult, Session
 from search.batcher import run_searches
 from search.journal import Journal
@@ -29,7 +30,10 @@ def label_shard(
 ) -> None:
     rank = workbench.ranks.rank
     part = folder / f"labels.rank{rank}.jsonl"
-    done = {json.loads(line)["problem_id"] for line in read_whole_lines(part)}
+    finished = [json.loads(line) for line in read_whole_lines(part)]
+    for row in finished:  # by an interrupted attempt
+        TALLY.add(row.get("verdicts", {}))
+    done = {row["problem_id"] for row in finished}
     label = bind_labeller(config)
     found: dict[str, Labelled] = {}
 
@@ -72,6 +76,8 @@ def label_shard(
             }
             if result.served is not None:
                 row["served"] = asdict(result.served)
+            if result.verdicts:
+                row["verdicts"] = dict(result.verdicts)
             file.write(json.dumps(row) + "\n")
             file.flush()
     journal.close()

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from data.types import Usage, usage_from_json
+from rewards.verifiers.tally import TALLY
 from trainer.ppo.advantages import KLController
 from trainer.ppo.guards import Evaluation
+from trainer.runtime.verdict_counts import verdicts_of_all_ranks
 from trainer.training.checkpoints import (
     check_resumable,
     latest_checkpoint,
@@ -53,8 +55,9 @@ def save_checkpoint(folder: Path, accelerator: Any, progress: PPOProgress, kept:
     checkpoint = folder / f"checkpoint-{progress.cycle}"
     accelerator.save_state(str(checkpoint), safe_serialization=False)
     accelerator.wait_for_everyone()
+    verdicts = verdicts_of_all_ranks()
     if accelerator.is_main_process:
-        mark_whole(checkpoint, progress.cycle, accelerator.num_processes)
+        mark_whole(checkpoint, progress.cycle, accelerator.num_processes, verdicts=verdicts)
         cycles = sorted(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*"))
         for cycle in cycles[:-kept]:
             shutil.rmtree(folder / f"checkpoint-{cycle}")
@@ -71,8 +74,9 @@ def load_checkpoint(folder: Path, accelerator: Any, progress: PPOProgress) -> No
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
         return
-    check_resumable(checkpoint, accelerator.num_processes)
+    made = check_resumable(checkpoint, accelerator.num_processes)
     accelerator.load_state(str(checkpoint))
     if accelerator.is_main_process:
+        TALLY.add(made.get("verdicts", {}))
         what = "weights, optimizer, progress"
         print(f"resumed before cycle {progress.cycle}: {what}", flush=True)

@@ -85,9 +85,12 @@ class HeldOut(TrainerCallback):
         self.last = -1
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Remove the rows after the checkpoint if the run is resumed."""
+        """Remove the rows after the checkpoint if the run is resumed. An evaluation before the
+        first step or after the last one may have come after the checkpoint. It is made again."""
+        step, every = state.global_step, self.config.evaluate_every
+        before_checkpoint = step > 0 and step % every == 0
         if state.is_world_process_zero:
-            keep_before(self.path, state.global_step + 1)
+            keep_before(self.path, step + 1 if before_checkpoint else step)
         PartialState().wait_for_everyone()
         rows = self.rows()
         self.last = rows[-1]["cycle"] if rows else -1

@@ -39,6 +39,8 @@ def _contents(name: str) -> Any:
         settings = read_yaml_mapping(Path(name))
         if settings.get("convention") == "server":
             settings["server"] = _contents(str(settings.get("server")))
+        elif settings.get("convention") == "vllm":
+            settings.pop("server", None)  # any server with the model of this description
         # The model of a judge is a name that only the judge's server knows.
         own = NAMES if settings.get("convention") != "judge" else ()
         settings |= {key: _contents(str(settings[key])) for key in own if key in settings}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -25,6 +24,7 @@ from trainer.runtime.progress import showing_batches
 from trainer.runtime.resources import measure
 from trainer.runtime.tracking import Run, start_wandb
 from trainer.runtime.training_settings import training_settings
+from trainer.runtime.verdict_counts import verdicts_of_all_ranks
 from trainer.runtime.watchdog import WATCHDOG
 
 BEGUN = ".begun.json"
@@ -166,25 +166,6 @@ def _is_there(name: str, path: str) -> bool:
     return kind not in ON_DISK or Path(path).exists()
 
 
-def _verdicts(before: Mapping[str, int]) -> dict[str, int]:
-    """The number of each verifier's verdicts during a stage, summed over all ranks. The keys are
-    "verdicts/<verifier>/<outcome>" for the verifiers that were used. Time-outs are counted
-    separately. Every rank must call this function."""
-    from accelerate.utils import gather_object
-
-    total: Counter[str] = Counter()
-    for counts in gather_object([TALLY.snapshot()]):
-        total.update(counts)
-    for counts in gather_object([dict(before)]):
-        total.subtract(counts)
-    asked = {name.partition("/")[0] for name, count in total.items() if count}
-    return {
-        f"verdicts/{name}": count
-        for name, count in sorted(total.items())
-        if name.partition("/")[0] in asked
-    }
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Begun:
     """What a stage runs with. `sources` are the inputs on disk. `identities` identify the inputs
@@ -277,14 +258,14 @@ def run_stage(
         for name, path in begun.sources.items():
             if is_complete(path):
                 run.use_folder(name, path, "stage")
-        before = TALLY.snapshot()
+        TALLY.clear()
         with (
             WATCHDOG.watching(runtime.hang_seconds),
             showing_batches(stage),
             explaining_out_of_memory(configs),
         ):
             yield record
-        record.metrics |= _verdicts(before)
+        record.metrics |= {f"verdicts/{k}": count for k, count in verdicts_of_all_ranks().items()}
         state.wait_for_everyone()
         if state.is_main_process:
             _complete(begun, record, state.num_processes)

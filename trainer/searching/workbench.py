@@ -15,6 +15,7 @@ from data.types import Problem, ServedTokens, Usage
 from rewards.base import verdict_of
 from rewards.verifiers.by_name import VERIFIERS
 from rewards.verifiers.final_answers import FINAL_ANSWERS, whole_text
+from rewards.verifiers.tally import TALLY
 from search.base import SearchResult, Strategy
 from search.batcher import run_searches
 from search.journal import Journal
@@ -121,6 +122,7 @@ class Workbench:
         if merged.exists():
             if self.accelerator.is_main_process:
                 _remove_parts(folder, name)
+                _count_verdicts(read_trees(merged))
         else:
             check_guidance(self.engine, settings)
             folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +152,9 @@ class Workbench:
         max_concurrent: int,
     ) -> None:
         part = folder / f"{name}.rank{self.ranks.rank}.jsonl"
-        done = {result.problem.id for result in read_trees(part)}
+        finished = read_trees(part)
+        _count_verdicts(finished)
+        done = {result.problem.id for result in finished}
         journal = Journal(folder / f"{name}.journal{self.ranks.rank}.jsonl")
         waiting = [p for p in self.ranks.shard(problems) if p.id not in done]
         with self.ranks.progress(name, len(waiting)) as progress:
@@ -202,6 +206,12 @@ def open_workbench(
         kept_prefixes_mib=kept_prefixes_mib,
         engine=engine,
     )
+
+
+def _count_verdicts(results: Sequence[SearchResult]) -> None:
+    """Count the verdicts of searches that an interrupted attempt finished."""
+    for result in results:
+        TALLY.add(result.verdicts)
 
 
 def _remove_parts(folder: Path, name: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy
 
+from rewards.verifiers.tally import TALLY
 from trainer.runtime.manifests import read_json, write_json
 from trainer.runtime.processes import is_main_process
+from trainer.runtime.verdict_counts import verdicts_of_all_ranks
 from trainer.training.batch_size import sequences_per_update
 
 CHECKPOINT_MANIFEST = "checkpoint_manifest.json"
@@ -72,18 +74,29 @@ class CheckpointManifest(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         _wait_for_everyone()  # every rank saves the state of its random generator
+        verdicts = verdicts_of_all_ranks()
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if is_main_process() and checkpoint.is_dir():
             batch = sequences_per_update(args)
-            mark_whole(checkpoint, state.global_step, args.world_size, batch=batch)
+            mark_whole(
+                checkpoint, state.global_step, args.world_size, batch=batch, verdicts=verdicts
+            )
             if self.limit:
                 for path in _checkpoints(Path(args.output_dir))[: -self.limit]:
                     shutil.rmtree(path)
 
 
-def mark_whole(checkpoint: Path, step: int, processes: int, *, batch: int | None = None) -> None:
+def mark_whole(
+    checkpoint: Path,
+    step: int,
+    processes: int,
+    *,
+    verdicts: Mapping[str, int],
+    batch: int | None = None,
+) -> None:
     """Force the files of a fully written checkpoint to the disk, and write its manifest. Only the
-    main process may call this. `batch` is the number of sequences per update."""
+    main process may call this. `batch` is the number of sequences per update. `verdicts` are the
+    counts of all ranks since the stage began."""
     sizes: dict[str, int] = {}
     for path in sorted(checkpoint.rglob("*")):
         if path.is_file() and path.name != CHECKPOINT_MANIFEST:
@@ -95,6 +108,7 @@ def mark_whole(checkpoint: Path, step: int, processes: int, *, batch: int | None
         "processes": processes,
         "batch": batch,
         "optimizer": optimizer_sharding(),
+        "verdicts": dict(verdicts),
         "bytes": sizes,
     }
     write_json(checkpoint / CHECKPOINT_MANIFEST, manifest)
@@ -118,6 +132,7 @@ def resume_from(arguments: Any) -> str | None:
         return None
     made = check_resumable(checkpoint, arguments.world_size, sequences_per_update(arguments))
     if is_main_process():
+        TALLY.add(made.get("verdicts", {}))
         parts = "weights, optimizer, schedule, data position"
         made_by = made["processes"]
         same = made_by == arguments.world_size

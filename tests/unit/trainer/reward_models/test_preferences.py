@@ -264,6 +264,6 @@ def test_a_checkpoint_of_another_batch_size_is_refused(policy: Path, tmp_path: P
     checkpoint = out / "checkpoint-2"
     checkpoint.mkdir(parents=True)
     settings = arguments(out, max_steps=4, save_strategy="steps", save_steps=2)
-    mark_whole(checkpoint, 2, 1, batch=1 + sequences_per_update(settings))
+    mark_whole(checkpoint, 2, 1, batch=1 + sequences_per_update(settings), verdicts={})
     with pytest.raises(ValueError, match="sequences per update, but this run takes"):
         run_preferences(RuntimeConfig(output_dir=str(out), wandb=False), config, settings)

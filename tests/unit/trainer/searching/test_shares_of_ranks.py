@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from data.tasks.countdown import make_problem
-from data.types import Problem, StopReason, Usage
+from data.types import Outcome, Problem, StopReason, Usage, Verdict
+from rewards.verifiers.tally import TALLY
 from search.base import Node, SearchResult
 from search.labellers.binary_search import BinarySearchConfig
 from search.labellers.by_name import LABELLERS, LabelSettings
@@ -30,6 +31,7 @@ from trainer.runtime.stage import StageRecord
 from trainer.searching.workbench import Workbench
 
 PROBLEMS = [make_problem((3, 4, 7), 11 + i) for i in range(5)]
+LABELS = LabelSettings(max_new_tokens=20)
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +45,24 @@ def policy(tiny_policy: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
 def benches(policy: str) -> dict[int, list[Workbench]]:
     """The workbenches of 1 and of 2 processes, the main one last: it puts the shares together."""
 
-    def bench(rank: int, processes: int) -> Workbench:
-        accelerator = SimpleNamespace(
-            process_index=rank,
-            num_processes=processes,
-            is_main_process=rank == 0,
-            device=torch.device("cpu"),
-            wait_for_everyone=lambda: None,
-        )
-        return Workbench(
-            policy=policy,
-            reward_model=None,
-            verifier="countdown",
-            seed=3,
-            accelerator=accelerator,
-        )
+    return {1: [one_bench(policy)], 2: [one_bench(policy, 1, 2), one_bench(policy, 0, 2)]}
 
-    return {1: [bench(0, 1)], 2: [bench(1, 2), bench(0, 2)]}
+
+def one_bench(policy: str, rank: int = 0, processes: int = 1) -> Workbench:
+    accelerator = SimpleNamespace(
+        process_index=rank,
+        num_processes=processes,
+        is_main_process=rank == 0,
+        device=torch.device("cpu"),
+        wait_for_everyone=lambda: None,
+    )
+    return Workbench(
+        policy=policy,
+        reward_model=None,
+        verifier="countdown",
+        seed=3,
+        accelerator=accelerator,
+    )
 
 
 def solved_tree(bench: Workbench) -> SearchResult:
@@ -87,6 +90,59 @@ def trees_of(
         )
     assert [r.problem.id for r in results] == [p.id for p in problems]
     return (folder / "trees.jsonl").read_bytes(), benches[-1].usage
+
+
+class DyingVerifier:
+    """Counts its verdicts as others do. The process dies at the verdict number `last`."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+
+    def verify(self, problem: Problem, solution: str) -> Verdict:
+        self.last -= 1
+        if self.last < 0:
+            raise KeyboardInterrupt
+        return TALLY.count("code", Verdict(outcome=Outcome.WRONG), timed_out=len(solution) % 2 > 0)
+
+
+def counting_bench(policy: str, last: int = 10**6) -> Workbench:
+    bench = one_bench(policy)
+    bench.verifier = DyingVerifier(last)
+    TALLY.clear()
+    return bench
+
+
+@pytest.mark.parametrize("dies_at", [0, 5, 8])
+def test_verdicts_of_an_interrupted_search_are_counted(
+    policy: str, tmp_path: Path, dies_at: int
+) -> None:
+    """One problem at a time: searches end before the process dies in the middle of another."""
+    config = MCTSConfig(budgets=(3,), expand_by_rollouts=True, use_verifier=True)
+
+    def attempt(bench: Workbench, folder: Path) -> dict[str, int]:
+        bench.search(
+            PROBLEMS, config, SearchSettings(max_new_tokens=20), folder=folder, name="trees",
+            policy_name="p", max_concurrent=1,
+        )  # fmt: skip
+        return TALLY.snapshot()
+
+    whole = attempt(counting_bench(policy), tmp_path / "whole")
+    assert whole["code/wrong"] > 8 and "code/timed_out" in whole
+    with pytest.raises(KeyboardInterrupt):
+        attempt(counting_bench(policy, dies_at), tmp_path / "cut")
+    assert attempt(counting_bench(policy), tmp_path / "cut") == whole
+    one, two = ((tmp_path / at / "trees.jsonl").read_bytes() for at in ("whole", "cut"))
+    assert one == two
+    assert attempt(counting_bench(policy), tmp_path / "cut") == whole  # of the finished file
+
+
+def test_verdicts_of_labels_on_disk_are_counted(policy: str, tmp_path: Path) -> None:
+    config = MonteCarloConfig(solutions=3)
+    label_shard(counting_bench(policy), PROBLEMS, LABELS, config, tmp_path)
+    whole = TALLY.snapshot()
+    assert whole["code/wrong"] > 4
+    label_shard(counting_bench(policy), PROBLEMS, LABELS, config, tmp_path)
+    assert TALLY.snapshot() == whole
 
 
 # The strategy "thinking" writes words, which this vocabulary lacks. "routed" needs a router.
@@ -118,14 +174,13 @@ def test_every_labeller(benches: Any, tmp_path: Path) -> None:
         "tree_solutions": TreeSolutionsConfig(trees=str(tmp_path / "solved.jsonl")),
     }
     assert configs.keys() == LABELLERS.keys()
-    settings = LabelSettings(max_new_tokens=20)
     for name, config in configs.items():
         found: list[Any] = []
         for processes in (1, 2):
             folder, record = tmp_path / f"{name}{processes}", StageRecord()
             folder.mkdir()
             for bench in benches[processes]:
-                label_shard(bench, PROBLEMS, settings, config, folder)
+                label_shard(bench, PROBLEMS, LABELS, config, folder)
             merge_shards(PROBLEMS, folder, record)
             files = {path.name: path.read_bytes() for path in folder.iterdir()}
             assert set(files) == {"labels.jsonl", "costs.jsonl"}

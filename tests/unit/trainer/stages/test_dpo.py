@@ -200,7 +200,7 @@ def test_no_update_follows_the_last_one(
 def test_a_checkpoint_of_another_batch_size_is_refused(folders: Path) -> None:
     checkpoint = folders / "out" / "checkpoint-4"
     checkpoint.mkdir(parents=True)
-    mark_whole(checkpoint, 4, 1, batch=6)
+    mark_whole(checkpoint, 4, 1, batch=6, verdicts={})
     with pytest.raises(ValueError, match="6 sequences per update, but this run takes 2"):
         run(folders, "out")
 

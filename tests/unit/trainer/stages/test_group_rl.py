@@ -204,7 +204,7 @@ def test_a_checkpoint_of_another_batch_size_is_refused(
 ) -> None:
     checkpoint = tmp_path / "out" / "checkpoint-1"
     checkpoint.mkdir(parents=True)
-    mark_whole(checkpoint, 1, 1, batch=6)
+    mark_whole(checkpoint, 1, 1, batch=6, verdicts={})
     with pytest.raises(ValueError, match="6 sequences per update, but this run takes 8"):
         run_steps(tiny_policy, tmp_path, algorithm)
 

@@ -66,7 +66,7 @@ def test_none_is_removed_before_its_successor_is_whole(tmp_path: Path) -> None:
 def test_what_is_restored_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert resume_from(arguments_of(tmp_path)) is None
     (tmp_path / "checkpoint-6").mkdir()
-    mark_whole(tmp_path / "checkpoint-6", 6, 1, batch=4)
+    mark_whole(tmp_path / "checkpoint-6", 6, 1, batch=4, verdicts={})
     (tmp_path / "checkpoint-8").mkdir()
     assert resume_from(arguments_of(tmp_path)) == str(tmp_path / "checkpoint-6")
     everything = "weights, optimizer, schedule, data position, random state"
@@ -84,7 +84,7 @@ def test_what_cannot_be_gone_on_from_is_refused(
     checkpoint = tmp_path / "checkpoint-2"
     checkpoint.mkdir()
     monkeypatch.setattr(checkpoints, "optimizer_sharding", lambda: "DeepSpeed ZeRO-3")
-    mark_whole(checkpoint, 2, 2, batch=8)
+    mark_whole(checkpoint, 2, 2, batch=8, verdicts={})
     assert check_resumable(checkpoint, 2, 8)["step"] == 2
     with pytest.raises(ValueError, match=r"by 2 processes under DeepSpeed.*--num_processes 2"):
         check_resumable(checkpoint, 4, 8)

@@ -17,6 +17,7 @@ from data.problems import write_demonstrations, write_problems
 from data.tasks.countdown import make_problem
 from data.types import Demonstration, Outcome, Problem, Verdict
 from rewards.verifiers.by_name import VERIFIERS
+from rewards.verifiers.tally import TALLY
 from tests.unit.trainer.conftest import die_after_the_last_update
 from trainer.measures.saturation import still_rising
 from trainer.models.loading import save_model
@@ -143,10 +144,11 @@ def test_the_best_weights_of_a_checkpoint_are_there_when_a_run_goes_on(
 
 
 class Finishes:
-    """Accepts every solution that has text and ends by itself."""
+    """Accepts every solution that has text and ends by itself. Its verdicts are counted."""
 
     def verify(self, problem: Problem, solution: str) -> Verdict:
-        return Verdict(outcome=Outcome.CORRECT if solution else Outcome.WRONG)
+        outcome = Outcome.CORRECT if solution else Outcome.WRONG
+        return TALLY.count("finishes", Verdict(outcome=outcome))
 
 
 @pytest.fixture
@@ -188,6 +190,7 @@ def test_a_killed_run_stops_at_the_same_update_with_the_same_weights(
     train(made, whole)
     found = read_manifest(whole)
     metrics = found["metrics"]
+    assert metrics["verdicts/finishes/correct"] > 8  # the counts of all attempts are compared
     rows = [json.loads(line) for line in (whole / "evaluations.jsonl").read_text().splitlines()]
     assert rows[0]["cycle"] == 0 and metrics["stopped_early"] and not metrics["still_rising"]
     best = max(rows, key=lambda row: row["accuracy"])
