@@ -227,7 +227,7 @@ STAGES: dict[str, StageEntry] = {
             "search.strategies.mcts.config:MCTSConfig",
             ENGINE,
         ),
-        reads=("policies", "reward_model", "data"),
+        reads=("policies", "reward_model", "data", "data_making_search"),
         writes=("evaluation.json", "<policy>_mcts.jsonl"),
         estimate="evaluation",
         smoke_keys=(
