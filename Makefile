@@ -10,16 +10,23 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints.t
 # Python compiles what it imports: compiling all of 20,000 files costs minutes.
 INSTALL := $(BIN)/python -m pip install -q --no-compile
 
-.PHONY: setup demo real-model test smoke lint docs
+# What pip builds needs a compiler and Python's headers.
+OR_DOCTOR := || { echo "The set-up failed: make doctor says what is missing." >&2; exit 1; }
+
+.PHONY: setup doctor demo real-model test smoke lint docs
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=") if sys.version_info < (3, 11) else None'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) $(OR_DOCTOR)
 	$(INSTALL) --upgrade pip
 	$(BIN)/python -c "import torch" 2>/dev/null || $(INSTALL) torch $(CONSTRAINTS)
-	$(INSTALL) -e ".[dev]" $(CONSTRAINTS)
+	$(INSTALL) -e ".[dev]" $(CONSTRAINTS) $(OR_DOCTOR)
 	touch $@
+
+# Says of each part of the installation whether it is there, or what to do; ARGS="--server URL".
+doctor:
+	@$(firstword $(wildcard $(BIN)/python) $(PYTHON)) scripts/doctor.py $(ARGS)
 
 demo: setup
 	$(BIN)/python scripts/run_recipe.py recipes/countdown/demo.yaml $(ARGS)

@@ -83,7 +83,8 @@ class CodeVerifier:
         reason = why_not_isolated() if self.isolation == "bubblewrap" else None
         if reason is not None:
             raise IsolationUnavailable(
-                f"programs that a model wrote are not run without isolation: {reason}"
+                f"programs that a model wrote are not run without isolation: {reason} "
+                "(make doctor checks this machine)"
             )
 
     def verify(self, problem: Problem, solution: str) -> Verdict:

@@ -14,13 +14,23 @@ FILE_MISTAKES = (
     NotADirectoryError,
     PermissionError,
 )
+# What torch, DeepSpeed and compilers say where a part of the installation is missing.
+INSTALLATION_WORDS = (
+    "Error building extension",
+    "Ninja is required",
+    "Unable to JIT load",
+    "DeepSpeed Op Builder: Installed CUDA version",
+    "Python.h: No such file",
+)
+DOCTOR = "make doctor says what is missing in this installation, and what to do."
 
 
 def launch(main: Callable[[], int | None]) -> None:
     """Run a launcher's `main` and exit with the status that it returns.
 
     A user's mistake gives one line on stderr and status 2. `--traceback` on the command line shows
-    where it was raised. Every other exception keeps its traceback.
+    where it was raised. Every other exception keeps its traceback; below that of an incomplete
+    installation stands how to find what is missing.
     """
     shows_traceback = TRACEBACK in sys.argv[1:]
     sys.argv[1:] = [word for word in sys.argv[1:] if word != TRACEBACK]
@@ -31,7 +41,17 @@ def launch(main: Callable[[], int | None]) -> None:
             raise
         print(mistake_line(error), file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        if is_installation_error(error):
+            error.add_note(DOCTOR)
+        raise
     sys.exit(status or 0)
+
+
+def is_installation_error(error: Exception) -> bool:
+    """Whether a package, or what DeepSpeed needs to build an extension, is missing."""
+    absent = isinstance(error, ImportError)
+    return absent or any(word in str(error) for word in INSTALLATION_WORDS)
 
 
 def is_mistake(error: Exception) -> bool:

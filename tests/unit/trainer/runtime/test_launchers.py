@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from data.settings import field_docs
-from trainer.runtime.launcher import launch
+from trainer.runtime.launcher import DOCTOR, launch
 from trainer.runtime.reference import is_project_config
 
 ROOT = Path(__file__).resolve().parents[4]
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
-NO_LAUNCHERS = ("measure_gpu", "write_reference")  # they read no recipe
+NO_LAUNCHERS = ("doctor", "measure_gpu", "write_reference")  # they read no recipe
 LAUNCHERS = [name for name in SCRIPTS if name not in NO_LAUNCHERS]
 
 
@@ -89,6 +89,28 @@ def test_a_programming_error_keeps_its_traceback(
 
     with pytest.raises(type(error)):
         launch(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "noted"),
+    [
+        (RuntimeError("Error building extension 'deepspeed_shm_comm'"), True),
+        (RuntimeError("Unable to JIT load the x op due to ninja not being installed."), True),
+        (ModuleNotFoundError("No module named 'trl'"), True),
+        (RuntimeError("shapes differ"), False),
+    ],
+)
+def test_an_incomplete_installation_is_said(
+    error: Exception, noted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["x"])
+
+    def main() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        launch(main)
+    assert getattr(raised.value, "__notes__", []) == ([DOCTOR] if noted else [])
 
 
 def test_the_status_of_main_is_the_process_s(monkeypatch: pytest.MonkeyPatch) -> None:
