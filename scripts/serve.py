@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.launcher import launch
-from trainer.searching.vllm_engine import SearchEngineConfig
+from trainer.searching.server_engines import SearchEngineConfig
 from trainer.serving.config import SearchServerConfig
 from trainer.serving.serve import serve
 

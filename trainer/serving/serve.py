@@ -6,7 +6,7 @@ import resource
 from functools import partial
 
 from trainer.searching.bundles import read_bundle
-from trainer.searching.vllm_engine import SearchEngineConfig
+from trainer.searching.server_engines import SearchEngineConfig
 from trainer.serving.app import build_app
 from trainer.serving.config import SearchServerConfig
 from trainer.serving.service import SearchService, load_service

@@ -23,7 +23,7 @@ from search.strategies.solutions import SolutionsConfig
 from trainer.runtime.manifests import hash_input
 from trainer.searching.bundles import DEFAULT_EFFORT, Bundle, EffortLevel, read_bundle
 from trainer.searching.engines import SearchEngine, check_guidance, load_engine
-from trainer.searching.vllm_engine import SearchEngineConfig
+from trainer.searching.server_engines import SearchEngineConfig
 from trainer.serving.access import KeyRing, Places
 from trainer.serving.answers import Answer, answer_of
 from trainer.serving.config import SearchServerConfig

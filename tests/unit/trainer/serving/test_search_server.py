@@ -21,7 +21,7 @@ import uvicorn
 from search.base import solution_ids
 from search.trees.files import result_from_json
 from tests.unit.bundles import export_bundle
-from trainer.searching.vllm_engine import IN_PROCESS
+from trainer.searching.server_engines import IN_PROCESS
 from trainer.serving.access import Places
 from trainer.serving.app import build_app
 from trainer.serving.config import SearchServerConfig
