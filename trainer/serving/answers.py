@@ -51,8 +51,10 @@ def answer_of(
         content = solution[solution.rindex(last) :] if last else ""
         reasoning = solution[: len(solution) - len(content)]
     node = result.snapshots[-1].answer_node if result.snapshots else None
-    # The greedy completion of an open path is no node.
-    ids = engine.encode(solution) if node is None else solution_ids(result.nodes, node)
+    if node is None:  # the greedy completion of an open path, which may write any token
+        ids = engine.tokenizer.encode(solution, add_special_tokens=False)
+    else:
+        ids = solution_ids(result.nodes, node)
     return Answer(
         index=index,
         content=content,

@@ -139,7 +139,7 @@ def test_every_token_of_the_tree_is_in_the_usage(served: Served) -> None:
         # The greedy completion of an open path is no node.
         score = None if node is None else tree.nodes[node].score
         assert choice["thinktree"]["confidence"] == score
-        encoded = served.service.engine.encode(text)
+        encoded = served.service.engine.tokenizer.encode(text, add_special_tokens=False)
         shown += len(encoded if node is None else solution_ids(tree.nodes, node))
     assert usage["completion_tokens_details"]["reasoning_tokens"] == policy - shown
     assert usage["prompt_tokens"] == len(served.service.engine.encode_prompt(f"{PROBLEM}\n"))
