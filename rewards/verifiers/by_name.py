@@ -23,6 +23,16 @@ VERIFIERS: dict[str, Callable[[], Verifier]] = {
     "code_without_isolation": lambda: CodeVerifier(isolation="none"),
 }
 
+# Where a verifier finds the answer in a solution, for people. No verifier reads a thought.
+ANSWER_FORMATS: dict[str, str] = {
+    "countdown": "one step per line, such as 7 - 4 = 3 | 3 12 3; the last step reaches the target",
+    "math": "the last line after ####, else <answer> tags, else the last \\boxed{...}, else what "
+    "follows 'answer is' in the last line",
+    "code": "a Python program, in the last fenced block if there is one",
+    "reasoning_gym": "what follows the last ####, else as in mathematics",
+    "code_without_isolation": "a Python program, in the last fenced block if there is one",
+}
+
 
 def check_verifier(name: str) -> None:
     """Raises ValueError, with the most similar name, where no verifier has this one."""

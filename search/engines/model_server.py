@@ -1,9 +1,10 @@
-"""The connection to vLLM's OpenAI-compatible server: `POST /v1/completions`, token ids both ways.
+"""The connection to OpenAI-compatible servers: `POST /v1/completions`, in one of two dialects
+(search/engines/vllm_protocol.py, search/engines/openai_protocol.py).
 
 A sample is a function of its request, so a request without an answer is sent again. The client
 waits for a server that is down, restarting or overloaded. Before the first request, and after every
-failure, it asks the server which model it has and compares some log-probabilities with those that
-the policy must have: a server with another model is refused, also one that was restarted with it.
+failure, it asks the server which model it has, and the dialect checks some answers: a server with
+another model is refused, also one that was restarted with it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, cast
+from typing import Any, Generic, Protocol, TypeVar
 
 import httpx
 
@@ -28,24 +29,7 @@ MOST_ATTEMPTS = 10  # of one request at a server that is not busy
 MOST_INVALID = 3  # answers in a row, when a server is checked
 CONNECT_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 4.0  # uvicorn closes an idle connection after 5
-LARGEST_GAP = 0.1  # nats, mean distance of a server's log-probabilities from the policy's
-# Every key that a server would take from the model's generation_config.json is set.
-SAMPLING: Mapping[str, Any] = {
-    "n": 1,
-    "stream": False,
-    "echo": False,
-    "top_p": 1.0,
-    "top_k": -1,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "logprobs": 0,
-    "return_token_ids": True,
-    "ignore_eos": True,
-    "add_special_tokens": False,
-    "skip_special_tokens": False,
-}
+A = TypeVar("A")  # an answer
 
 
 class EngineUnavailable(RuntimeError):
@@ -62,40 +46,49 @@ class OtherModelServed(EngineRefused):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """How servers are asked. `in_flight` requests wait for one server at the same time."""
+    """How servers are asked. `in_flight` requests wait for one server at the same time. `headers`
+    go with every request."""
 
     in_flight: int
     wait_seconds: float
     timeout_seconds: float
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)
 class AskedModel:
     """The policy that a server must have. `accepts` is asked with the names that the server gives
-    its model. `as_served` says how a server with this policy is started.
-
-    The log-probability of each of `tokens[i]` after `prompts[i]`, at temperature 1, must be
-    `logprobs[i]`; where these are None, those of the first answer.
-    """
+    its model. `as_served` says how a server with this policy is started."""
 
     name: str
     accepts: Callable[[str], bool]
     as_served: Callable[[], str]
-    prompts: tuple[tuple[int, ...], ...]
-    tokens: tuple[tuple[int, ...], ...]
-    logprobs: tuple[tuple[float, ...], ...] | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Completion:
-    """One sampled continuation. `logprobs` are in nats, at temperature 1. `cached_tokens` of the
-    prompt's tokens were in the server's cache; 0 if the server does not say. `stop` is the reason
-    of the end: "length", the id of an end token, or the text that ended a step."""
+class Dialect(Protocol[A]):
+    """How requests and answers of one kind of server look.
 
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    stop: int | str
-    cached_tokens: int
+    `always` goes with every request. `kind` says in an error who gives valid answers. The answers
+    to `probes` are checked whenever a server is checked.
+    """
+
+    @property
+    def always(self) -> Mapping[str, Any]: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def probes(self) -> Sequence[Mapping[str, Any]]: ...
+
+    def read(self, body: Any) -> A:
+        """The answer. Raises KeyError, TypeError, IndexError, AttributeError and ValueError for a
+        body that is none."""
+        ...
+
+    def check(self, address: str, answers: Sequence[A]) -> None:
+        """Raises EngineRefused for a server that cannot answer for the policy."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +139,7 @@ class _Patience:
     """Waits between the attempts of one request. Gives up when the server has answered nothing for
     `wait_seconds`, or not this request in `attempts` attempts; a busy server is waited for."""
 
-    def __init__(self, server: ModelServer, attempts: float) -> None:
+    def __init__(self, server: ModelServer[Any], attempts: float) -> None:
         self._server, self._attempts = server, attempts
         self._first, self._pause = math.inf, FIRST_PAUSE
 
@@ -164,31 +157,33 @@ class _Patience:
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
 
-class ModelServer:
+class ModelServer(Generic[A]):
     """One address. `context` is the context that its model was started with, in tokens."""
 
-    def __init__(self, address: str, asked: AskedModel, settings: ServerSettings) -> None:
+    def __init__(
+        self, address: str, asked: AskedModel, settings: ServerSettings, dialect: Dialect[A]
+    ) -> None:
         self.address, self.asked, self.settings = address, asked, settings
+        self.dialect = dialect
         self.context = 0
         self.model_id = ""
         self.places = Places(settings.in_flight)
         self.answered_at = -math.inf  # seconds of the monotonic clock
         self._checked = False
-        self._logprobs = asked.logprobs
 
     def bind(self, client: httpx.AsyncClient) -> None:
         """Use this client, which belongs to the running event loop."""
         self._client = client
         self._checking = asyncio.Lock()
 
-    async def complete(self, fields: Mapping[str, Any], order: int = 0) -> Completion:
+    async def complete(self, fields: Mapping[str, Any], order: int = 0) -> A:
         """The answer to a request. Raises EngineUnavailable and EngineRefused."""
         patience = _Patience(self, MOST_ATTEMPTS)
         async with self.places.hold(order):
             while True:
                 await self.check()
                 answer = await self._attempt(fields)
-                if isinstance(answer, Completion):
+                if not isinstance(answer, _Failure):
                     return answer
                 await patience.wait(answer)
 
@@ -216,7 +211,7 @@ class ModelServer:
                 for row in response.json()["data"]
             ]
         except (ValueError, KeyError, TypeError, AttributeError):
-            reason = f"no list of models as vLLM gives it: {response.text[:200]!r}"
+            reason = f"no list of models: {response.text[:200]!r}"
             return _Failure(reason=reason, invalid=True)
         names = [(id, limit) for id, root, limit in models if self._accepts(id, root)]
         if not names:
@@ -226,56 +221,31 @@ class ModelServer:
                 f"{self.asked.as_served()}"
             )
         self.model_id, self.context = names[0]
-        failure = await self._compare()
-        self._checked = failure is None
-        return failure
+        answers: list[A] = []
+        for probe in self.dialect.probes:
+            answer = await self._attempt(probe)
+            if isinstance(answer, _Failure):
+                return answer
+            answers.append(answer)
+        self.dialect.check(self.address, answers)
+        self._checked = True
+        return None
 
     def _accepts(self, id: str, root: str) -> bool:
         return self.asked.accepts(id) or (bool(root) and self.asked.accepts(root))
 
-    async def _compare(self) -> _Failure | None:
-        """Compare the server's log-probabilities with those that the policy must have."""
-        found: list[tuple[float, ...]] = []
-        for prompt, tokens in zip(self.asked.prompts, self.asked.tokens, strict=True):
-            row: list[float] = []
-            for token in tokens:
-                answer = await self._attempt(only_token(prompt, token))
-                if isinstance(answer, _Failure):
-                    return answer
-                row.append(answer.logprobs[0])
-            if math.fsum(map(math.exp, row)) > 1.01:
-                raise EngineRefused(
-                    f"the server {self.address} gives the log-probabilities after temperature and "
-                    "masks: start it with --logprobs-mode raw_logprobs (vLLM's default)"
-                )
-            found.append(tuple(row))
-        self._logprobs = self._logprobs or tuple(found)
-        pairs = [
-            (a, b)
-            for here, there in zip(self._logprobs, found, strict=True)
-            for a, b in zip(here, there, strict=True)
-        ]
-        gap = math.fsum(abs(a - b) for a, b in pairs) / len(pairs)
-        if gap > LARGEST_GAP:
-            raise EngineRefused(
-                f"the server {self.address} has other weights than the policy "
-                f"{self.asked.name!r}: their log-probabilities are {gap:.2g} nats apart (at most "
-                f"{LARGEST_GAP:g}); start it again with this policy"
-            )
-        return None
-
-    async def _attempt(self, fields: Mapping[str, Any]) -> Completion | _Failure:
-        body = {"model": self.model_id, **SAMPLING, **fields}
+    async def _attempt(self, fields: Mapping[str, Any]) -> A | _Failure:
+        body = {"model": self.model_id, **self.dialect.always, **fields}
         response = await self._send("POST", "/v1/completions", body)
         if isinstance(response, _Failure):
             return response
         try:
-            found = _completion(response.json())
+            found = self.dialect.read(response.json())
             self.answered_at = time.monotonic()
             return found
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             self._checked = False
-            reason = f"no answer of vLLM 0.11 or newer ({error!r}): {response.text[:200]!r}"
+            reason = f"no answer of {self.dialect.kind} ({error!r}): {response.text[:200]!r}"
             return _Failure(reason=reason, invalid=True)
 
     async def _send(self, method: str, path: str, body: Any = None) -> httpx.Response | _Failure:
@@ -297,23 +267,38 @@ class ModelServer:
         return _Failure(reason=said, told_seconds=seconds, busy=busy)
 
 
-class ModelServers:
+class ModelServers(Generic[A]):
     """The servers of one policy. All requests of a problem go to one server, so that its tree is in
     one cache; the problem's name decides which one."""
 
     def __init__(
-        self, addresses: Sequence[str], asked: AskedModel, settings: ServerSettings
+        self,
+        addresses: Sequence[str],
+        asked: AskedModel,
+        settings: ServerSettings,
+        dialect: Dialect[A],
     ) -> None:
-        self.servers = [ModelServer(address, asked, settings) for address in addresses]
+        self.servers = [ModelServer(address, asked, settings, dialect) for address in addresses]
         self.settings = settings
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx.AsyncClient | None = None
 
-    def of(self, problem: str) -> ModelServer:
+    def of(self, problem: str) -> ModelServer[A]:
         """The server of a problem, for the running event loop."""
         self._bind()
         digest = hashlib.blake2b(problem.encode(), digest_size=8).digest()
         return self.servers[int.from_bytes(digest, "little") % len(self.servers)]
+
+    def check_room(self, problem: str, tokens: int) -> None:
+        """Raises EngineRefused if the problem's server was started with a smaller context. Before
+        a server was asked for its context, nothing is known of it."""
+        server = self.of(problem)
+        if 0 < server.context < tokens:
+            raise EngineRefused(
+                f"the server {server.address} was started with a context of {server.context} "
+                f"tokens, but problem {problem} needs {tokens}: start it with a context of "
+                f"{tokens} or more (vLLM: --max-model-len)"
+            )
 
     async def choose_servers(self) -> None:
         """Check every server (`ModelServer.check`), and keep those that have this policy: of the
@@ -344,39 +329,9 @@ class ModelServers:
         self._loop = asyncio.get_running_loop()
         seconds = self.settings.timeout_seconds
         self._client = httpx.AsyncClient(
+            headers=self.settings.headers,
             timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=None),
             limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE_SECONDS),
         )
         for server in self.servers:
             server.bind(self._client)
-
-
-def only_token(prefix: Sequence[int], token: int) -> dict[str, Any]:
-    """A request that must draw this token: its answer has the token's log-probability."""
-    return {
-        "prompt": list(prefix),
-        "max_tokens": 1,
-        "temperature": 1.0,
-        "seed": 0,
-        "allowed_token_ids": [token],
-    }
-
-
-def _completion(body: Any) -> Completion:
-    """Raises KeyError, TypeError, IndexError, AttributeError and ValueError for an answer that no
-    vLLM server gives."""
-    choice = body["choices"][0]
-    token_ids = tuple(int(token) for token in choice["token_ids"])
-    logprobs = tuple(float(value) for value in choice["logprobs"]["token_logprobs"])
-    if not token_ids or len(token_ids) != len(logprobs):
-        raise ValueError(f"{len(token_ids)} token ids and {len(logprobs)} log-probabilities")
-    stop = choice["finish_reason"] if choice.get("stop_reason") is None else choice["stop_reason"]
-    if choice["finish_reason"] not in ("stop", "length") or not isinstance(stop, int | str):
-        raise ValueError(f"the reason of the end is {choice['finish_reason']!r}")
-    details = cast("dict[str, Any]", body["usage"].get("prompt_tokens_details") or {})
-    return Completion(
-        token_ids=token_ids,
-        logprobs=logprobs,
-        stop=stop,
-        cached_tokens=int(details.get("cached_tokens") or 0),
-    )

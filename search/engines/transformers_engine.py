@@ -24,11 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.flops import FlopModel, flop_model
+from data.flops import flop_model
 from data.progress import BatchProgress
-from data.steps import step_ends
-from data.token_text import TokenText
-from data.types import ModelUsage, Sample, StopReason
+from data.types import Sample, StopReason
 from rewards.base import NO_CONTEXT_LIMIT
 from rewards.models.bit_identity import (
     BLOCK,
@@ -40,9 +38,10 @@ from rewards.models.prefix_reader import PrefixReader, shared_beginnings
 from rewards.models.row_cache import RowCache, row_attention
 from rewards.models.vocabulary import forbid_unknown_tokens
 from search.base import ChoiceRequest, ChoiceResult, SampleRequest, SampleResult
-from search.engines.costs import choice_usage, sample_usage
+from search.engines.costs import choice_usage
 from search.engines.drawing import draw, draw_logprobs, excluded_tokens
 from search.engines.sampled_rows import Row, add_draws, row_starts
+from search.engines.token_policy import TokenPolicy
 
 ROOM = 64  # places for new tokens that a batch has at first
 
@@ -74,15 +73,22 @@ class EngineConfig:
             raise ValueError(f"max_rows is {self.max_rows}; it must be at least {BLOCK}")
 
 
-class TransformersEngine:
-    """Implements `search.base.Engine` for a causal language model and its tokenizer."""
+class TransformersEngine(TokenPolicy):
+    """Implements `search.base.Engine` for a causal language model and its tokenizer. The context is
+    that of the model or `max_context`, whichever is less."""
 
     def __init__(self, model: Any, tokenizer: Any, config: EngineConfig) -> None:
+        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        super().__init__(
+            tokenizer,
+            flop_model(model),
+            seed=config.seed,
+            context_length=min(limit or NO_CONTEXT_LIMIT, config.max_context or NO_CONTEXT_LIMIT),
+            step_delimiter=config.step_delimiter,
+        )
         self.model = model.eval()
         use_plain_attention_on_cpu(model)
-        self.tokenizer = tokenizer
         self.config = config
-        self.flops: FlopModel = flop_model(model)
         self._reader = PrefixReader(
             self.model,
             0,
@@ -91,41 +97,8 @@ class TransformersEngine:
             max_rows=config.max_rows,
         )
         self._padding = 0  # positions of padding that went through the model in decoding
-        self._text = TokenText(tokenizer)
-        if self._text.end_token_id is None:
-            raise ValueError("the tokenizer has no end-of-sequence token")
-        self._end_token_id: int = self._text.end_token_id
-        self._end_token_ids = self._text.end_token_ids
         forbid_unknown_tokens(model, tokenizer)
-        self._texts = self._text.token_texts()
         self.on_tokens: Callable[[Sequence[Row]], None] | None = None  # called after every token
-        self._ends_step = [config.step_delimiter in text for text in self._texts]
-
-        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        self._context_length: int = min(
-            limit or NO_CONTEXT_LIMIT, config.max_context or NO_CONTEXT_LIMIT
-        )
-
-    @property
-    def end_token_id(self) -> int:
-        return self._end_token_id
-
-    @property
-    def end_token_ids(self) -> frozenset[int]:
-        return self._end_token_ids
-
-    @property
-    def begin_ids(self) -> tuple[int, ...]:
-        return self._text.begin_ids
-
-    @property
-    def context_length(self) -> int:
-        """The context length in tokens: that of the model or `max_context`, whichever is less."""
-        return self._context_length
-
-    @property
-    def seed(self) -> int:
-        return self.config.seed
 
     @property
     def padding_positions(self) -> int:
@@ -137,49 +110,10 @@ class TransformersEngine:
         """Positions whose keys and values were taken from memory instead of the model."""
         return self._reader.loaded_positions
 
-    def encode_prompt(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text that nothing precedes. Raises the errors of `TokenText`."""
-        return self._text.encode_prompt(text)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text that follows other text. Raises ValueError for text that the
-        vocabulary lacks; the message names that text."""
-        return self._text.encode(text)
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text that generated ids add to the text before them, without end tokens."""
-        return self._text.decode(token_ids)
-
-    def decode_prompt(self, token_ids: Sequence[int]) -> str:
-        """The text of a prompt's ids."""
-        return self._text.decode_prompt(token_ids)
-
-    def step_ends(self, token_ids: Sequence[int]) -> list[int]:
-        """The offset of the last token of each step (see `data.steps.step_ends`)."""
-        texts = [self._texts[token] for token in token_ids]
-        return step_ends(texts, self.config.step_delimiter)
-
-    def sample_usage(self, prefix_length: int, lengths: Sequence[int]) -> ModelUsage:
-        return sample_usage(self.flops, prefix_length, lengths)
-
-    def prefix_flops(self, length: int) -> float:
-        return self.flops.forward(0, length, outputs=0)
-
     def sample_batch(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
-        """Raises ValueError for a prefix of fewer than 2 tokens, for a prefix that fills the
-        context, and for a request of 0 samples or 0 tokens."""
+        """Raises the errors of `check_sample`."""
         for problem_id, request in items:
-            if len(request.prefix) < 2 or request.n < 1 or request.max_new_tokens < 1:
-                raise ValueError(
-                    f"problem {problem_id}: a sample request needs a prefix of at least 2 tokens "
-                    f"(has {len(request.prefix)}), n >= 1 (has {request.n}) and max_new_tokens >= "
-                    f"1 (has {request.max_new_tokens})"
-                )
-            if len(request.prefix) >= self.context_length:
-                raise ValueError(
-                    f"problem {problem_id}: a prefix of {len(request.prefix)} tokens leaves no "
-                    f"room in the model's context of {self.context_length}"
-                )
+            self.check_sample(problem_id, request)
         batches = batches_by_length(
             [len(request.prefix) for _, request in items],
             [request.n for _, request in items],
@@ -354,12 +288,12 @@ class TransformersEngine:
                 self._padding += 1
                 continue
             request = items[row.request][1]
-            row.add(token, logprob, entropy, ends_step=self._ends_step[token])
+            row.add(token, logprob, entropy, ends_step=self.ends_step[token])
             if token in self._end_token_ids:
                 row.stop_reason = StopReason.END_OF_SOLUTION
             elif len(request.prefix) + len(row.token_ids) >= self.context_length:
                 row.stop_reason = StopReason.CONTEXT
-            elif request.stop_at_step and self._ends_step[token]:
+            elif request.stop_at_step and self.ends_step[token]:
                 row.stop_reason = StopReason.STEP_END
             elif len(row.token_ids) >= request.max_new_tokens:
                 row.stop_reason = StopReason.LENGTH

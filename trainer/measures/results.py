@@ -90,7 +90,8 @@ class PRMQuality:
 
 @dataclass(frozen=True, kw_only=True)
 class DataMaking:
-    """How much training data a method makes, and its cost over all problems."""
+    """How much training data a method makes, and its cost over all problems. `computed_flops` are
+    without those of kept prefixes, if the method keeps prefixes."""
 
     method: str
     problems: int
@@ -98,8 +99,10 @@ class DataMaking:
     distinct_solutions: int
     tokens: int
     flops: float
+    computed_flops: float
     solved_per_million_tokens: float
     distinct_per_million_tokens: float
+    distinct_per_tflop: float
 
 
 @dataclass(frozen=True, kw_only=True)

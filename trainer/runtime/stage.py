@@ -38,6 +38,7 @@ ON_DISK = (
     "router",
     "comparison",
     "test_comparison",
+    "data_making_search",
 )
 
 

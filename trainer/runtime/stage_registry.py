@@ -227,7 +227,7 @@ STAGES: dict[str, StageEntry] = {
             "search.strategies.mcts.config:MCTSConfig",
             ENGINE,
         ),
-        reads=("policies", "reward_model", "data"),
+        reads=("policies", "reward_model", "data", "data_making_search"),
         writes=("evaluation.json", "<policy>_mcts.jsonl"),
         estimate="evaluation",
         smoke_keys=(
@@ -253,6 +253,12 @@ STAGES: dict[str, StageEntry] = {
         configs=(RUNTIME, "trainer.stages.fit_router:FitRouterConfig"),
         reads=("comparison", "test_comparison"),
         writes=("router.json", "routing.json"),
+    ),
+    "bundle": StageEntry(
+        launcher="export_bundle.py",
+        configs=(RUNTIME, "trainer.stages.bundle:BundleConfig"),
+        reads=("evaluation",),
+        writes=("bundle.json", "README.md", "policy/", "reward_model/"),
     ),
     "report": StageEntry(
         launcher="write_results.py",

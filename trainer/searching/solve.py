@@ -34,7 +34,11 @@ class SolveConfig:
     data/problems.py."""
 
     model: str
-    """Folder or hub id of the policy."""
+    """Folder or hub id of the policy; a bundle gives it."""
+    bundle: str | None = None
+    """Folder of a bundle, with its models, prompt and effort levels; null: none."""
+    effort: str | None = None
+    """Effort level of the bundle: low, medium or high; null: medium."""
     reward_model: str | None = None
     """Folder, hub id, http address or YAML description of the reward model; null: none."""
     strategy: str = "mcts"

@@ -16,6 +16,7 @@ from data.token_text import known_token_ids
 from rewards.base import NO_CONTEXT_LIMIT
 from rewards.models.vocabulary import unknown_token_ids
 from search.engines.model_server import AskedModel, ModelServers, ServerSettings
+from search.engines.vllm_protocol import KnownLogprobs, VLLMDialect
 from search.engines.vllm_server import VLLMServerEngine
 from trainer.models.loading import load_policy, policy_shape
 from trainer.runtime.manifests import hash_input, hash_value
@@ -101,13 +102,15 @@ def open_vllm_servers(
         model, tokenizer = policy_shape(policy)
     unknown = unknown_token_ids(model, tokenizer)
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    asked = _asked_model(policy, model, tokenizer, compare=config.engine_compare_weights)
+    known = _known_logprobs(model, tokenizer, compare=config.engine_compare_weights)
     settings = ServerSettings(
         in_flight=config.engine_in_flight,
         wait_seconds=config.engine_wait_seconds,
         timeout_seconds=config.engine_timeout_seconds,
     )
-    servers = ModelServers(config.addresses, asked, settings)
+    servers = ModelServers(
+        config.addresses, _asked_model(policy), settings, VLLMDialect(policy, known)
+    )
 
     async def check() -> None:
         try:
@@ -127,9 +130,9 @@ def open_vllm_servers(
     )
 
 
-def _asked_model(policy: str, model: Any, tokenizer: Any, *, compare: bool) -> AskedModel:
-    """The policy as its servers are asked for it. With `compare` its log-probabilities must be
-    those of `model`, else those that the first server gives."""
+def _known_logprobs(model: Any, tokenizer: Any, *, compare: bool) -> KnownLogprobs:
+    """What a server's weights are compared on: the log-probabilities of `model`, or without
+    `compare` those that the first server gives."""
     # Random ids are no text, but they tell weights apart, and every vocabulary has some.
     dice = random.Random(0)
     known = sorted(known_token_ids(tokenizer))
@@ -138,6 +141,15 @@ def _asked_model(policy: str, model: Any, tokenizer: Any, *, compare: bool) -> A
         found = [_likeliest(model, prompt) for prompt in prompts]
     else:
         found = [(tuple(dice.sample(known, k=2)), (0.0, 0.0)) for _ in prompts]
+    return KnownLogprobs(
+        prompts=tuple(prompts),
+        tokens=tuple(tokens for tokens, _ in found),
+        logprobs=tuple(logprobs for _, logprobs in found) if compare else None,
+    )
+
+
+def _asked_model(policy: str) -> AskedModel:
+    """The policy as its servers are asked for it."""
 
     @cache
     def served_name() -> str:
@@ -154,14 +166,7 @@ def _asked_model(policy: str, model: Any, tokenizer: Any, *, compare: bool) -> A
             f"--served-model-name {served_name()}"
         )
 
-    return AskedModel(
-        name=policy,
-        accepts=accepts,
-        as_served=as_served,
-        prompts=tuple(prompts),
-        tokens=tuple(tokens for tokens, _ in found),
-        logprobs=tuple(logprobs for _, logprobs in found) if compare else None,
-    )
+    return AskedModel(name=policy, accepts=accepts, as_served=as_served)
 
 
 def _one_folder(first: Path, second: Path) -> bool:

@@ -18,7 +18,7 @@ from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.solutions import SolutionsConfig
 from trainer.evaluation.controls import random_tree
-from trainer.evaluation.data_making import compare_data_making
+from trainer.evaluation.data_making import DataMaker, compare_data_making, data_maker_of
 from trainer.evaluation.equal_compute import equal_compute_grid, equal_flops, measured_counts
 from trainer.evaluation.policies import (
     WEIGHTED_BEST_OF_N,
@@ -91,6 +91,8 @@ class EvaluateConfig:
     """Problems on which searches that make training data are measured."""
     data_making_simulations: int = 16
     """Simulations of a search that makes training data."""
+    data_making_search: str | None = None
+    """Folder of a search stage whose settings make the data; null: the evaluation's tree search."""
     thinking_tokens: tuple[int, ...] = ()
     """Budgets of thought, ascending, of one greedy chain of every policy that thinks."""
 
@@ -177,6 +179,7 @@ def run_evaluate(
     _check(config, settings, mcts)
     inputs: dict[str, str | None] = {Path(p).name: p for p in config.policies}
     inputs |= {"reward_model": config.reward_model, "data": config.data}
+    inputs |= {"data_making_search": config.data_making_search}
     configs = [config, settings, *engine.recorded, mcts]
     with run_stage("evaluate", runtime, configs, inputs) as record:
         folder = Path(runtime.output_dir)
@@ -410,11 +413,15 @@ def _data_making(bench: _PolicyBench, tokens_per_sample: float) -> tuple[DataMak
     if not config.data_making_problems:
         return ()
     making = read_problems(Path(config.data) / "train.jsonl")[-config.data_making_problems :]
+    if config.data_making_search is not None:
+        maker = data_maker_of(config.data_making_search)
+    else:
+        mcts = replace(bench.mcts, budgets=(config.data_making_simulations,))
+        maker = DataMaker(mcts=mcts, settings=replace(bench.settings, temperature=1.0))
     return compare_data_making(
         bench.workbench,
         making,
-        replace(bench.mcts, budgets=(config.data_making_simulations,)),
-        bench.settings,
+        maker,
         tokens_per_sample=tokens_per_sample,
         folder=bench.folder,
     )

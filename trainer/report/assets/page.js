@@ -305,11 +305,12 @@ function makingSection(results) {
       { head: "solved", number: true, cell: (r) => count(r.solved) },
       { head: "distinct solutions", number: true, cell: (r) => count(r.distinct_solutions) },
       { head: "tokens", number: true, cell: (r) => count(r.tokens) },
-      { head: "FLOPs", number: true, cell: (r) => power(r.flops) },
+      { head: "computed FLOPs", number: true, cell: (r) => power(r.computed_flops) },
       { head: "solved per million tokens", number: true,
         cell: (r) => count(r.solved_per_million_tokens) },
       { head: "distinct per million tokens", number: true,
         cell: (r) => count(r.distinct_per_million_tokens) },
+      { head: "distinct per TFLOP", number: true, cell: (r) => count(r.distinct_per_tflop) },
     ], rows, { id: "making-table" }),
   ];
 }

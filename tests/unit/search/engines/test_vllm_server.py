@@ -28,6 +28,7 @@ from search.engines.model_server import (
     ServerSettings,
 )
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
+from search.engines.vllm_protocol import KnownLogprobs, VLLMDialect
 from search.engines.vllm_server import VLLMServerEngine
 from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
@@ -76,13 +77,20 @@ def engine_of(
         name="policy",
         accepts=lambda name: name == "policy",
         as_served=lambda: "start it with --model policy",
+    )
+    known = KnownLogprobs(
         prompts=(prompt,),
         tokens=(tokens,),
         logprobs=(tuple(logprob(model, prompt, token) for token in tokens),),
     )
-    known = {"in_flight": 64, "wait_seconds": 10.0, "timeout_seconds": 10.0} | settings
+    patience = {"in_flight": 64, "wait_seconds": 10.0, "timeout_seconds": 10.0} | settings
     return VLLMServerEngine(
-        ModelServers([s.address for s in servers], asked, ServerSettings(**known)),
+        ModelServers(
+            [s.address for s in servers],
+            asked,
+            ServerSettings(**patience),
+            VLLMDialect("policy", known),
+        ),
         tokenizer,
         flop_model(model),
         seed=5,
@@ -197,7 +205,10 @@ def test_trees_are_those_of_the_engine_that_decodes_here(
     for running, servers in ((1, [server]), (8, [server, second]), (64, [second])):
         for problems in (PROBLEMS, PROBLEMS[::-1]):
             engine = engine_of(tiny_policy, *servers)
+            if running > 1:  # slow enough for requests to be together
+                servers[0].hang_seconds, servers[0].faults = 0.05, ["hang"] * 20
             found = trees(toys, engine, problems, max_concurrent=running)
+            servers[0].faults = []
             assert shape(found) == expected
             for result in found.values():
                 assert result.served is not None
@@ -221,6 +232,7 @@ def test_the_requests_of_a_problem_go_to_one_server(
 def test_no_more_requests_are_in_flight_than_allowed(
     toys: Any, tiny_policy: Any, server: PolicyServer
 ) -> None:
+    server.hang_seconds, server.faults = 0.05, ["hang"] * 12  # slow enough to be together
     trees(toys, engine_of(tiny_policy, server, in_flight=3))
     assert server.most_at_once == 3
 
@@ -258,16 +270,18 @@ def test_a_request_without_an_answer_is_sent_again(
     assert asked <= server.seeds().total() <= asked + 2
 
 
+@pytest.mark.parametrize("several", [False, True])
 def test_a_server_that_dies_and_comes_back_loses_nothing(
-    toys: Any, tiny_policy: Any, server: PolicyServer
+    toys: Any, tiny_policy: Any, server: PolicyServer, second: PolicyServer, several: bool
 ) -> None:
-    engine = engine_of(tiny_policy, server)
+    engine = engine_of(tiny_policy, server, *([second] if several else []), in_flight=4)
     whole = trees(toys, engine)
     expected, asked = shape(whole), samples_of(whole)
     server.asked.clear()
+    second.asked.clear()
 
     def restart() -> None:
-        while len(server.asked) < 10:
+        while len(server.asked) < 5:
             time.sleep(0.001)
         server.stop()
         time.sleep(0.3)
@@ -277,7 +291,11 @@ def test_a_server_that_dies_and_comes_back_loses_nothing(
     thread.start()
     assert shape(trees(toys, engine)) == expected
     thread.join()
-    assert 0 <= server.seeds().total() - asked <= server.most_at_once  # those in flight
+    again = server.seeds().total() + second.seeds().total() - asked
+    assert 0 <= again <= 4  # those in flight
+    # No problem moves to the other server, which answers each of its requests once.
+    assert not server.seeds().keys() & second.seeds().keys()
+    assert all(count == 1 for count in second.seeds().values())
 
 
 def refused(engine: VLLMServerEngine) -> str:

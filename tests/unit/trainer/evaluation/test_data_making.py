@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from data.types import ModelUsage, Outcome, Problem, StopReason, Usage, Verdict
 from search.base import Node, SearchResult
 from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.solutions import SolutionsConfig
-from trainer.evaluation.data_making import compare_data_making
+from trainer.evaluation.data_making import DataMaker, compare_data_making, data_maker_of
+from trainer.runtime.manifests import write_manifest
 
 PROBLEMS = [Problem(id=name, prompt="?", answer="r") for name in "pq"]
 
@@ -21,14 +25,16 @@ class Bench:
 
     verifier = SimpleNamespace(verify=lambda *_: Verdict(outcome=Outcome.CORRECT))
 
-    def __init__(self) -> None:
+    def __init__(self, repeated: float = 0.0) -> None:
+        self.repeated = repeated
         self.samples: dict[str, int] = {}
 
     def search(
         self, problems: list[Problem], config: Any, settings: Any, *, name: str, **_: Any
     ) -> list[SearchResult]:
         usage = Usage(
-            policy=ModelUsage(positions=40, flops=400.0), reward=ModelUsage(positions=20, flops=500)
+            policy=ModelUsage(positions=40, flops=400.0),
+            reward=ModelUsage(positions=20, flops=500.0, repeated_flops=self.repeated),
         )
         if isinstance(config, SolutionsConfig):
             [n] = config.budgets
@@ -48,9 +54,8 @@ class Bench:
 
 def test_sampling_gets_the_tokens_and_the_flops_of_the_trees() -> None:
     bench: Any = Bench()
-    rows = compare_data_making(
-        bench, PROBLEMS, MCTSConfig(), SearchSettings(), tokens_per_sample=10.0, folder=Path()
-    )
+    maker = DataMaker(mcts=MCTSConfig(), settings=SearchSettings())
+    rows = compare_data_making(bench, PROBLEMS, maker, tokens_per_sample=10.0, folder=Path())
     assert bench.samples == {"making_sample": 6, "making_sample_flops": 9}
     found = [(r.method, r.tokens, r.flops, r.solved) for r in rows]
     assert found == [
@@ -58,3 +63,32 @@ def test_sampling_gets_the_tokens_and_the_flops_of_the_trees() -> None:
         ("sample", 120, 1200.0, 2),
         ("sample_equal_flops", 180, 1800.0, 2),
     ]
+    assert [r.distinct_per_tflop for r in rows] == [2e12 / 1800, 2e12 / 1200, 2e12 / 1800]
+
+
+def test_kept_prefixes_cost_a_tree_nothing() -> None:
+    """600 of a tree's 900 FLOPs are of prefixes that were kept, so 3 samples cost the same."""
+    bench: Any = Bench(repeated=600.0)
+    maker = DataMaker(mcts=MCTSConfig(), settings=SearchSettings(kept_prefixes_mib=1))
+    rows = compare_data_making(bench, PROBLEMS, maker, tokens_per_sample=10.0, folder=Path())
+    assert bench.samples == {"making_sample": 6, "making_sample_flops": 3}
+    assert [r.computed_flops for r in rows] == [600.0, 1200.0, 600.0]
+
+
+def test_the_data_maker_is_the_one_of_a_search_stage(tmp_path: Path) -> None:
+    mcts = MCTSConfig(budgets=(8,), widening=1.0, without_replacement=True, priors="sequence")
+    settings = SearchSettings(kept_prefixes_mib=256, max_new_tokens=20)
+    recipe = {**asdict(mcts), **asdict(settings), "strategy": "mcts", "num_problems": 3}
+
+    def manifest(stage: str, **more: Any) -> str:
+        write_manifest(
+            tmp_path, stage=stage, recipe=recipe | more, seed=1, inputs={}, usage={}, metrics={},
+            seconds=1.0,
+        )  # fmt: skip
+        return str(tmp_path)
+
+    assert data_maker_of(manifest("search")) == DataMaker(mcts=mcts, settings=settings)
+    with pytest.raises(ValueError, match="of beam; it must be a search stage whose strategy is"):
+        data_maker_of(manifest("search", strategy="beam"))
+    with pytest.raises(ValueError, match="it must be a search stage"):
+        data_maker_of(manifest("label"))

@@ -14,7 +14,10 @@ DEMO = "recipes/countdown/demo.yaml"
 
 @pytest.mark.parametrize(
     ("learner", "policies"),
-    [("expert_iteration", ["{sft}", "{round_1}", "{round_2}"]), ("ppo", ["{sft}", "{ppo}"])],
+    [
+        ("expert_iteration", ["{sft}", "{round_1}", "{round_2}", "{control_more_updates}"]),
+        ("ppo", ["{sft}", "{ppo}", "{control_more_updates}"]),
+    ],
 )
 def test_all_follows_the_stages_of_the_run(
     learner: str, policies: list[str], monkeypatch: pytest.MonkeyPatch

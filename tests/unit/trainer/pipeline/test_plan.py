@@ -142,6 +142,7 @@ def test_a_plan_names_the_stage_whose_model_is_trained_further(
         ("prm_1", "the model of stage sft"),
         ("round_1", "the model of stage sft"),
         ("round_2", "the model of stage round_1"),
+        ("control_more_updates", "the model of stage sft"),
         ("prm_2", "the model of stage prm_1"),
     ]
 

@@ -47,10 +47,10 @@ def test_problems_stay_apart_and_splits_hold_them() -> None:
     data = settings["data"]
     assert data["slices"] == {
         "train": {"label_1": 2, "search_1": 2, "search_2": 2, "spare": 2, "label_2": 2},
-        "validation": {"gate_1": 4, "gate_2": 4},
+        "validation": {"gate_1": 4, "gate_2": 4, "start": 4},
     }
     assert (settings["label_2"]["slice"], settings["label_2"]["num_problems"]) == ("label_2", 2)
-    assert (data["train"], data["validation"], data["test"]) == (10, 8, 4)
+    assert (data["train"], data["validation"], data["test"]) == (10, 12, 4)
     held_out = stage_settings(small("recipes/qwen2.5-1.5b-math/full.yaml").stages[1])
     assert [held_out[s] for s in ("demonstrations", "train", "validation", "test")] == [0, 0, 0, 4]
 
