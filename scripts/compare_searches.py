@@ -6,7 +6,7 @@ from search.settings import SearchSettings
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.launcher import launch
-from trainer.searching.vllm_engine import SearchEngineConfig
+from trainer.searching.server_engines import SearchEngineConfig
 from trainer.stages.compare import CompareConfig, run_compare
 
 CONFIGS = (RuntimeConfig, CompareConfig, SearchSettings, SearchEngineConfig)

@@ -7,7 +7,7 @@ from search.strategies.mcts.config import MCTSConfig
 from trainer.runtime.command_line import parse_recipe
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.launcher import launch
-from trainer.searching.vllm_engine import SearchEngineConfig
+from trainer.searching.server_engines import SearchEngineConfig
 from trainer.stages.evaluate import EvaluateConfig, run_evaluate
 
 CONFIGS = (RuntimeConfig, EvaluateConfig, SearchSettings, MCTSConfig, SearchEngineConfig)

@@ -6,7 +6,7 @@ from search.labellers.by_name import LabelSettings
 from trainer.runtime.command_line import parse_with_labeller
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.launcher import launch
-from trainer.searching.vllm_engine import SearchEngineConfig
+from trainer.searching.server_engines import SearchEngineConfig
 from trainer.stages.label import LabelStageConfig, run_label
 
 CONFIGS = (RuntimeConfig, LabelStageConfig, LabelSettings, SearchEngineConfig)

@@ -6,7 +6,7 @@ from search.settings import SearchSettings
 from trainer.runtime.command_line import parse_with_strategy
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.launcher import launch
-from trainer.searching.vllm_engine import SearchEngineConfig
+from trainer.searching.server_engines import SearchEngineConfig
 from trainer.stages.search import TreesConfig, run_trees
 
 CONFIGS = (RuntimeConfig, TreesConfig, SearchSettings, SearchEngineConfig)

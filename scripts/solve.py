@@ -16,8 +16,8 @@ from search.settings import SearchSettings
 from trainer.runtime.command_line import parse_with_strategy
 from trainer.runtime.launcher import launch
 from trainer.searching.bundles import words_of_the_bundle
+from trainer.searching.server_engines import SearchEngineConfig
 from trainer.searching.solve import SolveConfig, solve
-from trainer.searching.vllm_engine import SearchEngineConfig
 
 CONFIGS = (SolveConfig, SearchSettings, SearchEngineConfig)
 

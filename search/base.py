@@ -230,7 +230,8 @@ class Node:
     # The probability of the path that ends here, at the sampling temperature. Only a search that
     # samples without replacement knows it.
     mass: float | None = None
-    logprob: float = 0.0  # log pi(step | path to the parent), nats, at temperature 1
+    # log pi(step | path to the parent), nats, at temperature 1; NaN if the engine does not say it
+    logprob: float = 0.0
     entropy: float = 0.0  # entropy summed over the step's tokens, nats, at temperature 1
     visit_count: int = 0
     value_sum: float = 0.0

@@ -125,8 +125,12 @@ def set_priors(siblings: Sequence[Node], kind: str) -> None:
     - sequence: the policy's probability of the step at temperature 1, renormalised over the
       distinct steps, for proposals without replacement.
     - uniform: equal priors, for control experiments.
+
+    Raises ValueError for the rule sequence where the engine gives no log-probabilities.
     """
     if kind == "sequence":
+        if any(math.isnan(node.logprob) for node in siblings):
+            raise ValueError("priors is 'sequence', but the engine gives no log-probabilities")
         top = max(node.logprob for node in siblings)
         weights = [math.exp(node.logprob - top) for node in siblings]
     elif kind == "count":

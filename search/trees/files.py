@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,8 @@ def _node_to_json(node: Node, beside: bool) -> dict[str, Any]:
         "token_ids": list(node.token_ids),
         "text": node.text,
         "prior": node.prior,
-        "logprob": node.logprob,
-        "entropy": node.entropy,
+        "logprob": _known(node.logprob),
+        "entropy": _known(node.entropy),
         "visit_count": node.visit_count,
         "value": node.value_sum / node.visit_count if node.visit_count else node.score,
         "value_sum": node.value_sum,
@@ -91,6 +92,15 @@ def _node_to_json(node: Node, beside: bool) -> dict[str, Any]:
         "usage": _spent(node.usage),
     }
     return row if node.mass is None else row | {"mass": node.mass}
+
+
+def _known(value: float) -> float | None:
+    """JSON has no NaN, which stands for what a server did not say."""
+    return None if math.isnan(value) else value
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _spent(usage: Usage) -> dict[str, Any]:
@@ -118,8 +128,8 @@ def result_from_json(row: dict[str, Any]) -> SearchResult:
             token_ids=tuple(item["token_ids"]),
             text=item["text"],
             prior=item["prior"],
-            logprob=item["logprob"],
-            entropy=item["entropy"],
+            logprob=_or_nan(item["logprob"]),
+            entropy=_or_nan(item["entropy"]),
             visit_count=item["visit_count"],
             value_sum=item["value_sum"],
             value_max=item["value_max"],

@@ -24,7 +24,7 @@ from search.strategies.by_name import bind
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.particles import ParticleConfig
 from trainer.searching.engines import load_engine
-from trainer.searching.vllm_engine import SearchEngineConfig
+from trainer.searching.server_engines import SearchEngineConfig
 
 STRATEGIES: dict[str, Any] = {
     "mcts": MCTSConfig(budgets=(32,), proposals=4),

@@ -36,7 +36,7 @@ from trainer.models.loading import (
     save_model,
 )
 from trainer.searching.engines import load_engine
-from trainer.searching.vllm_engine import SearchEngineConfig
+from trainer.searching.server_engines import SearchEngineConfig
 
 VLLM = os.environ.get("THINKTREE_VLLM_PYTHON")
 pytestmark = [

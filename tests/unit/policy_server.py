@@ -53,14 +53,17 @@ class PolicyServer:
     ) -> None:
         self.model, self.model_id, self.context = model.eval(), model_id, context
         self.root = model_id
-        self.end_ids = TokenText(tokenizer).end_token_ids
-        self.texts = TokenText(tokenizer).token_texts()
+        self.text = TokenText(tokenizer)
+        self.end_ids = frozenset({tokenizer.eos_token_id})
+        self.texts = self.text.token_texts()
         self.asked: list[dict[str, Any]] = []
         self.faults: list[str] = []
         self.hang_seconds = 1.0
         self.poison = 0  # max_tokens of requests that never get an answer
         self.processed = False  # log-probabilities after temperature and masks
         self.token_ids = True  # a version that returns token ids
+        self.text_only = False  # text in and out, as with any OpenAI-compatible server
+        self.names_stops = self.gives_logprobs = self.gives_usage = True  # of such a server
         self.most_at_once = self._at_once = 0
         self._logits = {} if logits is None else logits  # by model and ids
         self._cached: set[tuple[int, ...]] = set()
@@ -145,7 +148,7 @@ class PolicyServer:
         if fault == "hang":
             time.sleep(self.hang_seconds)
         status = {"busy": 429, "down": 503, "error": 500, "drop": 0}.get(fault)
-        room = self.context - len(body["prompt"])
+        room = self.context - len(self._prompt(body))
         if status is not None:
             return status, {"error": {"message": fault}}
         if fault == "garbage":
@@ -157,8 +160,27 @@ class PolicyServer:
         with self._lock:
             return 200, self._completion(body)
 
+    def _prompt(self, body: dict[str, Any]) -> tuple[int, ...]:
+        given = body["prompt"]
+        return self.text.encode_prompt(given) if self.text_only else tuple(given)
+
+    def _as_text(
+        self, ids: list[int], logprobs: list[float], finish: str, stop: int | str | None
+    ) -> dict[str, Any]:
+        """A choice without token ids. The text ends before the string that ended it."""
+        text = self.text.decode(ids)
+        if isinstance(stop, str) and stop in text:
+            text = text[: text.index(stop)]
+        choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": finish}
+        if self.names_stops:
+            choice["stop_reason"] = stop if isinstance(stop, str) else None
+        if self.gives_logprobs:
+            shown = [self.text.tokenizer.decode([id]) for id in ids]
+            choice["logprobs"] = {"tokens": shown, "token_logprobs": logprobs}
+        return choice
+
     def _completion(self, body: dict[str, Any]) -> dict[str, Any]:
-        prompt = tuple(body["prompt"])
+        prompt = self._prompt(body)
         known = max((len(p) for p in self._cached if prompt[: len(p)] == p), default=0)
         cached = min(known, (len(prompt) - 1) // BLOCK * BLOCK)
         ids, logprobs, finish, stop = self._draw(body, prompt)
@@ -173,7 +195,11 @@ class PolicyServer:
         }
         if self.token_ids and body.get("return_token_ids"):
             choice["token_ids"] = ids
+        if self.text_only:
+            choice = self._as_text(ids, logprobs, finish, stop)
         details = {"cached_tokens": cached} if cached else None
+        if not self.gives_usage:
+            return {"choices": [choice]}
         usage = {"prompt_tokens": len(prompt), "completion_tokens": len(ids)}
         return {"choices": [choice], "usage": usage | {"prompt_tokens_details": details}}
 
@@ -198,7 +224,7 @@ class PolicyServer:
             shown_RV = masked_RV if self.processed else raw_RV
             logprobs.append(float(torch.log_softmax(shown_RV, dim=-1)[0, token]))
             ids.append(token)
-            if token in body.get("stop_token_ids", ()):
+            if token in body.get("stop_token_ids", self.end_ids if self.text_only else ()):
                 return ids, logprobs, "stop", token
             for text in body.get("stop", ()):
                 if text in self.texts[token]:

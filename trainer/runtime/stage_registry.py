@@ -59,7 +59,7 @@ LORA = "trainer.models.lora:LoraSettings"
 HELD_OUT = "trainer.rollouts.held_out:HeldOutConfig"
 GROUP_RL = "trainer.rollouts.solution_reward:GroupRLConfig"
 SEARCH = "search.settings:SearchSettings"
-ENGINE = "trainer.searching.vllm_engine:SearchEngineConfig"
+ENGINE = "trainer.searching.server_engines:SearchEngineConfig"
 
 STAGES: dict[str, StageEntry] = {
     "data": StageEntry(

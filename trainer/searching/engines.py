@@ -14,6 +14,7 @@ from rewards.models.loaders import LoadedRewardModel
 from rewards.models.opening import open_reward_model
 from rewards.models.prm import ProcessRewardModel
 from search.base import Scorer
+from search.engines.openai_server import OpenAIEngine
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from search.engines.vllm_server import VLLMServerEngine
 from search.scorer import RewardScorer, TextScorer
@@ -21,9 +22,14 @@ from search.settings import SearchSettings
 from trainer.models.compatibility import check_models
 from trainer.models.loading import load_policy, whole_models
 from trainer.runtime.processes import is_main_process
-from trainer.searching.vllm_engine import SearchEngineConfig, open_vllm_servers
+from trainer.searching.server_engines import (
+    SearchEngineConfig,
+    open_openai_servers,
+    open_vllm_servers,
+)
 
-SearchEngine = TransformersEngine | VLLMServerEngine
+SearchEngine = TransformersEngine | VLLMServerEngine | OpenAIEngine
+OPENERS = {"vllm_server": open_vllm_servers, "openai": open_openai_servers}
 
 
 def load_engine(
@@ -40,11 +46,11 @@ def load_engine(
 ) -> tuple[SearchEngine, Scorer | None]:
     """Loads a policy and a reward model for search; `engine` None is the engine transformers.
 
-    Raises the errors of `open_engine`, and those of `open_vllm_servers` for that engine. Before a
+    Raises the errors of `open_engine`, and those of `OPENERS` for their engines. Before a
     model is loaded, raises ValueError for folders that are missing or do not fit together, and for
     `bf16` (the policy's weights in bf16) on a CPU that does not compute in bf16."""
     check_models(policy, reward_model)
-    if engine is not None and engine.engine == "vllm_server":
+    if engine is not None and engine.engine in OPENERS:
         return _open_servers(engine, policy, reward_model, seed=seed, device=device)
     if bf16 and torch.device(device).type == "cpu" and not computes_in_bf16():
         raise ValueError("bf16 is true, but this CPU has no bf16 instructions: set it to false")
@@ -65,25 +71,36 @@ def load_engine(
 
 def _open_servers(
     config: SearchEngineConfig, policy: str, reward_model: str | None, *, seed: int, device: Any
-) -> tuple[VLLMServerEngine, Scorer | None]:
+) -> tuple[VLLMServerEngine | OpenAIEngine, Scorer | None]:
     with whole_models():
         loaded = None if reward_model is None else open_reward_model(reward_model, device)
         max_context = 0 if loaded is None else loaded.max_context
-        engine = open_vllm_servers(config, policy, seed=seed, max_context=max_context)
+        engine = OPENERS[config.engine](config, policy, seed=seed, max_context=max_context)
     if loaded is not None:
         _check_fit(reward_model, loaded, engine.vocab_size)
     return engine, _scorer(loaded, engine, engine.tokenizer)
 
 
 def check_guidance(engine: SearchEngine, settings: SearchSettings) -> None:
-    """Raises ValueError for a guidance that needs what the engine does not know."""
-    if isinstance(engine, VLLMServerEngine):
-        for key in ("guidance", "answer_guidance"):
-            if getattr(settings, key) == "entropy":
+    """Raises ValueError for settings that need what the engine does not know."""
+    unknown: dict[str, str] = {}  # guidances, and why the engine has none of their values
+    if not isinstance(engine, TransformersEngine):
+        unknown["entropy"] = "a server gives no entropies"
+    if isinstance(engine, OpenAIEngine):
+        unknown["self_evaluation"] = "a server of text gives no probability of a given token"
+        if not engine.gives_logprobs:
+            unknown["likelihood"] = "the server gives no log-probabilities"
+            if settings.likelihood_weight:
                 raise ValueError(
-                    f"{key} is 'entropy', but a vLLM server gives no entropies: use the engine "
-                    "transformers, or the guidance likelihood"
+                    f"likelihood_weight is {settings.likelihood_weight}, but "
+                    f"{unknown['likelihood']}: set it to 0"
                 )
+    for key in ("guidance", "answer_guidance"):
+        if (value := getattr(settings, key)) in unknown:
+            raise ValueError(
+                f"{key} is {value!r}, but {unknown[value]}: use the engine transformers, or "
+                "another guidance"
+            )
 
 
 def _check_fit(name: str | None, loaded: LoadedRewardModel, vocab_size: int) -> None:

@@ -23,8 +23,8 @@ from search.settings import SearchSettings
 from search.strategies.by_name import bind, entry
 from search.strategies.thinking import ThinkingConfig, ThoughtCounts, thought_counts
 from trainer.searching.engines import SearchEngine, check_guidance, load_engine
+from trainer.searching.server_engines import IN_PROCESS, SearchEngineConfig
 from trainer.searching.typed_problems import PLACE, TYPED_TASKS, typed_problem
-from trainer.searching.vllm_engine import IN_PROCESS, SearchEngineConfig
 from trainer.searching.watching import Watched
 
 

@@ -32,7 +32,7 @@ from search.strategies.by_name import bind
 from search.trees.files import append_trees, read_trees
 from trainer.runtime.progress import Progress
 from trainer.searching.engines import check_guidance, load_engine
-from trainer.searching.vllm_engine import SearchEngineConfig
+from trainer.searching.server_engines import SearchEngineConfig
 
 # Measurements run like a strategy but do not choose an answer.
 MEASUREMENTS: dict[type, Callable[..., Any]] = {

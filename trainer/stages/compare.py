@@ -37,7 +37,7 @@ from trainer.evaluation.strategy_tables import comparison_markdown
 from trainer.measures.results import EqualFlopsRow, StrategyComparison
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import numbered_inputs, run_stage
-from trainer.searching.vllm_engine import IN_PROCESS, SearchEngineConfig
+from trainer.searching.server_engines import IN_PROCESS, SearchEngineConfig
 from trainer.searching.workbench import open_workbench
 
 REFERENCE_NAME = "best_of_n"

@@ -47,7 +47,7 @@ from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.further_updates import compared_policies, without_controls
 from trainer.runtime.processes import is_main_process
 from trainer.runtime.stage import run_stage
-from trainer.searching.vllm_engine import IN_PROCESS, SearchEngineConfig
+from trainer.searching.server_engines import IN_PROCESS, SearchEngineConfig
 from trainer.searching.workbench import Workbench, correct_at, open_workbench
 
 

@@ -19,7 +19,7 @@ from trainer.labels.labelling import label_shard, merge_shards
 from trainer.models.compatibility import check_policy
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
-from trainer.searching.vllm_engine import IN_PROCESS, SearchEngineConfig
+from trainer.searching.server_engines import IN_PROCESS, SearchEngineConfig
 from trainer.searching.workbench import open_workbench
 
 

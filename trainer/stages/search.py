@@ -19,7 +19,7 @@ from search.trees.training_rows import balance_by_difficulty, verified_solutions
 from trainer.models.compatibility import check_models
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
-from trainer.searching.vllm_engine import IN_PROCESS, SearchEngineConfig
+from trainer.searching.server_engines import IN_PROCESS, SearchEngineConfig
 from trainer.searching.workbench import ends_of, open_workbench, paths_of
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from trainer.models.loading import build_policy, load_policy, policy_shape, save
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import hash_input, hash_value
 from trainer.searching.engines import load_engine
+from trainer.searching.server_engines import IN_PROCESS, SearchEngineConfig
 from trainer.searching.solve import SolveConfig, solve
-from trainer.searching.vllm_engine import IN_PROCESS, SearchEngineConfig
 from trainer.stages.label import LabelStageConfig, run_label
 from trainer.stages.search import TreesConfig, run_trees
 
@@ -88,6 +89,19 @@ def test_a_stage_finds_the_same_trees_and_counts_what_the_server_did(
     assert [[n.token_ids for n in tree.nodes] for tree in one] == [
         [n.token_ids for n in tree.nodes] for tree in two
     ]
+
+
+def test_the_manifest_says_that_a_server_of_text_is_inexact(
+    folder: Path, server: PolicyServer, tmp_path: Path
+) -> None:
+    server.text_only, server.model_id, server.root = True, "tiny", ""
+    engine = SearchEngineConfig(engine="openai", engine_url=server.address, engine_model="tiny")
+    manifest = search(folder, tmp_path / "text", engine)
+    assert manifest["recipe"]["engine"] == "openai"
+    assert manifest["recipe"]["engine_inexact"].startswith("text goes in and out")
+    assert manifest["metrics"]["server_requests"] == server.seeds().total() - 1  # without the check
+    with pytest.raises(EngineRefused, match=r"serves 'tiny' .*: engine_model is 'other'"):
+        search(folder, tmp_path / "other", replace(engine, engine_model="other"))
 
 
 def test_labels_are_those_of_the_engine_in_this_process(
@@ -159,19 +173,27 @@ def test_guidance_by_entropy_needs_the_engine_in_this_process(
 ) -> None:
     config = SolveConfig(model=str(folder / "policy"), problem="3 4 7 -> 14\n")
     settings = SearchSettings(guidance="entropy", max_new_tokens=30)
-    with pytest.raises(ValueError, match="guidance is 'entropy', but a vLLM server gives no"):
+    with pytest.raises(ValueError, match="guidance is 'entropy', but a server gives no"):
         solve(config, settings, MCTSConfig(budgets=(3,)), served(server))
 
 
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"engine": "vlm"}, "engine is 'vlm'; allowed: transformers, vllm_server"),
-        ({"engine": "vllm_server"}, "engine_url is None: vllm_server needs an address"),
+        ({"engine": "vlm"}, "engine is 'vlm'; allowed: transformers, vllm_server, openai"),
+        ({"engine": "vllm_server"}, "engine_url is None: vllm_server and openai need an"),
         ({"engine_url": "http://a"}, "transformers takes none"),
         (
             {"engine": "vllm_server", "engine_url": "http://a, b:8000"},
             "engine_url holds 'b:8000'; an address has the form",
+        ),
+        (
+            {"engine": "vllm_server", "engine_url": "http://a", "engine_model": "m"},
+            "engine_model is 'm', but engine is 'vllm_server': only openai takes it",
+        ),
+        (
+            {"engine": "openai", "engine_url": "http://a", "engine_key_variable": "NO_SUCH_KEY"},
+            "engine_key_variable is 'NO_SUCH_KEY'; the environment has no such variable",
         ),
         ({"engine_in_flight": 0}, "engine_in_flight is 0; it must be at least 1"),
         ({"engine_timeout_seconds": 0.0}, "the first must not be negative, the other must be"),
@@ -183,5 +205,5 @@ def test_wrong_settings_are_named(fields: dict[str, Any], text: str) -> None:
 
 
 def test_addresses_are_separated_by_commas() -> None:
-    config = SearchEngineConfig(engine="vllm_server", engine_url="http://a:1/, http://b:2")
+    config = SearchEngineConfig(engine="vllm_server", engine_url="http://a:1/, http://b:2/v1")
     assert config.addresses == ("http://a:1", "http://b:2")

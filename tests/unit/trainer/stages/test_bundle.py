@@ -24,8 +24,8 @@ from trainer.measures.results import StrategyComparison
 from trainer.runtime.command_line import parse_with_strategy
 from trainer.runtime.config import RuntimeConfig
 from trainer.searching.bundles import read_bundle, words_of_the_bundle
+from trainer.searching.server_engines import SearchEngineConfig
 from trainer.searching.solve import SolveConfig, solve
-from trainer.searching.vllm_engine import SearchEngineConfig
 from trainer.stages.bundle import BundleConfig, run_bundle
 
 

@@ -1,8 +1,9 @@
-"""The engine of searches that asks vLLM servers: its settings, and how it is opened."""
+"""The engines of searches that ask servers: their settings, and how they are opened."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from dataclasses import dataclass
 from functools import cache
@@ -16,13 +17,16 @@ from data.token_text import known_token_ids
 from rewards.base import NO_CONTEXT_LIMIT
 from rewards.models.vocabulary import unknown_token_ids
 from search.engines.model_server import AskedModel, ModelServers, ServerSettings
+from search.engines.openai_protocol import OpenAIDialect
+from search.engines.openai_server import OpenAIEngine
 from search.engines.vllm_protocol import KnownLogprobs, VLLMDialect
 from search.engines.vllm_server import VLLMServerEngine
 from trainer.models.loading import load_policy, policy_shape
 from trainer.runtime.manifests import hash_input, hash_value
 
-ENGINES = ("transformers", "vllm_server")
+ENGINES = ("transformers", "vllm_server", "openai")
 PROMPTS, PROMPT_TOKENS = 4, 8  # what a server's weights are compared on
+INEXACT = "text goes in and out: tokens are encoded again, and the server's defaults are its own"
 PREFIX = "thinktree-"  # of the name of a served policy that names its content
 
 
@@ -31,9 +35,13 @@ class SearchEngineConfig:
     """Which engine samples for searches. docs/engines.md shows how to start a vLLM server."""
 
     engine: str = "transformers"
-    """Engine that samples: transformers (in this process) or vllm_server."""
+    """Engine that samples: transformers (in this process), vllm_server or openai (inexact)."""
     engine_url: str | None = None
-    """Address of the vLLM server, http://host:port, or several with commas between."""
+    """Address of the server, http://host:port, or several with commas between."""
+    engine_model: str | None = None
+    """Name that the server of the engine openai gives the model; null: that of the policy."""
+    engine_key_variable: str = ""
+    """Environment variable with the key of the server of the engine openai; empty: no key."""
     engine_in_flight: int = 256
     """Requests that wait for one server at the same time."""
     engine_wait_seconds: float = 300.0
@@ -46,10 +54,21 @@ class SearchEngineConfig:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ValueError(f"engine is {self.engine!r}; allowed: {', '.join(ENGINES)}")
-        if (self.engine == "vllm_server") != bool(self.addresses):
+        if (self.engine != "transformers") != bool(self.addresses):
             raise ValueError(
                 f"engine is {self.engine!r} and engine_url is {self.engine_url!r}: vllm_server "
-                "needs an address, and transformers takes none"
+                "and openai need an address, and transformers takes none"
+            )
+        for key in ("engine_model", "engine_key_variable"):
+            if getattr(self, key) and self.engine != "openai":
+                raise ValueError(
+                    f"{key} is {getattr(self, key)!r}, but engine is {self.engine!r}: only openai "
+                    "takes it"
+                )
+        if self.engine_key_variable and self.engine_key_variable not in os.environ:
+            raise ValueError(
+                f"engine_key_variable is {self.engine_key_variable!r}; the environment has no such "
+                "variable"
             )
         for address in self.addresses:
             if not address.startswith(("http://", "https://")):
@@ -67,15 +86,28 @@ class SearchEngineConfig:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The addresses of the servers, without a last slash."""
-        parts = (self.engine_url or "").split(",")
-        return tuple(part.strip().rstrip("/") for part in parts if part.strip())
+        """The addresses of the servers, without a last slash and without /v1."""
+        parts = [part.strip().rstrip("/") for part in (self.engine_url or "").split(",")]
+        return tuple(part.removesuffix("/v1") for part in parts if part)
 
     @property
-    def recorded(self) -> tuple[RecordedEngine, ...]:
+    def recorded(self) -> tuple[RecordedEngine | InexactEngine, ...]:
         """What a stage records among the settings that decide its result. An address decides
         nothing: a stage may continue with another server of the same policy."""
+        if self.engine == "openai":
+            return (InexactEngine(engine_model=self.engine_model),)
         return () if self.engine == "transformers" else (RecordedEngine(engine=self.engine),)
+
+    @property
+    def patience(self) -> ServerSettings:
+        """How the servers are asked."""
+        key = os.environ[self.engine_key_variable] if self.engine_key_variable else ""
+        return ServerSettings(
+            in_flight=self.engine_in_flight,
+            wait_seconds=self.engine_wait_seconds,
+            timeout_seconds=self.engine_timeout_seconds,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +115,15 @@ class RecordedEngine:
     """The engine of a stage's searches, if it is not the default one."""
 
     engine: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InexactEngine:
+    """The engine openai, and in which way its samples are not those of the policy's tokens."""
+
+    engine_model: str | None
+    engine: str = "openai"
+    engine_inexact: str = INEXACT
 
 
 IN_PROCESS = SearchEngineConfig()
@@ -101,17 +142,52 @@ def open_vllm_servers(
     else:
         model, tokenizer = policy_shape(policy)
     unknown = unknown_token_ids(model, tokenizer)
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     known = _known_logprobs(model, tokenizer, compare=config.engine_compare_weights)
-    settings = ServerSettings(
-        in_flight=config.engine_in_flight,
-        wait_seconds=config.engine_wait_seconds,
-        timeout_seconds=config.engine_timeout_seconds,
-    )
     servers = ModelServers(
-        config.addresses, _asked_model(policy), settings, VLLMDialect(policy, known)
+        config.addresses, _asked_model(policy), config.patience, VLLMDialect(policy, known)
+    )
+    _choose(servers)
+    return VLLMServerEngine(
+        servers,
+        tokenizer,
+        flop_model(model),
+        seed=seed,
+        context_length=_context(model, max_context),
+        vocab_size=model.config.get_text_config().vocab_size,
+        unknown_ids=unknown,
     )
 
+
+def open_openai_servers(
+    config: SearchEngineConfig, policy: str, *, seed: int, max_context: int
+) -> OpenAIEngine:
+    """The engine that asks these servers for texts of `policy`, whose tokenizer and sizes are read
+    here. Waits for the servers. Raises the errors of `open_vllm_servers`, but weights are not
+    compared."""
+    model, tokenizer = policy_shape(policy)
+    name = config.engine_model
+    asked = _asked_model(policy)
+    if name is not None:
+        asked = AskedModel(
+            name=name,
+            accepts=lambda served: served == name,
+            as_served=lambda: f"engine_model is {name!r}",
+        )
+    dialect = OpenAIDialect()
+    servers = ModelServers(config.addresses, asked, config.patience, dialect)
+    _choose(servers)
+    return OpenAIEngine(
+        servers,
+        dialect,
+        tokenizer,
+        flop_model(model),
+        seed=seed,
+        context_length=_context(model, max_context),
+        vocab_size=model.config.get_text_config().vocab_size,
+    )
+
+
+def _choose(servers: ModelServers[Any]) -> None:
     async def check() -> None:
         try:
             await servers.choose_servers()
@@ -119,15 +195,11 @@ def open_vllm_servers(
             await servers.close()
 
     asyncio.run(check())
-    return VLLMServerEngine(
-        servers,
-        tokenizer,
-        flop_model(model),
-        seed=seed,
-        context_length=min(limit or NO_CONTEXT_LIMIT, max_context or NO_CONTEXT_LIMIT),
-        vocab_size=model.config.get_text_config().vocab_size,
-        unknown_ids=unknown,
-    )
+
+
+def _context(model: Any, max_context: int) -> int:
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return min(limit or NO_CONTEXT_LIMIT, max_context or NO_CONTEXT_LIMIT)
 
 
 def _known_logprobs(model: Any, tokenizer: Any, *, compare: bool) -> KnownLogprobs:
