@@ -59,6 +59,7 @@ class PolicyServer:
         self.asked: list[dict[str, Any]] = []
         self.faults: list[str] = []
         self.hang_seconds = 1.0
+        self.together = 1  # nothing is answered before so many requests were there at once
         self.poison = 0  # max_tokens of requests that never get an answer
         self.processed = False  # log-probabilities after temperature and masks
         self.token_ids = True  # a version that returns token ids
@@ -145,6 +146,9 @@ class PolicyServer:
             handler.close_connection = True
 
     def _answered(self, body: dict[str, Any], fault: str) -> tuple[int, Any]:
+        deadline = time.monotonic() + 20
+        while self.most_at_once < self.together and time.monotonic() < deadline:
+            time.sleep(0.005)
         if fault == "hang":
             time.sleep(self.hang_seconds)
         status = {"busy": 429, "down": 503, "error": 500, "drop": 0}.get(fault)

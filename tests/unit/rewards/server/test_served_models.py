@@ -159,6 +159,7 @@ def test_ours_is_asked_in_ids_and_in_text(folders: Path, tmp_path: Path, serve: 
             open_served(pair, CPU, max_tokens=9, max_requests=1)
 
 
+@pytest.mark.slow
 def test_what_is_too_long_ends_its_path_alike(
     folders: Path, published: dict[str, Path], tmp_path: Path, serve: Any
 ) -> None:

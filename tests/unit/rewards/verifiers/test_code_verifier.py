@@ -371,6 +371,7 @@ PLAIN = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(PLAIN)
 @settings(max_examples=200, deadline=None)
 def test_any_plain_value_comes_back(value: object) -> None:
@@ -407,6 +408,7 @@ CODED = st.tuples(
 )
 
 
+@pytest.mark.slow
 @given(JSON | CODED | st.binary().map(lambda b: b.decode("latin1")))
 @settings(max_examples=500, deadline=None)
 def test_any_text_is_a_plain_value_or_refused(content: object) -> None:

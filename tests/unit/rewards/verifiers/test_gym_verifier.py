@@ -42,6 +42,7 @@ def test_expected_answers_are_correct_and_others_are_not(kind: str) -> None:
 GRIDS = ("mini_sudoku", "rotate_matrix", "futoshiki", "tower_of_hanoi", "modulo_grid", "arc_agi")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", GRIDS)
 def test_answers_of_several_lines(kind: str) -> None:
     for demonstration in task(kind).make_splits(5, **SIZES).demonstrations:

@@ -205,16 +205,15 @@ def test_trees_are_those_of_the_engine_that_decodes_here(
     for running, servers in ((1, [server]), (8, [server, second]), (64, [second])):
         for problems in (PROBLEMS, PROBLEMS[::-1]):
             engine = engine_of(tiny_policy, *servers)
-            if running > 1:  # slow enough for requests to be together
-                servers[0].hang_seconds, servers[0].faults = 0.05, ["hang"] * 20
+            if running > 1:
+                servers[0].together = 4  # more than one problem asks for
             found = trees(toys, engine, problems, max_concurrent=running)
-            servers[0].faults = []
             assert shape(found) == expected
             for result in found.values():
                 assert result.served is not None
                 assert result.served.cached_tokens > 0  # a child's prefix is its parent's
                 assert result.served.generated_tokens == result.usage.policy.generated_tokens
-    assert server.most_at_once > 3  # more than one problem asks for
+    assert server.most_at_once > 3
 
 
 def test_the_requests_of_a_problem_go_to_one_server(
@@ -232,7 +231,7 @@ def test_the_requests_of_a_problem_go_to_one_server(
 def test_no_more_requests_are_in_flight_than_allowed(
     toys: Any, tiny_policy: Any, server: PolicyServer
 ) -> None:
-    server.hang_seconds, server.faults = 0.05, ["hang"] * 12  # slow enough to be together
+    server.together = 3
     trees(toys, engine_of(tiny_policy, server, in_flight=3))
     assert server.most_at_once == 3
 

@@ -145,6 +145,7 @@ def test_a_manifest_made_by_hand_is_noticed(project: Path) -> None:
     assert run() == (0, ["aside"])
 
 
+@pytest.mark.slow
 def test_interrupted_stage_dies_with_its_children_and_is_resumed(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -379,6 +379,7 @@ def test_training_stops_when_the_proxy_rises_and_the_gold_falls() -> None:
     assert stop_reason([best, evaluation(10, 20, 0.6)], 0.0) == ""  # switched off
 
 
+@pytest.mark.slow
 def test_the_guard_seldom_stops_a_policy_that_stays_as_good() -> None:
     """At p_value 0.05 over 20 evaluations on 200 problems; each problem is solved with probability
     1/2, anew each time. Without a correction, half of such trainings were stopped."""

@@ -125,6 +125,7 @@ def held_out(seed: int, n: int) -> list[StepLabels]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_separable_preference_is_learnt_calibrated_and_read_back(
     policy: str, tmp_path: Path
 ) -> None:

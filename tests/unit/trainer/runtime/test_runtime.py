@@ -142,6 +142,7 @@ def test_wandb_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert wandb_mode() == "offline"
 
 
+@pytest.mark.slow
 def test_wandb_offline_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     source = make_stage(tmp_path / "data")

@@ -112,6 +112,7 @@ def counting_bench(policy: str, last: int = 10**6) -> Workbench:
     return bench
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_at", [0, 5, 8])
 def test_verdicts_of_an_interrupted_search_are_counted(
     policy: str, tmp_path: Path, dies_at: int

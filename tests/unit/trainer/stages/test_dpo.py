@@ -124,6 +124,7 @@ def test_trl_is_given_the_steps_as_they_were_generated(folders: Path, tiny_polic
     assert batch["completion_mask"].tolist() == masks
 
 
+@pytest.mark.slow
 def test_dpo_prefers_the_better_step_and_does_not_end_after_it(
     folders: Path, tiny_policy: Any
 ) -> None:

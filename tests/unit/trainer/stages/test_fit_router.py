@@ -54,6 +54,7 @@ def fit(folder: Path, name: str, **options: Any) -> dict[str, Any]:
     return json.loads((folder / name / "routing.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_routed_search_does_what_the_stage_reports(
     tiny_policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,6 +154,7 @@ def test_samples_that_are_not_learnt_from_have_no_backward_pass() -> None:
     assert training_flops(spent, arguments) == 4 * 6.0 + 1 * 4.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_groups_that_earn_the_same_are_replaced_and_counted(
     tiny_policy: Any, tmp_path: Path, algorithm: str

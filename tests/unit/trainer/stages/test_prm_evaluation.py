@@ -258,6 +258,7 @@ def run_stage(models: Path) -> Callable[..., dict[str, Any]]:
     return run
 
 
+@pytest.mark.slow
 def test_the_whole_stage_on_tiny_models(
     run_stage: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

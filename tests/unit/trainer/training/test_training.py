@@ -115,6 +115,7 @@ def test_sft_learns_a_row_by_heart_and_ignores_the_prompt(tiny_policy: Any, tmp_
     assert 6 * tokens * matrices < flops < 6.6 * tokens * matrices  # and a little attention
 
 
+@pytest.mark.slow
 def test_prm_learns_soft_labels_and_reads_back(tiny_policy: Any, tmp_path: Path) -> None:
     from transformers import TrainingArguments, pipeline
 

@@ -50,6 +50,7 @@ def search(toys: Any, value: Any, budget: int, fields: dict[str, Any]) -> Search
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEARCHES)
 @settings(max_examples=6, deadline=None)
 @given(
