@@ -258,6 +258,21 @@ def test_ppo_without_evaluations_says_so(browser: Any, tmp_path: Path) -> None:
     opened.check_silent(path)
 
 
+def test_the_work_of_servers_is_shown(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "servers.html"
+    entry = {"stage": "search", "model": "policy", "kind": "search", "prompt_tokens": 9}
+    work = {
+        "stage": HOSTILE, "requests": 5, "computed_tokens": 30, "cached_tokens": 90,
+        "generated_tokens": 7, "cached_share": 0.75,
+    }  # fmt: skip
+    write_report({"schema_version": 1, "ledger": [entry], "servers": [work]}, [], path)
+    opened = Opened(browser, path)
+    cells = opened.page.locator("#server-table tbody td")
+    assert cells.all_inner_texts()[1:] == ["5", "30", "90", "75.0 %", "7"]
+    assert opened.page.evaluate("window.hacked") is None
+    opened.check_silent(path)
+
+
 def test_missing_sections_say_so(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "empty.html"
     write_report({"schema_version": 1}, [], path)

@@ -27,6 +27,7 @@ from trainer.report.learner_curves import (
     training_curve,
 )
 from trainer.report.page import SCHEMA_VERSION
+from trainer.report.server_work import ServerWork, server_work
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.ledger import LedgerEntry
 from trainer.runtime.manifests import is_complete, read_json, read_manifest
@@ -75,7 +76,8 @@ class StageWarning:
 class RunResults:
     """Every number of a run. `stages` holds seconds of wall time per stage. `evaluation` is the
     content of the evaluation stage's evaluation.json. `prm_evaluations` holds the content of each
-    prm.json, by the stage's name. `gates` and `ledger` come from the stages' manifests."""
+    prm.json, by the stage's name. `gates`, `ledger` and `servers` come from the stages' manifests.
+    Without servers, results.json has no key `servers`."""
 
     run: str
     seed: int
@@ -91,6 +93,7 @@ class RunResults:
     ppo: list[PPORunCurve]
     gates: list[RoundGate]
     ledger: list[StageLedgerEntry]
+    servers: list[ServerWork]
 
     def as_json(self) -> dict[str, Any]:
         """The content of results.json, with the keys of the evaluation at the top level."""
@@ -113,6 +116,7 @@ class RunResults:
             "ppo": [asdict(curve) for curve in self.ppo],
             "gates": [_row(gate, "round") for gate in self.gates],
             "ledger": [_row(entry, "stage") for entry in self.ledger],
+            **({"servers": [asdict(work) for work in self.servers]} if self.servers else {}),
         }
 
 
@@ -159,6 +163,7 @@ def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
         ppo=ppo_runs(lineage),
         gates=gates,
         ledger=ledger,
+        servers=server_work(manifests),
     )
 
 

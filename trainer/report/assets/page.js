@@ -340,6 +340,23 @@ function ledgerSection(results) {
       { head: "FLOPs of known prefixes", number: true, cell: (r) => power(r.repeated_flops || 0) },
       { head: "", cell: (r) => (r.total ? "" : bar((r.flops || 0) / most, 110)) },
     ], [...rows, total], { id: "ledger-table" }),
+    ...serverTable(list(results.servers)),
+  ];
+}
+
+function serverTable(rows) {
+  if (!rows.length) return [];
+  return [
+    element("p", { class: "quiet" }, "What the policy's servers did for these stages, by their own "
+      + "counts. The table above counts what the requests need, whatever a server remembers."),
+    table([
+      { head: "stage", name: true, cell: (r) => words(r.stage) },
+      { head: "requests", number: true, cell: (r) => count(r.requests) },
+      { head: "prompt tokens computed", number: true, cell: (r) => count(r.computed_tokens) },
+      { head: "prompt tokens from cache", number: true, cell: (r) => count(r.cached_tokens) },
+      { head: "share from cache", number: true, cell: (r) => percent(r.cached_share) },
+      { head: "generated", number: true, cell: (r) => count(r.generated_tokens) },
+    ], rows, { id: "server-table" }),
   ];
 }
 
