@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install -q --no-compile
 # What pip builds needs a compiler and Python's headers.
 OR_DOCTOR := || { echo "The set-up failed: make doctor says what is missing." >&2; exit 1; }
 
-.PHONY: setup doctor demo real-model test smoke lint docs
+.PHONY: setup doctor demo real-model test lint docs site
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -51,3 +51,8 @@ lint: setup
 # The pages that are made from the code.
 docs: setup
 	$(BIN)/python scripts/write_reference.py
+
+# The documentation as a site in outputs/site, whose pages can be opened as files. Needs no network.
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q
+	@echo "outputs/site/index.html"

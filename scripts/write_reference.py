@@ -1,4 +1,4 @@
-"""Write docs/reference/keys.md, every key of every recipe: make docs"""
+"""Write the pages of docs/reference that are made from the code, every key and stage: make docs"""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from search.labellers.by_name import LABELLERS
 from search.strategies.by_name import STRATEGIES
 from trainer.pipeline.recipe_keys import EXTENDING_KEYS, RECIPE_KEYS, STAGE_KEYS
 from trainer.runtime.launcher import launch
-from trainer.runtime.reference import keys_page
+from trainer.runtime.reference import keys_page, stages_page
+from trainer.runtime.stage_registry import STAGES
 from trainer.stages.data import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "reference" / "keys.md"
+PAGES = ROOT / "docs" / "reference"
 
 
 def launcher_configs() -> dict[str, tuple[type, ...]]:
@@ -50,13 +51,18 @@ def recipe_keys() -> dict[str, dict[str, str]]:
     }
 
 
-def reference() -> str:
-    return keys_page(recipe_keys(), launcher_configs(), choices())
+def reference() -> dict[str, str]:
+    """The text of each page, by its name."""
+    return {
+        "keys.md": keys_page(recipe_keys(), launcher_configs(), choices()),
+        "stages.md": stages_page(STAGES),
+    }
 
 
 def main() -> None:
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(reference(), encoding="utf-8")
+    PAGES.mkdir(parents=True, exist_ok=True)
+    for name, text in reference().items():
+        (PAGES / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

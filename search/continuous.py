@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Protocol, cast
 
 from data.progress import BatchProgress
@@ -27,12 +27,11 @@ from search.base import (
     SampleRequest,
     SampleResult,
     Scorer,
-    ScoreRequest,
-    ScoreResult,
     SearchResult,
     Strategy,
 )
 from search.journal import Call, Journal, Results
+from search.request_queue import RequestQueue
 from search.running import (
     FinalAnswer,
     OnProgress,
@@ -45,8 +44,8 @@ from search.running import (
 from search.settings import SearchSettings
 
 
-class AsyncEngine(Policy, Protocol):
-    """A policy that answers single requests: token ids in, token ids out.
+class RequestEngine(Protocol):
+    """Answers single requests: token ids in, token ids out.
 
     The answer to a request is a function of (`seed`, problem, request), up to the last bits of the
     engine's arithmetic, whatever other requests it has. `order` is the place of the problem: of the
@@ -68,6 +67,10 @@ class AsyncEngine(Policy, Protocol):
         ...
 
 
+class AsyncEngine(Policy, RequestEngine, Protocol):
+    """A policy that answers single requests."""
+
+
 def run_continuously(
     problems: Sequence[Problem],
     strategy: Strategy,
@@ -85,7 +88,8 @@ def run_continuously(
     engine goes on with the requests that it has. Must not be called inside an event loop."""
     waiting = deque(enumerate(problems))
     loop = asyncio.new_event_loop()
-    searches = _Searches(strategy, engine, scorer, journal, on_progress)
+    scoring = ThreadPoolExecutor(max_workers=1)
+    searches = Searches(engine, scorer, scoring, journal, on_progress)
     tasks: dict[asyncio.Task[SearchResult], int] = {}
     try:
         while waiting or tasks:
@@ -94,7 +98,7 @@ def run_continuously(
                 session = ProblemSession(
                     problem, engine, verify, settings, final_answer, scorer=scorer
                 )
-                tasks[loop.create_task(searches.run(order, session))] = order
+                tasks[loop.create_task(searches.run(order, session, strategy))] = order
             ready, _ = loop.run_until_complete(
                 asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             )
@@ -103,6 +107,7 @@ def run_continuously(
                 yield task.result()
     finally:
         loop.run_until_complete(searches.withdraw())
+        scoring.shutdown()
         loop.run_until_complete(engine.close())
         loop.close()
         for task in tasks:  # of several errors, one is raised
@@ -110,31 +115,33 @@ def run_continuously(
                 task.exception()
 
 
-class _Searches:
-    """The searches that run in one event loop, and how far they are."""
+class Searches:
+    """The searches that run in one event loop, and how far they are. The reward model works in
+    `scoring`."""
 
     def __init__(
         self,
-        strategy: Strategy,
-        engine: AsyncEngine,
+        engine: RequestEngine,
         scorer: Scorer | None,
+        scoring: Executor,
         journal: Journal | None,
         on_progress: OnProgress,
     ) -> None:
-        self.strategy, self.engine, self.journal = strategy, engine, journal
-        self._scores = _ScoreQueue(scorer)
+        self.engine, self.journal = engine, journal
+        # Without a reward model, the session refuses a search that needs one.
+        self._scores = None if scorer is None else RequestQueue(scorer.score_batch, scoring)
         self._on_progress = on_progress
         self._samples = BatchProgress("samples", 0)
         self._running = self._finished = 0
         self._shares = 0.0  # of the searches that run, summed
 
-    async def run(self, order: int, session: ProblemSession) -> SearchResult:
+    async def run(self, order: int, session: ProblemSession, strategy: Strategy) -> SearchResult:
         """Search one problem to its end."""
         self._running += 1
         if session.refusal() is None:
             room = len(session.prompt_ids) + session.settings.max_new_tokens
-            self.engine.check_room(session.problem.id, min(room, self.engine.context_length))
-        begun = begin(order, session, self.strategy, self.journal)
+            self.engine.check_room(session.problem.id, min(room, session.engine.context_length))
+        begun = begin(order, session, strategy, self.journal)
         result: SearchResult | None = None
         if not isinstance(begun, Running):
             result = begun
@@ -156,15 +163,18 @@ class _Searches:
         return result
 
     async def withdraw(self) -> None:
-        """Cancel what still runs in the event loop, and end the reward model's thread."""
-        left = asyncio.all_tasks() - {asyncio.current_task(), self._scores.work}
+        """Cancel what still runs in the event loop, and wait for the reward model's batch."""
+        work = None if self._scores is None else self._scores.work
+        left = asyncio.all_tasks() - {asyncio.current_task(), work}
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        await self._scores.close()
+        if self._scores is not None:
+            await self._scores.close()
 
     async def _answer(self, order: int, problem: str, call: Call) -> Results:
         if call.kind == "score":
+            assert self._scores is not None
             return await self._scores.ask(order, [(problem, r) for r in call.requests])
         ask: Any = self.engine.sample if call.kind == "sample" else self.engine.choose
         answers: Any = await asyncio.gather(*(ask(problem, r, order) for r in call.requests))
@@ -177,52 +187,3 @@ class _Searches:
         self._shares += more
         done = self._finished + self._shares
         self._on_progress(SearchProgress(finished=self._finished, running=self._running, done=done))
-
-
-Items = list[tuple[str, ScoreRequest]]
-
-
-class _ScoreQueue:
-    """Gives a reward model all paths that wait, in the order of their problems, as one batch. The
-    reward model works in a thread of its own."""
-
-    def __init__(self, scorer: Scorer | None) -> None:
-        self._scorer = scorer
-        self._thread = ThreadPoolExecutor(max_workers=1)
-        self._waiting: list[tuple[int, Items, asyncio.Future[list[ScoreResult]]]] = []
-        self.work: asyncio.Task[None] | None = None
-
-    async def ask(self, order: int, items: Items) -> list[ScoreResult]:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[ScoreResult]] = loop.create_future()
-        self._waiting.append((order, items, answer))
-        if self.work is None or self.work.done():
-            self.work = loop.create_task(self._score())
-        return await answer
-
-    async def close(self) -> None:
-        """Wait for the batch that the reward model works on, and end its thread."""
-        self._waiting = []
-        if self.work is not None:
-            await self.work
-        self._thread.shutdown()
-
-    async def _score(self) -> None:
-        assert self._scorer is not None  # the session refuses a search without a reward model
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch = sorted(self._waiting, key=lambda asked: asked[0])
-            self._waiting = []
-            items = [item for _, of_one, _ in batch for item in of_one]
-            try:
-                scored = await loop.run_in_executor(self._thread, self._scorer.score_batch, items)
-            except Exception as error:
-                for _, _, answer in batch:
-                    if not answer.done():
-                        answer.set_exception(error)
-                continue
-            at = 0
-            for _, of_one, answer in batch:
-                if not answer.done():  # its search may have been cancelled
-                    answer.set_result(scored[at : at + len(of_one)])
-                at += len(of_one)

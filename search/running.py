@@ -35,7 +35,12 @@ FinalAnswer = Callable[[Problem, str], str]
 
 
 class ProblemSession:
-    """Implements `search.base.Session`."""
+    """Implements `search.base.Session`.
+
+    A `token_limit` above 0 shortens requests, so that the search never generates more tokens, apart
+    from one token per sample that it asks for at the limit. Such a search has samples that are cut
+    off; `SearchSettings.max_generated_tokens` only ends a search between two calls.
+    """
 
     def __init__(
         self,
@@ -46,7 +51,9 @@ class ProblemSession:
         final_answer: FinalAnswer,
         *,
         scorer: Scorer | None,
+        token_limit: int = 0,
     ) -> None:
+        self.token_limit = token_limit
         self.problem = problem
         self.engine = engine
         self.settings = settings
@@ -66,6 +73,7 @@ class ProblemSession:
         self._started = time.monotonic()
 
     async def sample(self, requests: Sequence[SampleRequest]) -> list[SampleResult]:
+        requests = self._within_limit(requests)
         results: list[SampleResult] = await Call(kind="sample", requests=tuple(requests))
         # The last token of a prefix always goes through the model: its logits are needed.
         known = self._read_by_policy.known_of_batch([r.prefix[:-1] for r in requests])
@@ -76,6 +84,16 @@ class ProblemSession:
         return [
             dataclasses.replace(result, usage=self._policy_spent(asked.node, result.usage, length))
             for asked, result, length in zip(requests, results, known, strict=True)
+        ]
+
+    def _within_limit(self, requests: Sequence[SampleRequest]) -> Sequence[SampleRequest]:
+        """The requests, shortened where they could exceed `token_limit` together."""
+        left = self.token_limit - self.usage.policy.generated_tokens
+        if not self.token_limit or sum(r.n * r.max_new_tokens for r in requests) <= left:
+            return requests
+        most = max(1, left // sum(request.n for request in requests))
+        return [
+            dataclasses.replace(r, max_new_tokens=min(r.max_new_tokens, most)) for r in requests
         ]
 
     async def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreResult]:

@@ -26,6 +26,7 @@ from fastapi.responses import JSONResponse
 
 from rewards.server.batching import BatchingConfig, MicroBatcher, QueueFull
 from rewards.server.client import Scored
+from rewards.server.connection import unless_gone
 from rewards.server.schema import ScoreBody
 from rewards.server.scoring import Reply, ServedModel
 
@@ -105,7 +106,7 @@ def build_app(
             answers = batcher.submit([asked.question() for asked in body.requests])
         except QueueFull:
             return _error(503, f"{batcher.waiting} requests wait, of {config.max_waiting} allowed")
-        return _results(await _unless_gone(request, answers))
+        return _results(await unless_gone(request, asyncio.gather(*answers)))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(  # pyright: ignore[reportUnusedFunction]
@@ -119,26 +120,6 @@ def build_app(
         return _error(422, "; ".join(found[:5]))
 
     return app
-
-
-async def _unless_gone(
-    request: Request, answers: Sequence[asyncio.Future[Reply]]
-) -> list[Reply] | None:
-    """The answers, or None when the client closes the connection. Requests that wait in the queue
-    are then cancelled and not computed."""
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    all_answers = asyncio.gather(*answers)
-    closed = asyncio.create_task(gone())
-    try:
-        await asyncio.wait({all_answers, closed}, return_when=asyncio.FIRST_COMPLETED)
-        return await all_answers if all_answers.done() else None
-    finally:
-        all_answers.cancel()
-        closed.cancel()
 
 
 def _results(answers: Sequence[Reply] | None) -> JSONResponse:

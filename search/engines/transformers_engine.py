@@ -98,7 +98,11 @@ class TransformersEngine(TokenPolicy):
         )
         self._padding = 0  # positions of padding that went through the model in decoding
         forbid_unknown_tokens(model, tokenizer)
-        self.on_tokens: Callable[[Sequence[Row]], None] | None = None  # called after every token
+        # Called after every token of a batch: its requests, and the rows that are decoded. It may
+        # end a row by giving it a stop reason.
+        self.on_tokens: (
+            Callable[[Sequence[tuple[str, SampleRequest]], Sequence[Row]], None] | None
+        ) = None
 
     @property
     def padding_positions(self) -> int:
@@ -203,7 +207,7 @@ class TransformersEngine(TokenPolicy):
             )
             self._record(items, alive, token_R, logprob_R, entropy_R)
             if self.on_tokens is not None:
-                self.on_tokens(alive)
+                self.on_tokens(items, alive)
             if with_draws:
                 drawn_R = draw_logprobs(logits_RV, token_R, temperature_R, excluded_RV)
                 add_draws(alive, logprob_R, entropy_R, drawn_R)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("data", "rewards", "search", "trainer")
 FOLDERS = (*PACKAGES, "docs", "recipes", "scripts", "tests")
 # Launchers that run no stage.
-NO_STAGE = ("doctor", "measure_gpu", "merge_adapter", "run_recipe", "serve_prm", "solve")
+NO_STAGE = ("doctor", "measure_gpu", "merge_adapter", "run_recipe", "serve", "serve_prm", "solve")
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # The files of CONTRIBUTING's examples, which a reader would add.
 TO_WRITE = {

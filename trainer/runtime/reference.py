@@ -1,5 +1,5 @@
 """Makes the page of all recipe keys from the config classes and the documentation of their
-fields."""
+fields, and the page of all stages from their registry."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from data.settings import field_docs
 from trainer.runtime.solution_defaults import KEYS
+from trainer.runtime.stage_registry import StageEntry
 
 OUR_PACKAGES = ("data", "rewards", "search", "trainer")
 INTRODUCTION = """# Every key of every recipe
@@ -20,6 +21,14 @@ are required.
 If `verifier` or `max_new_tokens` is not given, the value comes from the task of the data folder.
 The report takes it from the folder of the evaluation, the export from the trees, and `solve.py`
 from the model. If that folder does not record a value, the key is required.
+"""
+STAGES_INTRODUCTION = """# Stages
+`make docs` makes this page from the code, and a test checks that it matches the code. `reads` are
+keys that name folders, files or models. Every stage also writes `manifest.json`. The formats are on
+the page of [files](files.md), all keys on the page of [keys](keys.md).
+
+| stage | launcher | reads | writes |
+|---|---|---|---|
 """
 OF_THE_DATA = "from the data folder's task, else required"
 
@@ -51,6 +60,16 @@ def keys_page(
             cells = (field.name, _type(hints[field.name]), _default(field), docs[field.name])
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def stages_page(stages: Mapping[str, StageEntry]) -> str:
+    """The page in Markdown, with a row per stage in the order of the registry."""
+    rows: list[str] = []
+    for name, stage in stages.items():
+        reads = ", ".join(f"`{key}`" for key in stage.reads)
+        writes = ", ".join(f"`{file}`" if "." in file else file for file in stage.writes)
+        rows.append(f"| {name} | scripts/{stage.launcher} | {reads} | {writes} |\n")
+    return STAGES_INTRODUCTION + "".join(rows)
 
 
 def is_project_config(kind: type) -> bool:

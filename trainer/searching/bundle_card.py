@@ -34,6 +34,7 @@ optimistic if it was chosen on the problems on which it was measured ({splits}).
 ## Use
 ```bash
 python scripts/solve.py --bundle FOLDER --effort {effort} --problem "..."
+python scripts/serve.py --bundle FOLDER
 ```
 `bundle.json` holds everything above for programs; `trainer.searching.bundles.read_bundle` reads it.
 """

@@ -34,7 +34,7 @@ class Watched:
         print(f"{self._tokens:>9,} tokens {seconds:7.1f} s", file=self._stream, flush=True)
         return results
 
-    def _show(self, rows: Sequence[Any]) -> None:
+    def _show(self, _: Sequence[tuple[str, SampleRequest]], rows: Sequence[Any]) -> None:
         """`rows` are the rows of a batch after a token of each."""
         if self._shown is None:
             self._shown = next((row for row in rows if row.stop_reason is None), None)

@@ -1,0 +1,51 @@
+"""Errors as OpenAI's API has them: `{"error": {"message", "type", "param", "code"}}`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+
+TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+class APIError(Exception):
+    """A request that is refused. `param` names the key of the body that is wrong."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.headers = headers or {}
+
+    def content(self) -> dict[str, Any]:
+        if self.status >= 500:
+            kind = "server_error"
+        else:
+            kind = TYPES.get(self.status, "invalid_request_error")
+        error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
+        return {"error": error}
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.content(), self.status, headers=self.headers)
+
+
+def invalid_body(error: ValidationError) -> APIError:
+    """The first thing that is wrong with a body. Values are not repeated."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "json_invalid":
+        return APIError(400, f"the body is not valid JSON: {first['msg']}", code="invalid_json")
+    if first["type"] == "extra_forbidden":
+        return APIError(400, f"unknown parameter: {place!r}", code="unknown_parameter", param=place)
+    return APIError(400, f"{place}: {first['msg']}", code="invalid_value", param=place or None)
