@@ -65,6 +65,7 @@ class PolicyServer:
         self.token_ids = True  # a version that returns token ids
         self.text_only = False  # text in and out, as with any OpenAI-compatible server
         self.names_stops = self.gives_logprobs = self.gives_usage = True  # of such a server
+        self.heeds_stops = True
         self.most_at_once = self._at_once = 0
         self._logits = {} if logits is None else logits  # by model and ids
         self._cached: set[tuple[int, ...]] = set()
@@ -172,7 +173,7 @@ class PolicyServer:
         self, ids: list[int], logprobs: list[float], finish: str, stop: int | str | None
     ) -> dict[str, Any]:
         """A choice without token ids. The text ends before the string that ended it."""
-        text = self.text.decode(ids)
+        text = self.text.tokenizer.decode([id for id in ids if id not in self.end_ids])
         if isinstance(stop, str) and stop in text:
             text = text[: text.index(stop)]
         choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": finish}
@@ -230,7 +231,7 @@ class PolicyServer:
             ids.append(token)
             if token in body.get("stop_token_ids", self.end_ids if self.text_only else ()):
                 return ids, logprobs, "stop", token
-            for text in body.get("stop", ()):
+            for text in body.get("stop", ()) if self.heeds_stops else ():
                 if text in self.texts[token]:
                     return ids, logprobs, "stop", text
             if len(ids) >= body["max_tokens"]:

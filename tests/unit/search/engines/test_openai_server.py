@@ -146,6 +146,24 @@ def test_samples_are_those_of_the_engine_that_decodes_here(
     assert set(stops) - {"\n"} == {"<eos>", "9"}
 
 
+def test_a_text_is_cut_before_an_end_string(policy: Any, server: PolicyServer) -> None:
+    server.names_stops = server.heeds_stops = False
+    here, there = TransformersEngine(*policy, EngineConfig(seed=5)), engine_of(policy, server)
+    request = SampleRequest(
+        prefix=here.encode_prompt(PROMPT), node=2, n=24, stop_at_step=False, max_new_tokens=20
+    )
+    [expected] = here.sample_batch([("p", request)])
+    found = ask(there, request)
+    nine = policy[1].convert_tokens_to_ids("9")
+    cut = [
+        (one.token_ids, other.token_ids[:-1])
+        for one, other in zip(found.samples, expected.samples, strict=True)
+        if other.token_ids[-1] == nine and policy[1].pad_token_id not in other.token_ids
+    ]
+    assert cut and all(one[:-1] == other for one, other in cut)
+    assert found.usage.generated_tokens > expected.usage.generated_tokens  # it was all computed
+
+
 def test_a_server_without_log_probabilities_and_counts(policy: Any, server: PolicyServer) -> None:
     server.gives_logprobs = server.gives_usage = False
     engine = engine_of(policy, server)
