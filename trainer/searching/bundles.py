@@ -118,7 +118,8 @@ def read_bundle(folder: str | Path) -> Bundle:
         raise ValueError(f"{path}: levels must be {', '.join(EFFORTS)}, in this order")
     for level in bundle.levels:
         try:
-            level.strategy_config(), level.search_settings()
+            level.strategy_config()
+            level.search_settings()
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: level {level.name}: {error}") from None
     inside = {

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from trainer.serving.errors import APIError
 
 CLOSE = {"Connection": "close"}  # where the rest of the body is not read
+DROPPED_BYTES = 64 * 2**20
 SMOOTHING = 0.1  # weight of the newest search in the mean time of a search
 
 
@@ -55,20 +56,19 @@ def _digest(key: str) -> bytes:
 
 
 async def read_body(request: Request, most: int, seconds: float) -> bytes:
-    """The body of a request. Raises APIError for a body of more than `most` bytes, before all of it
-    is read, and for one that has not arrived after `seconds`."""
-    given = request.headers.get("Content-Length", "0")
+    """The body of a request. Raises APIError for a body of more than `most` bytes, and for one that
+    has not arrived after `seconds`. What is too much is read and dropped, up to `DROPPED_BYTES`: a
+    client that is still sending does not see the error."""
     parts: list[bytes] = []
-    size = int(given) if given.isdecimal() and len(given) < 20 else 0
+    size = 0
     try:
         async with asyncio.timeout(seconds):
-            if size <= most:
-                size = 0
-                async for part in request.stream():
+            async for part in request.stream():
+                size += len(part)
+                if size <= most:
                     parts.append(part)
-                    size += len(part)
-                    if size > most:
-                        break
+                elif size > most + DROPPED_BYTES:
+                    break
     except TimeoutError:
         raise APIError(
             408,

@@ -282,6 +282,8 @@ def test_other_paths_methods_and_chunked_bodies_are_refused(served: Served) -> N
     )
     endless = (b" " * 8192 for _ in range(100))
     assert httpx.post(served.address + CHAT, content=endless).status_code == 413
+    ten_megabytes = body_with('"n": 1').replace(PROBLEM, "1 " * 5_000_000)
+    assert httpx.post(served.address + CHAT, content=ten_megabytes).status_code == 413
     with pytest.raises(openai.NotFoundError, match="there is no model 'y'"):
         served.client().completions.create(model="y", prompt="1")
     with pytest.raises(openai.BadRequestError, match="fewer than 2 tokens"):
