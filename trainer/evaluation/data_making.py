@@ -16,7 +16,6 @@ from search.strategies.mcts.config import MCTSConfig
 from search.strategies.solutions import SolutionsConfig
 from search.trees.training_rows import verified_solutions
 from trainer.measures.results import DataMaking
-from trainer.runtime.manifests import read_manifest
 from trainer.searching.workbench import Workbench, total_usage
 
 ANY_NUMBER_OF_SOLUTIONS = 1_000_000  # data making is measured at a fixed number of simulations
@@ -35,10 +34,9 @@ class DataMaker:
         return usage.flops - kept
 
 
-def data_maker_of(folder: str) -> DataMaker:
-    """The settings with which a search stage made its trees. Raises ValueError for the folder of
-    another stage, or of another strategy."""
-    manifest = read_manifest(Path(folder))
+def data_maker_of(folder: str, manifest: Mapping[str, Any]) -> DataMaker:
+    """The settings with which a search stage made its trees, from the manifest in its folder.
+    Raises ValueError for the folder of another stage, or of another strategy."""
     recipe: Mapping[str, Any] = manifest["recipe"]
     if manifest["stage"] != "search" or recipe["strategy"] != "mcts":
         kind = recipe.get("strategy", manifest["stage"])

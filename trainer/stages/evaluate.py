@@ -45,6 +45,7 @@ from trainer.measures.results import (
 )
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.further_updates import compared_policies, without_controls
+from trainer.runtime.manifests import read_manifest
 from trainer.runtime.processes import is_main_process
 from trainer.runtime.stage import run_stage
 from trainer.searching.server_engines import IN_PROCESS, SearchEngineConfig
@@ -414,7 +415,8 @@ def _data_making(bench: _PolicyBench, tokens_per_sample: float) -> tuple[DataMak
         return ()
     making = read_problems(Path(config.data) / "train.jsonl")[-config.data_making_problems :]
     if config.data_making_search is not None:
-        maker = data_maker_of(config.data_making_search)
+        folder = config.data_making_search
+        maker = data_maker_of(folder, read_manifest(Path(folder)))
     else:
         mcts = replace(bench.mcts, budgets=(config.data_making_simulations,))
         maker = DataMaker(mcts=mcts, settings=replace(bench.settings, temperature=1.0))

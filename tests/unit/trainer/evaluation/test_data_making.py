@@ -15,7 +15,7 @@ from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.solutions import SolutionsConfig
 from trainer.evaluation.data_making import DataMaker, compare_data_making, data_maker_of
-from trainer.runtime.manifests import write_manifest
+from trainer.runtime.manifests import read_manifest, write_manifest
 
 PROBLEMS = [Problem(id=name, prompt="?", answer="r") for name in "pq"]
 
@@ -80,15 +80,15 @@ def test_the_data_maker_is_the_one_of_a_search_stage(tmp_path: Path) -> None:
     settings = SearchSettings(kept_prefixes_mib=256, max_new_tokens=20)
     recipe = {**asdict(mcts), **asdict(settings), "strategy": "mcts", "num_problems": 3}
 
-    def manifest(stage: str, **more: Any) -> str:
+    def found(stage: str, **more: Any) -> DataMaker:
         write_manifest(
             tmp_path, stage=stage, recipe=recipe | more, seed=1, inputs={}, usage={}, metrics={},
             seconds=1.0,
         )  # fmt: skip
-        return str(tmp_path)
+        return data_maker_of("trees", read_manifest(tmp_path))
 
-    assert data_maker_of(manifest("search")) == DataMaker(mcts=mcts, settings=settings)
+    assert found("search") == DataMaker(mcts=mcts, settings=settings)
     with pytest.raises(ValueError, match="of beam; it must be a search stage whose strategy is"):
-        data_maker_of(manifest("search", strategy="beam"))
+        found("search", strategy="beam")
     with pytest.raises(ValueError, match="it must be a search stage"):
-        data_maker_of(manifest("label"))
+        found("label")
