@@ -29,6 +29,8 @@ from trainer.serving.errors import APIError
 from trainer.serving.service import SearchService, load_service
 from trainer.serving.traces import TraceStore
 
+pytestmark = pytest.mark.slow
+
 PROBLEM = "3 4 7 -> 11"
 CHAT = "/v1/chat/completions"
 
