@@ -69,6 +69,17 @@ def waiting_environment(threads: int) -> dict[str, str]:
     return {"GOMP_SPINCOUNT": SPINS}
 
 
+def busy_cores_note(environment: Mapping[str, str]) -> str:
+    """What to tell the user about a stage with the environment of `child_environment`; empty unless
+    other work made its threads sleep."""
+    if "OMP_WAIT_POLICY" in os.environ or environment.get("OMP_WAIT_POLICY") != "PASSIVE":
+        return ""
+    return (
+        "other work keeps the cores busy, so waiting threads sleep. OMP_NUM_THREADS=1 is faster "
+        "beside other work, but results differ from those of more threads in their last bits"
+    )
+
+
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[int]:
     """Lock the folder for this run. Every stage inherits the lock. If the run is killed, the lock

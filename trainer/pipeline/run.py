@@ -11,6 +11,7 @@ from pathlib import Path
 from data.settings import nearest, read_yaml_mapping
 from trainer.pipeline.fingerprints import stage_fingerprint
 from trainer.pipeline.launch import (
+    busy_cores_note,
     child_environment,
     command_line,
     exclusive,
@@ -155,11 +156,14 @@ def _launch(
     launcher, typed = launcher_words(launch_config)
     words = stage_words(pipeline, stage)
     print(f"  {command_line(words, typed)}", flush=True)
+    environment = child_environment(num_processes(launch_config))
+    if note := busy_cores_note(environment):
+        print(f"  {note}", flush=True)
     with StatusLine(prefix, record.seconds) as status_line:
         status = run_logged(
             [*launcher, *words],
             log=_log_path(pipeline, stage),
-            environment=child_environment(num_processes(launch_config)),
+            environment=environment,
             lock=lock,
             say=status_line.show,
             on_poll=keep_time,

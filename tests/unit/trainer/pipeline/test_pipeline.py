@@ -17,7 +17,7 @@ from data.settings import ROOT
 from trainer.pipeline import launch
 from trainer.pipeline import run as running
 from trainer.pipeline.fingerprints import source_hash
-from trainer.pipeline.launch import WAITING, child_environment, exclusive
+from trainer.pipeline.launch import WAITING, busy_cores_note, child_environment, exclusive
 from trainer.pipeline.plan import print_plan
 from trainer.pipeline.recipe import load_pipeline, stage_words
 from trainer.pipeline.run import run_pipeline, selected_stages, stage_record, stage_state
@@ -369,8 +369,11 @@ def test_threads_spin_where_no_other_work_needs_their_cores(
     monkeypatch.setattr(psutil, "cpu_percent", lambda seconds, percpu: [float(p) for p in busy])
     environment = child_environment(processes)
     assert {name: environment[name] for name in WAITING & environment.keys()} == waiting
+    assert bool(busy_cores_note(environment)) == ("OMP_WAIT_POLICY" in waiting)
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert WAITING & child_environment(processes).keys() == {"OMP_WAIT_POLICY"}
+    environment = child_environment(processes)
+    assert WAITING & environment.keys() == {"OMP_WAIT_POLICY"}
+    assert not busy_cores_note(environment)
 
 
 def test_dry_run_changes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
