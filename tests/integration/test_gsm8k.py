@@ -91,7 +91,7 @@ def test_verdicts_and_contamination_are_in_the_manifests(run: tuple[Path, str]) 
 
 
 def test_the_full_recipe_is_planned(checkout: Any, tmp_path: Path) -> None:
-    words = checkout.recipe(tmp_path / "full", "recipes/gsm8k/full.yaml")
+    words = checkout.forked_recipe(tmp_path / "full", "recipes/gsm8k/full.yaml")
     printed = checkout.run([*words, "--dry-run", "--set", "sft.model=org/a-real-model"])
     assert printed.count("accelerate launch") == len(STAGES)
     assert "--model org/a-real-model" in printed

@@ -107,7 +107,7 @@ def test_the_ledger_counts_every_search_on_disk(smoke_run: Path) -> None:
 
 def test_a_second_call_does_nothing(smoke_run: Path, checkout: Any) -> None:
     before = {p: p.stat().st_mtime_ns for s in STAGES for p in (smoke_run / s).rglob("*")}
-    printed = checkout.run(checkout.recipe(smoke_run))
+    printed = checkout.run(checkout.forked_recipe(smoke_run))
     assert printed.count("unchanged, skipped") == len(STAGES)
     assert "final_vs_sft_greedy" in printed and printed.splitlines()[-1].startswith("report: ")
     after = {p: p.stat().st_mtime_ns for s in STAGES for p in (smoke_run / s).rglob("*")}
@@ -116,11 +116,18 @@ def test_a_second_call_does_nothing(smoke_run: Path, checkout: Any) -> None:
 
 def test_the_real_launcher_makes_the_same(smoke_run: Path, checkout: Any, tmp_path: Path) -> None:
     """The other runs here fork their stages; this one starts `accelerate launch` per stage."""
-    folder, stages = tmp_path / "run", ["data", "sft"]
-    for stage in stages:
-        assert "done in" in checkout.run([*checkout.recipe(folder), "--only", stage])
-    ours, theirs = (model_files(run, stages) for run in (folder, smoke_run))
-    assert len(ours) > len(stages) and ours == theirs
+    folder = tmp_path / "run"
+    keep_stage(smoke_run, folder, "data")
+    assert "done in" in checkout.run([*checkout.recipe(folder), "--only", "sft"])
+    ours, theirs = (model_files(run, ["sft"]) for run in (folder, smoke_run))
+    assert len(ours) > 1 and ours == theirs
+
+
+def keep_stage(run: Path, folder: Path, stage: str) -> None:
+    """Put a stage of another run, and its record, into the folder of a run."""
+    (folder / "stages").mkdir(parents=True, exist_ok=True)
+    shutil.copytree(run / stage, folder / stage)
+    shutil.copy(run / "stages" / f"{stage}.json", folder / "stages")
 
 
 def in_the_middle(folder: Path) -> bool:
@@ -154,10 +161,8 @@ def test_kills_in_every_kind_of_stage_change_nothing(
     smoke_run: Path, checkout: Any, tmp_path: Path, kept: list[str], killed: list[str]
 ) -> None:
     folder = tmp_path / "run"
-    (folder / "stages").mkdir(parents=True)
     for stage in kept:
-        shutil.copytree(smoke_run / stage, folder / stage)
-        shutil.copy(smoke_run / "stages" / f"{stage}.json", folder / "stages")
+        keep_stage(smoke_run, folder, stage)
     early = {stage: kill_in(checkout, stage, folder) for stage in killed}
     words = [*words_of(checkout, folder), "--only", killed[-1]]
     checkout.run(words, WANDB_MODE="offline")

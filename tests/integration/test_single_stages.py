@@ -99,9 +99,9 @@ def test_strategies_are_compared_and_trees_exported(
 
 
 def test_the_demo_is_planned_without_running(checkout: Any, tmp_path: Path) -> None:
-    words = checkout.recipe(tmp_path / "demo", "recipes/countdown/demo.yaml")
+    words = checkout.forked_recipe(tmp_path / "demo", "recipes/countdown/demo.yaml")
     printed = checkout.run([*words, "--dry-run"])
-    assert printed.count("accelerate launch --config_file recipes/accelerate/cpu.yaml") == 12
+    assert printed.count("accelerate launch --config_file recipes/accelerate/cpu.yaml") == 13
     assert "memory" in printed and "tokens" in printed
     assert not (tmp_path / "demo").exists()
 

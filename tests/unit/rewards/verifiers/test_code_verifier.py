@@ -175,6 +175,7 @@ def test_the_block_of_python_is_the_program(text: str) -> None:
     assert program_of(text, ASSERTS) == "def double(x):\n    return 1\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "body"),
     [

@@ -25,6 +25,8 @@ from trainer.ppo.models import build_models
 from trainer.ppo.update import Learner
 from trainer.rollouts.files import ROLLOUTS
 
+pytestmark = pytest.mark.slow
+
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 MASK = torch.ones_like(IDS)
 

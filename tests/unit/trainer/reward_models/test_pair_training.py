@@ -76,6 +76,7 @@ def test_both_halves_are_read_at_their_last_tokens() -> None:
     assert last_margins(logits, batch["attention_mask"]).tolist() == [6, 4, 8, 2]
 
 
+@pytest.mark.slow
 def test_micro_batches_change_nothing(tiny_policy: Any, policy: str, tmp_path: Path) -> None:
     pairs = [pair((5, 6 + i)[: 1 + i % 2], 8 + i, 20, weight=1 / (1 + i)) for i in range(8)]
     weights: list[Any] = []

@@ -127,6 +127,7 @@ def test_no_update_follows_the_last_one(
         assert found[0][key] == found[1][key]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_two_steps_of_trl(tiny_policy: Any, tmp_path: Path, algorithm: str) -> None:
     out = run_steps(tiny_policy, tmp_path, algorithm)

@@ -193,6 +193,7 @@ def test_a_run_that_dies_after_its_last_update_makes_no_further_one(
     assert found[0]["metrics"] == found[1]["metrics"]
 
 
+@pytest.mark.slow
 def test_what_was_trained_on_is_counted(made: Path, tmp_path: Path) -> None:
     """16 rows and batches of 12: the second batch of an epoch has 4. Two epochs are four updates.
     A batch of 64 has all 16."""
@@ -256,6 +257,7 @@ def test_a_training_is_not_continued_with_other_arguments(
         run(learning_rate=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [SFT, PRM])
 def test_an_adapter_is_a_peft_folder_and_merges(made: Path, tmp_path: Path, stage: str) -> None:
     from peft import PeftModel
