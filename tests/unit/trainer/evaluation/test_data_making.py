@@ -73,6 +73,7 @@ def test_kept_prefixes_cost_a_tree_nothing() -> None:
     rows = compare_data_making(bench, PROBLEMS, maker, tokens_per_sample=10.0, folder=Path())
     assert bench.samples == {"making_sample": 6, "making_sample_flops": 3}
     assert [r.computed_flops for r in rows] == [600.0, 1200.0, 600.0]
+    assert [r.distinct_per_tflop for r in rows] == [2e12 / 600, 2e12 / 1200, 2e12 / 600]
 
 
 def test_the_data_maker_is_the_one_of_a_search_stage(tmp_path: Path) -> None:

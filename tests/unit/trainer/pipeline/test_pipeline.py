@@ -356,6 +356,7 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
         ([5, 5, 10, 20, 0, 0], 1, {"GOMP_SPINCOUNT": "10000"}),
         ([0, 0, 0, 60, 0, 0], 1, {"OMP_WAIT_POLICY": "PASSIVE"}),
         ([100, 100, 100, 100, 0, 0], 2, {"OMP_WAIT_POLICY": "PASSIVE"}),
+        ([100, 100, 0, 0, 0, 0], 2, {"OMP_WAIT_POLICY": "PASSIVE"}),  # two threads each
         ([100, 100, 100, 100, 0, 0], 4, {}),  # each has one thread, which waits for none
     ],
 )
