@@ -11,9 +11,8 @@ running is computed twice.
 
 from __future__ import annotations
 
-import contextlib
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 from data.progress import BatchProgress, listening
@@ -57,116 +56,131 @@ def run_searches(
 
     Raises every error that a strategy, the engine, the scorer or the verifier raises.
     """
-    if not hasattr(engine, "sample_batch"):
-        yield from run_continuously(
-            problems,
-            strategy,
-            engine=cast("AsyncEngine", engine),
-            scorer=scorer,
-            verify=verify,
-            settings=settings or SearchSettings(),
-            final_answer=final_answer,
-            max_concurrent=max_concurrent,
-            journal=journal,
-            on_progress=on_progress,
-        )
-        return
-    engine = cast("Engine", engine)
-    queue = deque(enumerate(problems))
-    running: list[Running] = []
-    while queue or running:
-        while queue and len(running) < max_concurrent:
-            order, problem = queue.popleft()
-            session = ProblemSession(
-                problem,
-                engine,
-                verify,
-                settings or SearchSettings(),
-                final_answer,
-                scorer=scorer,
-            )
-            begun = begin(order, session, strategy, journal)
-            if isinstance(begun, Running):
-                running.append(begun)
-            else:
-                yield begun
-        if not running:
-            continue
-        finished_before = len(problems) - len(queue) - len(running)
-        answers = _answer(running, engine, scorer, finished_before, on_progress)
-        if journal is not None:
-            _write_down(journal, running, answers)
+
+    def open_session(problem: Problem) -> ProblemSession:
+        used = settings or SearchSettings()
+        return ProblemSession(problem, engine, verify, used, final_answer, scorer=scorer)
+
+    if hasattr(engine, "sample_batch"):
+        batches = _Batches(cast("Engine", engine), scorer, journal, on_progress)
+        return batches.run(problems, strategy, open_session, max_concurrent)
+    return run_continuously(
+        problems,
+        strategy,
+        open_session,
+        engine=cast("AsyncEngine", engine),
+        scorer=scorer,
+        max_concurrent=max_concurrent,
+        journal=journal,
+        on_progress=on_progress,
+    )
+
+
+class _Batches:
+    """The searches that run, and the batches that answer all their calls together."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        scorer: Scorer | None,
+        journal: Journal | None,
+        on_progress: OnProgress,
+    ) -> None:
+        self.engine, self.scorer, self.journal = engine, scorer, journal
+        self._on_progress = on_progress
+        self._running: list[Running] = []
+        self._begun = 0  # problems, with those that have a result
+
+    def run(
+        self,
+        problems: Sequence[Problem],
+        strategy: Strategy,
+        open_session: Callable[[Problem], ProblemSession],
+        max_concurrent: int,
+    ) -> Iterator[SearchResult]:
+        while self._begun < len(problems) or self._running:
+            while self._begun < len(problems) and len(self._running) < max_concurrent:
+                order, problem = self._begun, problems[self._begun]
+                self._begun += 1
+                begun = begin(order, open_session(problem), strategy, self.journal)
+                if isinstance(begun, Running):
+                    self._running.append(begun)
+                else:
+                    yield begun
+            if self._running:
+                yield from self._next_results()
+
+    def _next_results(self) -> list[SearchResult]:
+        """Answer the calls of all running searches. Returns the results of those that end."""
+        answers = self._answers()
+        if self.journal is not None:
+            _write_down(self.journal, self._running, answers)
         still_running: list[Running] = []
         finished: list[SearchResult] = []
-        for search, results in zip(running, answers, strict=True):
+        for search, results in zip(self._running, answers, strict=True):
             search.share = search.session.share_after_call
-            result = advance(search, results, journal)
+            result = advance(search, results, self.journal)
             if result is None:
                 still_running.append(search)
             else:
                 finished.append(result)
-        running = still_running
-        finished_now = len(problems) - len(queue) - len(running)
-        done = finished_now + sum(search.share for search in running)
-        on_progress(SearchProgress(finished=finished_now, running=len(running), done=done))
-        yield from finished
+        self._running = still_running
+        self._tell(self._done())
+        return finished
+
+    def _answers(self) -> list[Results]:
+        answers: dict[int, Results] = {}
+        done = self._done()
+        for kind in ("sample", "score", "choose"):
+            searches = [
+                search
+                for search in sorted(self._running, key=lambda search: search.order)
+                if search.waiting_for is not None and search.waiting_for.kind == kind
+            ]
+            if not searches:
+                continue
+            items = [
+                (search.session.problem.id, request)
+                for search in searches
+                for request in cast("Call", search.waiting_for).requests
+            ]
+            gain = sum(max(0.0, s.session.share_after_call - s.share) for s in searches)
+            with listening(partial(self._tell_inside, done, gain)):
+                flat = self._ask(kind, items)
+            done += gain
+            cursor = 0
+            for search in searches:
+                count = len(cast("Call", search.waiting_for).requests)
+                answers[search.order] = flat[cursor : cursor + count]
+                cursor += count
+        return [answers[search.order] for search in self._running]
+
+    def _ask(self, kind: str, items: list[Any]) -> list[Any]:
+        if kind == "sample":
+            return list(self.engine.sample_batch(items))
+        if kind == "choose":
+            return list(self.engine.choice_batch(items))
+        assert self.scorer is not None
+        return list(self.scorer.score_batch(items))
+
+    @property
+    def _finished(self) -> int:
+        return self._begun - len(self._running)
+
+    def _done(self) -> float:
+        return self._finished + sum(search.share for search in self._running)
+
+    def _tell_inside(self, done: float, gain: float, batch: BatchProgress) -> None:
+        """Tell the progress inside a batch: `done` problems are done before it, and the whole batch
+        adds `gain`."""
+        self._tell(done + (gain * batch.done / batch.total if batch.total else 0.0))
+
+    def _tell(self, done: float) -> None:
+        running = len(self._running)
+        self._on_progress(SearchProgress(finished=self._finished, running=running, done=done))
 
 
 def _write_down(journal: Journal, running: Sequence[Running], answers: Sequence[Results]) -> None:
     """Write the answer of each waiting search into the journal."""
     calls = [(s.session.problem.id, s.calls - 1, cast("Call", s.waiting_for)) for s in running]
     journal.add([(*call, results) for call, results in zip(calls, answers, strict=True)])
-
-
-def _answer(
-    running: Sequence[Running],
-    engine: Engine,
-    scorer: Scorer | None,
-    finished: int,
-    on_progress: OnProgress,
-) -> list[Results]:
-    answers: dict[int, Results] = {}
-    done = finished + sum(search.share for search in running)
-    for kind in ("sample", "score", "choose"):
-        searches = [
-            search
-            for search in sorted(running, key=lambda search: search.order)
-            if search.waiting_for is not None and search.waiting_for.kind == kind
-        ]
-        if not searches:
-            continue
-        items = [
-            (search.session.problem.id, request)
-            for search in searches
-            for request in cast("Call", search.waiting_for).requests
-        ]
-        gain = sum(max(0.0, s.session.share_after_call - s.share) for s in searches)
-        with _inside_batch(finished, len(running), done, gain, on_progress):
-            if kind == "sample":
-                flat: list[Any] = list(engine.sample_batch(items))
-            elif kind == "choose":
-                flat = list(engine.choice_batch(items))
-            else:
-                assert scorer is not None
-                flat = list(scorer.score_batch(items))
-        done += gain
-        cursor = 0
-        for search in searches:
-            count = len(cast("Call", search.waiting_for).requests)
-            answers[search.order] = flat[cursor : cursor + count]
-            cursor += count
-    return [answers[search.order] for search in running]
-
-
-def _inside_batch(
-    finished: int, running: int, done: float, gain: float, on_progress: OnProgress
-) -> contextlib.AbstractContextManager[None]:
-    """A context that passes the progress inside one batch of the engine or the scorer on to
-    `on_progress`. `done` is the number of problems done before the batch. The whole batch adds
-    `gain` to it."""
-
-    def tell(batch: BatchProgress) -> None:
-        now = done + (gain * batch.done / batch.total if batch.total else 0.0)
-        on_progress(SearchProgress(finished=finished, running=running, done=now))
-
-    return listening(tell)

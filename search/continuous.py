@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Protocol, cast
 
 from data.progress import BatchProgress
 from data.types import Problem
-from rewards.base import Verify
 from search.base import (
     ChoiceRequest,
     ChoiceResult,
@@ -33,7 +32,6 @@ from search.base import (
 from search.journal import Call, Journal, Results
 from search.request_queue import RequestQueue
 from search.running import (
-    FinalAnswer,
     OnProgress,
     ProblemSession,
     Running,
@@ -41,7 +39,6 @@ from search.running import (
     advance,
     begin,
 )
-from search.settings import SearchSettings
 
 
 class RequestEngine(Protocol):
@@ -74,18 +71,17 @@ class AsyncEngine(Policy, RequestEngine, Protocol):
 def run_continuously(
     problems: Sequence[Problem],
     strategy: Strategy,
+    open_session: Callable[[Problem], ProblemSession],
     *,
     engine: AsyncEngine,
     scorer: Scorer | None,
-    verify: Verify,
-    settings: SearchSettings,
-    final_answer: FinalAnswer,
     max_concurrent: int,
     journal: Journal | None,
     on_progress: OnProgress,
 ) -> Iterator[SearchResult]:
-    """As `search.batcher.run_searches`. Nothing runs while the caller works on a result, but the
-    engine goes on with the requests that it has. Must not be called inside an event loop."""
+    """As `search.batcher.run_searches`; `open_session` opens the session of a problem. Nothing runs
+    while the caller works on a result, but the engine goes on with the requests that it has. Must
+    not be called inside an event loop."""
     waiting = deque(enumerate(problems))
     loop = asyncio.new_event_loop()
     scoring = ThreadPoolExecutor(max_workers=1)
@@ -95,9 +91,7 @@ def run_continuously(
         while waiting or tasks:
             while waiting and len(tasks) < max_concurrent:
                 order, problem = waiting.popleft()
-                session = ProblemSession(
-                    problem, engine, verify, settings, final_answer, scorer=scorer
-                )
+                session = open_session(problem)
                 tasks[loop.create_task(searches.run(order, session, strategy))] = order
             ready, _ = loop.run_until_complete(
                 asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -6,7 +6,6 @@ search then continues in the middle of its tree.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Generator, Sequence
@@ -73,7 +72,7 @@ class Journal:
                 "asked": call.fingerprint(),
                 "results": [_result_to_json(result) for result in results],
             }
-            self._file.write(json.dumps(row, separators=(",", ":")) + "\n")
+            self._file.write(json.dumps(row, default=vars, separators=(",", ":")) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -85,8 +84,9 @@ def _draws_from_json(row: dict[str, list[float]] | None) -> TokenDraws | None:
 
 
 def _result_to_json(result: SampleResult | ScoreResult | ChoiceResult) -> dict[str, Any]:
-    row = dataclasses.asdict(result)
-    return {key: value for key, value in row.items() if key != "served" or value is not None}
+    """The fields of a result. `json.dumps` with `default=vars` writes the dataclasses in them:
+    `dataclasses.asdict` would copy every token, a tenth of a search's time."""
+    return {k: value for k, value in vars(result).items() if k != "served" or value is not None}
 
 
 def _result_from_json(row: dict[str, Any]) -> SampleResult | ScoreResult | ChoiceResult:

@@ -177,7 +177,13 @@ def _children(place: _Place) -> Iterator[_Place]:
 
 
 def _child(place: _Place, token: int) -> _Place | None:
-    return next((c for c in _children(place) if c[0].tokens[c[1]] == token), None)
+    chain, i = place
+    if i + 1 < len(chain.tokens) and chain.tokens[i + 1] == token:
+        return chain, i + 1
+    for branch in chain.branches.get(i, ()):
+        if branch.tokens[0] == token:
+            return branch, 0
+    return None
 
 
 def _refresh(path: Sequence[_Place]) -> None:

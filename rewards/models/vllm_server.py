@@ -36,8 +36,8 @@ from rewards.server.client import (
     UNAVAILABLE,
     ScoringFailed,
     ServedModelChanged,
+    check_connection,
     first_answer,
-    is_address,
 )
 
 PATHS = {"classify": "/classify", "token_classify": "/pooling"}
@@ -69,16 +69,9 @@ class VLLMRewardConfig:
     """Number of POSTs, each with up to 16 sequences, at the same time."""
 
     def __post_init__(self) -> None:
-        if not is_address(self.server):
-            raise ValueError(f"server is {self.server!r}; it must have the form http://host:port")
+        check_connection(self)
         if self.task not in PATHS:
             raise ValueError(f"task is {self.task!r}; allowed: {', '.join(PATHS)}")
-        if not (self.wait_seconds >= 0 and self.timeout_seconds > 0 and self.concurrency >= 1):
-            raise ValueError(
-                f"wait_seconds is {self.wait_seconds}, timeout_seconds is {self.timeout_seconds} "
-                f"and concurrency is {self.concurrency}; the first must not be negative, the "
-                "others must be positive"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

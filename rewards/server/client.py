@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import httpx
 
@@ -40,6 +40,32 @@ class ScoringFailed(RuntimeError):
     """The server answered with an error, or with an answer that no scoring server gives."""
 
 
+class Connection(Protocol):
+    """How a server is asked: the fields that the configs of both kinds of reward server have."""
+
+    @property
+    def server(self) -> str: ...
+    @property
+    def wait_seconds(self) -> float: ...
+    @property
+    def timeout_seconds(self) -> float: ...
+    @property
+    def concurrency(self) -> int: ...
+
+
+def check_connection(config: Connection) -> None:
+    """Raises ValueError for something that is no address, and for times and a concurrency out of
+    range."""
+    if not is_address(config.server):
+        raise ValueError(f"server is {config.server!r}; it must have the form http://host:port")
+    if not (config.wait_seconds >= 0 and config.timeout_seconds > 0 and config.concurrency >= 1):
+        raise ValueError(
+            f"wait_seconds is {config.wait_seconds}, timeout_seconds is {config.timeout_seconds} "
+            f"and concurrency is {config.concurrency}; the first must not be negative, the "
+            "others must be positive"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
     """A reward model behind scripts/serve_prm.py."""
@@ -58,14 +84,7 @@ class ServerConfig:
     """Fingerprint that the served model must have; empty: any."""
 
     def __post_init__(self) -> None:
-        if not is_address(self.server):
-            raise ValueError(f"server is {self.server!r}; it must have the form http://host:port")
-        if not (self.wait_seconds >= 0 and self.timeout_seconds > 0 and self.concurrency >= 1):
-            raise ValueError(
-                f"wait_seconds is {self.wait_seconds}, timeout_seconds is {self.timeout_seconds} "
-                f"and concurrency is {self.concurrency}; the first must not be negative, the "
-                "others must be positive"
-            )
+        check_connection(self)
 
 
 @dataclass(frozen=True, kw_only=True)

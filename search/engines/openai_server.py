@@ -12,7 +12,6 @@ it does not say whether the delimiter or the end of the solution ended a text.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from data.types import Sample, ServedTokens, StopReason
 from search.base import ChoiceRequest, ChoiceResult, SampleRequest, SampleResult
 from search.engines.model_server import EngineRefused, ModelServers
 from search.engines.openai_protocol import OpenAIDialect, TextAnswer
-from search.engines.token_policy import TokenPolicy
+from search.engines.server_engine import ServerEngine
 from search.noise import row_key
 
 SEED_MASK = 2**31 - 1  # servers take other ranges of seeds; all take these
@@ -39,7 +38,7 @@ class _Cut:
     reason: StopReason
 
 
-class OpenAIEngine(TokenPolicy):
+class OpenAIEngine(ServerEngine[TextAnswer]):
     """Implements `search.continuous.AsyncEngine`. The tokenizer is that of the served model."""
 
     def __init__(
@@ -53,8 +52,15 @@ class OpenAIEngine(TokenPolicy):
         context_length: int,
         vocab_size: int,
     ) -> None:
-        super().__init__(tokenizer, flops, seed=seed, context_length=context_length)
-        self.servers, self.dialect, self.vocab_size = servers, dialect, vocab_size
+        super().__init__(
+            servers,
+            tokenizer,
+            flops,
+            seed=seed,
+            context_length=context_length,
+            vocab_size=vocab_size,
+        )
+        self.dialect = dialect
         texts = [tokenizer.decode([id]) for id in sorted(self.end_token_ids)]
         self.end_strings = tuple(text for text in texts if text.strip())
 
@@ -63,27 +69,10 @@ class OpenAIEngine(TokenPolicy):
         """Whether the servers give log-probabilities; without them those of nodes are NaN."""
         return self.dialect.gives_logprobs
 
-    def check_room(self, problem: str, tokens: int) -> None:
-        self.servers.check_room(problem, tokens)
-
     async def sample(self, problem: str, request: SampleRequest, order: int = 0) -> SampleResult:
-        """Raises the errors of `check_sample`, EngineRefused for a request without replacement, and
-        EngineUnavailable."""
-        self.check_sample(problem, request)
-        if request.excluded or request.with_draws:
-            raise EngineRefused(
-                "samples without replacement need the engine transformers: a server of text does "
-                "not say with which probability it drew a token"
-            )
+        """Raises the errors of `ServerEngine.answers`."""
+        answers = await self.answers(problem, request, order)
         length = len(request.prefix)
-        new = min(request.max_new_tokens, self.context_length - length)
-        server = self.servers.of(problem)
-        await server.check()
-        self.check_room(problem, length + new)
-        indices = range(request.first_index, request.first_index + request.n)
-        answers = await asyncio.gather(
-            *(server.complete(self._fields(problem, request, i, new), order) for i in indices)
-        )
         samples = [self._sample(request, answer) for answer in answers]
         generated = [
             len(sample.token_ids) if answer.generated_tokens is None else answer.generated_tokens
@@ -103,13 +92,10 @@ class OpenAIEngine(TokenPolicy):
             "engine transformers or vllm_server"
         )
 
-    async def close(self) -> None:
-        await self.servers.close()
-
-    def _fields(self, problem: str, request: SampleRequest, index: int, new: int) -> dict[str, Any]:
+    def fields(self, problem: str, request: SampleRequest, index: int) -> dict[str, Any]:
         fields: dict[str, Any] = {
             "prompt": self.decode_prompt(request.prefix),
-            "max_tokens": new,
+            "max_tokens": self.new_tokens(request),
             "temperature": request.temperature,
             "seed": row_key(self.seed, problem, request.node, index) & SEED_MASK,
         }

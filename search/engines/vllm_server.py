@@ -22,12 +22,12 @@ from search.base import ChoiceRequest, ChoiceResult, SampleRequest, SampleResult
 from search.engines.costs import choice_usage
 from search.engines.model_server import EngineRefused, ModelServers
 from search.engines.sampled_rows import Row
-from search.engines.token_policy import TokenPolicy
+from search.engines.server_engine import ServerEngine
 from search.engines.vllm_protocol import Completion, only_token
 from search.noise import row_key
 
 
-class VLLMServerEngine(TokenPolicy):
+class VLLMServerEngine(ServerEngine[Completion]):
     """Implements `search.continuous.AsyncEngine`. `unknown_ids` are the ids of the model that its
     tokenizer lacks: they are never sampled."""
 
@@ -42,38 +42,27 @@ class VLLMServerEngine(TokenPolicy):
         vocab_size: int,
         unknown_ids: Sequence[int] = (),
     ) -> None:
-        super().__init__(tokenizer, flops, seed=seed, context_length=context_length)
-        self.servers = servers
-        self.vocab_size = vocab_size
+        super().__init__(
+            servers,
+            tokenizer,
+            flops,
+            seed=seed,
+            context_length=context_length,
+            vocab_size=vocab_size,
+        )
         self._always: dict[str, Any] = {"stop_token_ids": sorted(self.end_token_ids)}
         if unknown_ids:
             self._always["logit_bias"] = dict.fromkeys(map(str, unknown_ids), -100.0)
 
-    def check_room(self, problem: str, tokens: int) -> None:
-        self.servers.check_room(problem, tokens)
-
     async def sample(self, problem: str, request: SampleRequest, order: int = 0) -> SampleResult:
-        """Raises the errors of `check_sample`, EngineRefused for a request without replacement and
-        for a server with another policy, and EngineUnavailable."""
-        self.check_sample(problem, request)
-        length = len(request.prefix)
-        if request.excluded or request.with_draws:
-            raise EngineRefused(
-                "samples without replacement need the engine transformers: a vLLM server does not "
-                "say with which probability it drew a token"
-            )
-        new = min(request.max_new_tokens, self.context_length - length)
-        server = self.servers.of(problem)
-        await server.check()
-        self.check_room(problem, length + new)
-        indices = range(request.first_index, request.first_index + request.n)
-        answers = await asyncio.gather(
-            *(server.complete(self._fields(problem, request, i, new), order) for i in indices)
-        )
+        """Raises the errors of `ServerEngine.answers`. EngineRefused also for a server with another
+        policy."""
+        answers = await self.answers(problem, request, order)
         rows = [
-            self._row(request, index, new, answer)
-            for index, answer in zip(indices, answers, strict=True)
+            self._row(request, index, answer)
+            for index, answer in enumerate(answers, start=request.first_index)
         ]
+        length = len(request.prefix)
         return SampleResult(
             samples=tuple(row.sample(with_draws=False) for row in rows),
             usage=self.sample_usage(length, [len(row.token_ids) for row in rows]),
@@ -105,13 +94,10 @@ class VLLMServerEngine(TokenPolicy):
             served=_served(length, answers),
         )
 
-    async def close(self) -> None:
-        await self.servers.close()
-
-    def _fields(self, problem: str, request: SampleRequest, index: int, new: int) -> dict[str, Any]:
+    def fields(self, problem: str, request: SampleRequest, index: int) -> dict[str, Any]:
         fields: dict[str, Any] = {
             "prompt": list(request.prefix),
-            "max_tokens": new,
+            "max_tokens": self.new_tokens(request),
             "temperature": request.temperature,
             "seed": row_key(self.seed, problem, request.node, index),
             **self._always,
@@ -120,10 +106,10 @@ class VLLMServerEngine(TokenPolicy):
             fields |= {"stop": [self.step_delimiter], "include_stop_str_in_output": True}
         return fields
 
-    def _row(self, request: SampleRequest, index: int, new: int, answer: Completion) -> Row:
+    def _row(self, request: SampleRequest, index: int, answer: Completion) -> Row:
         """The sample of an answer. It ends where the engine that decodes here would end it: a
         server may add tokens after the text that ended the step."""
-        row = Row(request=0, index=index)
+        row, new = Row(request=0, index=index), self.new_tokens(request)
         for token, logprob in zip(answer.token_ids, answer.logprobs, strict=True):
             row.add(token, logprob, -logprob, ends_step=self.ends_step[token])
             if token in self.end_token_ids:

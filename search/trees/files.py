@@ -105,11 +105,11 @@ def _or_nan(value: float | None) -> float:
 
 def _spent(usage: Usage) -> dict[str, Any]:
     """The counts that are not 0. Most nodes have no cost, so this keeps the files small."""
-    return {
-        model: {key: value for key, value in counts.items() if value}
-        for model, counts in dataclasses.asdict(usage).items()
-        if any(counts.values())
+    spent = {
+        model: {key: value for key, value in vars(counts).items() if value}
+        for model, counts in vars(usage).items()
     }
+    return {model: counts for model, counts in spent.items() if counts}
 
 
 def result_from_json(row: dict[str, Any]) -> SearchResult:

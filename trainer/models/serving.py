@@ -19,10 +19,9 @@ from rewards.server.batching import BatchingConfig
 from rewards.server.client import IN_TEXT, IN_TOKEN_IDS, ServedDescription
 from rewards.server.scoring import ServedModel
 from trainer.runtime.input_identity import fingerprint_of
+from trainer.runtime.web_server import serve_until_stopped
 
 SHUTDOWN_SECONDS = 30  # for requests in flight when the server is told to stop
-# Of a client that is busy for longer than uvicorn's 5 seconds, a request would be lost.
-KEEP_ALIVE_SECONDS = 75
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,28 +51,12 @@ def serve(config: ServeConfig, batching: BatchingConfig) -> None:
 
     Raises the errors of loading the model.
     """
-    import uvicorn
-
-    errors: list[BaseException] = []
-
-    def ended(error: BaseException) -> None:
-        errors.append(error)
-        server.should_exit = True
-
-    app = build_app(partial(_load, config, batching), batching, ended)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=config.host,
-            port=config.port,
-            log_level="warning",
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
+    serve_until_stopped(
+        lambda ended: build_app(partial(_load, config, batching), batching, ended),
+        host=config.host,
+        port=config.port,
+        shutdown_seconds=SHUTDOWN_SECONDS,
     )
-    server.run()
-    if errors:
-        raise errors[0]
 
 
 def _load(config: ServeConfig, batching: BatchingConfig) -> ServedModel:

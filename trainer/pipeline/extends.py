@@ -23,7 +23,7 @@ from trainer.pipeline.recipe_keys import EXTENDING_KEYS
 
 
 def with_base(values: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-    """The recipe's keys merged over those of its base, and the pairs of its `set`: ("stage.key",
+    """The recipe's keys merged over those of its base, and the pairs that it sets: ("stage.key",
     value) or ("name", value).
 
     Raises ValueError for `stages` or `values` next to `extends`, for `set` without `extends` or in
@@ -47,6 +47,8 @@ def with_base(values: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, A
         raise ValueError(f"set must be a mapping, got {changes!r}")
     own = {key: value for key, value in values.items() if key not in EXTENDING_KEYS}
     settings: list[tuple[str, Any]] = []
+    if "accelerate_config" in own:  # in place of that of each stage, too
+        settings.append(("accelerate_config", own["accelerate_config"]))
     for target, value in changes.items():
         if isinstance(value, dict):
             settings += [(f"{target}.{key}", v) for key, v in value.items()]

@@ -62,7 +62,8 @@ class Pipeline:
 
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     """Read a recipe. `overrides` are `key=value` or `stage.key=value`, with the value as in YAML. A
-    key may be one of the recipe's `values` (trainer/pipeline/values.py).
+    key may be one of the recipe's `values` (trainer/pipeline/values.py). `accelerate_config` also
+    replaces the launch configs that the recipe's stages name.
 
     The recipe may extend another recipe (trainer/pipeline/extends.py).
 
@@ -139,6 +140,9 @@ def _override_value(
         named[target] = value
     elif target in SETTABLE:
         values[target] = value
+        if target == "accelerate_config":
+            for row in rows:
+                row.pop(target, None)
     else:
         hint = nearest(target, [*SETTABLE, *named, *(f"{row['name']}." for row in rows)])
         raise ValueError(f"--set {target!r} is unknown; did you mean {hint!r}?")

@@ -25,6 +25,7 @@ STAGE_KEYS = {
     "args": "Keys of the launcher, which replace those of `config`. `{name}` stands for the folder "
     "of an earlier stage, `policies: all` for every earlier stage that writes a policy, and "
     "`stages: all` for every earlier stage.",
-    "accelerate_config": "Launch config of this stage, in place of the recipe's.",
+    "accelerate_config": "Launch config of this stage, in place of the recipe's; `--set "
+    "accelerate_config=` replaces both.",
     "when": "Variables and their values for which the stage runs; a list allows several values.",
 }

@@ -119,8 +119,6 @@ def smoke_overrides(recipe: str | Path, overrides: Sequence[str] = ()) -> Smoke:
     words = [f"run_name={pipeline.run_name}-tiny", f"output_dir={out}"]
     words.append(f"accelerate_config={LAUNCH}")
     for stage in pipeline.stages:
-        if stage.accelerate_config:
-            words.append(f"{stage.name}.accelerate_config={LAUNCH}")
         settings = stage_settings(stage)
         changes = _sizes(stage, settings) | _rows(stage, settings)
         changes |= _skips(pipeline, settings) | _splits(pipeline, stage)

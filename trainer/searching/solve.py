@@ -16,7 +16,7 @@ from data.types import Problem, Verdict
 from rewards.base import verdict_of
 from rewards.verifiers.by_name import VERIFIERS
 from rewards.verifiers.final_answers import FINAL_ANSWERS, EqualAnswers, whole_text
-from search.base import SearchResult, path_to, solution_text
+from search.base import Scorer, SearchResult, path_to, solution_text
 from search.batcher import run_searches
 from search.engines.transformers_engine import TransformersEngine
 from search.settings import SearchSettings
@@ -139,18 +139,7 @@ def solve(
         kept_prefixes_mib=settings.kept_prefixes_mib,
         engine=sampling,
     )
-    check_guidance(engine, settings)
-    if getattr(strategy, "use_verifier", False):
-        raise ValueError("use_verifier must be false here: it is only for making training data")
-    if (
-        scorer is None
-        and settings.guidance in ("prm", "outcome")
-        and _asks_for_scores(config.strategy, settings)
-    ):
-        raise ValueError(
-            f"guidance is {settings.guidance!r}, which needs a reward_model; without one choose "
-            "another guidance, such as likelihood"
-        )
+    _check(config, settings, strategy, engine, scorer)
     problems = _problems(config, engine)
     if config.output is not None:
         Path(config.output).write_text("")
@@ -183,6 +172,28 @@ def solve(
             with Path(config.output).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"id": result.problem.id} | asdict(thought)) + "\n")
     return [thoughts[problem.id] for problem in problems]
+
+
+def _check(
+    config: SolveConfig,
+    settings: SearchSettings,
+    strategy: Any,
+    engine: SearchEngine,
+    scorer: Scorer | None,
+) -> None:
+    """Raises ValueError for a search that its models cannot do, or that would use the verifier."""
+    check_guidance(engine, settings)
+    if getattr(strategy, "use_verifier", False):
+        raise ValueError("use_verifier must be false here: it is only for making training data")
+    if (
+        scorer is None
+        and settings.guidance in ("prm", "outcome")
+        and _asks_for_scores(config.strategy, settings)
+    ):
+        raise ValueError(
+            f"guidance is {settings.guidance!r}, which needs a reward_model; without one choose "
+            "another guidance, such as likelihood"
+        )
 
 
 def _asks_for_scores(strategy: str, settings: SearchSettings) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import resource
 from functools import partial
 
+from trainer.runtime.web_server import serve_until_stopped
 from trainer.searching.bundles import read_bundle
 from trainer.searching.server_engines import SearchEngineConfig
 from trainer.serving.app import build_app
 from trainer.serving.config import SearchServerConfig
 from trainer.serving.service import SearchService, load_service
-
-KEEP_ALIVE_SECONDS = 75
 
 
 def serve(config: SearchServerConfig, sampling: SearchEngineConfig) -> None:
@@ -19,30 +18,14 @@ def serve(config: SearchServerConfig, sampling: SearchEngineConfig) -> None:
 
     Raises ValueError for a folder that is no bundle, and the errors of loading its models.
     """
-    import uvicorn
-
     read_bundle(config.bundle)
     allow_open_files()
-    errors: list[BaseException] = []
-
-    def ended(error: BaseException) -> None:
-        errors.append(error)
-        server.should_exit = True
-
-    app = build_app(partial(_load, config, sampling), config, ended)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=config.host,
-            port=config.port,
-            log_level="warning",
-            timeout_graceful_shutdown=config.shutdown_seconds,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
+    serve_until_stopped(
+        lambda ended: build_app(partial(_load, config, sampling), config, ended),
+        host=config.host,
+        port=config.port,
+        shutdown_seconds=config.shutdown_seconds,
     )
-    server.run()
-    if errors:
-        raise errors[0]
 
 
 def _load(config: SearchServerConfig, sampling: SearchEngineConfig) -> SearchService:

@@ -103,6 +103,26 @@ def test_runs_in_order_then_skips_what_is_unchanged(
     assert "total" in said
 
 
+def test_a_launch_config_that_is_set_holds_for_every_stage(project: Path) -> None:
+    path = project / "recipe.yaml"
+    text = path.read_text().replace("{name: aside,", "{name: aside, accelerate_config: two.yaml,")
+    path.write_text(text)
+    for name in ("two.yaml", "gpu.yaml"):
+        (project / name).write_text((project / "cpu.yaml").read_text())
+    (project / "on_gpu.yaml").write_text(
+        "extends: recipe.yaml\nrun_name: toy\noutput_dir: out\naccelerate_config: gpu.yaml\n"
+    )
+
+    def configs(name: str, *overrides: str) -> list[str | None]:
+        recipe = load_pipeline(name, overrides)
+        return [stage.accelerate_config or recipe.accelerate_config for stage in recipe.stages]
+
+    assert configs("recipe.yaml") == ["cpu.yaml", "cpu.yaml", "two.yaml"]
+    assert configs("recipe.yaml", "accelerate_config=gpu.yaml") == ["gpu.yaml"] * 3
+    assert configs("on_gpu.yaml") == ["gpu.yaml"] * 3
+    assert configs("on_gpu.yaml", "aside.accelerate_config=two.yaml")[2] == "two.yaml"
+
+
 def test_arguments_reach_the_command_line(project: Path) -> None:
     recipe = load_pipeline(
         "recipe.yaml",
