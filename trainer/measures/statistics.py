@@ -75,15 +75,21 @@ def paired_difference(
     first: Sequence[bool], second: Sequence[bool], groups: Sequence[str] | None = None
 ) -> Estimate:
     """The accuracy of `first` minus that of `second` on the same problems, in the same order: the
-    mean of the paired differences with the normal 95 % interval and groups as clusters. One cluster
-    shows nothing of the variance, so its interval is [-1, 1]. Raises ValueError if the lengths
-    differ."""
+    mean of the paired differences with the normal 95 % interval and groups as clusters.
+
+    Where the clusters show no variance, as when all problems have the same outcome in both, the
+    interval ends where Wilson's interval of 0 differing clusters of G ends: z^2 / (G + z^2) from
+    the mean. One cluster shows nothing at all: [-1, 1]. Raises ValueError if the lengths differ."""
     if len(first) != len(second) or not first:
         raise ValueError(f"paired samples need equal lengths, got {len(first)} and {len(second)}")
     difference = [float(a) - float(b) for a, b in zip(first, second, strict=True)]
     estimate = mean_estimate(difference, groups)
-    if len(first) == 1 or (groups is not None and len(set(groups)) == 1):
+    clusters = len(first) if groups is None else len(set(groups))
+    if clusters == 1:
         return replace(estimate, low=-1.0, high=1.0)
+    if estimate.low == estimate.high:
+        half, mean = Z**2 / (clusters + Z**2), estimate.value
+        return replace(estimate, low=max(-1.0, mean - half), high=min(1.0, mean + half))
     return estimate
 
 

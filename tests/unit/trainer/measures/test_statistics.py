@@ -45,6 +45,17 @@ def test_paired_difference_by_hand() -> None:
         paired_difference([True], [True, False])
 
 
+def test_samples_without_a_differing_pair_leave_an_interval() -> None:
+    """0 of 96 clusters: Wilson's upper end is z^2 / (96 + z^2) = 3.8415 / 99.8415."""
+    same = [True, False] * 96
+    groups = [str(i // 2) for i in range(192)]
+    estimate = paired_difference(same, same, groups)
+    assert estimate.value == 0.0
+    assert (estimate.low, estimate.high) == pytest.approx((-0.038476, 0.038476), abs=1e-6)
+    always = paired_difference([True] * 96, [False] * 96)
+    assert (always.low, always.high) == pytest.approx((1 - 0.038476, 1.0), abs=1e-6)
+
+
 def test_problems_of_one_group_are_not_independent() -> None:
     # Residuals 1/2, 1/2, -1/2, -1/2 sum to 1 and -1 in the groups: 2 / 1 x (1 + 1) / 4^2. Alone:
     # 4 / 3 x (4 / 4) / 4^2 = 1 / 12, so the four count as 4 / 3.
