@@ -379,7 +379,7 @@ function treesSection(results, content) {
     element("p", { class: "quiet" }, "Each node is one step. Prior: the policy's share of proposals. "
       + "Value: the mean backed up by the search. PRM: the reward model's chance of success after "
       + "this step. The chosen answer and the way to it are marked."),
-    ...treeExplorer(list(content.trees), content.trees_given || 0),
+    ...treeExplorer(content.trees || {}),
   ];
 }
 
