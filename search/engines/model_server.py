@@ -1,4 +1,4 @@
-"""The connection to OpenAI-compatible servers: `POST /v1/completions`, in one of two dialects
+"""The client of OpenAI-compatible servers: it sends `POST /v1/completions`, in one of two dialects
 (search/engines/vllm_protocol.py, search/engines/openai_protocol.py).
 
 A sample is a function of its request, so a request without an answer is sent again. The client

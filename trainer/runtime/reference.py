@@ -18,7 +18,8 @@ several stages has the keys of the first three tables. All other keys belong to 
 stand in the launcher's YAML file or on its command line, as `--key value`. Keys without a default
 are required.
 
-If `verifier` or `max_new_tokens` is not given, the value comes from the task of the data folder.
+If `verifier` or `max_new_tokens` is not given, the value comes from the data folder: from the
+`verifier` of the data stage, else from its task.
 The report takes it from the folder of the evaluation, the export from the trees, and `solve.py`
 from the model. If that folder does not record a value, the key is required.
 """
@@ -30,7 +31,7 @@ the page of [files](files.md), all keys on the page of [keys](keys.md).
 | stage | launcher | reads | writes |
 |---|---|---|---|
 """
-OF_THE_DATA = "from the data folder's task, else required"
+OF_THE_DATA = "from the data folder, else required"
 
 
 def keys_page(

@@ -21,12 +21,13 @@ KEYS = ("verifier", "max_new_tokens")
 
 
 def solution_defaults(folder: Path) -> dict[str, str]:
-    """Recipe keys and their values, from the folder's manifest: from the task of a data stage, or
-    else from the stage's own recipe, or else from the folder of its problems. Empty if the folder
+    """Recipe keys and their values, from the folder's manifest: from the stage's own recipe, or
+    else from the task of a data stage, or else from the folder of its problems. Empty if the folder
     has no manifest, for example a folder of the user's files."""
     manifest = read_json(folder / MANIFEST) or {}
     recipe, inputs = manifest.get("recipe", {}), manifest.get("inputs", {})
     if "task" in recipe:
-        return DEFAULTS_OF_TASK.get(recipe["task"], {})
-    known = solution_defaults(folder / inputs["data"]["source"]) if "data" in inputs else {}
+        known = DEFAULTS_OF_TASK.get(recipe["task"], {})
+    else:
+        known = solution_defaults(folder / inputs["data"]["source"]) if "data" in inputs else {}
     return known | {key: str(recipe[key]) for key in KEYS if recipe.get(key) is not None}

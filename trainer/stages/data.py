@@ -27,7 +27,7 @@ from data.tasks.rows import group_of
 from data.tasks.word_problems import WordProblemsConfig, WordProblemsTask
 from data.types import Demonstration, Problem, Verdict
 from rewards.sandbox.isolation import IsolationUnavailable
-from rewards.verifiers.by_name import VERIFIERS
+from rewards.verifiers.by_name import VERIFIERS, check_verifier
 from trainer.runtime.command_line import peek
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.processes import is_main_process
@@ -161,6 +161,8 @@ class DataConfig:
 
     task: str = "countdown"
     """Problems: countdown, countdown_thoughts, math, code, reasoning_gym or word_problems."""
+    verifier: str | None = None
+    """Verifier that every later stage takes over; null: the one of the task."""
     demonstrations: int = 5000
     """Problems with a written solution, for supervised training."""
     train: int = 10000
@@ -194,6 +196,8 @@ class DataConfig:
                 f"task is {self.task!r}; did you mean {nearest(self.task, TASKS)!r}? allowed: "
                 f"{', '.join(TASKS)}"
             )
+        if self.verifier is not None:
+            check_verifier(self.verifier)
         if self.max_bad_rows < 0:
             raise ValueError(f"max_bad_rows is {self.max_bad_rows}; allowed: 0 or more")
         read_slices(self.slices)

@@ -1,10 +1,10 @@
 """Monte Carlo tree search over reasoning steps: PUCT, UCT, or Gumbel with sequential halving.
 
-The granularity is the step. `search_mcts` is the outer loop, and `_Search.simulate` is one
-simulation. It has five parts: descend to a node (`Descent` in descent.py, by the formulas of
-selection.py), sample proposals from the node, merge equal steps, judge the new nodes
-(search/guidance.py), and back the values up (`backup` in descent.py). There are two kinds of
-proposals:
+The granularity is the step. `search_mcts` is the outer loop. A simulation has five parts.
+`search_mcts` does the first: it descends to the leaves that it expands together (`Descent.leaves`
+in descent.py, by the formulas of selection.py). `_Search.simulate` does the others for these
+leaves: sample proposals, merge equal steps, judge the new nodes (search/guidance.py), and back the
+values up (`backup` in descent.py). There are two kinds of proposals:
 - A proposal is a step. The value of the leaf is its own guidance value (`leaf_value: own`, as in
   AlphaZero), or it comes from its children. Then `leaf_best_weight` mixes the value of the best
   child with the prior-weighted mean of all children. `rollout_weight` (AlphaGo's lambda) mixes this

@@ -177,6 +177,17 @@ def test_the_recipe_comes_before_the_data_folder(tmp_path: Path) -> None:
     assert (judged.verifier, judged.max_new_tokens) == ("math", 9)
 
 
+def test_the_verifier_of_the_data_stage_replaces_that_of_its_task(tmp_path: Path) -> None:
+    recipe = {"task": "countdown", "verifier": "reasoning_gym"}
+    write_json(tmp_path / "data" / MANIFEST, {"recipe": recipe})
+    inputs = {"data": {"source": "../data"}}
+    write_json(tmp_path / "evaluate" / MANIFEST, {"recipe": {}, "inputs": inputs})
+    (judged,) = parse_recipe((Judged,), ["--data", str(tmp_path / "data")])
+    assert (judged.verifier, judged.max_new_tokens) == ("reasoning_gym", 64)
+    words = ["--stages", "x", "--evaluation", str(tmp_path / "evaluate")]
+    assert parse_recipe((ReportConfig,), words)[0].verifier == "reasoning_gym"
+
+
 def test_a_limit_that_nothing_says_is_an_error(tmp_path: Path) -> None:
     data = _data_folder(tmp_path, "math")
     with pytest.raises(ValueError, match=r"max_new_tokens is not given, and .* set max_new_tokens"):

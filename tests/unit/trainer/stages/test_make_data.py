@@ -176,6 +176,8 @@ def test_which_task_a_command_line_asks_for(tmp_path: Path) -> None:
     assert task_config_type(["--task=code"]) is CodeConfig
     with pytest.raises(ValueError, match="task is 'maths'; did you mean 'math'"):
         task_config_type(["--task", "maths"])
+    with pytest.raises(ValueError, match="verifier is 'maths'; did you mean 'math'"):
+        DataConfig(verifier="maths")
     with pytest.raises(ValueError, match="max_bad_rows is -1"):
         DataConfig(max_bad_rows=-1)
 
