@@ -179,7 +179,7 @@ def test_the_keyboard_is_enough(browser: Any, page_file: Path) -> None:
         page.keyboard.press(key)
     page.locator("#tree .facts", has_text="100 apples").wait_for()
     assert "best of N" in page.locator("#tree .facts").inner_text()
-    page.keyboard.press("ArrowLeft")  # the redrawn table keeps the focus
+    page.keyboard.press("ArrowLeft")  # the cell keeps the focus
     page.keyboard.press("Enter")
     page.locator("#tree .facts", has_text="tree search (MCTS)").wait_for()
     page.locator("#tree .map").focus()

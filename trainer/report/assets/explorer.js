@@ -23,6 +23,10 @@ function packedStore(index) {
 }
 
 async function unpackChunk(number) {
+  if (document.readyState === "loading") { // the chunks come last, so that the page is seen first
+    await new Promise((resolve) =>
+      document.addEventListener("DOMContentLoaded", resolve, { once: true }));
+  }
   const text = atob(document.getElementById(`trees-${number}`).textContent);
   const bytes = Uint8Array.from(text, (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -82,18 +86,28 @@ function filtersOf(store, columns) {
   return filters;
 }
 
-function treeButton(store, problem, search, picked, open) {
+function treeButton(store, problem, search, open) {
   const tree = problem.trees.get(search);
   if (!tree) return element("td", {}, "–");
   const look = VERDICTS[tree.outcome] || { sign: "–", kind: "open", text: "no verdict" };
   const [policy, name] = store.searches[search];
-  const pressed = picked.problem === problem && picked.search === search;
-  return element("td", {}, element("button", {
-    type: "button", class: `pill ${look.kind}`, "aria-pressed": String(pressed),
+  const button = element("button", {
+    type: "button", class: `pill ${look.kind}`,
     "aria-label": `${problem.prompt.trim()}: ${words(policy)}, ${strategyOf(name).label}: `
       + `${look.text}, ${count(tree.nodes)} nodes`,
     onclick: () => open(problem, search),
-  }, `${look.sign} ${count(tree.nodes)}`));
+  }, `${look.sign} ${count(tree.nodes)}`);
+  Object.assign(button, { problem, search });
+  return element("td", {}, button);
+}
+
+// Marks the cell and the row of the shown tree.
+function markPicked(table, picked) {
+  for (const button of table.querySelectorAll("button.pill")) {
+    const here = button.problem === picked.problem;
+    button.setAttribute("aria-pressed", String(here && button.search === picked.search));
+    button.closest("tr").classList.toggle("picked", here);
+  }
 }
 
 // Arrow keys move between the buttons of the table.
@@ -141,14 +155,14 @@ function treeExplorer(index) {
     const found = matching();
     const heads = columns.map((c) => element("th", { scope: "col" },
       strategyOf(store.searches[c][1]).label));
-    const rows = found.slice(0, limit).map((problem) => element("tr", {
-      class: problem === picked.problem ? "picked" : "" },
-    element("th", { scope: "row" }, element("span", { title: problem.prompt },
-      problem.prompt.trim() || "(empty)")),
-    ...columns.map((c) => treeButton(store, problem, c, picked, open))));
+    const rows = found.slice(0, limit).map((problem) => element("tr", {},
+      element("th", { scope: "row" }, element("span", { title: problem.prompt },
+        problem.prompt.trim() || "(empty)")),
+      ...columns.map((c) => treeButton(store, problem, c, open))));
     body.replaceChildren(element("table", { id: "tree-table" },
       element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "problem"), ...heads)),
       element("tbody", {}, ...rows)));
+    markPicked(body, picked);
     if (found.length > limit) {
       body.append(element("button", { type: "button", class: "more",
         onclick: () => { limit += ROWS_AT_ONCE; drawList(); } },
@@ -181,14 +195,8 @@ function treeExplorer(index) {
     fill(beside, [["", "nothing"], ...others.map((other) => [other,
       `${words(store.searches[other][0])}: ${strategyOf(store.searches[other][1]).label}`])]);
     beside.value = picked.other === null ? "" : String(picked.other);
-    markPicked();
+    markPicked(body, picked);
     return drawPanes();
-  };
-  const markPicked = () => {
-    const held = document.activeElement && document.activeElement.closest("#tree-table td");
-    const [row, cell] = held ? [held.parentElement.rowIndex, held.cellIndex] : [0, 0];
-    drawList();
-    if (held) body.querySelector("table").rows[row].cells[cell].querySelector("button").focus();
   };
   const choosePolicy = () => {
     columns = store.searches.map((_, i) => i).filter((i) => store.searches[i][0] === policy.value);
