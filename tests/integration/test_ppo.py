@@ -37,8 +37,8 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_ppo_in_place_of_expert_iteration(smoke_run: Path, checkout: Any, tmp_path: Path) -> None:
-    """What comes before the learner is kept; PPO learns from the search's problems and solutions,
-    and the report shows it."""
+    """What comes before the learner is kept; PPO learns from the search's solutions, and the report
+    shows it."""
     folder = tmp_path / "run"
     shutil.copytree(smoke_run, folder)
     small = ["best_of_n=[2]", "budgets=[1]", "greedy_problems=10", "search_problems=2"]
@@ -49,7 +49,6 @@ def test_ppo_in_place_of_expert_iteration(smoke_run: Path, checkout: Any, tmp_pa
     assert "round_1]" not in printed
     manifest = json.loads((folder / "ppo" / "manifest.json").read_text())
     sources = {name: row["source"] for name, row in manifest["inputs"].items()}
-    assert sources["problems"] == "../export_1/problems_by_solve_rate.jsonl"
     assert sources["trajectories_0"] == "../search_1"
     found = bool((folder / "search_1" / "trajectories.jsonl").read_text())
     assert all((row["imitation_loss"] > 0) == found for row in metrics_of(folder / "ppo"))

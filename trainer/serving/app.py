@@ -12,7 +12,6 @@ An error has OpenAI's form (trainer/serving/errors.py) and one of these statuses
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -25,14 +24,13 @@ from starlette.exceptions import HTTPException
 from rewards.server.connection import unless_gone
 from trainer.serving.access import read_body
 from trainer.serving.config import SearchServerConfig
-from trainer.serving.errors import APIError, invalid_body
+from trainer.serving.errors import APIError, failure, invalid_body
 from trainer.serving.metrics import Metrics
 from trainer.serving.prompts import problem_of_chat, problem_of_text
 from trainer.serving.responses import stream, whole_response
 from trainer.serving.schema import ChatBody, CompletionBody, SearchBody
 from trainer.serving.service import SearchService
 
-LOG = logging.getLogger(__name__)
 GONE = 499  # the client closed the connection, so it does not read this status
 Body = TypeVar("Body", bound=SearchBody)
 
@@ -183,8 +181,7 @@ async def _no_route(request: Request, error: Any) -> Response:
 
 
 async def _failure(request: Request, error: Exception) -> Response:
-    LOG.error("a request failed", exc_info=error)
-    return APIError(500, "the server failed to answer; its log says why", code="failed").response()
+    return failure(error).response()
 
 
 def _model(service: SearchService) -> dict[str, Any]:

@@ -35,6 +35,12 @@ class SearchServerConfig:
     """Largest body of a request, in KiB."""
     body_seconds: float = 30.0
     """Seconds in which the body of a request must arrive."""
+    head_seconds: float = 15.0
+    """Seconds in which the head of a request must arrive, from the opening of the connection."""
+    stall_seconds: float = 60.0
+    """Seconds for which a client may leave its answer unread."""
+    max_connections: int = 4096
+    """Connections that are open at the same time; further ones are refused with status 503."""
     deadline_seconds: float = 120.0
     """Seconds for a request, with its waiting; a request may ask for fewer."""
     max_traces: int = 1000
@@ -47,12 +53,12 @@ class SearchServerConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.port < 2**16:
             raise ValueError(f"port is {self.port}; it must be in [1, 65535]")
-        for name in ("max_running", "max_choices", "max_body_kib"):
+        for name in ("max_running", "max_choices", "max_body_kib", "max_connections"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("max_waiting", "max_traces", "traces_mib", "shutdown_seconds"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
-        for name in ("body_seconds", "deadline_seconds"):
+        for name in ("head_seconds", "body_seconds", "stall_seconds", "deadline_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")

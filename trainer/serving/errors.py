@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
+LOG = logging.getLogger(__name__)
+MOST_OF_A_KEY = 100  # characters that are repeated of a key that a client wrote
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -40,10 +43,16 @@ class APIError(Exception):
         return JSONResponse(self.content(), self.status, headers=self.headers)
 
 
+def failure(error: Exception) -> APIError:
+    """What a client is told of an error of the server, whose text goes to the log."""
+    LOG.error("a request failed", exc_info=error)
+    return APIError(500, "the server failed to answer; its log says why", code="failed")
+
+
 def invalid_body(error: ValidationError) -> APIError:
     """The first thing that is wrong with a body. Values are not repeated."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = ".".join(str(part) for part in first["loc"])[:MOST_OF_A_KEY]
     if first["type"] == "json_invalid":
         return APIError(400, f"the body is not valid JSON: {first['msg']}", code="invalid_json")
     if first["type"] == "extra_forbidden":

@@ -10,7 +10,7 @@ from typing import Any
 
 from data.types import Usage
 from trainer.serving.answers import Answer
-from trainer.serving.errors import APIError
+from trainer.serving.errors import APIError, failure
 from trainer.serving.service import Job, RunningJob
 
 SIGN_OF_LIFE = ": searching\n\n"
@@ -81,6 +81,8 @@ async def stream(running: RunningJob, *, chat: bool, with_usage: bool) -> AsyncG
         yield DONE
     except APIError as error:
         yield f"data: {json.dumps(error.content())}\n\n"
+    except Exception as error:  # the status is sent already
+        yield f"data: {json.dumps(failure(error).content())}\n\n"
 
 
 def _chunks(job: Job, answer: Answer, *, chat: bool) -> list[dict[str, Any]]:

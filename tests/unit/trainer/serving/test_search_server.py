@@ -16,16 +16,17 @@ from typing import Any
 import httpx
 import openai
 import pytest
-import uvicorn
 
 from search.base import solution_ids
 from search.trees.files import result_from_json
 from tests.unit.bundles import export_bundle
+from trainer.runtime.web_server import uvicorn_server
 from trainer.searching.server_engines import IN_PROCESS
 from trainer.serving.access import Places
 from trainer.serving.app import build_app
 from trainer.serving.config import SearchServerConfig
 from trainer.serving.errors import APIError
+from trainer.serving.serve import connection_limits
 from trainer.serving.service import SearchService, load_service
 from trainer.serving.traces import TraceStore
 
@@ -59,8 +60,9 @@ def serving(bundle: Path, **fields: Any) -> Iterator[Served]:
         return loaded[0]
 
     app = build_app(load, config, errors.append)
+    limits = connection_limits(config, files=10_000)
+    server = uvicorn_server(app, host="", port=0, shutdown_seconds=2, limits=limits)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -245,6 +247,7 @@ def body_with(text: str) -> str:
         (body_with('"tools": [{}]'), 400, "tools"),
         (body_with('"reasoning_effort": "hihg"'), 400, "reasoning_effort"),
         (body_with('"resoning_effort": "high"'), 400, "unknown parameter: 'resoning_effort'"),
+        (body_with(f'"{"k" * 50_000}": 1'), 400, "unknown parameter: 'kkk"),
         (body_with('"max_completion_tokens": 0'), 400, "max_completion_tokens"),
         (body_with('"stream_options": {}'), 400, "stream_options needs stream"),
         ('{"model": "bundle"}', 400, "messages"),
@@ -347,6 +350,30 @@ def connection_that_asks(address: str, more: dict[str, Any]) -> Iterator[None]:
         yield
 
 
+def test_an_error_in_a_stream_is_an_event(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The status was sent before the search failed."""
+    with serving(bundle) as served:
+        engine: Any = served.service.engine
+
+        def broken(items: Any) -> Any:
+            raise RuntimeError("a secret of the server")
+
+        engine.sample_batch = broken
+        assert served.ask().status_code == 500
+        streamed = served.ask(stream=True)
+        [*_, last] = [line for line in streamed.text.splitlines() if line]
+        error = json.loads(last.removeprefix("data: "))["error"]
+        assert streamed.status_code == 200 and error["code"] == "failed"
+        assert "secret" not in streamed.text and "a secret" in caplog.text
+        with pytest.raises(openai.APIError, match="its log says why"):
+            list(
+                served.client().completions.create(
+                    model="bundle", prompt=f"{PROBLEM}\n", stream=True
+                )
+            )
+        assert served.service.places.taken == 0
+
+
 def test_a_deadline_that_passes_before_the_search_is_an_error(served: Served) -> None:
     refused = served.ask(deadline_seconds=1e-9, reasoning_effort="high")
     assert refused.status_code == 503 and refused.json()["error"]["code"] == "deadline"
@@ -376,9 +403,21 @@ def test_a_full_queue_says_when_to_come_back() -> None:
     places.enter(3)
 
 
+def test_connections_leave_room_for_other_files() -> None:
+    config = SearchServerConfig(bundle="b", max_connections=1000)
+    assert [connection_limits(config, files).most for files in (256, 1128, 10**6)] == [
+        128,
+        1000,
+        1000,
+    ]
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
+        ({"head_seconds": 0.0}, "head_seconds is 0.0"),
+        ({"stall_seconds": -1.0}, "stall_seconds is -1.0"),
+        ({"max_connections": 0}, "max_connections is 0"),
         ({"port": 0}, "port is 0"),
         ({"max_running": 0}, "max_running is 0"),
         ({"deadline_seconds": 0.0}, "deadline_seconds is 0.0"),
