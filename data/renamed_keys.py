@@ -34,7 +34,7 @@ RENAMED_KEYS: dict[str, dict[str, str]] = {
         "growing": "strategies_tested_for_growth",
         "target": "target_best_of_n",
     },
-    "ReportConfig": {"task": "verifier"},
+    "ReportConfig": {"task": "verifier", "num_trees": "judged_problems"},
 }
 
 

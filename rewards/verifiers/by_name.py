@@ -23,7 +23,8 @@ VERIFIERS: dict[str, Callable[[], Verifier]] = {
     "code_without_isolation": lambda: CodeVerifier(isolation="none"),
 }
 
-# Where a verifier finds the answer in a solution, for people. No verifier reads a thought.
+# Where a verifier finds the answer in a solution, for people. No verifier reads a thought. Bundles
+# show this text, so every verifier has a line here.
 ANSWER_FORMATS: dict[str, str] = {
     "countdown": "one step per line, such as 7 - 4 = 3 | 3 12 3; the last step reaches the target",
     "math": "the last line after ####, else <answer> tags, else the last \\boxed{...}, else what "
@@ -41,3 +42,15 @@ def check_verifier(name: str) -> None:
             f"verifier is {name!r}; did you mean {nearest(name, VERIFIERS)!r}? allowed: "
             f"{', '.join(VERIFIERS)}"
         )
+
+
+def answer_format(name: str) -> str:
+    """The verifier's line of ANSWER_FORMATS. Raises ValueError for an unknown verifier, and for one
+    without a line."""
+    check_verifier(name)
+    if name not in ANSWER_FORMATS:
+        raise ValueError(
+            f"verifier {name!r} has no line in ANSWER_FORMATS of rewards/verifiers/by_name.py, "
+            "which says where it finds the answer"
+        )
+    return ANSWER_FORMATS[name]

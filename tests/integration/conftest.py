@@ -7,10 +7,13 @@ of a file, since they share what they set up, or may not run beside each other.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -32,7 +35,7 @@ FILES = (
         "test_families.py",
     ),
     *("test_pairs.py", "test_scoring_server.py", "test_vllm_rollouts.py", "test_vllm_search.py"),
-    "test_report.py",
+    *("test_report.py", "test_tree_explorer.py"),
 )
 
 
@@ -132,3 +135,20 @@ def smoke_run(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> P
             checkout.run(checkout.forked_recipe(folder), WANDB_MODE="offline")
             finished.touch()
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    path = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if path is None:
+        if os.environ.get("THINKTREE_REQUIRE_BROWSER") == "1":
+            pytest.fail("THINKTREE_REQUIRE_BROWSER=1, but there is no chromium")
+        pytest.skip("no chromium on this machine")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration.opened_page import HOSTILE, Opened
 from trainer.evaluation.reward_model_results import StepSet, calibrations
 from trainer.measures.best_of_n import Candidate, best_of_n, expected_pass
 from trainer.measures.results import Aim
@@ -19,53 +17,6 @@ from trainer.measures.score_quality import ScoredPrefix
 from trainer.report.page import MAX_PAGE_BYTES, write_report
 
 pytestmark = pytest.mark.slow
-HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
-WATCH = """
-window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) =>
-  window.violations.push(event.violatedDirective + " " + event.blockedURI));
-"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    path = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if path is None:
-        if os.environ.get("THINKTREE_REQUIRE_BROWSER") == "1":
-            pytest.fail("THINKTREE_REQUIRE_BROWSER=1, but there is no chromium")
-        pytest.skip("no chromium on this machine")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-class Opened:
-    """A page of the report and all that it complained about or asked the network for."""
-
-    def __init__(self, browser: Any, path: Path, width: int = 1280) -> None:
-        self.context = browser.new_context(offline=True, viewport={"width": width, "height": 900})
-        self.page = self.context.new_page()
-        self.errors: list[str] = []
-        self.asked: list[str] = []
-        self.page.add_init_script(WATCH)
-        self.page.on(
-            "console",
-            lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None,
-        )
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(path.as_uri())
-        self.page.wait_for_function("document.body.dataset.drawn !== undefined")
-
-    def check_silent(self, path: Path) -> None:
-        assert self.errors == []
-        assert self.page.evaluate("window.violations") == []
-        assert [url for url in self.asked if not url.startswith("data:")] == [path.as_uri()]
 
 
 def test_the_smoke_runs_report_is_drawn(browser: Any, smoke_run: Path) -> None:
@@ -82,13 +33,14 @@ def test_the_smoke_runs_report_is_drawn(browser: Any, smoke_run: Path) -> None:
     results = json.loads((smoke_run / "results.json").read_text())
     sft = next(r for r in results["accuracy"] if r["strategy"] == "greedy")
     assert f"{100 * sft['value']:.1f} %" in page.locator("#accuracy").inner_text()
-    page.locator("#open-all").click()
+    page.locator("#tree .open-all").click()
     rows = page.locator("#tree .outline .row[data-node]")
     assert rows.count() > 1
     rows.nth(1).click()
     text = rows.nth(1).locator("button.text").get_attribute("title")
     assert text and text.strip() in page.locator("#tree .detail").inner_text()
-    page.locator("#tree-choice").select_option(index=1)
+    page.locator("#tree-table tbody button").last.click()
+    page.locator("#tree-table tbody tr:last-child.picked").wait_for()
     assert rows.count() > 0
     opened.check_silent(path)
 
@@ -108,19 +60,12 @@ def test_hostile_text_stays_text(browser: Any, smoke_run: Path, tmp_path: Path) 
         row["policy"] = f"{row['policy']}{HOSTILE}"
     for row in results["training_curve"]:
         row["policy"] = f"{row['policy']}{HOSTILE}"
-    tree = json.loads((smoke_run / "evaluate" / "round_2_mcts.jsonl").open().readline())
-    tree["problem"]["prompt"] = HOSTILE
-    for node in tree["nodes"]:
-        node["text"] = f"{node['text']}{HOSTILE}"
     path = tmp_path / "hostile.html"
-    write_report(results, [tree], path)
+    write_report(results, [], path)
     opened = Opened(browser, path)
-    opened.page.locator("#open-all").click()
-    opened.page.locator("#tree .outline .row[data-node]").nth(1).click()
     assert opened.page.evaluate("window.hacked") is None
     assert opened.page.locator("main img").count() == 0
     assert HOSTILE in opened.page.locator("#task").inner_text()
-    assert HOSTILE in opened.page.locator("#tree .detail").inner_text()
     opened.check_silent(path)
 
 

@@ -19,7 +19,9 @@ NO_STAGE = ("doctor", "measure_gpu", "merge_adapter", "run_recipe", "serve", "se
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # The files of CONTRIBUTING's examples, which a reader would add.
 TO_WRITE = {
+    "rewards/verifiers/colours.py",
     "search/strategies/greedy_steps.py",
+    "tests/unit/rewards/verifiers/test_colour_verifier.py",
     "trainer/stages/short_solutions.py",
     "scripts/keep_short_solutions.py",
 }
@@ -70,7 +72,7 @@ def test_data_is_not_ignored_by_git() -> None:
 
 def test_licence_and_guides() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text()
-    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) < 220
+    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) < 280
     assert "## " in (ROOT / "CHANGELOG.md").read_text()
 
 

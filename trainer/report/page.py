@@ -2,8 +2,9 @@
 
 The page opens without a network. Its Content-Security-Policy allows only the inline scripts and
 styles written here, each by its SHA-256. So text that a model wrote can never run, even if it
-reached the page as markup. It does not reach the page as markup: results and trees travel as JSON
-with every `<` escaped, and the scripts put them on the page only as text nodes.
+reached the page as markup. It does not reach the page as markup: results travel as JSON with every
+`<` escaped, trees as compressed JSON in base64 (tree_data.py), and the scripts put them on the page
+only as text nodes.
 
 plotly.js, which the `plotly` distribution ships, draws the charts. Three measures make it work
 under this policy, without 'unsafe-inline' and 'unsafe-eval':
@@ -21,37 +22,30 @@ import html
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.report.tree_data import TreeData, pack_trees
+
 SCHEMA_VERSION = 1
-MAX_PAGE_BYTES = 10_000_000  # most bytes of the whole page; half of them are plotly.js
-MAX_TREES = 50
+MAX_PAGE_BYTES = 30_000_000  # most bytes of the whole page; 5 million of them are plotly.js
 PAGE = Path(__file__).with_name("assets")
-SCRIPTS = ("format.js", "charts.js", "tree.js", "prm.js", "learners.js", "page.js")
-STYLES = ("style.css",)
-NODE_FIELDS = (
-    "id",
-    "parent",
-    "text",
-    "prior",
-    "visit_count",
-    "value",
-    "score",
-    "terminal",
-    "verdict",
+SCRIPTS = (
+    *("format.js", "charts.js", "tree.js", "tree_panel.js", "play.js", "explorer.js"),
+    *("prm.js", "learners.js", "page.js"),
 )
+STYLES = ("style.css", "explorer.css")
 
 
 def write_report(
-    results: Mapping[str, Any], trees: Sequence[Mapping[str, Any]], path: Path
+    results: Mapping[str, Any], trees: Iterable[Mapping[str, Any]], path: Path
 ) -> None:
     """Write the page to `path`, whose folder must exist.
 
     `results` is the content of results.json. A sentence replaces a section that is missing, empty
-    or null. Sections of optional stages are left out. `trees` are rows of trees.jsonl. The page
-    shows the first `MAX_TREES` of them, or fewer if it would reach `MAX_PAGE_BYTES`, and says so.
+    or null. Sections of optional stages are left out. `trees` are rows as `pack_trees` takes them.
+    The page shows the trees of as many problems as fit into `MAX_PAGE_BYTES`, and says so.
     Raises ValueError for another schema version.
     """
     version = results.get("schema_version")
@@ -59,24 +53,13 @@ def write_report(
         raise ValueError(
             f"results.schema_version is {version!r}; this report reads only {SCHEMA_VERSION}"
         )
-    shown = [_slim_tree(tree) for tree in trees[:MAX_TREES]]
-    while True:
-        page = _page({"results": dict(results), "trees": shown, "trees_given": len(trees)})
-        if len(page) < MAX_PAGE_BYTES or not shown:
-            break
-        shown = shown[: len(shown) * 3 // 4]
-    path.write_bytes(page)
+    empty = pack_trees((), 0)
+    free = MAX_PAGE_BYTES - len(_page({"results": dict(results)}, empty))
+    data = pack_trees(trees, max(0, free * 9 // 10))  # the rest is for the index
+    path.write_bytes(_page({"results": dict(results)}, data))
 
 
-def _slim_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a tree that the explorer shows; token ids and snapshots are left out."""
-    keep = ("problem", "strategy", "policy", "answer", "outcome", "usage")
-    slim = {key: tree.get(key) for key in keep}
-    slim["nodes"] = [{key: node.get(key) for key in NODE_FIELDS} for node in tree["nodes"]]
-    return slim
-
-
-def _page(content: Mapping[str, Any]) -> bytes:
+def _page(content: Mapping[str, Any], trees: TreeData) -> bytes:
     """The page as UTF-8. One pass fills all placeholders, so content is never read as a
     placeholder."""
     from plotly.offline import get_plotlyjs
@@ -102,7 +85,11 @@ def _page(content: Mapping[str, Any]) -> bytes:
         "style": style,
         "plotly_style": plotly_style,
         "map_style_id": _map_style_id(library),
-        "content": json_for_script(content),
+        "content": json_for_script({**content, "trees": trees.index()}),
+        "chunks": "\n".join(
+            f'<script type="text/plain" id="trees-{i}">{chunk}</script>'
+            for i, chunk in enumerate(trees.chunks)
+        ),
         "library": library,
         "script": script,
     }

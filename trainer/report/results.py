@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from data.json_records import read_record, record_from_json
+from data.json_rows import numbered_rows
+from data.types import Outcome, Problem
 from rewards.verifiers.by_name import VERIFIERS
 from search.base import solution_text
 from search.trees.files import result_from_json
@@ -46,8 +46,8 @@ class ReportConfig:
     """Text at the top of the report."""
     verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
-    num_trees: int = 20
-    """Search trees drawn in the report."""
+    judged_problems: int = 100
+    """Problems with a verdict on every solution of their search trees; others: on the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,23 +190,49 @@ def folder_name(runtime: RuntimeConfig) -> str:
     return Path(runtime.output_dir).parent.name
 
 
-def chosen_trees(config: ReportConfig, evaluation: EvaluationResults) -> list[dict[str, Any]]:
-    """The first trees of the final policy; each terminal node has its verdict."""
-    verifier = VERIFIERS[config.verifier]()
-    policies = [row.policy for row in evaluation.accuracy if row.strategy == "mcts"]
-    if not policies:
-        return []
-    path = Path(config.evaluation) / f"{policies[-1]}_mcts.jsonl"
-    rows: list[dict[str, Any]] = []
-    for line in islice(path.open(encoding="utf-8"), config.num_trees):
-        row = json.loads(line)
-        result = result_from_json(row)
-        for node, item in zip(result.nodes, row["nodes"], strict=True):
-            del item["token_ids"]
-            if node.terminal is not None:
-                text = solution_text(result.nodes, node.id)
-                item["verdict"] = verifier.verify(result.problem, text).outcome.value
-        answer = row["snapshots"][-1]["answer"] or ""
-        row["outcome"] = verifier.verify(result.problem, answer).outcome.value
-        rows.append(row)
-    return rows
+SEARCHES = {
+    "mcts": "mcts",
+    "best_of_n": "best_of_n_weighted",
+    "mcts_control": "mcts_uniform_control",
+}
+"""Suffix of a file of trees, and the strategy's name in results.json."""
+
+
+def report_trees(config: ReportConfig, evaluation: EvaluationResults) -> Iterator[dict[str, Any]]:
+    """Yield all trees of the evaluation's searches, those of the last policy first, as rows for
+    `pack_trees`. The solutions of the first problems have their verdicts, as has each answer."""
+    verdict = _Verdicts(config.verifier)
+    for policy in reversed(dict.fromkeys(row.policy for row in evaluation.accuracy)):
+        for suffix, search in SEARCHES.items():
+            path = Path(config.evaluation) / f"{policy}_{suffix}.jsonl"
+            if not path.exists():
+                continue
+            for place, (_, row) in enumerate(numbered_rows(path)):
+                result = result_from_json(row)
+                if place < config.judged_problems:
+                    for node, item in zip(result.nodes, row["nodes"], strict=True):
+                        if node.terminal is not None and item["verdict"] is None:
+                            text = solution_text(result.nodes, node.id)
+                            item["verdict"] = verdict.of(result.problem, text)
+                last = result.snapshots[-1] if result.snapshots else None
+                row["search"] = search
+                row["outcome"] = (
+                    verdict.of(result.problem, last.answer)
+                    if last is not None and last.answer is not None and not last.truncated
+                    else Outcome.UNVERIFIABLE.value
+                )
+                yield row
+
+
+class _Verdicts:
+    """Verdicts on solutions; each solution of a problem is judged once."""
+
+    def __init__(self, verifier: str) -> None:
+        self.verifier = VERIFIERS[verifier]()
+        self.known: dict[tuple[str, str], str] = {}
+
+    def of(self, problem: Problem, text: str) -> str:
+        key = (problem.id, text)
+        if key not in self.known:
+            self.known[key] = self.verifier.verify(problem, text).outcome.value
+        return self.known[key]

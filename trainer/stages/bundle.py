@@ -10,7 +10,7 @@ from typing import Any
 
 from data.json_records import read_record
 from data.prompts import PROMPTS
-from rewards.verifiers.by_name import ANSWER_FORMATS, check_verifier
+from rewards.verifiers.by_name import answer_format
 from trainer.evaluation.effort_levels import (
     MeasuredSearch,
     choose_levels,
@@ -67,9 +67,10 @@ class Measurement:
 
 def run_bundle(runtime: RuntimeConfig, config: BundleConfig) -> None:
     """Write `policy/`, `reward_model/`, bundle.json and README.md. Raises ValueError for a folder
-    without measurements, for a level that was not measured, and for models that are no longer
-    those that were measured."""
+    without measurements, for a level that was not measured, for a verifier without an answer
+    format, and for models that are no longer those that were measured."""
     measured = read_measurement(config)
+    answers = answer_format(measured.manifest["recipe"]["verifier"])
     asked = {"low": config.low, "medium": config.medium, "high": config.high}
     levels = choose_levels(measured.searches, asked)
     inputs = {
@@ -92,7 +93,7 @@ def run_bundle(runtime: RuntimeConfig, config: BundleConfig) -> None:
             reward_model=measured.reward_model
             and _copied(measured.reward_model, folder / "reward_model"),
             verifier=recipe["verifier"],
-            answer_format=ANSWER_FORMATS[recipe["verifier"]],
+            answer_format=answers,
             levels=levels,
             **_prompt(measured),
         )
@@ -118,7 +119,6 @@ def read_measurement(config: BundleConfig) -> Measurement:
     folder, results = _measuring_folder(Path(config.evaluation))
     manifest = read_manifest(folder)
     recipe = manifest["recipe"]
-    check_verifier(recipe["verifier"])
     names = sorted({row.policy for row in results.accuracy})
     if config.policy is not None:
         policy = config.policy

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainer.report.console import print_results
 from trainer.report.page import write_report
-from trainer.report.results import ReportConfig, chosen_trees, collect_results
+from trainer.report.results import ReportConfig, collect_results, report_trees
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.processes import is_main_process
 from trainer.runtime.stage import run_stage
@@ -23,7 +23,7 @@ def run_report(runtime: RuntimeConfig, config: ReportConfig) -> None:
         found = collect_results(runtime, config)
         results = found.as_json()
         (folder / "results.json").write_text(json.dumps(results, indent=1))
-        write_report(results, chosen_trees(config, found.evaluation), folder / "report.html")
+        write_report(results, report_trees(config, found.evaluation), folder / "report.html")
         for name in ("accuracy", "training_curve", "gates", "data_making", "ledger"):
             record.run.log_table(name, results[name])
         compared = [{"comparison": key, **c} for key, c in results["comparisons"].items()]

@@ -379,7 +379,7 @@ function treesSection(results, content) {
     element("p", { class: "quiet" }, "Each node is one step. Prior: the policy's share of proposals. "
       + "Value: the mean backed up by the search. PRM: the reward model's chance of success after "
       + "this step. The chosen answer and the way to it are marked."),
-    ...treeExplorer(list(content.trees), content.trees_given || 0),
+    ...treeExplorer(content.trees || {}),
   ];
 }
 
@@ -428,6 +428,9 @@ function drawPage() {
     links.append(element("li", {}, element("a", { href: `#${id}` }, title)));
   }
   document.getElementById("sections").append(links);
+}
+
+function drawAllCharts() {
   drawCharts();
   for (const query of ["(prefers-color-scheme: dark)", "(max-width: 860px)"]) {
     window.matchMedia(query).addEventListener("change", drawCharts);
@@ -435,3 +438,5 @@ function drawPage() {
 }
 
 drawPage();
+// The library of charts stands below this script: words and tables are seen before it is read.
+document.addEventListener("DOMContentLoaded", drawAllCharts);

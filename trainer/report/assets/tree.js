@@ -1,4 +1,4 @@
-// The search tree explorer: a drawn map, an outline that opens and closes, and the picked step.
+// One search tree: its nodes, its drawn map, and the colours of the map.
 
 const VERDICTS = {
   correct: { sign: "✓", kind: "good", fill: "yes", text: "correct" },
@@ -9,9 +9,16 @@ const RAMP = ["#00306f", "#39486b", "#575d6d", "#707173", "#8a8779", "#a69d75", 
   "#e4cf5b", "#ffea46"]; // cividis: readable with every kind of colour vision
 const MAX_MAP_NODES = 1200;
 
-function valueColor(value) {
-  const place = Math.max(0, Math.min(1, known(value) ? value : 0)) * (RAMP.length - 1);
-  return RAMP[Math.round(place)];
+// What the colour of a node says: its name, and its share of the ramp, from 0 to 1.
+const COLORS = {
+  value: { label: "value", share: (node) => node.value },
+  score: { label: "reward model", share: (node) => node.score },
+  prior: { label: "prior", share: (node) => node.prior },
+  visits: { label: "visits", share: (node, most) => Math.sqrt((node.visit_count || 0) / most) },
+};
+
+function rampColor(share) {
+  return RAMP[Math.round(Math.max(0, Math.min(1, share)) * (RAMP.length - 1))];
 }
 
 // Raises Error in words for the reader when the row is not a tree.
@@ -33,9 +40,14 @@ function readTree(row) {
     node.children.sort((a, b) => (b.visit_count || 0) - (a.visit_count || 0));
   }
   const tree = { row, root, nodes, byId, parent: (node) => byId.get(node.parent) };
-  tree.answer = byId.get(answerOf(row)) || null;
-  tree.onPath = new Set(tree.answer ? pathTo(tree, tree.answer) : []);
+  tree.most = Math.max(1, ...nodes.filter((n) => n !== root).map((n) => n.visit_count || 0));
+  chooseAnswer(tree, byId.get(answerOf(row)) || null);
   return tree;
+}
+
+function chooseAnswer(tree, node) {
+  tree.answer = node;
+  tree.onPath = new Set(node ? pathTo(tree, node) : []);
 }
 
 function answerOf(row) {
@@ -94,39 +106,81 @@ function drawMap(tree, pick) {
       `This tree has ${count(tree.nodes.length)} nodes: too many to draw. The outline shows it.`);
   }
   const { width, height } = placeNodes(tree);
-  const most = Math.max(1, ...tree.nodes.filter((n) => n !== tree.root)
-    .map((n) => n.visit_count || 0));
   const drawing = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img",
     "aria-label": "Drawn search tree; the outline below holds the same nodes" });
-  const ordered = [...tree.nodes].sort((a, b) => tree.onPath.has(a) - tree.onPath.has(b));
-  for (const node of ordered) {
+  const [edges, groups] = [svg("g", {}), svg("g", {})];
+  for (const node of tree.nodes) {
     const parent = tree.parent(node);
-    if (node === tree.root || !parent) continue;
-    const middle = (parent.x + node.x) / 2;
-    drawing.append(svg("path", {
-      class: tree.onPath.has(node) ? "edge on" : "edge",
-      d: `M${parent.x},${parent.y}C${middle},${parent.y} ${middle},${node.y} ${node.x},${node.y}`,
-    }));
-  }
-  for (const node of ordered) {
-    const share = node === tree.root ? 1 : Math.min(1, (node.visit_count || 0) / most);
-    const group = svg("g", { class: tree.onPath.has(node) ? "node on" : "node" },
-      svg("title", {}, `${stepText(node, tree.root)}\nvisits ${count(node.visit_count)}, `
-        + `value ${decimals(node.value)}`),
-      svg("circle", { cx: node.x, cy: node.y, r: 4 + 6 * Math.sqrt(share),
-        fill: valueColor(node.value) }));
+    if (node !== tree.root && parent) {
+      const middle = (parent.x + node.x) / 2;
+      node.edge = svg("path", {
+        d: `M${parent.x},${parent.y}C${middle},${parent.y} ${middle},${node.y} ${node.x},${node.y}`,
+      });
+      edges.append(node.edge);
+    }
+    node.hint = svg("title", {});
+    node.circle = svg("circle", { cx: node.x, cy: node.y });
+    node.drawn = svg("g", {}, node.hint, node.circle);
     const verdict = verdictOf(node);
     if (verdict) {
-      group.append(svg("text", { x: node.x + 14, y: node.y + 4, class: verdict.fill }, verdict.sign));
+      node.drawn.append(
+        svg("text", { x: node.x + 14, y: node.y + 4, class: verdict.fill }, verdict.sign));
     }
-    group.addEventListener("click", () => pick(node));
-    node.drawn = group;
-    drawing.append(group);
+    node.drawn.addEventListener("click", () => pick(node));
+    groups.append(node.drawn);
   }
-  return element("div", { class: "map", tabindex: "0", "aria-label": "Map of the tree" }, drawing);
+  drawing.append(edges, groups);
+  const box = element("div", { class: "map", tabindex: "0", role: "group", "aria-label":
+    "Map of the tree: left and right go to the parent and the first child, up and down to siblings" },
+  drawing);
+  box.addEventListener("keydown", (event) => {
+    const to = neighbour(tree, tree.picked, event.key);
+    if (to === undefined) return;
+    event.preventDefault();
+    if (!to) return;
+    pick(to);
+    centre(tree);
+  });
+  tree.map = box;
+  return box;
 }
 
-function mapKey() {
+// Scrolls the map to the picked node.
+function centre({ map, picked }) {
+  if (!map) return; // a tree that is too large for the map
+  map.scrollTop = picked.y - map.clientHeight / 2;
+  map.scrollLeft = picked.x - map.clientWidth / 2;
+}
+
+// The node that an arrow key leads to; null where there is none, undefined for another key.
+function neighbour(tree, node, key) {
+  if (key === "ArrowLeft") return tree.parent(node) || null;
+  if (key === "ArrowRight") return node.children.find((child) => !child.later) || null;
+  if (key !== "ArrowUp" && key !== "ArrowDown") return undefined;
+  const siblings = (tree.parent(node) || { children: [] }).children.filter((n) => !n.later);
+  return siblings[siblings.indexOf(node) + (key === "ArrowUp" ? -1 : 1)] || null;
+}
+
+// Brings sizes, colours and the marked path of the map up to date.
+function paintMap(tree, color) {
+  for (const node of tree.nodes) {
+    if (!node.drawn) return; // a tree that is too large for the map
+    const on = tree.onPath.has(node) ? " on" : "";
+    const later = node.later ? " later" : "";
+    const size = node === tree.root ? 1 : Math.min(1, (node.visit_count || 0) / tree.most);
+    const share = COLORS[color].share(node, node === tree.root ? node.visit_count || 1 : tree.most);
+    node.drawn.setAttribute("class",
+      `node${on}${later}${node === tree.picked ? " picked" : ""}${known(share) ? "" : " blank"}`);
+    if (node.edge) node.edge.setAttribute("class", `edge${on}${later}`);
+    node.circle.setAttribute("r", 4 + 6 * Math.sqrt(size));
+    node.circle.setAttribute("fill", known(share) ? rampColor(share) : "none");
+    node.hint.textContent = `${stepText(node, tree.root)}\nvisits ${count(node.visit_count)}, `
+      + `value ${decimals(node.value)}, reward model ${decimals(node.score)}, `
+      + `prior ${decimals(node.prior)}`;
+  }
+}
+
+function mapKey(color) {
   const ramp = element("div", {});
   for (const color of RAMP) {
     const swatch = element("i", {});
@@ -134,180 +188,9 @@ function mapKey() {
     ramp.append(swatch);
   }
   return element("div", { class: "key" },
-    element("span", { class: "ramp" }, "value 0", ramp, "1"),
+    element("span", { class: "ramp" }, `${COLORS[color].label} 0`, ramp,
+      color === "visits" ? "most" : "1"), element("span", {}, "no colour: none"),
     element("span", {}, "size: visits"), element("span", {}, "orange: the chosen answer"),
     element("span", {}, "✓ correct"), element("span", {}, "✗ wrong"),
     element("span", {}, "? unverifiable"), element("span", {}, "… cut off"));
-}
-
-function outlineRow(tree, node, open, pick, toggle) {
-  const most = Math.max(1, ...tree.root.children.map((n) => n.visit_count || 0));
-  const verdict = verdictOf(node);
-  const text = stepText(node, tree.root);
-  const step = element("div", { class: "step" },
-    node.children.length
-      ? element("button", {
-        class: "toggle", type: "button", "aria-expanded": String(open),
-        "aria-label": `${open ? "Close" : "Open"} ${text}`,
-        onclick: (event) => { event.stopPropagation(); toggle(node); },
-      }, open ? "▾" : "▸")
-      : element("span", { class: "toggle" }),
-    element("button", { class: "text", type: "button", title: text }, text));
-  step.style.paddingLeft = `${Math.min(node.depth, 14) * 18}px`;
-  const marks = element("span", {});
-  if (verdict) marks.append(pill(verdict.kind, `${verdict.sign} ${verdict.text}`));
-  const answer = node === tree.answer;
-  if (answer) marks.append(" ", element("span", { title: "the chosen answer" }, "★"));
-  const row = element("div", {
-    class: `row${tree.onPath.has(node) ? " on" : ""}`,
-    data: { node: String(node.id), ...(answer ? { answer: "yes" } : {}) }, onclick: () => pick(node),
-  }, step, marks, element("span", { class: "figure" }, decimals(node.prior)),
-  element("span", { class: "visits" }, bar((node.visit_count || 0) / most, 34),
-    count(node.visit_count)),
-  element("span", { class: "figure" }, decimals(node.value)),
-  element("span", { class: "figure" }, decimals(node.score)));
-  node.listed = row;
-  return row;
-}
-
-function drawDetail(tree, node, box) {
-  const verdict = verdictOf(node);
-  const path = pathTo(tree, node).slice(1);
-  const facts = [
-    ["node", String(node.id)], ["prior", decimals(node.prior, 3)],
-    ["visits", count(node.visit_count)], ["value", decimals(node.value, 3)],
-    ["process reward", decimals(node.score, 3)], ["children", count(node.children.length)],
-    ["verdict", verdict ? verdict.text : "not finished"],
-  ];
-  box.replaceChildren(
-    element("h3", {}, node === tree.answer ? "The chosen answer" : "The steps so far"),
-    element("pre", { class: "steps" }, String((tree.row.problem || {}).prompt ?? "")
-      + path.map((n) => String(n.text ?? "")).join("")),
-    element("dl", {}, ...facts.flatMap(([name, value]) =>
-      [element("dt", {}, name), element("dd", {}, value)])));
-}
-
-// Shows one tree in `box`.
-function showTree(box, row) {
-  let tree;
-  try {
-    tree = readTree(row);
-  } catch (error) {
-    box.replaceChildren(element("p", { class: "empty" }, `This tree cannot be shown: ${error.message}.`));
-    return;
-  }
-  const opened = new Set();
-  const nearby = () => {
-    opened.clear();
-    opened.add(tree.root);
-    for (const node of tree.onPath) opened.add(node);
-  };
-  nearby();
-  if (tree.nodes.length <= 40) for (const node of tree.nodes) opened.add(node);
-  let picked = tree.answer || tree.root;
-  const outline = element("div", { class: "outline" });
-  const detail = element("aside", { class: "detail", "aria-live": "polite" });
-  const mark = () => {
-    for (const node of tree.nodes) {
-      if (node.listed) node.listed.classList.toggle("picked", node === picked);
-      if (node.drawn) node.drawn.classList.toggle("picked", node === picked);
-    }
-    drawDetail(tree, picked, detail);
-  };
-  const list = () => {
-    const rows = [];
-    const walk = (node) => {
-      rows.push(outlineRow(tree, node, opened.has(node), pick, toggle));
-      if (opened.has(node)) node.children.forEach(walk);
-    };
-    for (const node of tree.nodes) node.listed = null;
-    walk(tree.root);
-    outline.replaceChildren(element("div", { class: "row head" }, element("span", {}, "step"),
-      element("span", {}, ""), ...["prior", "visits", "value", "PRM"].map((head) =>
-        element("span", { class: "figure" }, head))), ...rows);
-    mark();
-  };
-  const pick = (node) => {
-    picked = node;
-    const hidden = pathTo(tree, node).slice(0, -1).filter((n) => !opened.has(n));
-    if (hidden.length) {
-      hidden.forEach((n) => opened.add(n));
-      list();
-    } else mark();
-  };
-  const toggle = (node) => {
-    if (!opened.delete(node)) opened.add(node);
-    list();
-  };
-  const all = (event) => { event.preventDefault(); tree.nodes.forEach((n) => opened.add(n)); list(); };
-  box.replaceChildren(treeFacts(tree), drawMap(tree, pick), mapKey(),
-    element("div", { class: "controls" },
-      element("button", { type: "button", id: "open-all", onclick: all }, "Open all"),
-      element("button", { type: "button", id: "open-answer",
-        onclick: () => { nearby(); picked = tree.answer || tree.root; list(); } },
-      "Only the way to the answer")),
-    element("div", { class: "explorer" }, outline, detail));
-  list();
-}
-
-function treeFacts(tree) {
-  const { row } = tree;
-  const problem = row.problem || {};
-  const usage = row.usage || {};
-  const flops = ((usage.policy || {}).flops || 0) + ((usage.reward || {}).flops || 0);
-  const outcome = row.outcome || (tree.answer ? tree.answer.verdict : null);
-  const look = VERDICTS[outcome];
-  const fact = (name, value) => element("div", {}, element("span", {}, name), value);
-  return element("div", { class: "facts" },
-    fact("problem", element("code", {}, String(problem.prompt ?? problem.id ?? "").trim())),
-    fact("answer", look ? pill(look.kind, `${look.sign} ${look.text}`) : String(outcome ?? "none")),
-    fact("policy", words(row.policy ?? "–")), fact("strategy", strategyOf(row.strategy).label),
-    fact("nodes", count(tree.nodes.length)), fact("FLOPs", flops ? power(flops) : "–"));
-}
-
-function treeTitle(row, index) {
-  const problem = (row && row.problem) || {};
-  const look = VERDICTS[row && row.outcome];
-  return `${index + 1}. ${look ? `${look.sign} ` : ""}`
-    + `${String(problem.prompt ?? problem.id ?? "").trim().split("\n")[0]}  (${((row && row.nodes) || []).length} nodes)`;
-}
-
-// The whole explorer; `given` is how many trees the run had to show.
-function treeExplorer(trees, given) {
-  const box = element("div", { id: "tree" });
-  const note = element("p", { class: "quiet", role: "status" });
-  const choice = element("select", { id: "tree-choice" });
-  let rows = trees;
-  const fill = () => {
-    choice.replaceChildren(...rows.map((row, i) =>
-      element("option", { value: String(i) }, treeTitle(row, i))));
-    if (rows.length) showTree(box, rows[0]);
-    else box.replaceChildren(element("p", { class: "empty" }, "No search tree is in this report."));
-  };
-  choice.addEventListener("change", () => showTree(box, rows[Number(choice.value)]));
-  const file = element("input", { type: "file", accept: ".jsonl,.json" });
-  file.addEventListener("change", async () => {
-    if (!file.files.length) return;
-    const name = file.files[0].name;
-    try {
-      const lines = (await file.files[0].text()).split("\n").filter((line) => line.trim());
-      const found = lines.map((line) => JSON.parse(line));
-      found.forEach(readTree);
-      rows = found;
-      note.textContent = `${count(found.length)} trees of ${name}. They stay on this computer.`;
-      fill();
-    } catch (error) {
-      note.textContent = `${name} cannot be read as trees: ${error.message}.`;
-    }
-  });
-  if (given > trees.length) {
-    note.textContent = `${count(trees.length)} of ${count(given)} trees are in this file; `
-      + "the others can be opened from the run's folder.";
-  }
-  fill();
-  return [
-    element("div", { class: "controls" }, element("label", { for: "tree-choice" }, "Tree"), choice,
-      element("label", { class: "file" }, "Open trees from a file …", file)),
-    note, box,
-  ];
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rewards.verifiers.by_name import ANSWER_FORMATS
 from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.solutions import SolutionsConfig
@@ -73,10 +74,16 @@ def test_the_folder_holds_the_models_alone_and_a_card(bundle: Path) -> None:
 
 
 def test_a_level_may_be_named_if_it_was_measured(
-    tiny_policy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_policy: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stage = write_measured_run(tmp_path, tiny_policy)
     runtime = RuntimeConfig(output_dir=str(tmp_path / "out"), wandb=False)
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="no line in ANSWER_FORM"):
+        patch.delitem(ANSWER_FORMATS, "countdown")
+        run_bundle(runtime, BundleConfig(evaluation=str(stage)))
     with pytest.raises(ValueError, match="high is 'mcts:16', which was not measured; did you mean"):
         run_bundle(runtime, BundleConfig(evaluation=str(stage), high="mcts:16"))
     with pytest.raises(ValueError, match=r"policy is 'sft', of which .* measured policies: policy"):
