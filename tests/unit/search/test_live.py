@@ -128,6 +128,23 @@ def test_a_deadline_ends_samples_that_are_being_decoded(engine: Any) -> None:
     assert cut and all(len(n.token_ids) <= 4 for n in cut)
 
 
+def test_a_search_that_is_over_leaves_nothing_in_memory(engine: Any) -> None:
+    async def run() -> dict[str, Any]:
+        live = LiveSearches(engine, None)
+        ends = engine.on_tokens
+        engine.on_tokens = lambda items, rows: (threading.Event().wait(0.02), ends(items, rows))
+        late = search(live, PROBLEMS[0], settings=replace(SETTINGS, max_seconds=0.05))
+        withdrawn = asyncio.create_task(search(live, PROBLEMS[1]))
+        await asyncio.gather(late, search(live, PROBLEMS[2]))
+        withdrawn.cancel()
+        await asyncio.gather(withdrawn, return_exceptions=True)
+        await live.close()
+        return vars(vars(live)["_batched"])
+
+    kept = asyncio.run(run())
+    assert not kept["_of_search"] and not kept["_stopped"] and not kept["_decoding"]
+
+
 @pytest.mark.parametrize("limit", [1, 7, 30])
 def test_a_token_limit_holds(engine: Any, limit: int) -> None:
     async def run() -> SearchResult:

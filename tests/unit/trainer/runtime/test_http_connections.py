@@ -9,11 +9,13 @@ import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from tests.unit.hostile_http import Reply, chunked, endless, exchange, malformed_heads, post
-from trainer.runtime.http_connections import ConnectionLimits
+from trainer.runtime import http_connections
+from trainer.runtime.http_connections import ConnectionLimits, LimitedConnection
 from trainer.runtime.web_server import uvicorn_server
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -147,6 +149,34 @@ def test_a_broken_chunk_ends_the_request() -> None:
         reply = run(exchange(address, chunked([b"2\r\n{}\r\n", b"zz\r\n"]), pause=0.02))
         assert reply.status == 400 and "not valid HTTP" in reply.error()
         wait_until_empty(connections)
+
+
+def test_a_refused_client_that_stays_loses_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connections, "LINGER_SECONDS", 0.2)
+    with serving() as (address, connections), socket.create_connection(address) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert whole_answer(connection).startswith(b"HTTP/1.1 400")
+        connection.sendall(GET)  # is dropped
+        wait_until_empty(connections)
+
+
+def test_last_bytes_that_nobody_takes_do_not_hold_an_idle_connection() -> None:
+    """A transport that closes waits for its buffer without end, so it is aborted."""
+
+    async def run() -> list[str]:
+        server = uvicorn_server(app, host="", port=0, shutdown_seconds=1)
+        limits = ConnectionLimits(stall_seconds=0.05)
+        connection = LimitedConnection(
+            limits=limits, config=server.config, server_state=server.server_state, app_state={}
+        )
+        transport = MagicMock()
+        transport.is_closing.return_value = False
+        connection.connection_made(transport)
+        connection.timeout_keep_alive_handler()
+        await asyncio.sleep(0.1)
+        return [name for name, *_ in transport.method_calls if name in ("close", "abort")]
+
+    assert asyncio.run(run()) == ["close", "abort"]
 
 
 def test_connections_beyond_the_limit_are_refused_and_come_back() -> None:
