@@ -276,6 +276,19 @@ class Snapshot:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Simulations:
+    """What a tree search did at once: the simulations of one batch of leaves.
+
+    `done` and `nodes` count the simulations and the nodes of the tree after it. `backups` holds the
+    node and the value, in [0, 1], of each visit that was backed up, in order.
+    """
+
+    done: int
+    nodes: int
+    backups: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchResult:
     """The result of one search: its tree, its answer at each budget and its cost.
 
@@ -294,6 +307,7 @@ class SearchResult:
     served: ServedTokens | None = None  # where a server of its own sampled
     # How often verifiers said what during the search (rewards/verifiers/tally.py).
     verdicts: Mapping[str, int] = field(default_factory=dict[str, int])
+    simulations: tuple[Simulations, ...] = ()  # in order; only Monte Carlo tree search has them
 
     @property
     def terminals(self) -> Counter[str]:
@@ -363,6 +377,7 @@ def finish(
     end: SearchEnd,
     *,
     remaining_mass: float | None = None,
+    simulations: Sequence[Simulations] = (),
 ) -> SearchResult:
     """The result of a search. Every node gets the cost of its requests as its `usage`. The usages
     of the nodes add up to the usage of the result."""
@@ -376,6 +391,7 @@ def finish(
         usage=session.usage,
         end=end,
         remaining_mass=remaining_mass,
+        simulations=tuple(simulations),
     )
 
 

@@ -21,7 +21,7 @@ from data.types import (
     Verdict,
     usage_from_json,
 )
-from search.base import Node, SearchEnd, SearchResult, Snapshot
+from search.base import Node, SearchEnd, SearchResult, Simulations, Snapshot
 
 TREE_FORMAT = "thinktree-tree"
 VERSION = 2
@@ -33,7 +33,8 @@ def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
 
     Two keys are there only when the search samples without replacement: `mass` of a node, and
     `remaining_mass`. `served` is there only when a server sampled, and `verdicts` only when a
-    verifier that counts its verdicts was asked.
+    verifier that counts its verdicts was asked. `simulations` is there only when a tree search made
+    some: a list `[done, nodes, [[node, value], ...]]` for each of `SearchResult.simulations`.
 
     `value` of a node is its mean value, or its score when it has no visits. `reward` of a node is 1
     for a correct verdict, 0 for any other verdict and null without a verdict. `answer` is the node
@@ -60,6 +61,11 @@ def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
         row["remaining_mass"] = result.remaining_mass
     if result.served is not None:
         row["served"] = dataclasses.asdict(result.served)
+    if result.simulations:
+        row["simulations"] = [
+            [batch.done, batch.nodes, [list(backup) for backup in batch.backups]]
+            for batch in result.simulations
+        ]
     if result.verdicts:
         row["verdicts"] = dict(sorted(result.verdicts.items()))
     return row
@@ -162,6 +168,10 @@ def result_from_json(row: dict[str, Any]) -> SearchResult:
         remaining_mass=row.get("remaining_mass"),
         served=ServedTokens(**row["served"]) if "served" in row else None,
         verdicts=row.get("verdicts", {}),
+        simulations=tuple(
+            Simulations(done=done, nodes=count, backups=tuple((id, value) for id, value in backups))
+            for done, count, backups in row.get("simulations", ())
+        ),
     )
 
 

@@ -150,6 +150,37 @@ def test_a_search_is_played(browser: Any, page_file: Path) -> None:
     opened.check_silent(page_file)
 
 
+def test_a_search_is_played_simulation_by_simulation(browser: Any, tmp_path: Path) -> None:
+    """Two simulations of two visits: 2 (0.5) and 3 (0.25), then 2 again (0.5) and 4 (0.75)."""
+    row = tree(0, "last", MCTS, "correct")
+    backups = [[[2, 0.5], [3, 0.25]], [[2, 0.5], [4, 0.75]]]
+    row["simulations"] = [[1, 4, backups[0]], [2, 5, backups[1]]]
+    for id, visits, value in [(0, 4, 0.5), (1, 2, 0.5), (2, 2, 0.5), (3, 2, 0.5), (4, 1, 0.75)]:
+        row["nodes"][id] |= {"visit_count": visits, "value": value}
+    path = tmp_path / "report.html"
+    write_report({"schema_version": 1}, [row], path)
+    opened = Opened(browser, path)
+    page = opened.page
+    cells = page.locator("#tree .outline .row[data-node] .figure:nth-child(5)")
+    visits = page.locator("#tree .outline .row[data-node] .visits")
+    page.locator("#tree .outline .row[data-node]").first.wait_for()
+    place = page.locator("#tree .player output")
+    assert place.inner_text() == "simulation 2 of 2"
+    assert visits.all_inner_texts() == ["4", "2", "2", "2", "1"]
+    page.locator("#tree .player button", has_text="◀").click()
+    assert place.inner_text() == "simulation 1 of 2" and visible_nodes(opened) == 4
+    assert visits.all_inner_texts() == ["2", "1", "1", "1"]  # node 4 came later
+    assert cells.all_inner_texts() == ["0.38", "0.50", "0.50", "0.25"]
+    chosen = page.locator("#tree .outline .row[data-answer]").get_attribute("data-node")
+    assert chosen == "2"  # the snapshot of one simulation
+    page.locator("#tree .player button", has_text="◀").click()
+    assert place.inner_text() == "simulation 0 of 2" and visits.all_inner_texts() == ["0"]
+    page.locator("#tree .player button", has_text="▶").nth(1).click()
+    page.locator("#tree .player button", has_text="▶").nth(1).click()
+    assert visits.all_inner_texts() == ["4", "2", "2", "2", "1"]
+    opened.check_silent(path)
+
+
 def test_two_searches_of_a_problem_are_compared(browser: Any, page_file: Path) -> None:
     opened = Opened(browser, page_file)
     page = opened.page

@@ -214,11 +214,11 @@ def report_trees(config: ReportConfig, evaluation: EvaluationResults) -> Iterato
                         if node.terminal is not None and item["verdict"] is None:
                             text = solution_text(result.nodes, node.id)
                             item["verdict"] = verdict.of(result.problem, text)
-                last = result.snapshots[-1]
+                last = result.snapshots[-1] if result.snapshots else None
                 row["search"] = search
                 row["outcome"] = (
                     verdict.of(result.problem, last.answer)
-                    if last.answer is not None and not last.truncated
+                    if last is not None and last.answer is not None and not last.truncated
                     else Outcome.UNVERIFIABLE.value
                 )
                 yield row

@@ -141,7 +141,17 @@ def _content(row: Mapping[str, Any]) -> dict[str, Any]:
     usage = row.get("usage") or {}
     flops = sum((usage.get(model) or {}).get("flops") or 0 for model in ("policy", "reward"))
     answers = [[taken["budget"], taken["answer_node"]] for taken in row.get("snapshots") or []]
-    return {"nodes": columns, "answer": row.get("answer"), "answers": answers, "flops": flops}
+    simulations = [
+        [done, nodes, [[node, _short(value)] for node, value in backups]]
+        for done, nodes, backups in row.get("simulations") or []
+    ]
+    return {
+        "nodes": columns,
+        "answer": row.get("answer"),
+        "answers": answers,
+        "simulations": simulations,
+        "flops": flops,
+    }
 
 
 def _short(value: Any) -> Any:

@@ -38,6 +38,7 @@ from search.base import (
     SearchEnd,
     SearchResult,
     Session,
+    Simulations,
     Snapshot,
     finish,
     path_to,
@@ -72,16 +73,18 @@ class _Search:
         )
         self.drawn: dict[int, int] = {}  # node id -> number of proposals sampled so far
         self.solutions: set[str] = set()
+        self.simulations: list[Simulations] = []
 
     async def simulate(self, leaves: Sequence[int]) -> int:
         """Expand the chosen leaves in one batch and back the values up. Returns the number of
-        simulations that this counts as.
+        simulations that this counts as, and records it in `simulations`.
 
         Each leaf counts as one simulation. With gumbel and rollouts, the expansion of the root
         counts as one simulation per `proposals` rollouts.
         """
         nodes, config = self.nodes, self.config
         first_new = len(nodes)
+        backups: list[tuple[int, float]] = []
         ends = await self._expand(leaves)
         rollouts = await self._leaf_rollouts(leaves) if config.leaf_rollouts else {}
         await self._value(first_new)
@@ -95,6 +98,7 @@ class _Search:
                 scored = [] if value is None else [(leaf, value)]
             for end, score in scored:
                 backup(nodes, end, score)
+            backups += scored
             if not scored:  # no proposal or rollout has a value, so the leaf is not tried again
                 nodes[leaf].settled = True
             if self.distinct is not None:
@@ -107,6 +111,8 @@ class _Search:
                 spent = math.ceil(len(ends[0]) / config.proposals)
             left = max(1, config.budgets[0] - spent)
             self.descent.schedule = considered_visits(len(nodes[0].children), left)
+        done = spent + (self.simulations[-1].done if self.simulations else 0)
+        self.simulations.append(Simulations(done=done, nodes=len(nodes), backups=tuple(backups)))
         return spent
 
     async def _expand(self, leaves: Sequence[int]) -> dict[int, list[int]]:
@@ -313,4 +319,5 @@ async def search_mcts(session: Session, config: MCTSConfig) -> SearchResult:
         snapshots,
         end or SearchEnd.COMPLETE,
         remaining_mass=search.distinct.remaining_mass() if search.distinct else None,
+        simulations=search.simulations,
     )

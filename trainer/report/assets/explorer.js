@@ -44,6 +44,11 @@ function unpackTree({ nodes: columns, ...rest }) {
   return { ...rest, nodes };
 }
 
+// A row of a file, with what the page's own trees have.
+function withAnswers(row) {
+  return { ...row, answers: list(row.snapshots).map((s) => [s.budget, s.answer_node]) };
+}
+
 // The rows of a file as a store.
 function fileStore(rows) {
   const [searches, problems] = [new Map(), new Map()];
@@ -57,7 +62,7 @@ function fileStore(rows) {
     if (!problems.has(id)) problems.set(id, { prompt, trees: new Map() });
     const outcome = row.outcome || (tree.answer ? tree.answer.verdict : null);
     problems.get(id).trees.set(searches.get(name),
-      { outcome, nodes: row.nodes.length, row: async () => row });
+      { outcome, nodes: row.nodes.length, row: async () => withAnswers(row) });
   }
   return { searches: [...searches.keys()].map((name) => JSON.parse(name)),
     problems: [...problems.values()], given: problems.size };

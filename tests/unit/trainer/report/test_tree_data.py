@@ -50,11 +50,14 @@ def test_trees_of_a_problem_share_a_chunk() -> None:
     [chunk] = data.chunks
     first = unpacked(chunk)[0]
     assert first["answer"] == 1 and first["answers"] == [[2, 1]] and first["flops"] == 5.0
+    assert first["simulations"] == []
     nodes = first["nodes"]
     assert nodes["parent"] == [-1, 0] and nodes["text"] == ["", "4 - 3 = 1 | 1"]
     assert nodes["prior"] == [1.0, 0.25] and nodes["value"] == [0.1235, None]
     assert nodes["terminal"] is None  # one value for all nodes
     assert pack_trees(rows, 10_000) == data
+    played = pack_trees([tree("a", simulations=[[1, 2, [[1, 0.123456]]]])], 10_000)
+    assert unpacked(played.chunks[0])[0]["simulations"] == [[1, 2, [[1, 0.1235]]]]
 
 
 def test_as_many_problems_as_fit_are_packed() -> None:
@@ -104,7 +107,10 @@ def test_trees_of_an_evaluation_have_verdicts(tmp_path: Path) -> None:
     right, wrong = "4 - 3 = 1 | 1", "4 + 3 = 7 | 7"
     (tmp_path / "round_1_mcts.jsonl").write_text(search("mcts", right) + search("mcts", wrong))
     (tmp_path / "round_1_best_of_n.jsonl").write_text(search("solutions", right, truncated=True))
-    (tmp_path / "sft_mcts_control.jsonl").write_text(search("mcts", None))
+    too_long = json.loads(search("mcts", None)) | {"snapshots": [], "end": "long_prompt"}
+    (tmp_path / "sft_mcts_control.jsonl").write_text(
+        search("mcts", None) + json.dumps(too_long) + "\n"
+    )
     config = ReportConfig(
         stages=[], evaluation=str(tmp_path), verifier="countdown", judged_problems=1
     )
@@ -117,4 +123,5 @@ def test_trees_of_an_evaluation_have_verdicts(tmp_path: Path) -> None:
         ("mcts", "wrong", None),  # its solutions are not among those that are judged
         ("best_of_n_weighted", "unverifiable", "correct"),  # an answer that was cut off
         ("mcts_uniform_control", "unverifiable", rows[3]["nodes"][1]["verdict"]),
+        ("mcts_uniform_control", "unverifiable", None),  # a search that had no answer
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.mcts.descent import backup, may_widen
 from search.strategies.mcts.loop import search_mcts
+from search.trees.files import result_from_json, result_to_json
 
 
 def test_backup_by_hand(toys: Any) -> None:
@@ -234,6 +236,20 @@ def test_every_node_is_its_parent_plus_its_step(
     assert nodes[0].visit_count == expansions * config.visits_per_expansion
     assert expansions <= budget
     assert widening == 0 or expansions == budget
+    # The recorded simulations, played again, give the visits and the values of the whole search.
+    played = [Node(id=n.id, parent=n.parent, token_ids=(), text="") for n in nodes]
+    for batch in result.simulations:
+        for id, value in batch.backups:
+            assert id < batch.nodes
+            backup(played, id, value)
+    assert [(n.visit_count, n.value_sum, n.value_max) for n in played] == [
+        (n.visit_count, n.value_sum, n.value_max) for n in nodes
+    ]
+    sizes = [batch.nodes for batch in result.simulations]
+    assert sizes == sorted(sizes) and sizes[-1] <= len(nodes)
+    assert [batch.done for batch in result.simulations][-1] == expansions
+    again = result_from_json(json.loads(json.dumps(result_to_json(result, ""))))
+    assert again.simulations == result.simulations
 
 
 def test_same_seed_same_tree_whatever_the_company(toys: Any) -> None:
