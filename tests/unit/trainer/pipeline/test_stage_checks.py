@@ -32,6 +32,12 @@ def test_a_recipe_of_ours_passes(tmp_path: Path) -> None:
             "sft.colour=9",
             "'--colour'; no allowed name is similar; docs/reference/keys.md lists all",
         ),
+        (
+            "sft.model_config={hidden_size: 9}",
+            "sft': model_config needs a model_type, .* this one has only hid",
+        ),
+        ("sft.model_config={model_type: lama}", "model_type of model_config is 'lama'; did you me"),
+        ("sft.model_config={}", "model is from_scratch: model_config must describe the model"),
         ("sft.learning_rate=fast", "stage 'sft': .*invalid float value: 'fast'"),
         ("sft.per_device_train_batch_size=0", "stage 'sft': per_device_train_batch_size is 0; it"),
         ("sft.global_batch_size=0", "stage 'sft': global_batch_size is 0; it must be at least 1"),
