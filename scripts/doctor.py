@@ -45,6 +45,8 @@ def main() -> int:
         machine.check_sandbox(),
         machine.check_memory(machine.available_memory()),
         machine.check_disk(options.output_dir),
+        machine.check_room("disk of the hub", machine.hub_cache(os.environ), "HF_HOME"),
+        machine.check_room("disk of TMPDIR", machine.temporary_folder(os.environ), "TMPDIR"),
         machine.check_shared_memory(),
         machine.check_open_files(),
         services.check_wandb(),

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 LOG = logging.getLogger(__name__)
 MOST_OF_A_KEY = 100  # characters that are repeated of a key that a client wrote
+MOST_MISTAKES = 1000  # each of them costs a dict to say which is the first
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -51,10 +52,14 @@ def failure(error: Exception) -> APIError:
 
 def invalid_body(error: ValidationError) -> APIError:
     """The first thing that is wrong with a body. Values are not repeated."""
+    if error.error_count() > MOST_MISTAKES:
+        return APIError(400, f"the body has {error.error_count():,} mistakes", code="invalid_value")
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"])[:MOST_OF_A_KEY]
     if first["type"] == "json_invalid":
         return APIError(400, f"the body is not valid JSON: {first['msg']}", code="invalid_json")
     if first["type"] == "extra_forbidden":
         return APIError(400, f"unknown parameter: {place!r}", code="unknown_parameter", param=place)
-    return APIError(400, f"{place}: {first['msg']}", code="invalid_value", param=place or None)
+    text = first["msg"].removeprefix("Value error, ")
+    said = f"{place}: {text}" if place else text
+    return APIError(400, said, code="invalid_value", param=place or None)

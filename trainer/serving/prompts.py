@@ -13,6 +13,8 @@ from trainer.searching.typed_problems import PLACE, TYPED_TASKS, typed_problem
 from trainer.serving.errors import APIError
 from trainer.serving.schema import Message
 
+MOST_OF_A_MESSAGE = 500  # characters: it may quote the problem
+
 
 def problem_of_chat(messages: Sequence[Message], bundle: Bundle, tokenizer: Any) -> Problem:
     """The problem of a conversation. The last turn is the user's, and gets the bundle's prompt.
@@ -73,4 +75,7 @@ def _role(role: str) -> str:
 
 
 def _wrong(message: str) -> APIError:
+    if len(message) > MOST_OF_A_MESSAGE:
+        half = MOST_OF_A_MESSAGE // 2
+        message = f"{message[:half]} ... {message[-half:]}"
     return APIError(400, message, code="invalid_value", param="messages")

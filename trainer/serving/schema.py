@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Effort = Literal["low", "medium", "high"]
 MAX_MESSAGES = 256
+# Lists that are not used are short: each wrong item of a long one would be an error with its place.
+MAX_UNUSED = 16
 
 
 class _Strict(BaseModel):
@@ -71,7 +73,7 @@ class SearchBody(_Strict):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Field(max_length=MAX_UNUSED)] | None = None
     user: str | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
@@ -119,7 +121,7 @@ class ChatBody(SearchBody):
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     response_format: ResponseFormat | None = None
     logprobs: Literal[False] | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=MAX_UNUSED)] | None = None
     parallel_tool_calls: bool | None = None
     tool_choice: Literal["none", "auto"] | None = None
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
@@ -128,7 +130,7 @@ class ChatBody(SearchBody):
 class CompletionBody(SearchBody):
     """`POST /v1/completions`. The policy continues `prompt` as it is given."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1)]
+    prompt: str | Annotated[list[str], Field(min_length=1, fail_fast=True)]
     echo: Literal[False] | None = None
     logprobs: None = None
     suffix: None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rewards.sandbox.isolation import why_not_isolated
@@ -105,6 +105,37 @@ def check_disk(
             name, f"{found}: enough for small models", "models of 1.5 B weights need 30 GiB"
         )
     return ok(name, found)
+
+
+def check_room(
+    name: str,
+    folder: Path,
+    variable: str,
+    free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
+) -> Finding:
+    """Room for files that a stage writes outside its folder; `variable` moves them."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    mend = f"delete what is not needed, or set {variable} to a folder on another disk"
+    if not os.access(place, os.W_OK):
+        return limited(name, f"{place} cannot be written", mend)
+    found = f"{size(free := free_bytes(place))} are free in {folder}"
+    return limited(name, found, mend) if free < LEAST_DISK else ok(name, found)
+
+
+def hub_cache(environment: Mapping[str, str]) -> Path:
+    """Where huggingface_hub keeps what it loads."""
+    caches = environment.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    home = environment.get("HF_HOME") or Path(caches) / "huggingface"
+    return Path(environment.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
+
+
+def temporary_folder(environment: Mapping[str, str]) -> Path:
+    """The folder that the environment names for temporary files; Python silently takes another one
+    if that is full."""
+    named = (environment.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    return Path(next(filter(None, named), "/tmp"))
 
 
 def check_shared_memory(

@@ -264,6 +264,20 @@ def test_disk_and_shared_memory(tmp_path: Path) -> None:
     assert machine.check_shared_memory(tmp_path, lambda path: 1 << 30).state is State.OK
 
 
+def test_the_hub_cache_and_temporary_files_need_room(tmp_path: Path) -> None:
+    found = machine.check_room("hub cache", tmp_path / "new", "HF_HOME", lambda path: 0)
+    assert found.state is State.LIMITED and "set HF_HOME" in found.mend
+    assert found.found == f"0 MiB are free in {tmp_path / 'new'}"
+    assert machine.check_room("x", tmp_path, "X", lambda path: 1 << 30).state is State.OK
+    home = Path.home()
+    assert machine.hub_cache({}) == home / ".cache" / "huggingface" / "hub"
+    assert machine.hub_cache({"XDG_CACHE_HOME": "/a"}) == Path("/a/huggingface/hub")
+    assert machine.hub_cache({"XDG_CACHE_HOME": "/a", "HF_HOME": "/b"}) == Path("/b/hub")
+    assert machine.hub_cache({"HF_HOME": "/b", "HF_HUB_CACHE": "~/c"}) == home / "c"
+    assert machine.temporary_folder({"TMPDIR": "", "TEMP": "/t"}) == Path("/t")
+    assert machine.temporary_folder({}) == Path("/tmp")
+
+
 def test_open_files() -> None:
     assert machine.check_open_files((1024, 1024)).state is State.OK
     assert machine.check_open_files((resource.RLIM_INFINITY, 4096)).state is State.OK

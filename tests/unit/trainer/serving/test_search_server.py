@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -20,6 +21,13 @@ import pytest
 from search.base import solution_ids
 from search.trees.files import result_from_json
 from tests.unit.bundles import export_bundle
+from tests.unit.hostile_http import (
+    exchange,
+    hostile_bodies,
+    malformed_heads,
+    post,
+    unfinished_requests,
+)
 from trainer.runtime.web_server import uvicorn_server
 from trainer.searching.server_engines import IN_PROCESS
 from trainer.serving.access import Places
@@ -242,7 +250,11 @@ def body_with(text: str) -> str:
         (body_with('"n": 9'), 400, "this server allows 8"),
         (body_with('"deadline_seconds": NaN'), 400, "deadline_seconds"),
         (body_with('"deadline_seconds": -1'), 400, "deadline_seconds"),
-        (body_with('"temperature": 0.5'), 400, "belongs to the effort level"),
+        (
+            body_with('"temperature": 0.5'),
+            400,
+            "temperature may only be 1: sampling be",
+        ),
         (body_with('"stop": ["x"]'), 400, "stop is not supported"),
         (body_with('"tools": [{}]'), 400, "tools"),
         (body_with('"reasoning_effort": "hihg"'), 400, "reasoning_effort"),
@@ -257,6 +269,7 @@ def body_with(text: str) -> str:
         (body_with('"n": 1').replace(PROBLEM, "\\u0000\\u0007"), 400, "Countdown problem"),
         (body_with('"n": 1').replace(PROBLEM, " "), 400, "no text"),
         (body_with('"n": 1').replace(PROBLEM, "3 4 77 -> 11"), 400, "77"),
+        (body_with('"n": 1').replace(PROBLEM, "x " * 20_000), 400, "Countdown problem"),
         (body_with('"n": 1').replace(PROBLEM, "1 " * 300 + "2 -> 3"), 400, "fills the model's con"),
         (body_with('"n": 1').replace('"user"', '"system"'), 400, "must be the user's"),
         (
@@ -275,6 +288,7 @@ def test_what_cannot_be_answered_is_a_clear_error(
     error = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert said in error["message"] or said == error["param"], error
+    assert not error["message"].startswith((":", "Value error"))
     assert len(response.text) < 1000
     assert served.service.places.taken == 0
 
@@ -336,6 +350,36 @@ def test_a_client_that_goes_away_ends_its_search(bundle: Path) -> None:
         assert f"thinktree_generated_tokens_total {float(generated)}" in page
         assert 'thinktree_requests_total{path="/v1/chat/completions",status="200"}' in page
         assert "thinktree_searches_running 0.0" in page
+
+
+def test_hostile_requests_are_refused_while_others_are_served(bundle: Path) -> None:
+    with serving(bundle, head_seconds=0.3, body_seconds=0.3) as served:
+        host, port = served.address.removeprefix("http://").split(":")
+        requests = [
+            *((name, parts, 0.0, status) for name, (parts, status) in malformed_heads().items()),
+            *((n, [post(body)], 0.0, s) for n, (body, s) in hostile_bodies("bundle").items()),
+            *((name, *more) for name, more in unfinished_requests().items()),
+        ]
+        good = served.ask(seed=1).json()["choices"]
+        for name, parts, pause, status in requests:
+            reply = asyncio.run(exchange((host, int(port)), parts, pause=pause))
+            assert (reply.status, reply.closed) == (status, True), (name, reply.text[:500])
+            assert len(reply.text) < 1000, name
+            assert not status or reply.error(), name
+        assert served.ask(seed=1).json()["choices"] == good
+        assert served.service.places.taken == 0
+
+
+def test_the_mistakes_of_a_body_are_counted_without_a_list_of_them(served: Served) -> None:
+    numbered = ",".join(f'"k{i}": 1' for i in range(5_000))
+    for text, said in (
+        (numbered, "the body has 5,000 mistakes"),
+        (f'"metadata": {{{numbered}}}', "the body has 5,000 mistakes"),
+        (f'"stop": [{"1," * 20_000}1]', "stop.str: Input should be a valid string"),
+        (f'"modalities": [{"1," * 20_000}1]', "modalities: List should have at most 16 items"),
+    ):
+        reply = httpx.post(served.address + CHAT, content=body_with(text), timeout=30)
+        assert reply.status_code in (400, 413) and said in reply.json()["error"]["message"]
 
 
 @contextmanager
