@@ -23,9 +23,39 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]  # the folder that holds the packages
 
 
+KEYS_PAGE = "docs/reference/keys.md"
+LISTED = 40  # more names than this make no readable line
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """The allowed name that is most similar to `name`, or '' when no name is allowed."""
-    return next(iter(difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.0)), "")
+    """The allowed name that is most similar to `name`, or '' when none is similar. The dashes of
+    options do not count."""
+    options = {option.removeprefix("--"): option for option in allowed}
+    found = difflib.get_close_matches(name.removeprefix("--"), options, n=1)
+    return options[found[0]] if found else ""
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """Text such as "did you mean 'x'? ", with a space at its end; '' when no name is similar."""
+    near = nearest(name, allowed)
+    return f"did you mean {near!r}? " if near else ""
+
+
+def suggestion(name: str, allowed: Iterable[str], listed_in: str | None = None) -> str:
+    """What the error about an unknown name says of the allowed ones: the most similar name, else
+    the names that contain `name`, else all of them. If they are many, it says where they are
+    listed."""
+    names = list(allowed)
+    containing = [option for option in names if name.removeprefix("--") in option]
+    if near := did_you_mean(name, names).strip():
+        return near
+    if not names:
+        return "none is allowed"
+    if 0 < len(containing) <= LISTED:
+        return f"names that contain it: {', '.join(containing)}"
+    if len(names) <= LISTED:
+        return f"allowed: {', '.join(names)}"
+    return "no allowed name is similar" + (f"; {listed_in} lists all" if listed_in else "")
 
 
 def read_yaml_mapping(path: Path) -> dict[str, Any]:
@@ -59,7 +89,7 @@ def check_values(values: Mapping[str, Any], hints: Mapping[str, Sequence[Any]]) 
             continue
         if key not in hints:
             raise ValueError(
-                f"unknown key {key!r} in the config; did you mean {nearest(key, hints)!r}?"
+                f"unknown key {key!r} in the config; {suggestion(key, hints, KEYS_PAGE)}"
             )
         for hint in hints[key]:
             if not _fits(value, hint):

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from data.json_records import record_from_json
 from data.problems import read_problems
-from data.settings import nearest
+from data.settings import suggestion
 from data.types import Problem
 
 SLICES = "slices.json"
@@ -53,7 +53,7 @@ def read_slices(value: object) -> dict[str, Slice]:
     slices: dict[str, Slice] = {}
     for split, sizes in cast("Mapping[str, object]", value).items():
         if split not in SPLITS:
-            raise ValueError(f"slices of {split!r}; did you mean {nearest(str(split), SPLITS)!r}?")
+            raise ValueError(f"slices of {split!r}; {suggestion(str(split), SPLITS)}")
         if not isinstance(sizes, Mapping):
             raise ValueError(f"slices of {split} must be a mapping of sizes by name, got {sizes!r}")
         for name, part in _parts(split, 0, cast("Mapping[str, object]", sizes)):
@@ -99,7 +99,7 @@ def slice_named(folder: Path, name: str) -> Slice:
     path = folder / SLICES
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if name not in found:
-        hint = f"did you mean {nearest(name, found)!r}?" if found else "it has none"
+        hint = suggestion(name, found) if found else "it has none"
         raise ValueError(f"{str(folder)!r} has no slice {name!r}; {hint}")
     return record_from_json(Slice, found[name])
 

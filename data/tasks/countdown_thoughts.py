@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from data.progress import reported
-from data.settings import nearest
+from data.settings import did_you_mean
 from data.tasks.base import Splits
 from data.tasks.countdown import OPERATORS, CountdownConfig, apply, demonstrate, parse_step
 from data.tasks.countdown_lines import (
@@ -93,7 +93,7 @@ class CountdownThoughtsConfig(CountdownConfig):
             for name in names:
                 if name not in allowed:
                     raise ValueError(
-                        f"{key} has {name!r}; did you mean {nearest(name, allowed)!r}? allowed: "
+                        f"{key} has {name!r}; {did_you_mean(name, allowed)}allowed: "
                         f"{', '.join(allowed)}"
                     )
             if key in ("search_kinds", "heuristics") and not names:

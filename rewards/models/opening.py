@@ -33,7 +33,7 @@ from typing import Any, get_type_hints
 from transformers import AutoConfig
 
 from data.renamed_keys import refuse_renamed_keys
-from data.settings import check_values, nearest, read_yaml_mapping
+from data.settings import check_values, did_you_mean, read_yaml_mapping
 from rewards.models import conventions, loaders
 from rewards.models.ensemble import EnsembleRewardModel, TextEnsembleRewardModel
 from rewards.models.folders import CONVENTION, THINKTREE
@@ -110,8 +110,8 @@ def _described(path: Path, device: Any) -> LoadedRewardModel:
     convention = values.pop("convention", None)
     if convention not in CONVENTIONS:
         raise ValueError(
-            f"{path}: convention is {convention!r}; did you mean "
-            f"{nearest(str(convention), CONVENTIONS)!r}? Allowed: {', '.join(CONVENTIONS)}"
+            f"{path}: convention is {convention!r}; "
+            f"{did_you_mean(str(convention), CONVENTIONS)}allowed: {', '.join(CONVENTIONS)}"
         )
     entry = CONVENTIONS[convention]
     try:

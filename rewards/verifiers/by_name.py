@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from data.settings import nearest
+from data.settings import did_you_mean
 from rewards.base import Verifier
 from rewards.verifiers.countdown import CountdownVerifier
 from rewards.verifiers.math_answers import MathVerifier
@@ -39,8 +39,7 @@ def check_verifier(name: str) -> None:
     """Raises ValueError, with the most similar name, where no verifier has this one."""
     if name not in VERIFIERS:
         raise ValueError(
-            f"verifier is {name!r}; did you mean {nearest(name, VERIFIERS)!r}? allowed: "
-            f"{', '.join(VERIFIERS)}"
+            f"verifier is {name!r}; {did_you_mean(name, VERIFIERS)}allowed: {', '.join(VERIFIERS)}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,16 @@ def test_hostile_text_runs_nothing(browser: Any, tmp_path: Path, width: int) -> 
     assert page.evaluate("window.hacked") is None
     assert page.locator("main img").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    opened.check_silent(path)
+
+
+def test_a_damaged_chunk_is_said(browser: Any, page_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    text = page_file.read_text()
+    path.write_text(re.sub('(id="trees-0">.{200})(.{80})', r"\1" + 80 * "A", text))
+    opened = Opened(browser, path)
+    opened.page.locator("#tree p.empty").wait_for()
+    assert "This tree cannot be shown" in opened.page.locator("#tree").inner_text()
     opened.check_silent(path)
 
 

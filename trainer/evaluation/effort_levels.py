@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from data.settings import nearest
+from data.settings import did_you_mean
 from search.settings import SearchSettings
 from search.strategies.by_name import strategy_name
 from search.strategies.mcts.config import MCTSConfig
@@ -161,8 +161,8 @@ def choose_levels(
     for effort, name in asked.items():
         if name is not None and name not in by_name:
             raise ValueError(
-                f"{effort} is {name!r}, which was not measured; did you mean "
-                f"{nearest(name, by_name)!r}? measured: {', '.join(by_name)}"
+                f"{effort} is {name!r}, which was not measured; "
+                f"{did_you_mean(name, by_name)}measured: {', '.join(by_name)}"
             )
         if name is not None:
             chosen[effort] = by_name[name]

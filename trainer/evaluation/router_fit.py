@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from data.settings import nearest
+from data.settings import suggestion
 from search.router import Router, RouterArm, RouterBudget
 from search.strategies.look import FEATURES
 from trainer.evaluation.outcomes import Outcomes
@@ -34,8 +34,8 @@ def fit_router(
     for name in strategies:
         if name not in names:
             raise ValueError(
-                f"strategies names {name!r}, which the comparison does not have; did you mean "
-                f"{nearest(name, sorted(names))!r}?"
+                f"strategies names {name!r}, which the comparison does not have; "
+                f"{suggestion(name, sorted(names))}"
             )
     features = np.array([row.features for row in outcomes.problems])
     right = np.array([row.correct for row in outcomes.problems])

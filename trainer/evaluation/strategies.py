@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from data.renamed_keys import refuse_renamed_keys
-from data.settings import check_values, nearest
+from data.settings import check_values, suggestion
 from data.types import Problem, Usage
 from search.base import SearchResult
 from search.settings import SearchSettings, check_budgets
@@ -49,9 +49,7 @@ def read_strategy(name: str, values: Mapping[str, Any], common: SearchSettings) 
         refuse_renamed_keys(fields, (known.config, SearchSettings))
         for key in fields:
             if key not in own | shared:
-                raise ValueError(
-                    f"unknown key {key!r}; did you mean {nearest(key, sorted(own | shared))!r}?"
-                )
+                raise ValueError(f"unknown key {key!r}; {suggestion(key, sorted(own | shared))}")
         for kind in (known.config, SearchSettings):
             hints = {key: [hint] for key, hint in get_type_hints(kind).items()}
             check_values({k: v for k, v in fields.items() if k in hints}, hints)

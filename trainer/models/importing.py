@@ -24,7 +24,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-from data.settings import nearest
+from data.settings import suggestion
 from rewards.models.folders import load_tokenizer
 from trainer.models.compatibility import check_vocabulary, read_config
 
@@ -115,8 +115,7 @@ def read_gguf(path: Path) -> GgufFile:
     if architecture not in GGUF_SUPPORTED_ARCHITECTURES:
         raise ValueError(
             f"{str(path)!r} holds a model of the architecture {architecture!r}, which transformers "
-            f"cannot read from GGUF; the nearest one that it reads is "
-            f"{nearest(architecture, GGUF_SUPPORTED_ARCHITECTURES)!r}"
+            f"cannot read from GGUF; {suggestion(architecture, GGUF_SUPPORTED_ARCHITECTURES)}"
         )
     licence = reader.fields.get("general.license")
     types = Counter(tensor.tensor_type.name for tensor in reader.tensors)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from data.settings import nearest
+from data.settings import suggestion
 from trainer.pipeline.devices import DEVICES, Launch
 from trainer.pipeline.memory import (
     PRECISIONS,
@@ -60,8 +60,8 @@ def estimate_stage(
         return StageEstimate(lines=(f"no estimates: {model.unknown}",))
     if entry.estimate not in ESTIMATES:
         raise ValueError(
-            f"the stage of {entry.launcher} has the estimate {entry.estimate!r}; did you mean "
-            f"{nearest(entry.estimate, ESTIMATES)!r}?"
+            f"the stage of {entry.launcher} has the estimate {entry.estimate!r}; "
+            f"{suggestion(entry.estimate, ESTIMATES)}"
         )
     return ESTIMATES[entry.estimate](entry, settings, model, launch)
 

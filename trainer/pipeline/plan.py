@@ -15,7 +15,7 @@ from trainer.pipeline.launch import command_line, launcher_words
 from trainer.pipeline.quantities import human, rough_duration
 from trainer.pipeline.recipe import Pipeline, Stage, stage_words
 from trainer.pipeline.run import stage_state
-from trainer.pipeline.stage_models import StageModel, inherited_model, model_of
+from trainer.pipeline.stage_models import StageModel, defaults_used, inherited_model, model_of
 from trainer.runtime.stage_registry import entry_of_launcher
 
 
@@ -24,6 +24,7 @@ def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None =
     accelerate configs decide: a CPU, or a GPU, which counts as an H100."""
     models: dict[str, StageModel] = {}
     changed: set[str] = set()
+    warnings: list[str] = []
     seconds = 0.0
     for stage in pipeline.stages:
         settings = stage_settings(stage)
@@ -44,8 +45,12 @@ def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None =
             print(f"  {line}")
         launcher = launcher_words(stage.accelerate_config or pipeline.accelerate_config)[1]
         print(f"  {command_line(stage_words(pipeline, stage), launcher)}")
+        if said := defaults_used(settings):
+            warnings.append(f"warning: {stage.name}: {said}")
     if seconds:
         print(f"all stages: about {rough_duration(seconds)}, rows at their greatest length")
+    for line in warnings:
+        print(line)
     sys.stdout.flush()
 
 

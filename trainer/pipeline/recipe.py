@@ -14,18 +14,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from data.settings import nearest, read_yaml_mapping
+from data.settings import read_yaml_mapping, suggestion
 from trainer.pipeline.every_stage import fill_in_all
 from trainer.pipeline.extends import with_base
 from trainer.pipeline.recipe_keys import RECIPE_KEYS, STAGE_KEYS
 from trainer.pipeline.slices import check_overlaps, fill_in_sizes, problem_folders
 from trainer.pipeline.values import choose_stages
+from trainer.runtime.stage_registry import entry_of_launcher
 
 SETTABLE = ("run_name", "output_dir", "seed", "accelerate_config")
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -114,9 +115,7 @@ def _check_keys(
 ) -> None:
     for key in values:
         if key not in allowed:
-            raise ValueError(
-                f"unknown key {key!r} in {where}; did you mean {nearest(str(key), allowed)!r}?"
-            )
+            raise ValueError(f"unknown key {key!r} in {where}; {suggestion(str(key), allowed)}")
     for key in required:
         if key not in values:
             raise ValueError(f"{where} needs the key {key!r}")
@@ -144,8 +143,27 @@ def _override_value(
             for row in rows:
                 row.pop(target, None)
     else:
-        hint = nearest(target, [*SETTABLE, *named, *(f"{row['name']}." for row in rows)])
-        raise ValueError(f"--set {target!r} is unknown; did you mean {hint!r}?")
+        names = [row["name"] for row in rows]
+        owners = [row["name"] for row in rows if target in _keys_of(row)]
+        if target in names:
+            said = f"it is a stage: give {target}.key=value"
+        elif owners:
+            said = f"it is a key of stages: give {owners[0]}.{target}= (also: " + (
+                f"{', '.join(owners[1:]) or 'no other'})"
+            )
+        else:
+            said = suggestion(target, [*SETTABLE, *named, *(f"{name}." for name in names)])
+        raise ValueError(f"--set {target!r} is unknown; {said}")
+
+
+def _keys_of(row: Mapping[str, Any]) -> set[str]:
+    """The keys of a stage: those of its launcher, and those that its file and `args` give."""
+    path, entry = row.get("config"), entry_of_launcher(row["script"])
+    values = read_yaml_mapping(Path(path)) if path and Path(path).is_file() else {}
+    values |= row["args"]
+    words = [word for k, v in values.items() if isinstance(v, str) for word in (f"--{k}", v)]
+    kinds = entry.config_types(words) if entry else ()
+    return {field.name for kind in kinds for field in fields(kind)} | values.keys()
 
 
 def _override_stage(
@@ -156,8 +174,14 @@ def _override_stage(
     if row is None:
         if stage in left_out:
             raise ValueError(f"--set names stage {stage!r}, which is left out: {left_out[stage]}")
-        hint = nearest(stage, [row["name"] for row in rows])
-        raise ValueError(f"--set names the unknown stage {stage!r}; did you mean {hint!r}?")
+        hint = suggestion(stage, [row["name"] for row in rows])
+        raise ValueError(f"--set names the unknown stage {stage!r}; {hint}")
+    outer, dot, inner = key.partition(".")
+    if dot:
+        raise ValueError(
+            f"--set {target!r} names a key inside {outer}; a mapping is given as a whole: "
+            f"{stage}.{outer}={{{inner}: ..., ...}}"
+        )
     if key in ("script", "config", "accelerate_config"):
         row[key] = value
     else:
@@ -176,7 +200,7 @@ def _check_stages(pipeline: Pipeline) -> None:
             raise ValueError(f"stage name {stage.name!r} is used more than once")
         for name in stage.inputs:
             if name not in earlier:
-                hint = f"; did you mean {nearest(name, earlier)!r}?" if earlier else ""
+                hint = f"; {suggestion(name, earlier)}" if earlier else ""
                 raise ValueError(
                     f"stage {stage.name!r} reads {name!r}, which is not an earlier stage{hint}"
                 )
@@ -189,7 +213,7 @@ def _check_stages(pipeline: Pipeline) -> None:
 def _check_file(stage: str, path: str) -> None:
     if not Path(path).is_file():
         beside = [str(p) for p in Path(path).parent.glob(f"*{Path(path).suffix}")]
-        hint = f"; did you mean {nearest(path, beside)!r}?" if beside else ""
+        hint = f"; {suggestion(path, beside)}" if beside else ""
         raise ValueError(f"stage {stage!r}: {path!r} is not a file{hint}")
 
 

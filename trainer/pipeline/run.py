@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.settings import nearest, read_yaml_mapping
+from data.settings import read_yaml_mapping, suggestion
 from trainer.pipeline.fingerprints import stage_fingerprint
 from trainer.pipeline.launch import (
     busy_cores_note,
@@ -79,9 +79,7 @@ def selected_stages(pipeline: Pipeline, start: str | None, only: str | None) -> 
     names = [stage.name for stage in pipeline.stages]
     for option, name in (("--from", start), ("--only", only)):
         if name is not None and name not in names:
-            raise ValueError(
-                f"{option} {name!r} is not a stage; did you mean {nearest(name, names)!r}?"
-            )
+            raise ValueError(f"{option} {name!r} is not a stage; {suggestion(name, names)}")
     if start and only:
         raise ValueError("give --from or --only, not both")
     if only:

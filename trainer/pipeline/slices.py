@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.settings import nearest, read_yaml_mapping
+from data.settings import read_yaml_mapping, suggestion
 from data.slices import Slice, check_fits, read_slices
 from trainer.runtime.stage_registry import entry_of_launcher
 
@@ -151,7 +151,7 @@ def _use(
 
 def _slice_of(row: dict[str, Any], name: str, folder: ProblemFolder) -> Slice:
     if name not in folder.slices:
-        hint = f"; did you mean {nearest(name, folder.slices)!r}?" if folder.slices else ""
+        hint = f"; {suggestion(name, folder.slices)}" if folder.slices else ""
         raise ValueError(f"stage {row['name']!r} names the unknown slice {name!r}{hint}")
     return folder.slices[name]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.settings import nearest
+from data.settings import suggestion
 from data.slices import SPLITS, read_slices
 from trainer.pipeline.plan import stage_settings
 from trainer.pipeline.published_sizes import KNOWN_MODELS, config_of
@@ -233,7 +233,7 @@ def _twin(stage: Stage, key: str, name: str, folder: Path, twins: dict[Path, str
         raise ValueError(
             f"--smoke does not know the architecture of {name!r}, the {key} of stage "
             f"{stage.name!r}: it is not a folder with a config.json, and it is not in "
-            f"trainer/pipeline/published_sizes.py (nearest: {nearest(name, KNOWN_MODELS)!r})"
+            f"trainer/pipeline/published_sizes.py; {suggestion(name, KNOWN_MODELS)}"
         )
     path = folder / name.strip("/").replace("/", "--")
     twins[path] = name

@@ -9,6 +9,7 @@ from typing import Any
 from trainer.pipeline.memory import ModelSizes, missing_sizes, sizes_of
 from trainer.pipeline.published_sizes import config_of
 from trainer.pipeline.recipe import PLACEHOLDER, Stage
+from trainer.runtime.config import FROM_SCRATCH
 
 MODEL_KEYS = ("model", "policy")  # keys that name the model that a stage starts from
 DEFAULT_LENGTH = 64  # tokens of a sequence if neither recipe nor model gives a length
@@ -43,6 +44,24 @@ def model_of(settings: Mapping[str, Any], inherited: StageModel) -> StageModel:
         unknown = f"the config of {name} has no {_listed(config)}"
         return StageModel(name=name, sizes=sizes_of(config), unknown=unknown, config=config)
     return inherited
+
+
+def defaults_used(settings: Mapping[str, Any]) -> str | None:
+    """The sizes that a `model_config` leaves to transformers, in words; None if it names all, or if
+    the stage builds no model of a known type."""
+    from transformers import CONFIG_MAPPING
+
+    config = settings.get("model_config")
+    if settings.get("model") != FROM_SCRATCH or not isinstance(config, Mapping):
+        return None
+    if config.get("model_type") not in CONFIG_MAPPING:
+        return None
+    kind = CONFIG_MAPPING[config["model_type"]]
+    left = [name for name in missing_sizes(config) if kind.attribute_map.get(name) not in config]
+    sizes = ", ".join(f"{name} {getattr(kind(), name, 'unknown')}" for name in left)
+    return (
+        f"model_config leaves sizes to the defaults of {kind.__name__}: {sizes}" if left else None
+    )
 
 
 def _listed(config: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data.settings import nearest
+from data.settings import suggestion
 
 REFERENCE = re.compile(r"\$(\w+)")
 
@@ -65,7 +65,7 @@ def _check_choices(rows: Sequence[dict[str, Any]], values: Mapping[str, Any]) ->
 
 def _check_name(stage: str, name: str, values: Mapping[str, Any]) -> None:
     if name not in values:
-        hint = f"; did you mean {nearest(name, values)!r}?" if values else ""
+        hint = f"; {suggestion(name, values)}" if values else ""
         raise ValueError(f"stage {stage!r} names the value {name!r}, which is not in values{hint}")
 
 

@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from data.renamed_keys import refuse_renamed_keys
-from data.settings import check_values, field_docs, nearest, read_yaml_mapping, without_none
+from data.settings import (
+    KEYS_PAGE,
+    check_values,
+    field_docs,
+    read_yaml_mapping,
+    suggestion,
+    without_none,
+)
 from search.labellers.by_name import labeller_entry
 from search.strategies.by_name import entry
 from trainer.runtime.launcher import TRACEBACK
@@ -89,7 +96,7 @@ def _checked_parser(
     check_values(values, hints)
     refuse_renamed_keys(_flag_names(words), dataclass_types)
     parser = _build_parser(dataclass_types, built)
-    _check_flags(words, parser._option_string_actions)
+    _check_flags(words, parser._option_string_actions, values)
     return parser
 
 
@@ -192,14 +199,22 @@ def _flag_names(words: Sequence[str]) -> list[str]:
     return [flag.removeprefix("--").replace("-", "_") for flag in flags]
 
 
-def _check_flags(words: Sequence[str], known: Mapping[str, Any]) -> None:
+def _check_flags(words: Sequence[str], known: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """`known` holds the options, and `values` the mapping in the recipe's file."""
     for word in words:
         flag = word.partition("=")[0]
         if flag.startswith("--") and flag not in known and flag not in ("--", "--config"):
-            candidates = [name for name in known if "-" not in name[2:]]
-            raise ValueError(
-                f"unknown option {flag!r}; did you mean {nearest(flag, candidates)!r}?"
-            )
+            key = flag.removeprefix("--")
+            outer, dot, inner = key.partition(".")
+            holders = [k for k, v in values.items() if isinstance(v, dict) and key in v]
+            if dot and f"--{outer}" in known:
+                said = f"give the whole mapping: {outer}={{{inner}: ..., ...}}"
+            elif holders:
+                said = f"it is a key of {holders[0]}, a mapping that is given as a whole"
+            else:
+                candidates = [name for name in known if "-" not in name[2:]]
+                said = suggestion(flag, candidates, KEYS_PAGE)
+            raise ValueError(f"unknown option {flag!r}; {said}")
 
 
 def _build_parser(dataclass_types: tuple[type, ...], built: tuple[type, ...]) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data.json_records import read_record
-from data.settings import nearest
+from data.settings import did_you_mean
 from search.settings import SearchSettings
 from search.strategies.by_name import entry
 from search.strategies.routed import json_config
@@ -92,8 +92,7 @@ class Bundle:
         names = [level.name for level in self.levels]
         if effort not in names:
             raise ValueError(
-                f"effort is {effort!r}; did you mean {nearest(effort, names)!r}? allowed: "
-                f"{', '.join(names)}"
+                f"effort is {effort!r}; {did_you_mean(effort, names)}allowed: {', '.join(names)}"
             )
         return self.levels[names.index(effort)]
 

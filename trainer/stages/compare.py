@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.settings import nearest
+from data.settings import suggestion
 from data.slices import Choice
 from data.types import Problem
 from rewards.verifiers.by_name import check_verifier
@@ -86,7 +86,7 @@ class CompareConfig:
             if name not in self.strategies:
                 raise ValueError(
                     f"strategies_tested_for_growth names {name!r}, which is none of strategies; "
-                    f"did you mean {nearest(name, self.strategies)!r}?"
+                    f"{suggestion(name, self.strategies)}"
                 )
             if len(self.strategies[name].get("budgets", ())) < 2:
                 raise ValueError(

@@ -13,7 +13,7 @@ from typing import Any
 from data.contamination import Overlap, cross_overlaps
 from data.held_out import problem_key
 from data.problems import read_demonstrations, read_problems, write_demonstrations, write_problems
-from data.settings import nearest
+from data.settings import did_you_mean
 from data.slices import read_slices, write_slices
 from data.sources import BadRow, Row, take_in
 from data.tasks.base import Task
@@ -193,7 +193,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(
-                f"task is {self.task!r}; did you mean {nearest(self.task, TASKS)!r}? allowed: "
+                f"task is {self.task!r}; {did_you_mean(self.task, TASKS)}allowed: "
                 f"{', '.join(TASKS)}"
             )
         if self.verifier is not None:

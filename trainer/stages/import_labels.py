@@ -12,7 +12,7 @@ from data.formats.base import FormatOptions
 from data.formats.reading import FORMATS, LabelSummary, format_of_source, read_labelled
 from data.formats.stepwise import labels_columns, trl_columns
 from data.prompts import PROMPTS, render
-from data.settings import nearest
+from data.settings import did_you_mean
 from data.types import LabelledSolution
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.processes import is_main_process
@@ -53,7 +53,7 @@ class ImportConfig:
     def __post_init__(self) -> None:
         if self.format not in (AUTO, *FORMATS):
             raise ValueError(
-                f"format is {self.format!r}; did you mean {nearest(self.format, FORMATS)!r}? "
+                f"format is {self.format!r}; {did_you_mean(self.format, FORMATS)}"
                 f"allowed: {', '.join((AUTO, *FORMATS))}"
             )
         if self.prompt is not None and self.prompt not in PROMPTS:

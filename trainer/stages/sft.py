@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformers import CONFIG_MAPPING
+
 from data.behaviours import behaviour_rates
 from data.held_out import check_rows_held_out
 from data.problems import read_demonstrations
+from data.settings import suggestion
 from data.types import Demonstration, TokenRow
 from rewards.verifiers.by_name import VERIFIERS
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
@@ -65,6 +68,21 @@ class PolicyConfig:
     updates_like: list[str] = field(default_factory=list[str])
     """Folders that led to a learner, itself last: as many updates as theirs, as its control."""
 
+    def __post_init__(self) -> None:
+        if self.model != FROM_SCRATCH:
+            return
+        if not self.model_config:
+            raise ValueError("model is from_scratch: model_config must describe the model")
+        kind = self.model_config.get("model_type")
+        if kind is None:
+            raise ValueError(
+                "model_config needs a model_type, such as 'llama'; a mapping is given as a whole, "
+                f"and this one has only {', '.join(self.model_config)}"
+            )
+        if kind not in CONFIG_MAPPING:
+            hint = suggestion(str(kind), CONFIG_MAPPING)
+            raise ValueError(f"model_type of model_config is {kind!r}; {hint}")
+
 
 def run_sft(
     runtime: RuntimeConfig,
@@ -76,8 +94,6 @@ def run_sft(
     """Train the first policy on demonstrations and save it as a Hugging Face folder. With LoRA the
     folder also holds the adapter. With evaluations, the folder holds the best weights. Raises
     ValueError, before a model is loaded, for parts that do not fit together."""
-    if config.model == FROM_SCRATCH and not config.model_config:
-        raise ValueError("model is from_scratch: model_config must describe the model")
     set_accumulation(arguments, config.global_batch_size)
     check_lora(lora, config.model)
     inputs: dict[str, str | None] = {"data": config.data, "model": config.model}

@@ -46,7 +46,9 @@ function unpackTree({ nodes: columns, ...rest }) {
 
 // A row of a file, with what the page's own trees have.
 function withAnswers(row) {
-  return { ...row, answers: list(row.snapshots).map((s) => [s.budget, s.answer_node]) };
+  const { policy, reward } = row.usage || {};
+  return { ...row, flops: ((policy || {}).flops || 0) + ((reward || {}).flops || 0),
+    answers: list(row.snapshots).map((s) => [s.budget, s.answer_node]) };
 }
 
 // The rows of a file as a store.
@@ -183,7 +185,7 @@ function treeExplorer(index) {
     const shown = [[first, picked.search], [second, picked.other]];
     const rows = await Promise.all(shown.map(([, wanted]) => {
       const tree = wanted === null ? null : picked.problem.trees.get(wanted);
-      return tree ? tree.row() : null;
+      return tree ? tree.row().catch(() => ({})) : null; // a row without nodes says so in its panel
     }));
     if (number !== asked) return;
     panes.classList.toggle("pair", Boolean(rows[1]));

@@ -269,7 +269,7 @@ def test_folders_say_what_they_are_or_are_refused(
         open_reward_model(str(published["rlhflow"]), "cpu")
     path = described(published["rlhflow"], tmp_path, "rlhflow")
     Path(path).write_text(json.dumps({"convention": "rlflow", "model": "x"}))
-    with pytest.raises(ValueError, match=r"did you mean 'rlhflow'.*Allowed: thinktree"):
+    with pytest.raises(ValueError, match=r"did you mean 'rlhflow'.*allowed: thinktree"):
         open_reward_model(path, "cpu")
     Path(path).write_text(json.dumps({"convention": "rlhflow", "modell": "x"}))
     with pytest.raises(ValueError, match="did you mean 'model'"):

@@ -70,7 +70,8 @@ def test_the_optimum_of_toy_arms_is_found() -> None:
     assert [(arm.name, arm.flops((0.0,) * 7)) for arm in router.arms] == [
         ("look", 0.0), ("rounds", pytest.approx(16.0)), ("tree", pytest.approx(100.0)),
     ]  # fmt: skip
-    results = evaluate_router(router, fitting, test, margin=0.02, kept_prefixes=False)
+    # Of 80 problems no pair differs: the difference is within 3.84 / 83.84 = 4.6 points.
+    results = evaluate_router(router, fitting, test, margin=0.05, kept_prefixes=False)
     assert results.best_fixed.name == "tree 64" and results.best_fixed.flops == 100.0
     # 10 % leave 5 after the look. All hard problems look alike, and their tree costs 25 per problem
     # on average: at 31 % the router can pay it, for the hard problems alone.

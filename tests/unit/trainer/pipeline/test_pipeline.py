@@ -242,7 +242,7 @@ def test_a_recipe_extends_another(project: Path) -> None:
         ("set: [1]\n", "set must be a mapping"),
         ("values: {a: 1}\n", "values must come from 'recipe.yaml', which extends names"),
         ("stages: []\n", "stages must come from 'recipe.yaml', which extends names"),
-        ("set:\n  sft: 3\n", "'sft' is unknown; did you mean"),
+        ("set:\n  sft: 3\n", "'sft' is unknown; it is a stage: give sft.key"),
     ):
         small.write_text(text + wrong)
         with pytest.raises(ValueError, match=said):

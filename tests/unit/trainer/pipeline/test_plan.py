@@ -14,7 +14,7 @@ from trainer.pipeline.estimates import estimate_stage
 from trainer.pipeline.plan import print_plan
 from trainer.pipeline.quantities import human, rough_duration
 from trainer.pipeline.recipe import load_pipeline
-from trainer.pipeline.stage_models import StageModel, model_of
+from trainer.pipeline.stage_models import StageModel, defaults_used, model_of
 from trainer.runtime.stage_registry import STAGES
 
 MODEL = model_of({"model_config": SMALL}, StageModel())
@@ -150,11 +150,13 @@ def test_a_plan_names_the_stage_whose_model_is_trained_further(
 def test_a_plan_says_why_there_are_no_estimates(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changes = ["sft.model_config={hidden_size: 192}", "prm_1.model=some/model"]
+    given = "{model_type: llama, hidden_size: 192}"
+    changes = [f"sft.model_config={given}", "prm_1.model=some/model"]
     changes.append(f"output_dir={tmp_path}")
     pipeline = load_pipeline("recipes/countdown/demo.yaml", changes)
     print_plan(pipeline, pipeline.stages)
-    said = dict(re.findall(r"^(\w+): new\n  no estimates: (.*)$", capsys.readouterr().out, re.M))
+    printed = capsys.readouterr().out
+    said = dict(re.findall(r"^(\w+): new\n  no estimates: (.*)$", printed, re.M))
     assert said["sft"] == (
         "model_config has no num_hidden_layers, num_attention_heads (--set replaces the whole "
         "mapping)"
@@ -163,3 +165,16 @@ def test_a_plan_says_why_there_are_no_estimates(
     assert said["prm_1"] == "no folder 'some/model', and no known id of a model"
     assert said["evaluate"] == "no model that the stage reads has known sizes"
     assert "data" not in said
+    # The last line: a model of 32 layers would be trained, as transformers' own LlamaConfig says.
+    assert printed.endswith(
+        "\nwarning: sft: model_config leaves sizes to the defaults of LlamaConfig: "
+        "num_hidden_layers 32, num_attention_heads 32\n"
+    )
+
+
+def test_a_model_whose_sizes_have_other_names_gets_no_warning() -> None:
+    gpt = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 2}
+    assert defaults_used({"model": "from_scratch", "model_config": gpt}) is None
+    del gpt["n_layer"]
+    said = defaults_used({"model": "from_scratch", "model_config": gpt})
+    assert said == "model_config leaves sizes to the defaults of GPT2Config: num_hidden_layers 12"

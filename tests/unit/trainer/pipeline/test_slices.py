@@ -81,7 +81,7 @@ def gated(name: str, args: str) -> str:
 @pytest.mark.parametrize(
     ("stages", "said"),
     [
-        ([search("s", "slice: c")], "stage 's' names the unknown slice 'c'; did you mean"),
+        ([search("s", "slice: c")], "stage 's' names the unknown slice 'c'; allowed: "),
         ([gated("r", "gate_slice: a")], "gate_slice of stage 'r' is 'a', a slice of train"),
         (
             [search("s", "slice: one"), gated("r", "gate_slice: one")],

@@ -8,6 +8,8 @@ import pytest
 
 from trainer.pipeline.recipe import load_pipeline
 from trainer.pipeline.stage_checks import check_stages
+from trainer.runtime.command_line import check_recipe
+from trainer.stages.sft import PolicyConfig
 
 SMOKE = "recipes/countdown/smoke.yaml"
 
@@ -25,6 +27,17 @@ def test_a_recipe_of_ours_passes(tmp_path: Path) -> None:
     ("setting", "message"),
     [
         ("sft.lerning_rate=1", "stage 'sft': unknown option '--lerning_rate'; did you mean '--lea"),
+        ("sft.hidden_size=9", "'--hidden_size'; it is a key of model_config, a mapping that is"),
+        (
+            "sft.colour=9",
+            "'--colour'; no allowed name is similar; docs/reference/keys.md lists all",
+        ),
+        (
+            "sft.model_config={hidden_size: 9}",
+            "sft': model_config needs a model_type, .* this one has only hid",
+        ),
+        ("sft.model_config={model_type: lama}", "model_type of model_config is 'lama'; did you me"),
+        ("sft.model_config={}", "model is from_scratch: model_config must describe the model"),
         ("sft.learning_rate=fast", "stage 'sft': .*invalid float value: 'fast'"),
         ("sft.per_device_train_batch_size=0", "stage 'sft': per_device_train_batch_size is 0; it"),
         ("sft.global_batch_size=0", "stage 'sft': global_batch_size is 0; it must be at least 1"),
@@ -37,6 +50,34 @@ def test_a_recipe_of_ours_passes(tmp_path: Path) -> None:
 def test_a_wrong_key_or_value_is_refused(tmp_path: Path, setting: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         missing_of(tmp_path, setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "sft.model_config.hidden_size=9",
+            r"a key inside model_config; .*: sft.model_config=\{hid",
+        ),
+        ("verifier=math", r"it is a key of stages: give data.verifier= \(also: label_1, search_1,"),
+        ("proposals=3", r"a key of stages: give search_1.proposals= \(also: search_2, evaluate\)"),
+        ("sft=3", "it is a stage: give sft.key=value"),
+        ("colour=3", "'colour' is unknown; allowed: run_name, .*, learner, data., sft."),
+    ],
+)
+def test_a_setting_of_no_stage_says_where_it_goes(
+    tmp_path: Path, setting: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        missing_of(tmp_path, setting)
+
+
+def test_a_key_inside_a_mapping_is_no_option() -> None:
+    words = ["--data", "d", "--model", "m", "--model_config.hidden_size", "9"]
+    with pytest.raises(
+        ValueError, match=r"give the whole mapping: model_config=\{hidden_size: ..."
+    ):
+        check_recipe((PolicyConfig,), words)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_bad_sources_are_named(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=rf"cut_{size}\.gguf' is not a whole GGUF file"):
             imported(str(cut), tmp_path / f"out_{size}")
     other = written(tmp_path / "other.gguf", architecture="lama")
-    with pytest.raises(ValueError, match=r"architecture 'lama', which .* nearest .* is 'llama'"):
+    with pytest.raises(ValueError, match=r"architecture 'lama', which .* did you mean 'llama'"):
         imported(str(other), tmp_path / "out_other")
     padded = written(tmp_path / "padded.gguf", vocabulary=128)
     with pytest.raises(ValueError, match="the tokenizer has 64 tokens, the model 128"):
