@@ -111,10 +111,9 @@ def _or_nan(value: float | None) -> float:
 
 def _spent(usage: Usage) -> dict[str, Any]:
     """The counts that are not 0. Most nodes have no cost, so this keeps the files small."""
-    spent = {
-        model: {key: value for key, value in vars(counts).items() if value}
-        for model, counts in vars(usage).items()
-    }
+    spent: dict[str, Any] = {}
+    for model, counts in (("policy", usage.policy), ("reward", usage.reward)):
+        spent[model] = {key: value for key, value in vars(counts).items() if value}
     return {model: counts for model, counts in spent.items() if counts}
 
 
