@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,12 @@ def accuracy_row(strategy: str, budget: int, value: float, flops: float) -> Accu
 
 
 def write_measured_run(folder: Path, tiny_policy: Any) -> Path:
-    """The folder of a finished evaluate stage, beside its data, policy and reward model."""
+    """The folder of a finished evaluate stage, beside its data, policy, control and reward model.
+    The evaluation names them as they were seen from another directory."""
     save_model(*tiny_policy, folder / "policy")
+    save_model(*tiny_policy, folder / "control")
+    more = {"updates_like": ["run/policy"]}
+    write_manifest(folder / "control", stage="sft", recipe=more, seed=7)
     (folder / "policy" / "metrics.jsonl").write_text("{}\n")
     torch.manual_seed(0)
     prm = reward_model_from_policy(str(folder / "policy"))
@@ -51,11 +55,12 @@ def write_measured_run(folder: Path, tiny_policy: Any) -> Path:
     recipe = {"task": "countdown"}
     write_manifest(folder / "data", stage="data", recipe=recipe, seed=7)
     rows = tuple(accuracy_row(*measured) for measured in CURVE)
-    results = EvaluationResults(accuracy=rows, comparisons={}, prm=None, data_making=())
+    control = replace(rows[0], policy="control")
+    results = EvaluationResults(accuracy=(*rows, control), comparisons={}, prm=None, data_making=())
     stage = folder / "evaluate"
     stage.mkdir()
     (stage / "evaluation.json").write_text(json.dumps(asdict(results)))
-    models = {"policies": [str(folder / "policy")], "reward_model": str(folder / "prm")}
+    models = {"policies": ["run/policy", "run/control"], "reward_model": "run/prm"}
     write_manifest(
         stage,
         stage="evaluate",
@@ -63,7 +68,8 @@ def write_measured_run(folder: Path, tiny_policy: Any) -> Path:
         | {"verifier": "countdown", "split": "test", "run_group": "tiny-run"},
         seed=7,
         inputs={
-            "policy": folder / "policy", "data": folder / "data", "reward_model": folder / "prm"
+            "policy": folder / "policy", "control": folder / "control",
+            "data": folder / "data", "reward_model": folder / "prm",
         },
         extra={"inputs": {}},
     )  # fmt: skip

@@ -123,7 +123,8 @@ def read_measurement(config: BundleConfig) -> Measurement:
     if config.policy is not None:
         policy = config.policy
     elif isinstance(results, EvaluationResults):
-        policy = Path(without_controls(recipe["policies"])[-1]).name
+        places = [_place(folder, manifest, Path(p).name, p) for p in recipe["policies"]]
+        policy = Path(without_controls(places)[-1]).name
     else:
         policy = Path(recipe["policy"]).name
     read = (
@@ -162,13 +163,20 @@ def _measuring_folder(given: Path) -> tuple[Path, EvaluationResults | StrategyCo
     return found[0], read_record(EvaluationResults, found[0] / EVALUATION)
 
 
+def _place(folder: Path, manifest: Mapping[str, Any], name: str, given: str) -> str:
+    """Where a measured model is, seen from the folder of the measurements: the run may have been
+    moved, and the user may be in another directory. A name on the hub or an address stays."""
+    source = manifest["inputs"].get(name)
+    return given if source is None else str(folder / source["source"])
+
+
 def _same_as_measured(folder: Path, manifest: Mapping[str, Any], name: str, given: str) -> str:
     """The model that was measured, as a path or a name. Raises ValueError if it is not the same
     any more."""
     source = manifest["inputs"].get(name)
-    if source is None:  # a name on the hub, or the address of a server
+    if source is None:
         return given
-    path = folder / source["source"]
+    path = Path(_place(folder, manifest, name, given))
     if not path.exists():
         raise ValueError(f"{name} {str(path)!r} was measured, but is not there any more")
     if hash_input(path) != {"fingerprint": source["fingerprint"]}:

@@ -86,7 +86,7 @@ def test_a_level_may_be_named_if_it_was_measured(
         run_bundle(runtime, BundleConfig(evaluation=str(stage)))
     with pytest.raises(ValueError, match="high is 'mcts:16', which was not measured; did you mean"):
         run_bundle(runtime, BundleConfig(evaluation=str(stage), high="mcts:16"))
-    with pytest.raises(ValueError, match=r"policy is 'sft', of which .* measured policies: policy"):
+    with pytest.raises(ValueError, match=r"policy is 'sft', of which .* policies: control, policy"):
         run_bundle(runtime, BundleConfig(evaluation=str(stage), policy="sft"))
     with pytest.raises(ValueError, match=r"holds no evaluation.json and no comparison.json, and 0"):
         run_bundle(runtime, BundleConfig(evaluation=str(tmp_path / "data")))
