@@ -13,17 +13,21 @@ def print_results(results: Mapping[str, Any]) -> None:
     for row in results["accuracy"]:
         key = row["policy"], row["strategy"]
         largest[key] = max(largest[key], row, key=lambda r: r["budget"])
-    print(f"\n{'policy':<10}{'strategy':<22}{'budget':>7}{'accuracy':>10}   95 % interval       n")
+    wide = 2 + max((len(row["policy"]) for row in results["accuracy"]), default=8)
+    print(
+        f"\n{'policy':<{wide}}{'strategy':<22}{'budget':>7}{'accuracy':>10}   95 % interval       n"
+    )
     for row in largest.values():
         print(
-            f"{row['policy']:<10}{row['strategy']:<22}{row['budget']:>7}"
+            f"{row['policy']:<{wide}}{row['strategy']:<22}{row['budget']:>7}"
             f"{100 * row['value']:>8.1f} %   [{100 * row['low']:.1f}, {100 * row['high']:.1f}] %"
             f"  {row['n']:>6}"
         )
-    print(f"\n{'comparison':<28}{'difference':>12}   95 % interval          n")
+    wide = 2 + max((len(name) for name in results["comparisons"]), default=26)
+    print(f"\n{'comparison':<{wide}}{'difference':>12}   95 % interval          n")
     for name, c in results["comparisons"].items():
         print(
-            f"{name:<28}{100 * c['difference']:>+11.1f}   "
+            f"{name:<{wide}}{100 * c['difference']:>+11.1f}   "
             f"[{100 * c['low']:+.1f}, {100 * c['high']:+.1f}] points  {c['n']:>6}"
         )
     for gain in results["gains"]:
