@@ -30,7 +30,7 @@ from data.settings import (
 from search.labellers.by_name import labeller_entry
 from search.strategies.by_name import entry
 from trainer.runtime.launcher import TRACEBACK
-from trainer.runtime.processes import cpu_processes, process_backend
+from trainer.runtime.processes import cpu_processes, process_backend, told_to_use_the_cpu
 from trainer.runtime.solution_defaults import solution_defaults
 from trainer.runtime.training_settings import check_training_ranges
 
@@ -42,9 +42,9 @@ def parse_recipe(
 
     A field that several types declare (`output_dir`, `seed`) is one option: all types receive its
     value, and the default of the first type applies. On the command line, mapping fields take JSON,
-    and list and tuple fields take several words. transformers' `use_cpu` is set to true if several
-    processes run on a machine without an accelerator. Its `ddp_backend` is set if DeepSpeed
-    launched these processes.
+    and list and tuple fields take several words. transformers' `use_cpu` is set to true if the
+    accelerate config says so, or several processes run on a machine without an accelerator. Its
+    `ddp_backend` is set if DeepSpeed launched these processes.
 
     Raises ValueError for an unknown key, for an old name of a key, a value of the wrong type, a
     missing required field, a missing or malformed file, a training argument out of its range, and a
@@ -53,7 +53,8 @@ def parse_recipe(
     words = _split_config_flag(sys.argv[1:] if argv is None else argv)
     hints = _field_hints(dataclass_types)
     parser = _checked_parser(dataclass_types, words, hints, dataclass_types)
-    if "use_cpu" in hints and "--use_cpu" not in words and cpu_processes():
+    on_the_cpu = cpu_processes() or told_to_use_the_cpu()
+    if "use_cpu" in hints and "--use_cpu" not in words and on_the_cpu:
         words = [*words, "--use_cpu", "true"]
     if "ddp_backend" in hints and "--ddp_backend" not in words and process_backend():
         words = [*words, "--ddp_backend", process_backend() or ""]

@@ -27,6 +27,13 @@ def cpu_processes() -> bool:
     return several and not deepspeed_launched() and not torch.accelerator.is_available()
 
 
+def told_to_use_the_cpu() -> bool:
+    """Whether the accelerate config says `use_cpu`, without DeepSpeed. transformers takes the CPU
+    then, but it refuses `bf16` unless its own argument `use_cpu` says so too."""
+    told = os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true"
+    return told and not deepspeed_launched()
+
+
 def deepspeed_launched() -> bool:
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
 

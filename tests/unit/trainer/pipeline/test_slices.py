@@ -21,7 +21,7 @@ ROUND = "scripts/expert_iteration_round.py"
         (
             "countdown/demo",
             {"label_1": (0, 2000), "search_1": (2000, 1000), "search_2": (3000, 1000),
-             "label_2": (5000, 2000)},
+             "label_2": (5000, 1000)},
             {"round_1": (0, 2000), "round_2": (2000, 2000)},
         ),
         (

@@ -18,6 +18,7 @@ from trainer.rollouts.solution_reward import GroupRLConfig
 from trainer.runtime.command_line import parse_recipe, recipe_mapping
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import MANIFEST, write_json
+from trainer.runtime.processes import told_to_use_the_cpu
 from trainer.runtime.solution_defaults import DEFAULTS_OF_TASK, solution_defaults
 from trainer.searching.solve import SolveConfig
 from trainer.stages.data import TASKS
@@ -151,6 +152,32 @@ def test_shared_fields_reach_every_type_and_the_first_default_holds(tmp_path: Pa
     with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
         path = write(tmp_path, "output_dir: o\nlearning_rte: 1e-4\n")
         parse_recipe((RuntimeConfig, SFTConfig), ["--config", path])
+
+
+@pytest.mark.parametrize(
+    ("environment", "use_cpu"),
+    [
+        ({}, False),
+        ({"ACCELERATE_USE_CPU": "False"}, False),
+        ({"ACCELERATE_USE_CPU": "True"}, True),
+    ],
+)
+def test_a_training_runs_on_the_cpu_if_the_accelerate_config_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], use_cpu: bool
+) -> None:
+    """accelerate tells its processes by this variable what its config says."""
+    from trl.trainer.sft_config import SFTConfig
+
+    for name in ("ACCELERATE_USE_CPU", "ACCELERATE_USE_DEEPSPEED", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    bf16 = str(use_cpu).lower()  # refused by transformers on a CPU that it is not told to use
+    words = ["--output_dir", str(tmp_path), "--bf16", bf16, "--gradient_checkpointing", "false"]
+    _, training = parse_recipe((RuntimeConfig, SFTConfig), words)
+    assert (training.use_cpu, training.bf16) == (use_cpu, use_cpu)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    assert not told_to_use_the_cpu()
 
 
 @dataclass(frozen=True, kw_only=True)
