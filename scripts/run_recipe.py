@@ -3,21 +3,53 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import signal
 import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
 from types import FrameType
 
 from trainer.pipeline.devices import DEVICES
+from trainer.pipeline.live_run import read_live_run
+from trainer.pipeline.live_server import serving
 from trainer.pipeline.plan import print_plan
-from trainer.pipeline.recipe import load_pipeline
+from trainer.pipeline.recipe import Pipeline, Stage, load_pipeline
 from trainer.pipeline.run import run_pipeline, selected_stages
 from trainer.pipeline.smoke import build_twin, smoke_overrides
 from trainer.pipeline.stage_checks import check_stages
 from trainer.runtime.launcher import launch
 
+WATCH_PORT = 8765
+
 
 def main() -> int:
+    options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, _stop)
+    continue_line = shlex.join(["python", *sys.argv])
+    try:
+        smoke = smoke_overrides(options.recipe, options.set) if options.smoke else None
+        pipeline = load_pipeline(options.recipe, smoke.overrides if smoke else options.set)
+        stages = selected_stages(pipeline, options.start, options.only)
+        missing = check_stages(pipeline, stages)
+        if options.dry_run:
+            print_plan(pipeline, stages, options.device)
+            print("".join(f"{line}\n" for line in missing), end="")
+            return 0
+        if missing:
+            raise ValueError(missing[0])
+        for folder, original in (smoke.twins if smoke else {}).items():
+            if not folder.exists():
+                build_twin(original, folder, pipeline.seed)
+        with _watched(pipeline, stages, options.recipe, options.watch):
+            return run_pipeline(pipeline, stages, continue_line)
+    except KeyboardInterrupt:
+        print(f"\nstopped. To continue:\n  {continue_line}", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("recipe", help="a YAML file with run_name, output_dir and stages")
     parser.add_argument("--dry-run", action="store_true", help="explain and estimate each stage")
@@ -37,28 +69,28 @@ def main() -> int:
         help="override a stage's argument, one of the recipe's values, or run_name, output_dir, "
         "seed, accelerate_config",
     )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        const=WATCH_PORT,
+        type=int,
+        metavar="PORT",
+        help=f"serve a live page of the run to this machine (port {WATCH_PORT}; 0: a free one)",
+    )
     parser.add_argument("--traceback", action="store_true", help="show where a mistake was raised")
-    options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _stop)
-    continue_line = shlex.join(["python", *sys.argv])
-    try:
-        smoke = smoke_overrides(options.recipe, options.set) if options.smoke else None
-        pipeline = load_pipeline(options.recipe, smoke.overrides if smoke else options.set)
-        stages = selected_stages(pipeline, options.start, options.only)
-        missing = check_stages(pipeline, stages)
-        if options.dry_run:
-            print_plan(pipeline, stages, options.device)
-            print("".join(f"{line}\n" for line in missing), end="")
-            return 0
-        if missing:
-            raise ValueError(missing[0])
-        for folder, original in (smoke.twins if smoke else {}).items():
-            if not folder.exists():
-                build_twin(original, folder, pipeline.seed)
-        return run_pipeline(pipeline, stages, continue_line)
-    except KeyboardInterrupt:
-        print(f"\nstopped. To continue:\n  {continue_line}", file=sys.stderr)
-        return 130
+    return parser
+
+
+@contextlib.contextmanager
+def _watched(
+    pipeline: Pipeline, stages: Sequence[Stage], recipe: str, port: int | None
+) -> Iterator[None]:
+    if port is None:
+        yield
+        return
+    with serving(partial(read_live_run, pipeline, stages, recipe), port) as address:
+        print(f"live page: {address}", flush=True)
+        yield
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -35,7 +35,7 @@ FILES = (
         "test_families.py",
     ),
     *("test_pairs.py", "test_scoring_server.py", "test_vllm_rollouts.py", "test_vllm_search.py"),
-    *("test_report.py", "test_tree_explorer.py"),
+    *("test_report.py", "test_tree_explorer.py", "test_live_page.py"),
 )
 
 

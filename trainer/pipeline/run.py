@@ -93,7 +93,7 @@ def run_pipeline(pipeline: Pipeline, stages: Sequence[Stage], continue_line: str
         for stage in stages:
             status = _run_stage(pipeline, stage, lock)
             if status != 0:
-                log = _log_path(pipeline, stage)
+                log = log_path(pipeline, stage)
                 print(f"\nstage {stage.name} failed (exit {status}). The end of {log}:\n")
                 print(tail(log, TAIL_LINES))
                 print(f"\nTo continue after a correction:\n  {continue_line}", flush=True)
@@ -102,7 +102,7 @@ def run_pipeline(pipeline: Pipeline, stages: Sequence[Stage], continue_line: str
     return 0
 
 
-def _log_path(pipeline: Pipeline, stage: Stage) -> Path:
+def log_path(pipeline: Pipeline, stage: Stage) -> Path:
     return Path(pipeline.output_dir) / "logs" / f"{stage.name}.log"
 
 
@@ -122,7 +122,7 @@ def _run_stage(pipeline: Pipeline, stage: Stage, lock: int) -> int:
         print(f"{prefix} changed: its old folder is now {_move_aside(pipeline, stage)}")
     if state != "resume" or record is None:
         record = Record(fingerprint=fingerprint)
-        _log_path(pipeline, stage).unlink(missing_ok=True)
+        log_path(pipeline, stage).unlink(missing_ok=True)
     print(f"{prefix} {'resuming' if state == 'resume' else 'running'}")
     status, seconds = _launch(pipeline, stage, lock, prefix, record)
     manifest = pipeline.folder(stage.name) / MANIFEST
@@ -160,7 +160,7 @@ def _launch(
     with StatusLine(prefix, record.seconds) as status_line:
         status = run_logged(
             [*launcher, *words],
-            log=_log_path(pipeline, stage),
+            log=log_path(pipeline, stage),
             environment=environment,
             lock=lock,
             say=status_line.show,

@@ -22,7 +22,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,29 @@ def write_report(
 
 
 def _page(content: Mapping[str, Any], trees: TreeData) -> bytes:
-    """The page as UTF-8. One pass fills all placeholders, so content is never read as a
-    placeholder."""
+    return filled_page(
+        title=f"{content['results'].get('run') or 'thinktree'}: report",
+        content={**content, "trees": trees.index()},
+        scripts=SCRIPTS,
+        chunks=trees.chunks,
+    )
+
+
+def filled_page(
+    *,
+    title: str,
+    content: Mapping[str, Any],
+    scripts: Sequence[str],
+    chunks: Sequence[str] = (),
+    connects: bool = False,
+) -> bytes:
+    """A page as UTF-8, drawn by `scripts` of the assets from `content`. With `connects` the scripts
+    may read from the server that the page came from, otherwise from nowhere. One pass fills all
+    placeholders, so content is never read as a placeholder."""
     from plotly.offline import get_plotlyjs
 
     library = get_plotlyjs()
-    script = "\n".join(_read(name) for name in SCRIPTS)
+    script = "\n".join(_read(name) for name in scripts)
     style = "\n".join(_read(name) for name in STYLES)
     plotly_style = _read("plotly.css")
     for text in (library, script):
@@ -77,18 +94,19 @@ def _page(content: Mapping[str, Any], trees: TreeData) -> bytes:
                 f"script-src {_source(library)} {_source(script)}",
                 f"style-src {_source(style)} {_source(plotly_style)}",
                 "img-src data:",
+                *(("connect-src 'self'",) if connects else ()),
                 "base-uri 'none'",
                 "form-action 'none'",
             )
         ),
-        "title": html.escape(f"{content['results'].get('run') or 'thinktree'}: report"),
+        "title": html.escape(title),
         "style": style,
         "plotly_style": plotly_style,
         "map_style_id": _map_style_id(library),
-        "content": json_for_script({**content, "trees": trees.index()}),
+        "content": json_for_script(content),
         "chunks": "\n".join(
             f'<script type="text/plain" id="trees-{i}">{chunk}</script>'
-            for i, chunk in enumerate(trees.chunks)
+            for i, chunk in enumerate(chunks)
         ),
         "library": library,
         "script": script,
