@@ -19,6 +19,7 @@ from trainer.pipeline.recipe import Pipeline, Stage, load_pipeline
 from trainer.pipeline.run import run_pipeline, selected_stages
 from trainer.pipeline.smoke import build_twin, smoke_overrides
 from trainer.pipeline.stage_checks import check_stages
+from trainer.pipeline.sweep import expanded, log_trial, trial_of_a_sweep, trial_overrides
 from trainer.runtime.launcher import launch
 
 WATCH_PORT = 8765
@@ -29,9 +30,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     continue_line = shlex.join(["python", *sys.argv])
     try:
-        smoke = smoke_overrides(options.recipe, options.set) if options.smoke else None
-        pipeline = load_pipeline(options.recipe, smoke.overrides if smoke else options.set)
-        stages = selected_stages(pipeline, options.start, options.only)
+        overrides, trial = expanded(options.set), trial_of_a_sweep()
+        smoke = smoke_overrides(options.recipe, overrides) if options.smoke else None
+        overrides = [*smoke.overrides] if smoke else overrides
+        if trial:
+            overrides = trial_overrides(options.recipe, overrides, trial)
+        pipeline = load_pipeline(options.recipe, overrides)
+        stages = selected_stages(pipeline, options.start, options.only, options.until)
         missing = check_stages(pipeline, stages)
         if options.dry_run:
             print_plan(pipeline, stages, options.device)
@@ -43,7 +48,10 @@ def main() -> int:
             if not folder.exists():
                 build_twin(original, folder, pipeline.seed)
         with _watched(pipeline, stages, options.recipe, options.watch):
-            return run_pipeline(pipeline, stages, continue_line)
+            status = run_pipeline(pipeline, stages, continue_line)
+        if trial and status == 0:
+            log_trial(pipeline, trial)
+        return status
     except KeyboardInterrupt:
         print(f"\nstopped. To continue:\n  {continue_line}", file=sys.stderr)
         return 130
@@ -60,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--smoke", action="store_true", help="a tiny copy of the run: minutes, on a CPU, offline"
     )
     parser.add_argument("--from", dest="start", metavar="STAGE", help="do not run earlier stages")
+    parser.add_argument("--until", metavar="STAGE", help="do not run later stages")
     parser.add_argument("--only", metavar="STAGE", help="run only this stage")
     parser.add_argument(
         "--set",
@@ -67,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="[STAGE.]KEY=VALUE",
         help="override a stage's argument, one of the recipe's values, or run_name, output_dir, "
-        "seed, accelerate_config",
+        "seed, accelerate_config; or several as a JSON mapping",
     )
     parser.add_argument(
         "--watch",

@@ -27,16 +27,20 @@ def command_line(words: Sequence[str], launcher: Sequence[str]) -> str:
     return shlex.join([*launcher, *words])
 
 
+OF_A_SWEEP = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")
 SPINS = "10000"  # turns of libgomp's waiting loop, some ten microseconds
 LOAD_SECONDS = 0.2  # for which the cores are watched before a stage starts
 
 
 def child_environment(num_processes: int) -> dict[str, str]:
-    """The caller's environment with three changes. The physical cores are divided among the
+    """The caller's environment with four changes. The physical cores are divided among the
     processes. If other work needs these cores, waiting threads sleep at once. The checkout comes
-    first on the path, so that `data` and `trainer` are never other packages."""
+    first on the path, so that `data` and `trainer` are never other packages. The run of a W&B sweep
+    stays that of the whole recipe (trainer/pipeline/sweep.py)."""
     cores = min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
-    defaults = {"OMP_NUM_THREADS": str(max(1, cores // max(1, num_processes)))} | dict(os.environ)
+    defaults = {"OMP_NUM_THREADS": str(max(1, cores // max(1, num_processes)))} | {
+        name: value for name, value in os.environ.items() if name not in OF_A_SWEEP
+    }
     threads = int(defaults["OMP_NUM_THREADS"].split(",")[0])
     if threads > 1 and not WAITING & defaults.keys():
         defaults |= waiting_environment(threads * max(1, num_processes))

@@ -74,17 +74,22 @@ def stage_state(pipeline: Pipeline, stage: Stage) -> str:
     return "unchanged" if same else "replace"
 
 
-def selected_stages(pipeline: Pipeline, start: str | None, only: str | None) -> tuple[Stage, ...]:
-    """All stages, those from `start` on, or `only` one. Raises ValueError for an unknown name."""
+def selected_stages(
+    pipeline: Pipeline, start: str | None, only: str | None, until: str | None = None
+) -> tuple[Stage, ...]:
+    """All stages, those from `start` on and up to `until`, or `only` one. Raises ValueError for an
+    unknown name, and if no stage is left."""
     names = [stage.name for stage in pipeline.stages]
-    for option, name in (("--from", start), ("--only", only)):
+    for option, name in (("--from", start), ("--only", only), ("--until", until)):
         if name is not None and name not in names:
             raise ValueError(f"{option} {name!r} is not a stage; {suggestion(name, names)}")
-    if start and only:
-        raise ValueError("give --from or --only, not both")
-    if only:
-        return (pipeline.stages[names.index(only)],)
-    return pipeline.stages[names.index(start) if start else 0 :]
+    if only and (start or until):
+        raise ValueError(f"give {'--from' if start else '--until'} or --only, not both")
+    first = names.index(only or start or names[0])
+    last = names.index(only or until or names[-1])
+    if last < first:
+        raise ValueError(f"--until {until} comes before --from {start}: no stage is left")
+    return pipeline.stages[first : last + 1]
 
 
 def run_pipeline(pipeline: Pipeline, stages: Sequence[Stage], continue_line: str) -> int:

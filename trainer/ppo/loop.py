@@ -9,7 +9,6 @@ same bits.
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from collections.abc import Sequence
@@ -283,10 +282,7 @@ class PPORun:
         append_rows(self.folder / COMPLETIONS, rows)
         numbers = {f"ppo/{k}": v for k, v in row.items() if isinstance(v, int | float)}
         self.log.log(numbers)
-        self.log.log_table(
-            "ppo/completions",
-            [{k: json.dumps(v) if isinstance(v, list) else v for k, v in r.items()} for r in rows],
-        )
+        self.log.extend_table("ppo/completions", rows)
         print(
             f"cycle {record.cycle}: solved {100 * metrics.correct:.1f} %, reward "
             f"{metrics.reward:.3f}, KL {metrics.kl:.2f}, length {metrics.length:.1f}",

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import netrc
 import os
 import secrets
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ from trainer.runtime.processes import is_main_process
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A W&B run. With `handle` None every call does nothing."""
+    """A W&B run. With `handle` None every call does nothing. `growing` holds the tables that get
+    more rows, by name."""
 
     handle: Any = None
+    growing: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         if self.handle is not None:
@@ -55,6 +58,24 @@ class Run:
         columns: list[Any] = list(rows[0])
         table = wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])
         self.handle.log({name: table})
+
+    def extend_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows to one W&B table that grows with the run. All its rows have the same keys; lists
+        are logged as JSON."""
+        if self.handle is None or not rows:
+            return
+        import wandb
+
+        columns: list[Any] = list(rows[0])
+        if name not in self.growing:
+            self.growing[name] = wandb.Table(
+                columns=columns, log_mode="INCREMENTAL", allow_mixed_types=True
+            )
+        for row in rows:
+            values = [row[column] for column in columns]
+            texts = [json.dumps(v) if isinstance(v, list) else v for v in values]
+            self.growing[name].add_data(*texts)
+        self.handle.log({name: self.growing[name]})
 
     def log_page(self, name: str, path: Path) -> None:
         """Log a self-contained HTML file."""

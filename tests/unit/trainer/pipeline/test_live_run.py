@@ -153,8 +153,9 @@ def test_the_page_is_read_only_and_for_this_machine(
         assert ask("GET", "/../live.yaml")[0] == 404
         assert ask("POST", "/state.json")[0] == 501
         assert ask("GET", "/state.json", host="evil.example")[0] == 403
-        with pytest.raises(ValueError, match=f"--watch {place.port}"), serving(
-            lambda: _read(run[0]), place.port or 0
+        with (
+            pytest.raises(ValueError, match=f"--watch {place.port}"),
+            serving(lambda: _read(run[0]), place.port or 0),
         ):
             pass
     with pytest.raises(ValueError, match="--watch 99999"), serving(lambda: _read(run[0]), 99999):

@@ -11,7 +11,7 @@ from data.settings import ROOT
 
 FOLDER = ROOT / "recipes"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
-NOT_IN_THE_TABLE = ("accelerate", "smoke_rows")
+NOT_IN_THE_TABLE = ("accelerate", "smoke_rows", "sweeps")
 
 
 def test_every_recipe_has_one_row_and_every_row_a_recipe() -> None:

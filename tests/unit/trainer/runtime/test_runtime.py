@@ -157,6 +157,21 @@ def test_wandb_offline_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert hash_outputs(source) == before  # W&B's files are no result
 
 
+@pytest.mark.slow
+def test_a_table_of_wandb_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call logs only its own rows, as a further part of one table."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    runtime = RuntimeConfig(output_dir=str(tmp_path))
+    with start_wandb(runtime, stage="ppo", recipe={}) as run:
+        run.extend_table("ppo/completions", [{"cycle": 0, "scores": [0.5]}])
+        run.extend_table("ppo/completions", [])
+        run.extend_table("ppo/completions", [{"cycle": 1, "scores": None}])
+    parts = tmp_path.glob("wandb/offline-run-*/files/media/table/ppo/*.json")
+    tables = [json.loads(path.read_text()) for path in parts]
+    assert sorted(table["data"] for table in tables) == [[[0, "[0.5]"]], [[1, None]]]
+    assert {tuple(table["columns"]) for table in tables} == {("cycle", "scores")}
+
+
 def test_wandb_off_does_nothing(tmp_path: Path) -> None:
     runtime = RuntimeConfig(output_dir=str(tmp_path), wandb=False)
     with start_wandb(runtime, stage="data", recipe={}) as run:

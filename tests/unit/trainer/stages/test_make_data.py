@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import struct
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf.message import DecodeError
-from wandb.proto.wandb_internal_pb2 import Record
 
 from data.tasks.code import CodeConfig
 from data.tasks.countdown import CountdownConfig
 from data.tasks.math import MathConfig
 from data.types import Outcome, Problem, Verdict
 from rewards.verifiers.tally import TALLY
+from tests.unit.wandb_files import logged_with
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import run_stage
 from trainer.stages.data import DataConfig, bare_question, run_data, task_config_type
@@ -182,37 +178,6 @@ def test_which_task_a_command_line_asks_for(tmp_path: Path) -> None:
         DataConfig(max_bad_rows=-1)
 
 
-def wandb_records(written: bytes) -> Iterator[bytes]:
-    """A file of W&B's: seven bytes, then LevelDB's log: blocks of 32 KiB of parts, each with a
-    checksum, a length and a kind (1: whole, 2: first, 3: middle, 4: last)."""
-    at, pending = 7, b""
-    while at + 7 <= len(written):
-        left = 32768 - at % 32768
-        if left < 7:
-            at += left
-            continue
-        length, kind = struct.unpack_from("<HB", written, at + 4)
-        pending += written[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):
-            yield pending
-            pending = b""
-
-
-def logged_in(written: Path) -> dict[str, str]:
-    """The logged values of a W&B file, as JSON, as far as it is written."""
-    logged: dict[str, str] = {}
-    for data in wandb_records(written.read_bytes()):
-        record: Any = Record()
-        try:
-            record.ParseFromString(data)
-        except DecodeError:  # the last record is not yet whole
-            break
-        for item in record.history.item:
-            logged[item.key or "/".join(item.nested_key)] = item.value_json
-    return logged
-
-
 def test_a_stages_verdicts_are_in_its_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,10 +191,6 @@ def test_a_stages_verdicts_are_in_its_metrics(
     assert metrics["verdicts/code/wrong"] == 2
     assert metrics["verdicts/code/timed_out"] == 1
     [written] = tmp_path.glob("**/offline-run-*/run-*.wandb")
-    # W&B's service may still be writing its file.
-    deadline = time.monotonic() + 60
-    while "x/verdicts/code/timed_out" not in (logged := logged_in(written)):
-        assert time.monotonic() < deadline, f"W&B's file holds only {sorted(logged)}"
-        time.sleep(0.2)
+    logged = logged_with(written, "x/verdicts/code/timed_out")
     assert logged["x/verdicts/code/timed_out"] == "1"
     assert logged["x/verdicts/code/wrong"] == "2"
