@@ -32,6 +32,14 @@ def test_the_smoke_runs_report_is_drawn(browser: Any, smoke_run: Path) -> None:
     assert page.locator("#chart-training .points path").count() == 3
     results = json.loads((smoke_run / "results.json").read_text())
     sft = next(r for r in results["accuracy"] if r["strategy"] == "greedy")
+    name = results["training_curve"][-1]["policy"]
+    last = [r for r in results["accuracy"] if (r["policy"], r["strategy"]) == (name, "mcts")]
+    mcts = max(last, key=lambda r: r["budget"])
+    curves = page.locator("main > section").first
+    said = curves.inner_text()
+    assert curves.locator(".chart").count() == 2
+    assert f"from {100 * sft['value']:.1f} % (SFT)" in said and "times the training compute" in said
+    assert f"{100 * mcts['value']:.1f} % with {mcts['budget']} simulations" in said
     assert f"{100 * sft['value']:.1f} %" in page.locator("#accuracy").inner_text()
     page.locator("#tree .open-all").click()
     rows = page.locator("#tree .outline .row[data-node]")

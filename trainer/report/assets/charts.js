@@ -128,9 +128,9 @@ function trainingChart(curve) {
         hoverinfo: "text", name: "greedy",
       }],
       layout: baseLayout({
-        height: 380, showlegend: false,
+        height: 400, showlegend: false,
         xaxis: flopsAxis(curve.map((r) => r.training_flops),
-          "training compute so far, FLOPs (training and making data)"),
+          "training compute so far, FLOPs"),
         yaxis: accuracyAxis(curve, { title: { text: "greedy accuracy, test", standoff: 8 } }),
       }),
     };
@@ -138,19 +138,19 @@ function trainingChart(curve) {
 }
 
 // One panel a policy, all on the same axes; one line a strategy in each.
-function testTimeChart(rows) {
+function testTimeChart(rows, id, height) {
   const searched = rows.filter((r) => !["greedy", "sample"].includes(r.strategy));
   const policies = [...new Set((searched.length ? searched : rows).map((r) => r.policy))];
   const drawn = rows.filter((r) => policies.includes(r.policy) && r.flops > 0);
-  return chart("chart-test-time", "Accuracy against test-time compute by strategy", () => {
+  return chart(id, "Accuracy against test-time compute by strategy", () => {
     const stacked = narrow();
     const named = new Set();
     const traces = [];
     const layout = baseLayout({
-      height: stacked ? 330 * policies.length + 150 : 470,
+      height: stacked ? 330 * policies.length + 150 : height,
       margin: { l: 58, r: 18, t: 34, b: 52 },
       legend: {
-        orientation: "h", x: 0, y: stacked ? -0.12 : -0.2, yanchor: "top", itemsizing: "constant",
+        orientation: "h", x: 0, y: stacked ? -0.12 : -70 / (height - 200), yanchor: "top", itemsizing: "constant",
       },
       annotations: [],
     });
@@ -162,7 +162,7 @@ function testTimeChart(rows) {
       const across = [start, start + part];
       const down = [1 - start - part, 1 - start];
       layout[`xaxis${suffix}`] = flopsAxis(drawn.map((r) => r.flops),
-        "FLOPs a problem (policy and reward model)");
+        "FLOPs per problem (policy and reward model)");
       Object.assign(layout[`xaxis${suffix}`],
         { domain: stacked ? [0, 1] : across, anchor: `y${suffix}` });
       layout[`yaxis${suffix}`] = accuracyAxis(drawn, {

@@ -153,14 +153,50 @@ function supervisedSection(results) {
   ];
 }
 
-function trainingSection(results) {
+function times(ratio) {
+  return `${ratio < 10 ? decimals(ratio, 1) : count(ratio)} times`;
+}
+
+function trainingSentence(curve) {
+  const [first, last] = [curve[0], curve[curve.length - 1]];
+  if (first === last) return `One policy was measured: ${percent(first.value)} greedy.`;
+  const cost = first.training_flops > 0
+    ? `, with ${times(last.training_flops / first.training_flops)} the training compute` : "";
+  return `Learning: greedy accuracy went from ${percent(first.value)} (${words(first.policy)}) to `
+    + `${percent(last.value)} (${words(last.policy)})${cost}.`;
+}
+
+function testTimeSentence(rows) {
+  const greedy = rows.find((r) => r.strategy === "greedy");
+  const searches = rows.filter((r) => r.strategy === "mcts").sort((a, b) => b.budget - a.budget);
+  if (!greedy || !searches.length) return `Accuracies of ${words(rows[0].policy)}.`;
+  const most = searches[0];
+  return `Thinking longer: ${words(most.policy)} solves ${percent(greedy.value)} greedily and `
+    + `${percent(most.value)} with ${count(most.budget)} simulations, at `
+    + `${times(most.flops / greedy.flops)} the compute per problem.`;
+}
+
+// The two curves of o1. The strategies of the second one are those of the last policy of the first.
+function curvesSection(results) {
   const curve = list(results.training_curve).filter((r) => known(r.value) && known(r.training_flops));
-  if (!curve.length) return ["The training curve was not measured in this run."];
+  const rows = list(results.accuracy).filter((r) => known(r.value) && known(r.flops));
+  if (!curve.length && !rows.length) return ["Accuracy against compute was not measured in this run."];
+  const last = curve.length ? curve[curve.length - 1].policy : rows[rows.length - 1].policy;
+  const shown = rows.filter((r) => r.policy === last
+    && ["greedy", "mcts", "best_of_n_weighted", "majority"].includes(r.strategy));
+  const half = (title, sentence, drawn) => element("div", {}, element("h3", {}, title),
+    element("p", { class: "quiet" }, sentence), drawn);
+  const left = curve.length
+    ? half("Against training compute", trainingSentence(curve), trainingChart(curve))
+    : element("p", { class: "empty" }, "The training curve was not measured in this run.");
+  const right = shown.length
+    ? half("Against test-time compute", testTimeSentence(shown), testTimeChart(shown, "chart-thinking", 400))
+    : element("p", { class: "empty" }, "Test-time compute was not measured in this run.");
+  const tested = curve.length ? `The training curve counts ${count(curve[0].n)} test problems and all `
+    + "compute spent before each policy was ready, labelling and search included. " : "";
   return [
-    element("p", { class: "quiet" }, `Greedy accuracy on ${count(curve[0].n)} test problems against `
-      + "all compute spent before each policy was ready, labelling and search included. "
-      + "Bars are 95 % intervals."),
-    trainingChart(curve),
+    element("div", { class: "two" }, left, right),
+    element("p", { class: "quiet" }, `${tested}Bars are 95 % intervals.`),
   ];
 }
 
@@ -172,7 +208,7 @@ function testTimeSection(results) {
       + "policy and reward model together. Bars are 95 % intervals. The dashed line is no strategy: "
       + "pass@N counts a problem as solved if any of N samples is right, which only an oracle could "
       + "pick out."),
-    testTimeChart(rows),
+    testTimeChart(rows, "chart-test-time", 470),
   ];
 }
 
@@ -384,14 +420,14 @@ function treesSection(results, content) {
 }
 
 const SECTIONS = [
+  ["curves", "Accuracy against compute", curvesSection],
   ["warnings", "Warnings", warningsSection],
   ["gains", "Gains and their controls", gainsSection],
   ["comparisons", "Comparisons", comparisonsSection],
   ["supervised", "Training on the demonstrations", supervisedSection],
-  ["training", "Accuracy by training compute", trainingSection],
   ["learners", "Learners at what they sampled", learnersSection],
   ["ppo", "PPO by cycle", ppoSection],
-  ["test-time", "Accuracy by test-time compute", testTimeSection],
+  ["test-time", "Test-time compute, all strategies", testTimeSection],
   ["accuracy", "All accuracies", accuracySection],
   ["thoughts", "Thoughts", thoughtsSection],
   ["prm", "Reward model", prmSection],
