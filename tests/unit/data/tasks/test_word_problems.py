@@ -67,6 +67,32 @@ def test_numbers_are_drawn_until_every_step_is_allowed() -> None:
         assert a > b and (a - b) % c == 0 and made.answer == (a - b) // c
 
 
+def test_held_out_numbers_are_in_no_other_side() -> None:
+    """All sides have the templates of training. A small template runs out of problems, and the
+    others go on."""
+    sizes = {"demonstrations": 1800, "train": 400, "validation": 240, "test": 500}
+    made = task(held_out="numbers", max_value=60).make_splits(3, **sizes)
+    sides = [
+        {p.group for p in (*(d.problem for d in made.demonstrations), *made.train)},
+        {p.group for p in made.validation},
+        {p.group for p in made.test},
+    ]
+    templates = {template.name for template in TRAIN}
+    for side in sides:
+        assert {str(group).partition(":")[0] for group in side} == templates
+    assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]
+    assert [len(made.demonstrations), len(made.train)] == [1800, 400]
+    assert [len(made.validation), len(made.test)] == [240, 500]
+    prompts = [d.problem.prompt for d in made.demonstrations] + [p.prompt for p in made.train]
+    assert len(set(prompts)) == 2200
+    problem = made.test[7]
+    assert problem.group == f"{str(problem.group).partition(':')[0]}: " + " ".join(
+        map(str, problem.numbers or ())
+    )
+    solution = task(held_out="numbers", max_value=60).demonstrate(problem, random.Random(1))
+    assert solution.endswith(f"#### {problem.answer}")
+
+
 def test_templates_are_well_made() -> None:
     assert (len(TRAIN), len(VALIDATION), len(TEST)) == (40, 12, 20)
     assert len({template.name for template in ALL}) == len(ALL)
