@@ -23,7 +23,7 @@ SAMPLE_FILES = (
     "completions.jsonl", "*.rank*.jsonl", "trajectories.jsonl", "labels.jsonl", "trees.jsonl",
     "*_greedy.jsonl", "*_mcts.jsonl", "*_best_of_n.jsonl",
 )  # fmt: skip
-STEP = re.compile(r"\| *(\d+)/(\d+) \[")
+STEP = re.compile(r"\d+%\|.*\| *(\d+)/\d+ \[")  # without words in front: the bar of the updates
 SHARE = re.compile(r"(\d+)%|\((\d+)%\)")
 LEFT = re.compile(r"(?:, |^)([0-9][0-9a-z ]*) left|<([0-9:]+),")
 
@@ -124,7 +124,7 @@ def losses_of(lines: Sequence[str]) -> tuple[Point, ...]:
         if line.startswith("{'loss'"):
             if step is not None and (loss := _loss(line)) is not None:
                 points.append(Point(step=step, value=loss))
-        elif bar := STEP.search(line):
+        elif bar := STEP.match(line):
             step = int(bar[1])
     return tuple(points)
 

@@ -96,8 +96,13 @@ def test_progress_of_a_line(line: str, progress: tuple[float | None, str]) -> No
 
 
 def test_a_loss_that_is_half_written_is_left_out() -> None:
-    lines = ["|# | 1/9 [00:01<00:08]", "{'loss': '0.5', 'x': 1}", "{'loss': '0.4', 'x"]
-    assert losses_of(lines) == (Point(step=1, value=0.5),)
+    lines = ["20%|# | 2/9 [00:01<00:08]", "{'loss': '0.5', 'x': 1}", "{'loss': '0.4', 'x"]
+    assert losses_of(lines) == (Point(step=2, value=0.5),)
+
+
+def test_the_bar_of_something_else_does_not_count_updates() -> None:
+    lines = ["20%|# | 2/9 [00:01<00:08]", "Writing shards: 100%|###| 1/1 [00:00<00:00]"]
+    assert losses_of([*lines, "{'loss': '0.5'}"]) == (Point(step=2, value=0.5),)
 
 
 def test_the_last_solutions_of_every_kind_of_file(tmp_path: Path) -> None:
