@@ -153,7 +153,10 @@ def last_samples(folder: Path) -> tuple[Sample, ...]:
     """The last solutions in the newest of the folder's files that hold solutions."""
     files = [path for pattern in SAMPLE_FILES for path in folder.glob(pattern)]
     for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
-        samples = [sample for row in _rows_at_end(path) if (sample := _sample(row))]
+        samples: list[Sample] = []
+        for row in _rows_at_end(path):
+            with suppress(KeyError, TypeError, ValueError):  # a row of another kind
+                samples += [sample] if (sample := _sample(row)) else []
         if samples:
             return tuple(samples[-MOST_SAMPLES:])
     return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from dataclasses import asdict
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from trainer.pipeline.live_run import LiveRun
 from trainer.report.page import filled_page, json_for_script
@@ -45,6 +47,11 @@ def serving(read: Callable[[], LiveRun], port: int) -> Iterator[str]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     last_read = -math.inf  # the time of the last request for the state
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A page that was closed while it was sent is no error of the run."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
 
     def let_pages_read_the_end(self) -> None:
         """Wait for the next request of every open page."""

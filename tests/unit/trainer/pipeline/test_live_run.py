@@ -132,6 +132,10 @@ def test_the_last_solutions_of_every_kind_of_file(tmp_path: Path) -> None:
         (folder / name).write_text(json.dumps(row) + "\n" + json.dumps(row)[:-5])
         assert last_samples(folder) == (sample,), name
     assert last_samples(tmp_path / "missing") == ()
+    odd = [{"nodes": 3, "answer": 1}, {"completions": [1]}, {"text": "one", "correct": True}]
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in odd))
+    assert [sample.text for sample in last_samples(tmp_path / "odd")] == ["one"]
 
 
 def test_the_page_is_read_only_and_for_this_machine(
