@@ -46,7 +46,9 @@ def test_every_launcher_takes_its_stage(
     recipe: str, overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")  # as accelerate's launcher says it of cpu.yaml
     pipeline = load_pipeline(f"recipes/{recipe}.yaml", (*overrides, f"output_dir={tmp_path}"))
+    assert pipeline.accelerate_config == "recipes/accelerate/cpu.yaml"
     task = "countdown" if recipe.startswith("countdown") else "math"
     for stage in pipeline.stages:
         makes_data = stage.name in ("data", "thoughts")
