@@ -148,6 +148,11 @@ class Engine(Policy, Protocol):
 class Scorer(Protocol):
     """A reward model as search uses it. It answers batches of score requests, in input order."""
 
+    @property
+    def shares_trunk(self) -> bool:
+        """Whether its keys and values are those of the policy, which has the same trunk."""
+        ...
+
     def score_batch(self, items: Sequence[tuple[str, ScoreRequest]]) -> list[ScoreResult]: ...
 
     def prefix_flops(self, length: int) -> float:

@@ -72,6 +72,10 @@ class CountedScorer:
         self._scorer = scorer
         self._spending = spending
 
+    @property
+    def shares_trunk(self) -> bool:
+        return self._scorer.shares_trunk
+
     def prefix_flops(self, length: int) -> float:
         return self._scorer.prefix_flops(length)
 

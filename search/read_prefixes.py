@@ -45,10 +45,31 @@ class ReadPrefixes:
         all but the first know this prefix too."""
         if not sequences:
             return []
-        ordered = sorted(tuple(sequence) for sequence in sequences)
-        first, last = array("q", ordered[0]), array("q", ordered[-1])
-        shared = _common(first, last)
+        shared = common_to_all(sequences)
         return [max(self.known(s), shared if i else 0) for i, s in enumerate(sequences)]
+
+
+def common_to_all(sequences: Sequence[Sequence[int]]) -> int:
+    """The length of the longest prefix of all sequences, of which there must be at least one."""
+    ordered = sorted(tuple(sequence) for sequence in sequences)
+    return _common(array("q", ordered[0]), array("q", ordered[-1]))
+
+
+class ScoredEnds:
+    """The step ends that a reward model on the policy's trunk has scored. It has the keys and
+    values of all that the policy read, but a score at a step's end needs the forward pass of this
+    token and of those behind it."""
+
+    def __init__(self) -> None:
+        self._scored: set[tuple[int, ...]] = set()  # the sequences up to these ends
+
+    def first_new(self, sequence: Sequence[int], ends: Sequence[int]) -> int:
+        """The first of `ends` without a score; the length of `sequence` if all have one."""
+        new = (end for end in sorted(ends) if tuple(sequence[: end + 1]) not in self._scored)
+        return next(new, len(sequence))
+
+    def add(self, sequence: Sequence[int], ends: Sequence[int]) -> None:
+        self._scored.update(tuple(sequence[: end + 1]) for end in ends)
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

@@ -28,7 +28,7 @@ from search.base import (
     Strategy,
 )
 from search.journal import Call, Journal, Results
-from search.read_prefixes import ReadPrefixes, with_repeats
+from search.read_prefixes import ReadPrefixes, ScoredEnds, common_to_all, with_repeats
 from search.settings import SearchSettings
 
 FinalAnswer = Callable[[Problem, str], str]
@@ -69,7 +69,9 @@ class ProblemSession:
         self._final_answer = final_answer
         self._scorer = scorer
         self._read_by_policy = ReadPrefixes()
-        self._read_by_reward_model = ReadPrefixes()
+        shared = scorer is not None and scorer.shares_trunk
+        self._read_by_reward_model = self._read_by_policy if shared else ReadPrefixes()
+        self._scored_ends = ScoredEnds() if shared else None
         self._started = time.monotonic()
 
     async def sample(self, requests: Sequence[SampleRequest]) -> list[SampleResult]:
@@ -100,7 +102,7 @@ class ProblemSession:
         if self._scorer is None:
             raise ValueError("this search needs process rewards, but there is no reward model")
         results: list[ScoreResult] = await Call(kind="score", requests=tuple(requests))
-        known = self._read_by_reward_model.known_of_batch([r.sequence for r in requests])
+        known = self._known_by_reward_model(requests)
         found: list[ScoreResult] = []
         for request, result, length in zip(requests, results, known, strict=True):
             self._read_by_reward_model.add(request.sequence)
@@ -108,6 +110,24 @@ class ProblemSession:
             self._spend(request.node, Usage(reward=usage))
             found.append(dataclasses.replace(result, usage=usage))
         return found
+
+    def _known_by_reward_model(self, requests: Sequence[ScoreRequest]) -> list[int]:
+        """The number of positions of each request that need no forward pass."""
+        sequences = [request.sequence for request in requests]
+        known = self._read_by_reward_model.known_of_batch(sequences)
+        if self._scored_ends is None or not requests:
+            return known
+        shared = common_to_all(sequences)
+        for i, request in enumerate(requests):
+            known[i] = min(
+                known[i], self._scored_ends.first_new(request.sequence, request.step_ends)
+            )
+            # A batch scores once what all of its sequences have in common.
+            ends = [end for end in request.step_ends if end < shared]
+            self._scored_ends.add(request.sequence, ends)
+        for request in requests:
+            self._scored_ends.add(request.sequence, request.step_ends)
+        return known
 
     async def choose(self, requests: Sequence[ChoiceRequest]) -> list[ChoiceResult]:
         results: list[ChoiceResult] = await Call(kind="choose", requests=tuple(requests))

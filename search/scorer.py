@@ -14,10 +14,12 @@ from search.base import Policy, ScoreRequest, ScoreResult
 
 
 class RewardScorer:
-    """Implements `search.base.Scorer` with a reward model that shares the policy's vocabulary."""
+    """Implements `search.base.Scorer` with a reward model that shares the policy's vocabulary, and
+    perhaps its trunk."""
 
-    def __init__(self, reward_model: RewardModel) -> None:
+    def __init__(self, reward_model: RewardModel, *, shares_trunk: bool = False) -> None:
         self.reward_model = reward_model
+        self.shares_trunk = shares_trunk
 
     def prefix_flops(self, length: int) -> float:
         return self.reward_model.prefix_flops(length)
@@ -29,7 +31,7 @@ class RewardScorer:
             # Read once what the requests of a problem have in common.
             shared = shared_beginnings([(name, request.sequence) for name, request in items])
             if shared:
-                self.reward_model.score(shared, [(len(s) - 1,) for s in shared])
+                self.reward_model.read(shared, [_ends_within(s, items) for s in shared])
         scores, usage = self.reward_model.score(
             [request.sequence for _, request in items],
             [request.step_ends for _, request in items],
@@ -38,6 +40,13 @@ class RewardScorer:
             ScoreResult(scores=tuple(row), usage=spent)
             for row, spent in zip(scores, usage, strict=True)
         ]
+
+
+def _ends_within(beginning: Sequence[int], items: Sequence[tuple[str, ScoreRequest]]) -> list[int]:
+    """The step ends in `beginning` that the requests which begin with it ask for."""
+    length, same = len(beginning), tuple(beginning)
+    asked = [request for _, request in items if request.sequence[:length] == same]
+    return sorted({end for request in asked for end in request.step_ends if end < length})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +66,8 @@ class TextScorer:
     long for the reward model gets NaN as its scores. NaN ends the path, and the path counts as
     `StopReason.BAD_SCORE`.
     """
+
+    shares_trunk = False
 
     def __init__(
         self,

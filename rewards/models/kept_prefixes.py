@@ -25,8 +25,8 @@ MIB = 2**20
 class KeptPrefixes:
     """Keeps the keys and values of at most `mib` MiB of a model's tokens.
 
-    `numbers` holds one number per entry, for a model that gives one number per position. Raises
-    ValueError when `mib` has no room for a single token.
+    `numbers` holds one number per entry, for a model that gives one number per position; NaN where
+    nobody asked for it yet. Raises ValueError when `mib` has no room for a single token.
     """
 
     def __init__(self, mib: int) -> None:
@@ -126,6 +126,7 @@ class KeptPrefixes:
         device = self._keys[0].device
         entry_N = torch.tensor(list(new), device=device)
         row_N, place_N = torch.tensor(list(new.values()), device=device).unbind(1)
+        self.numbers[list(new)] = torch.nan
         layers: list[Any] = list(cache.layers)
         for layer, keys, values in zip(layers, self._keys, self._values, strict=True):
             keys[entry_N] = layer.keys[row_N, :, place_N]

@@ -12,6 +12,7 @@ own pipelines read the same folder, with T = 1 and b = 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,6 +76,11 @@ class ProcessRewardModel:
             max_rows=self._prefixes.max_rows,
         )
 
+    def share_prefixes(self, reader: PrefixReader) -> None:
+        """Keep keys and values together with a model that has the same trunk (`same_trunk`)."""
+        assert self._prefixes is not None
+        self._prefixes.kept = reader.kept
+
     @property
     def keeps_prefixes(self) -> bool:
         """Whether a sequence costs only what follows its beginning that was scored before."""
@@ -99,26 +105,52 @@ class ProcessRewardModel:
         if self._prefixes is None:
             return self._reader.score(sequences, step_ends)
         check_step_ends(sequences, step_ends)
+        scores = self._scores(sequences, step_ends, self._prefixes)
+        lengths = [len(sequence) for sequence in sequences]
+        return scores, self._reader.usage(lengths, [len(ends) for ends in step_ends])
+
+    def read(self, sequences: Sequence[Sequence[int]], step_ends: Sequence[Sequence[int]]) -> None:
+        """Keep the keys and values of sequences, and the scores at their step ends, if there are
+        any, for later calls of `score`. Only for a model that keeps prefixes."""
+        assert self._prefixes is not None
+        self._scores(sequences, step_ends, self._prefixes)
+
+    def _scores(
+        self,
+        sequences: Sequence[Sequence[int]],
+        step_ends: Sequence[Sequence[int]],
+        prefixes: PrefixReader,
+    ) -> list[list[float]]:
         scores: list[list[float]] = [[] for _ in sequences]
         lengths = [len(sequence) for sequence in sequences]
         progress = BatchProgress("scored sequences", len(lengths))
         for batch in batches_by_length(lengths, [1] * len(lengths), self._reader.max_rows):
-            found = self._score_new([sequences[i] for i in batch], self._prefixes)
+            found = self._score_new(
+                [sequences[i] for i in batch], [step_ends[i] for i in batch], prefixes
+            )
             for i, row in zip(batch, found, strict=True):
                 scores[i] = [row[end] for end in step_ends[i]]
             progress.add(len(batch), sum(lengths[i] for i in batch))
-        return scores, self._reader.usage(lengths, [len(ends) for ends in step_ends])
+        return scores
 
     @torch.inference_mode()
     def _score_new(
-        self, sequences: Sequence[Sequence[int]], prefixes: PrefixReader
+        self,
+        sequences: Sequence[Sequence[int]],
+        step_ends: Sequence[Sequence[int]],
+        prefixes: PrefixReader,
     ) -> list[list[float]]:
-        """P(correct) at every position of each sequence. Only what follows the kept prefixes goes
-        through the model."""
+        """P(correct) at every position of each sequence; NaN at kept ones that are no step end.
+        What goes through the model begins at the first position that is not kept, or at the first
+        step end that only the policy has read."""
         entries, kept = prefixes.known(sequences), prefixes.kept
         scores: list[list[float]] = [
             kept.numbers[of_row].tolist() if kept and of_row else [] for of_row in entries
         ]
+        for i, ends in enumerate(step_ends):
+            unknown = [end for end in ends if end < len(scores[i]) and math.isnan(scores[i][end])]
+            if unknown:
+                entries[i], scores[i] = entries[i][: min(unknown)], scores[i][: min(unknown)]
 
         def see(rows: Sequence[int], starts: Sequence[int], output: Any) -> None:
             correct: list[list[float]] = self._correct(output.logits).tolist()

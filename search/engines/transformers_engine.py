@@ -89,7 +89,7 @@ class TransformersEngine(TokenPolicy):
         self.model = model.eval()
         use_plain_attention_on_cpu(model)
         self.config = config
-        self._reader = PrefixReader(
+        self.prefixes = PrefixReader(
             self.model,
             0,
             mib=config.kept_prefixes_mib,
@@ -107,12 +107,12 @@ class TransformersEngine(TokenPolicy):
     @property
     def padding_positions(self) -> int:
         """Positions of padding that went through the model."""
-        return self._padding + self._reader.padding_positions
+        return self._padding + self.prefixes.padding_positions
 
     @property
     def loaded_positions(self) -> int:
         """Positions whose keys and values were taken from memory instead of the model."""
-        return self._reader.loaded_positions
+        return self.prefixes.loaded_positions
 
     def sample_batch(self, items: Sequence[tuple[str, SampleRequest]]) -> list[SampleResult]:
         """Raises the errors of `check_sample`."""
@@ -134,8 +134,8 @@ class TransformersEngine(TokenPolicy):
     @torch.inference_mode()
     def _read_shared(self, prefixes: Sequence[tuple[str, Sequence[int]]]) -> None:
         """Read once what the requests of a problem have in common, if it can be kept."""
-        if self._reader.kept is not None and (shared := shared_beginnings(prefixes)):
-            self._reader.read(shared, self._reader.known(shared), logits_to_keep=1)
+        if self.prefixes.kept is not None and (shared := shared_beginnings(prefixes)):
+            self.prefixes.read(shared, self.prefixes.known(shared), logits_to_keep=1)
 
     def choice_batch(self, items: Sequence[tuple[str, ChoiceRequest]]) -> list[ChoiceResult]:
         """Raises ValueError for an empty prefix and for one that does not fit into the context."""
@@ -156,8 +156,8 @@ class TransformersEngine(TokenPolicy):
 
     @torch.inference_mode()
     def _choice_rows(self, requests: Sequence[ChoiceRequest]) -> list[ChoiceResult]:
-        rows = self._reader.padded(len(requests))
-        length = self._reader.padded(max(len(request.prefix) for request in requests))
+        rows = self.prefixes.padded(len(requests))
+        length = self.prefixes.padded(max(len(request.prefix) for request in requests))
         ids_RL = torch.full((rows, length), self.end_token_id, dtype=torch.long)
         mask_RL = torch.zeros((rows, length), dtype=torch.long)
         mask_RL[:, 0] = 1
@@ -219,7 +219,7 @@ class TransformersEngine(TokenPolicy):
             if not running:
                 break
             finished = [i for i, row in enumerate(alive) if row.stop_reason is not None]
-            spare = self._reader.padded(len(running)) - len(running)
+            spare = self.prefixes.padded(len(running)) - len(running)
             keep = sorted([*running, *finished[:spare]])
             if len(keep) <= 0.8 * len(alive):
                 self._keep_samples(items, alive, cache)
@@ -238,13 +238,13 @@ class TransformersEngine(TokenPolicy):
         and None. Single samples need no forward pass of the last token alone: it is read with the
         prefix, and the third result is its logits, for prefixes with equally many new tokens."""
         requests = [request for _, request in items]
-        entries = self._reader.known([request.prefix[:-1] for request in requests])
+        entries = self.prefixes.known([request.prefix[:-1] for request in requests])
         new = {len(r.prefix) - len(known) for r, known in zip(requests, entries, strict=True)}
         whole = all(r.n == 1 for r in requests) and len(new) == 1 and not self.config.bit_identical
         prefixes = [r.prefix if whole else r.prefix[:-1] for r in requests]
         last: list[Tensor] = []
         room = 1 + max(request.max_new_tokens for request in requests)
-        cache = self._reader.read(
+        cache = self.prefixes.read(
             prefixes,
             entries,
             room=min(room, ROOM),
@@ -256,7 +256,7 @@ class TransformersEngine(TokenPolicy):
             for i, (_, request) in enumerate(items)
             for j in range(request.n)
         ]
-        for _ in range(self._reader.padded(len(rows)) - len(rows)):  # rows that only fill up
+        for _ in range(self.prefixes.padded(len(rows)) - len(rows)):  # rows that only fill up
             rows.append(Row(request=0, index=0, stop_reason=StopReason.LENGTH))
         owners = [row.request for row in rows]
         if owners != list(range(cache.rows)):
@@ -267,14 +267,14 @@ class TransformersEngine(TokenPolicy):
         self, items: Sequence[tuple[str, SampleRequest]], alive: Sequence[Row], cache: RowCache
     ) -> None:
         """Keep the keys and values of finished samples. The last token of a sample has none."""
-        if self._reader.kept is None:
+        if self.prefixes.kept is None:
             return
         finished: list[tuple[int, tuple[int, ...]]] = []
         for i, row in enumerate(alive):
             if row.stop_reason is not None and row.token_ids and not row.kept:
                 row.kept = True
                 finished.append((i, (*items[row.request][1].prefix, *row.token_ids[:-1])))
-        self._reader.kept.keep(cache, finished)
+        self.prefixes.kept.keep(cache, finished)
 
     def _record(
         self,

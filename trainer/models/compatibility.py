@@ -49,6 +49,16 @@ def check_policy(name: str) -> None:
         )
 
 
+def check_policy_head(name: str) -> None:
+    """Check that the model has a head that predicts tokens."""
+    architecture: str = (read_config(name).architectures or [""])[0]
+    if architecture.endswith("Classification"):
+        raise ValueError(
+            f"{name!r} is a reward model ({architecture}): it has no head that predicts tokens; "
+            "name a policy"
+        )
+
+
 def check_vocabulary(name: str, tokenizer: Any, size: int) -> None:
     """Check that a tokenizer belongs to a model with `size` tokens. The model may have some more,
     as its vocabulary is padded to a round number. Special tokens may lie behind the model's

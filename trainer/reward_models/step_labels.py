@@ -56,7 +56,8 @@ class StepLabelCollator:
 
 
 def label_dataset(rows: Sequence[StepLabels]) -> Any:
-    """A data set with `input_ids` and float `labels`. Labels are at each step's last token."""
+    """A data set with `input_ids`, float `labels` and `prompt_length`. Labels are at each step's
+    last token."""
     from datasets import Dataset
 
     input_ids: list[list[int]] = []
@@ -69,7 +70,8 @@ def label_dataset(rows: Sequence[StepLabels]) -> Any:
             at += [IGNORED] * (len(step) - 1) + [label]
         input_ids.append(ids)
         labels.append(at)
-    return Dataset.from_dict({"input_ids": input_ids, "labels": labels})
+    prompts = [len(row.prompt_ids) for row in rows]
+    return Dataset.from_dict({"input_ids": input_ids, "labels": labels, "prompt_length": prompts})
 
 
 class PRMTrainer(GlobalMeanTrainer):
@@ -99,6 +101,8 @@ def train_prm(
     arguments: Any,
     *,
     longest_first: bool = True,
+    trainer_class: type[Any] = PRMTrainer,
+    collator: type[Any] = StepLabelCollator,
 ) -> Any:
     """Train in place, and resume from the newest complete checkpoint. Raises ValueError if there
     are no rows, and for a checkpoint from which this run cannot continue. `arguments` is a
@@ -106,11 +110,11 @@ def train_prm(
     if not rows:
         raise ValueError("there is no labelled row to train on")
     arguments.remove_unused_columns = False
-    trainer = (taking_longest_first(PRMTrainer) if longest_first else PRMTrainer)(
+    trainer = (taking_longest_first(trainer_class) if longest_first else trainer_class)(
         model=model,
         args=arguments,
         train_dataset=label_dataset(rows),
-        data_collator=StepLabelCollator(pad_token_id=tokenizer.pad_token_id),
+        data_collator=collator(pad_token_id=tokenizer.pad_token_id),
         processing_class=tokenizer,
         callbacks=[CheckpointManifest(), StepProgress()],
     )

@@ -27,6 +27,7 @@ from trainer.searching.server_engines import (
     open_openai_servers,
     open_vllm_servers,
 )
+from trainer.searching.shared_trunk import share_trunk
 
 SearchEngine = TransformersEngine | VLLMServerEngine | OpenAIEngine
 OPENERS = {"vllm_server": open_vllm_servers, "openai": open_openai_servers}
@@ -155,7 +156,10 @@ def open_engine(
         kept_prefixes_mib=kept_prefixes_mib,
     )
     engine = TransformersEngine(model, tokenizer, config)
-    return engine, _scorer(loaded, engine, tokenizer)
+    scorer = _scorer(loaded, engine, tokenizer)
+    if isinstance(scorer, RewardScorer) and isinstance(scorer.reward_model, ProcessRewardModel):
+        share_trunk(engine, scorer)
+    return engine, scorer
 
 
 def _keep_prefixes(model: RewardModel | None, mib: int, bit_identical: bool) -> None:

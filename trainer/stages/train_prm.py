@@ -15,16 +15,30 @@ from rewards.models.folders import TARGETS, load_tokenizer
 from search.trees.preference_pairs import PairRules, pairs_of_labels
 from trainer.labels.label_files import outcome_rows, read_training_rows
 from trainer.labels.pair_files import fitting, read_pairs
-from trainer.models.compatibility import check_policy
+from trainer.models.compatibility import check_policy, check_policy_head
 from trainer.models.loading import reward_model_from_policy
 from trainer.models.lora import ALL_WEIGHTS, REWARD_MODEL, LoraSettings, add_adapter
 from trainer.reward_models.calibration import calibrate
 from trainer.reward_models.model_card import model_card
+from trainer.reward_models.shared_trunk import (
+    FROZEN,
+    OWN,
+    SHARED,
+    TRUNKS,
+    KeptPolicy,
+    SharedTrunkCollator,
+    freeze_trunk,
+    keep_policy,
+    keeping,
+    policy_flops,
+    save_policy,
+)
 from trainer.reward_models.step_labels import train_prm
 from trainer.reward_models.step_pairs import train_on_pairs
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import numbered_inputs, run_stage
 from trainer.training.batch_size import set_accumulation
+from trainer.training.checkpoints import ZERO_3, optimizer_sharding
 from trainer.training.trained import last_loss, save_trained, training_cost
 
 
@@ -39,6 +53,11 @@ class RewardModelConfig:
     """Folders of the label or the import stage."""
     targets: str = "steps"
     """Training targets: steps (all labels), outcome (last labels only) or pairs."""
+    trunk: str = "own"
+    """The weights under the head: own, shared (trained for the policy too, which is written to the
+    folder `policy`) or frozen (the policy's, so that only the head is trained)."""
+    policy_weight: float = 1.0
+    """Nats of loss per nat by which the policy changes in a step, with the trunk shared."""
     preference_pairs: list[str] = field(default_factory=list[str])
     """Folders of the export stage, or sources, with preference pairs; where targets is pairs."""
     per_side: int = 2
@@ -69,6 +88,12 @@ class RewardModelConfig:
             )
         if not self.labels and not self.preference_pairs:
             raise ValueError("labels is empty; it must name at least one folder of labels or pairs")
+        if self.trunk not in TRUNKS:
+            raise ValueError(f"trunk is {self.trunk!r}; allowed: {', '.join(TRUNKS)}")
+        if self.trunk != OWN and self.targets == "pairs":
+            raise ValueError(f"trunk is {self.trunk!r}, but targets is 'pairs'; set targets: steps")
+        if self.policy_weight < 0:
+            raise ValueError(f"policy_weight is {self.policy_weight}; it must not be negative")
         self.rules()
 
     def rules(self) -> PairRules:
@@ -82,11 +107,13 @@ class RewardModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """The result of a training. `sequences` holds the sequences of the data set, each once."""
+    """The result of a training. `sequences` holds the sequences of the data set, each once, and
+    `policy_flops` what one epoch costs beside the reward model itself."""
 
     trainer: Any
     sequences: list[TokenRow]
     metrics: dict[str, Any]
+    policy_flops: float = 0.0
 
 
 def run_prm(
@@ -101,7 +128,7 @@ def run_prm(
     inputs: dict[str, str | None] = {"model": config.model}
     for name in ("labels", "preference_pairs", "calibration_labels"):
         inputs |= numbered_inputs(name, getattr(config, name))
-    check = partial(check_policy, config.model)
+    check = partial(_check, config, lora)
     with run_stage("prm", runtime, [config, lora, arguments], inputs, check) as record:
         folder = Path(runtime.output_dir)
         model = reward_model_from_policy(config.model)
@@ -111,17 +138,45 @@ def run_prm(
         config = replace(config, max_length=config.max_length or context)
         calibration, _ = read_training_rows(config.calibration_labels, tokenizer, config.max_length)
         model = add_adapter(model, lora, REWARD_MODEL, runtime.seed)
+        if config.trunk == FROZEN:
+            freeze_trunk(model)
         trained = TARGETS_OF[config.targets](model, tokenizer, config, arguments)
         save_trained(trained.trainer, tokenizer, folder)
         record.metrics |= trained.metrics
         record.metrics["loss"] = last_loss(trained.trainer)
-        record.training("reward", *training_cost(trained.trainer, trained.sequences))
+        record.training("reward", *_cost(trained, config.trunk))
         if trained.trainer.is_world_process_zero():
+            if config.trunk == SHARED:
+                save_policy(config.model, folder)
             (folder / "README.md").write_text(model_card(config.targets), encoding="utf-8")
             if config.calibration_labels:
                 if config.targets == "outcome":
                     calibration = outcome_rows(calibration, end_token_ids(tokenizer))
                 calibrate(folder, calibration, trained.trainer.model.device, record)
+
+
+def _check(config: RewardModelConfig, lora: LoraSettings) -> None:
+    """Raises ValueError for a model that cannot be trained so."""
+    check_policy(config.model)
+    if config.trunk == OWN:
+        return
+    if lora.lora_rank:
+        raise ValueError(
+            f"trunk is {config.trunk!r}, but lora_rank is {lora.lora_rank}: an adapter would "
+            "change the trunk of the reward model alone; set lora_rank: 0"
+        )
+    if config.trunk == SHARED:
+        check_policy_head(config.model)
+
+
+def _cost(trained: Trained, trunk: str) -> tuple[int, float]:
+    """The tokens and the FLOPs of a training. A frozen trunk has no backward pass."""
+    tokens, flops = training_cost(trained.trainer, trained.sequences)
+    if trunk == FROZEN:
+        head = sum(p.numel() for p in trained.trainer.model.parameters() if p.requires_grad)
+        flops = flops / 3 + 4 * head * tokens
+    length = sum(len(row.prompt_ids) + len(row.completion_ids) for row in trained.sequences)
+    return tokens, flops + trained.policy_flops * tokens / length
 
 
 def _on_steps(model: Any, tokenizer: Any, config: RewardModelConfig, arguments: Any) -> Trained:
@@ -144,18 +199,31 @@ def _on_labels(
     config: RewardModelConfig,
     counts: dict[str, int],
 ) -> Trained:
-    trainer = train_prm(model, tokenizer, rows, arguments, longest_first=config.longest_first)
+    train = partial(train_prm, model, tokenizer, rows, arguments)
+    train = partial(train, longest_first=config.longest_first)
+    kept: KeptPolicy | None = None
+    if config.trunk == SHARED:
+        if optimizer_sharding() == ZERO_3:
+            raise ValueError(
+                "trunk is 'shared', but ZeRO-3 divides the weights of the policy's head among the "
+                "processes: use recipes/accelerate/zero2.yaml"
+            )
+        kept = keep_policy(config.model, config.policy_weight, arguments.device)
+        train = partial(train, trainer_class=keeping(kept), collator=SharedTrunkCollator)
+    trainer = train()
     labelled_steps = sum(len(row.labels) for row in rows)
+    sequences = [
+        TokenRow(
+            prompt_ids=row.prompt_ids,
+            completion_ids=tuple(token for step in row.completion_ids for token in step),
+        )
+        for row in rows
+    ]
     return Trained(
         trainer=trainer,
-        sequences=[
-            TokenRow(
-                prompt_ids=row.prompt_ids,
-                completion_ids=tuple(token for step in row.completion_ids for token in step),
-            )
-            for row in rows
-        ],
+        sequences=sequences,
         metrics={"rows": len(rows), **counts, "labelled_steps": labelled_steps},
+        policy_flops=0.0 if kept is None else policy_flops(kept, sequences),
     )
 
 

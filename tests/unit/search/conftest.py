@@ -159,6 +159,8 @@ class ToyEngine:
 class ToyScorer:
     """`value(text)` is the process reward of a partial solution."""
 
+    shares_trunk = False
+
     def __init__(self, value: Callable[[str], float]) -> None:
         self.value = value
 

@@ -73,7 +73,7 @@ def test_kept_prefixes_change_no_bit(tiny_policy: Any, threads: int) -> None:
         assert grow_tree(kept, company)[0] == expected  # everything is known now
         small = KeptPrefixes(1)
         small.capacity = 0
-        kept._reader.kept = small  # pyright: ignore[reportPrivateUsage]
+        kept.prefixes.kept = small
         make = small._make  # pyright: ignore[reportPrivateUsage]
 
         def make_small(cache: RowCache, small: Any = small, make: Any = make) -> None:

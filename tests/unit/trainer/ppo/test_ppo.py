@@ -293,6 +293,8 @@ def test_a_batch_by_hand() -> None:
 class Scorer:
     """As many scores as it is told to give."""
 
+    shares_trunk = False
+
     def __init__(self, scores: Callable[[int], Sequence[float]]) -> None:
         self.scores = scores
 
