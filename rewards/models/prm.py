@@ -161,7 +161,9 @@ class ProcessRewardModel:
         if kept:
             for sequence, of_row in zip(sequences, scores, strict=True):
                 found = kept.find(sequence)
-                kept.numbers[found] = torch.tensor(of_row[: len(found)])
+                score_N = torch.tensor(of_row[: len(found)])
+                scored_N = ~torch.isnan(score_N)
+                kept.numbers[torch.tensor(found)[scored_N]] = score_N[scored_N]
         return scores
 
     def _read(
