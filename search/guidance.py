@@ -55,8 +55,11 @@ async def judge(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> 
 
 
 async def _process_rewards(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
-    """The reward model reads each path once and scores all of its steps."""
+    """The reward model reads each path once and scores all of its steps. If the last step decides
+    (`aggregate: last`), it is asked for the ends of nodes only: a whole solution has one score."""
     ends = [step_end_positions(session, nodes, id) for id in ids]
+    if session.settings.aggregate == "last":
+        ends = [[of_node[-1:] for of_node in by_node] for by_node in ends]
     results = await session.score(
         [
             ScoreRequest(

@@ -22,6 +22,7 @@ from search.strategies.beam import BeamConfig
 from search.strategies.by_name import bind
 from search.strategies.mcts.config import MCTSConfig
 from search.strategies.particles import ParticleConfig
+from search.strategies.solutions import SolutionsConfig
 from trainer.models.loading import reward_model_from_policy, save_model
 from trainer.searching.engines import open_engine
 from trainer.searching.shared_trunk import same_trunk
@@ -32,6 +33,7 @@ CONFIGS = {
     "beam": BeamConfig(budgets=(2,)),
     "particles": ParticleConfig(budgets=(4,)),
     "rollouts": MCTSConfig(budgets=(6,), expand_by_rollouts=True),
+    "best_of_n": SolutionsConfig(budgets=(4,)),
 }
 
 
@@ -116,6 +118,17 @@ def test_a_step_costs_the_reward_model_one_position(folders: tuple[Any, Any, str
         reward = result.usage.reward
         steps = {node.id for node in result.nodes[1:] if node.score is not None}
         assert reward.positions - reward.repeated_positions <= len(steps)
+
+
+def test_a_whole_solution_costs_the_reward_model_one_position(
+    folders: tuple[Any, Any, str],
+) -> None:
+    """The last step decides, so the ends of the steps before it are not scored."""
+    engine, scorer, _ = opened(*folders, mib=8)
+    for result in search(engine, scorer, CONFIGS["best_of_n"]):
+        reward = result.usage.reward
+        solutions = {node.token_ids for node in result.nodes if node.score is not None}
+        assert reward.positions - reward.repeated_positions == len(solutions)
 
 
 def test_without_kept_prefixes_everything_is_computed(folders: tuple[Any, Any, str]) -> None:
