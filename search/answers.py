@@ -69,16 +69,10 @@ def choose(
 
 
 def choose_for(session: Session, nodes: Sequence[Node], candidates: Sequence[int]) -> int:
-    """`choose` by the rules in the session's settings. With the guidance self_consistency, the
-    scores are first set to the vote shares among the candidates.
-
-    Raises ValueError with an `answer_guidance`, which only `Answers` asks."""
-    if session.settings.answer_guidance:
-        raise ValueError(
-            f"answer_guidance is {session.settings.answer_guidance!r}, but this strategy grows no "
-            "tree by its guidance: leave answer_guidance out"
-        )
-    if session.settings.guidance == "self_consistency":
+    """`choose` by the rules in the session's settings. The scores of the candidates are values of
+    `choosing_guidance`, as `judge_solutions` gives them. With the guidance self_consistency, they
+    are first set to the vote shares among the candidates."""
+    if session.settings.choosing_guidance == "self_consistency":
         finished = [id for id in candidates if nodes[id].finished]
         for id, share in vote_shares(session, nodes, finished).items():
             nodes[id].score = share
@@ -153,7 +147,7 @@ class Answers:
         """The answer among finished solutions. With `answer_guidance`, the solutions that have no
         value of it yet are judged first; the scores in the tree stay as they are."""
         session, guidance = self.session, self.session.settings.answer_guidance
-        if not guidance:
+        if not guidance or not session.settings.needs_scores:
             return choose_for(session, self.nodes, inside)
         if new := [id for id in inside if id not in self._scores]:
             scores = await JUDGES[guidance](session, self.nodes, new)

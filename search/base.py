@@ -171,7 +171,9 @@ class SearchEnd(StrEnum):
 
 
 class Session(Protocol):
-    """The policy, the reward model and the verifier, as the search for one problem uses them.
+    """The policy, the reward models and the verifier, as the search for one problem uses them.
+
+    `score` asks the reward model, and `judge` a second one, which only chooses answers.
 
     The session adds up the cost of the search:
     - `usage` is the total cost.
@@ -197,6 +199,8 @@ class Session(Protocol):
     def sample(self, requests: Sequence[SampleRequest]) -> Awaitable[list[SampleResult]]: ...
 
     def score(self, requests: Sequence[ScoreRequest]) -> Awaitable[list[ScoreResult]]: ...
+
+    def judge(self, requests: Sequence[ScoreRequest]) -> Awaitable[list[ScoreResult]]: ...
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> Awaitable[list[ChoiceResult]]: ...
 
