@@ -242,6 +242,9 @@ class Node:
     value_max: float = 0.0  # the largest value that was backed up through this node
     simulations: int = 0  # simulations that passed through this node or expanded it
     score: float | None = None  # the guidance value of the path that ends with this step
+    # The value of `SearchSettings.answer_guidance` where it is not the `score`: for the finished
+    # solutions of a tree.
+    answer_score: float | None = None
     terminal: StopReason | None = None
     bad_score: bool = False  # the guidance gave no number in [0, 1]
     verdict: Verdict | None = None

@@ -56,6 +56,7 @@ SMOKE_SIZES: dict[str, Any] = {
     "solutions": 4,
     "rollouts": 2,
     "searches": 2,
+    "balanced": False,  # random models have no right solutions
     "budgets": [2],
     "proposals": 2,
     "max_new_tokens": 24,

@@ -16,7 +16,7 @@ from data.types import Problem, Verdict
 from rewards.base import verdict_of
 from rewards.verifiers.by_name import VERIFIERS
 from rewards.verifiers.final_answers import FINAL_ANSWERS, EqualAnswers, whole_text
-from search.base import SearchResult, path_to, solution_text
+from search.base import Node, SearchResult, path_to, solution_text
 from search.batcher import run_searches
 from search.engines.transformers_engine import TransformersEngine
 from search.settings import SearchSettings
@@ -99,7 +99,7 @@ class SolveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Thought:
-    """The result for one problem. `confidence` is the answer's score in the tree, in [0, 1].
+    """The result for one problem. `confidence` is the value by which the answer was chosen.
     `agreeing` of the `solutions` finished solutions give the same final answer. Token counts are
     the sums over both models. `seconds` counts from the start of the first problem. `verdict` is
     None without a verifier. `budgeted` is what the strategy thinking did to the thought; None with
@@ -173,7 +173,8 @@ def solve(
             time.monotonic() - started,
         )
         thoughts[result.problem.id] = thought
-        print(console_text(thought, _scoring_guidance(config.strategy, settings)))
+        scored_by = settings.choosing_guidance if settings.needs_scores else settings.guidance
+        print(console_text(thought, scored_by))
         if config.output is not None:
             with Path(config.output).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"id": result.problem.id} | asdict(thought)) + "\n")
@@ -204,12 +205,6 @@ def _asked_guidances(strategy: str, settings: SearchSettings) -> dict[str, str]:
     if known.granularity == "step" or (settings.needs_scores and not known.values_only_choose):
         asked["guidance"] = settings.guidance
     return asked
-
-
-def _scoring_guidance(strategy: str, settings: SearchSettings) -> str:
-    """The guidance that gave the scores in the tree."""
-    own = entry(strategy).values_only_choose
-    return settings.choosing_guidance if own else settings.guidance
 
 
 def _problems(config: SolveConfig, engine: SearchEngine) -> list[Problem]:
@@ -290,7 +285,7 @@ def think_over(
         finished=complete,
         steps=tuple(steps),
         step_scores=tuple(scores),
-        confidence=nodes[node].score if node is not None else None,
+        confidence=_confidence(nodes[node]) if node is not None else None,
         agreeing=agreeing,
         solutions=len(finished),
         end=result.end.value,
@@ -305,6 +300,10 @@ def think_over(
             else None
         ),
     )
+
+
+def _confidence(node: Node) -> float | None:
+    return node.score if node.answer_score is None else node.answer_score
 
 
 def console_text(thought: Thought, guidance: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from data.types import ModelUsage
-from search.base import SearchEnd, SearchResult
+from search.base import SearchEnd, SearchResult, solution_text
 from search.batcher import run_searches
 from search.journal import Journal
 from search.live import LiveSearches
@@ -24,6 +25,7 @@ from search.strategies.particles import ParticleConfig
 from search.strategies.revision import RevisionConfig
 from search.strategies.solutions import SolutionsConfig
 from search.strategies.without_replacement import WithoutReplacementConfig
+from search.trees.files import result_from_json, result_to_json
 
 JUDGED = SearchSettings(answer_guidance="judge")
 LIKED = {"a": 0.9, "b": 0.2}  # by the reward model
@@ -109,6 +111,11 @@ def test_the_judge_chooses_where_the_reward_model_would_not(
         assert [(n.text, n.score, n.visit_count) for n in result.nodes] == [
             (n.text, n.score, n.visit_count) for n in own.nodes
         ]
+        for node in result.nodes:
+            text = solution_text(result.nodes, node.id)
+            assert node.answer_score == (RIGHT[text] if node.finished else None)
+        read = result_from_json(json.loads(json.dumps(result_to_json(result, "p"))))
+        assert [n.answer_score for n in read.nodes] == [n.answer_score for n in result.nodes]
 
 
 def test_a_vote_is_weighted_by_the_judge(toys: Any) -> None:
