@@ -131,6 +131,18 @@ def test_a_vote_is_weighted_by_the_judge(toys: Any) -> None:
         assert result.snapshots[-1].answer == max(votes, key=votes.__getitem__)
 
 
+def test_a_vote_is_settled_by_the_values_that_weigh_it(toys: Any) -> None:
+    """All samples are a. Of 30, n settle the vote with 0.3 n > 30 - n: n = 24. Shares of votes, the
+    values of self_consistency, would settle it with n > 30 - n: n = 16."""
+    settings = replace(JUDGED, guidance="self_consistency", answer="weighted_vote")
+    for other, n in ((settings, 24), (replace(settings, answer_guidance=""), 16)):
+        [result] = search(
+            toys, SolutionsConfig(budgets=(30,), round_size=1), other, judge=Reader(toys, RIGHT),
+            policy=lambda text: {".": 1.0} if text else {"a": 1.0},
+        )  # fmt: skip
+        assert result.end is SearchEnd.SETTLED and len(result.nodes) - 1 == n
+
+
 @pytest.mark.parametrize(
     "config",
     [
