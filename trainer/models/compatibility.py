@@ -88,8 +88,8 @@ def check_reward_model(name: str, policy: str, key: str = "reward_model") -> Non
     ours = read_config(policy).get_text_config().vocab_size
     if theirs != ours or _tokenizer(name).get_vocab() != _tokenizer(policy).get_vocab():
         raise ValueError(
-            f"{key.replace('_', ' ')} {name!r} has {theirs} tokens, the policy {policy!r} has "
-            f"{ours}; the tokens must be the same: they must share one tokenizer"
+            f"reward model {name!r} has {theirs} tokens, the policy {policy!r} has {ours}; the "
+            f"tokens must be the same: they must share one tokenizer (key {key})"
         )
 
 
