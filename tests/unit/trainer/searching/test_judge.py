@@ -68,8 +68,8 @@ def searched(models: SearchModels, settings: SearchSettings = SETTINGS) -> list[
 
 
 def load(folders: Path, judge: str, **options: Any) -> SearchModels:
-    names = (str(folders / "policy"), str(folders / "prm"), judge)
-    return load_models(*names, seed=1, device=CPU, **options)
+    policy, prm = str(folders / "policy"), str(folders / "prm")
+    return load_models(policy, prm, judge, seed=1, device=CPU, **options)
 
 
 def scores_of(results: list[SearchResult]) -> list[list[float | None]]:
