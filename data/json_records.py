@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 def record_from_json(kind: type[T], value: Any) -> T:
     """The dataclass `kind` from a JSON mapping. Fields may be dataclasses, tuples of one type,
-    mappings with text as keys, unions with None, plain values, and `Any`: plain JSON.
+    mappings with text as keys, unions with None, plain values, and `Any`: plain JSON. A field with
+    a default may be missing: an older version wrote the file.
 
     Raises ValueError for an unknown key, a missing key and a value of another type. The message
     names the place.
@@ -39,11 +40,15 @@ def _record(kind: Any, value: Any, place: str) -> Any:
     for key in given:
         if key not in names:
             raise ValueError(f"{place} holds an unknown key {key!r}; known: {', '.join(names)}")
-    for name in names:
-        if name not in given:
-            raise ValueError(f"{place} lacks the key {name!r}")
+    for field in fields(kind):
+        if field.name not in given and _is_required(field):
+            raise ValueError(f"{place} lacks the key {field.name!r}")
     hints = get_type_hints(kind)
-    return kind(**{name: _value(hints[name], given[name], f"{place}.{name}") for name in names})
+    return kind(**{name: _value(hints[name], given[name], f"{place}.{name}") for name in given})
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _value(hint: Any, value: Any, place: str) -> Any:

@@ -69,16 +69,10 @@ def choose(
 
 
 def choose_for(session: Session, nodes: Sequence[Node], candidates: Sequence[int]) -> int:
-    """`choose` by the rules in the session's settings. With the guidance self_consistency, the
-    scores are first set to the vote shares among the candidates.
-
-    Raises ValueError with an `answer_guidance`, which only `Answers` asks."""
-    if session.settings.answer_guidance:
-        raise ValueError(
-            f"answer_guidance is {session.settings.answer_guidance!r}, but this strategy grows no "
-            "tree by its guidance: leave answer_guidance out"
-        )
-    if session.settings.guidance == "self_consistency":
+    """`choose` by the rules in the session's settings. The scores of the candidates are values of
+    `choosing_guidance`, as `judge_solutions` gives them. With the guidance self_consistency, they
+    are first set to the vote shares among the candidates."""
+    if session.settings.choosing_guidance == "self_consistency":
         finished = [id for id in candidates if nodes[id].finished]
         for id, share in vote_shares(session, nodes, finished).items():
             nodes[id].score = share
@@ -112,7 +106,7 @@ class Answers:
         self.session = session
         self.nodes = nodes
         self._completed: dict[int, tuple[str, bool, Usage]] = {}  # by the path's end
-        self._scores: dict[int, float | None] = {}  # by `answer_guidance`, of finished solutions
+        self._judged: set[int] = set()  # the finished solutions that `answer_guidance` has judged
 
     async def take(self, budget: int, *, below: int = 0) -> Snapshot:
         """The answer among the finished solutions below node `below`.
@@ -151,14 +145,17 @@ class Answers:
 
     async def _choose(self, inside: Sequence[int]) -> int:
         """The answer among finished solutions. With `answer_guidance`, the solutions that have no
-        value of it yet are judged first; the scores in the tree stay as they are."""
+        value of it yet are judged first. It becomes their `answer_score`, and their `score` stays
+        as it is."""
         session, guidance = self.session, self.session.settings.answer_guidance
-        if not guidance:
+        if not guidance or not session.settings.needs_scores:
             return choose_for(session, self.nodes, inside)
-        if new := [id for id in inside if id not in self._scores]:
+        if new := [id for id in inside if id not in self._judged]:
             scores = await JUDGES[guidance](session, self.nodes, new)
-            self._scores |= {id: scores[id] if 0.0 <= scores[id] <= 1.0 else None for id in new}
-        nodes = [replace(node, score=self._scores.get(node.id)) for node in self.nodes]
+            for id in new:
+                self.nodes[id].answer_score = scores[id] if 0.0 <= scores[id] <= 1.0 else None
+            self._judged.update(new)
+        nodes = [replace(node, score=node.answer_score) for node in self.nodes]
         return _choose(session, nodes, inside)
 
     async def _complete(self, leaf: int) -> tuple[str, bool, Usage]:

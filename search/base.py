@@ -176,7 +176,9 @@ class SearchEnd(StrEnum):
 
 
 class Session(Protocol):
-    """The policy, the reward model and the verifier, as the search for one problem uses them.
+    """The policy, the reward models and the verifier, as the search for one problem uses them.
+
+    `score` asks the reward model, and `judge` a second one, which only chooses answers.
 
     The session adds up the cost of the search:
     - `usage` is the total cost.
@@ -202,6 +204,8 @@ class Session(Protocol):
     def sample(self, requests: Sequence[SampleRequest]) -> Awaitable[list[SampleResult]]: ...
 
     def score(self, requests: Sequence[ScoreRequest]) -> Awaitable[list[ScoreResult]]: ...
+
+    def judge(self, requests: Sequence[ScoreRequest]) -> Awaitable[list[ScoreResult]]: ...
 
     def choose(self, requests: Sequence[ChoiceRequest]) -> Awaitable[list[ChoiceResult]]: ...
 
@@ -243,6 +247,9 @@ class Node:
     value_max: float = 0.0  # the largest value that was backed up through this node
     simulations: int = 0  # simulations that passed through this node or expanded it
     score: float | None = None  # the guidance value of the path that ends with this step
+    # The value of `SearchSettings.answer_guidance` where it is not the `score`: for the finished
+    # solutions of a tree.
+    answer_score: float | None = None
     terminal: StopReason | None = None
     bad_score: bool = False  # the guidance gave no number in [0, 1]
     verdict: Verdict | None = None

@@ -41,6 +41,7 @@ def run_searches(
     engine: Engine | AsyncEngine,
     scorer: Scorer | None,
     verify: Verify,
+    judge: Scorer | None = None,
     settings: SearchSettings | None = None,
     final_answer: FinalAnswer = whole_text,
     max_concurrent: int = 256,
@@ -53,16 +54,19 @@ def run_searches(
     `end` gives the reason (`SearchEnd`). At most `max_concurrent` problems run at once. When one
     ends, the next one starts. `on_progress` is called during every batch and after it. With an
     `AsyncEngine` there are no batches: each problem goes on as soon as its own answers are there.
+    `judge` is the second reward model of `answer_guidance: judge`.
 
     Raises every error that a strategy, the engine, the scorer or the verifier raises.
     """
 
     def open_session(problem: Problem) -> ProblemSession:
         used = settings or SearchSettings()
-        return ProblemSession(problem, engine, verify, used, final_answer, scorer=scorer)
+        return ProblemSession(
+            problem, engine, verify, used, final_answer, scorer=scorer, judge=judge
+        )
 
     if hasattr(engine, "sample_batch"):
-        batches = _Batches(cast("Engine", engine), scorer, journal, on_progress)
+        batches = _Batches(cast("Engine", engine), scorer, judge, journal, on_progress)
         return batches.run(problems, strategy, open_session, max_concurrent)
     return run_continuously(
         problems,
@@ -70,6 +74,7 @@ def run_searches(
         open_session,
         engine=cast("AsyncEngine", engine),
         scorer=scorer,
+        judge=judge,
         max_concurrent=max_concurrent,
         journal=journal,
         on_progress=on_progress,
@@ -83,10 +88,12 @@ class _Batches:
         self,
         engine: Engine,
         scorer: Scorer | None,
+        judge: Scorer | None,
         journal: Journal | None,
         on_progress: OnProgress,
     ) -> None:
-        self.engine, self.scorer, self.journal = engine, scorer, journal
+        self.engine, self.journal = engine, journal
+        self._scorers = {"score": scorer, "judge": judge}  # by the kind of call
         self._on_progress = on_progress
         self._running: list[Running] = []
         self._begun = 0  # problems, with those that have a result
@@ -131,7 +138,7 @@ class _Batches:
     def _answers(self) -> list[Results]:
         answers: dict[int, Results] = {}
         done = self._done()
-        for kind in ("sample", "score", "choose"):
+        for kind in ("sample", "score", "judge", "choose"):
             searches = [
                 search
                 for search in sorted(self._running, key=lambda search: search.order)
@@ -160,8 +167,9 @@ class _Batches:
             return list(self.engine.sample_batch(items))
         if kind == "choose":
             return list(self.engine.choice_batch(items))
-        assert self.scorer is not None
-        return list(self.scorer.score_batch(items))
+        scorer = self._scorers[kind]
+        assert scorer is not None, "the session refuses a call without its reward model"
+        return list(scorer.score_batch(items))
 
     @property
     def _finished(self) -> int:

@@ -6,7 +6,7 @@ alone (its seed is a hash of the run's seed, problem, node and index), so the nu
 flight and their order decide nothing but the time.
 
 A reward model is asked in batches: while it works, the paths that come in wait, and they are the
-next batch.
+next batch. A judge has its own batches.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def run_continuously(
     *,
     engine: AsyncEngine,
     scorer: Scorer | None,
+    judge: Scorer | None,
     max_concurrent: int,
     journal: Journal | None,
     on_progress: OnProgress,
@@ -85,7 +86,7 @@ def run_continuously(
     waiting = deque(enumerate(problems))
     loop = asyncio.new_event_loop()
     scoring = ThreadPoolExecutor(max_workers=1)
-    searches = Searches(engine, scorer, scoring, journal, on_progress)
+    searches = Searches(engine, scorer, judge, scoring, journal, on_progress)
     tasks: dict[asyncio.Task[SearchResult], int] = {}
     try:
         while waiting or tasks:
@@ -110,20 +111,25 @@ def run_continuously(
 
 
 class Searches:
-    """The searches that run in one event loop, and how far they are. The reward model works in
-    `scoring`."""
+    """The searches that run in one event loop, and how far they are. The reward model and the judge
+    work in `scoring`."""
 
     def __init__(
         self,
         engine: RequestEngine,
         scorer: Scorer | None,
+        judge: Scorer | None,
         scoring: Executor,
         journal: Journal | None,
         on_progress: OnProgress,
     ) -> None:
         self.engine, self.journal = engine, journal
-        # Without a reward model, the session refuses a search that needs one.
-        self._scores = None if scorer is None else RequestQueue(scorer.score_batch, scoring)
+        # By the kind of call. Without a model, the session refuses a search that needs it.
+        self._scores = {
+            kind: RequestQueue(model.score_batch, scoring)
+            for kind, model in (("score", scorer), ("judge", judge))
+            if model is not None
+        }
         self._on_progress = on_progress
         self._samples = BatchProgress("samples", 0)
         self._running = self._finished = 0
@@ -157,19 +163,18 @@ class Searches:
         return result
 
     async def withdraw(self) -> None:
-        """Cancel what still runs in the event loop, and wait for the reward model's batch."""
-        work = None if self._scores is None else self._scores.work
-        left = asyncio.all_tasks() - {asyncio.current_task(), work}
+        """Cancel what still runs in the event loop, and wait for the reward models' batches."""
+        work = {queue.work for queue in self._scores.values()}
+        left = asyncio.all_tasks() - {asyncio.current_task(), *work}
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        if self._scores is not None:
-            await self._scores.close()
+        for queue in self._scores.values():
+            await queue.close()
 
     async def _answer(self, order: int, problem: str, call: Call) -> Results:
-        if call.kind == "score":
-            assert self._scores is not None
-            return await self._scores.ask(order, [(problem, r) for r in call.requests])
+        if call.kind in ("score", "judge"):
+            return await self._scores[call.kind].ask(order, [(problem, r) for r in call.requests])
         ask: Any = self.engine.sample if call.kind == "sample" else self.engine.choose
         answers: Any = await asyncio.gather(*(ask(problem, r, order) for r in call.requests))
         if call.kind == "sample":

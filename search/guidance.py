@@ -1,8 +1,9 @@
 """Guidance: how paths get their values from reward models, the policy, functions or the verifier.
 
-Every strategy calls one function, `judge`. `SearchSettings.guidance` selects the judge. Each judge
-is plain code that gives paths a value in [0, 1]. Any other value is bad, and it never counts as 0:
-a finished solution then has no score, and an open path ends there (`StopReason.BAD_SCORE`).
+Every strategy calls `judge`, or `judge_solutions` if it needs values only to choose an answer.
+`SearchSettings.guidance` selects the judge. Each judge is plain code that gives paths a value in
+[0, 1]. Any other value is bad, and it never counts as 0: a finished solution then has no score, and
+an open path ends there (`StopReason.BAD_SCORE`).
 
 Sources: process reward (2305.20050); outcome reward (2110.14168); mean token probability
 (2306.13063 calls it sequence likelihood); P(True) (2207.05221); self-consistency (2203.11171);
@@ -32,6 +33,7 @@ from search.base import (
 )
 from search.growth import continuation
 from search.noise import uniform
+from search.settings import JUDGE
 from search.votes import count_votes
 
 Scores = dict[int, float]  # node id -> score
@@ -40,9 +42,21 @@ Scores = dict[int, float]  # node id -> score
 async def judge(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> None:
     """Set the `score` of the nodes `ids`, which are ends of paths. A judge that gets the values of
     earlier steps at no extra cost also sets the scores that these steps do not have yet."""
+    await _set_scores(session, nodes, ids, session.settings.guidance)
+
+
+async def judge_solutions(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> None:
+    """As `judge`, for a strategy that needs values only to choose an answer (`choose_for` in
+    search/answers.py): `answer_guidance` takes the place of `guidance`."""
+    await _set_scores(session, nodes, ids, session.settings.choosing_guidance)
+
+
+async def _set_scores(
+    session: Session, nodes: Sequence[Node], ids: Sequence[int], guidance: str
+) -> None:
     if not ids:
         return
-    scores = await JUDGES[session.settings.guidance](session, nodes, ids)
+    scores = await JUDGES[guidance](session, nodes, ids)
     for id, score in scores.items():
         if 0.0 <= score <= 1.0:
             nodes[id].score = score
@@ -85,19 +99,27 @@ async def _process_rewards(session: Session, nodes: Sequence[Node], ids: Sequenc
 
 
 async def _outcome_reward(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
-    sequences = [session.prompt_ids + solution_ids(nodes, id) for id in ids]
-    results = await session.score(
-        [
-            ScoreRequest(
-                node=id,
-                sequence=sequence,
-                step_ends=(len(sequence) - 1,),
-                prompt_length=len(session.prompt_ids),
-            )
-            for id, sequence in zip(ids, sequences, strict=True)
-        ]
-    )
+    results = await session.score(_ends(session, nodes, ids))
     return {id: result.scores[0] for id, result in zip(ids, results, strict=True)}
+
+
+async def _final_judge(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
+    results = await session.judge(_ends(session, nodes, ids))
+    return {id: result.scores[0] for id, result in zip(ids, results, strict=True)}
+
+
+def _ends(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> list[ScoreRequest]:
+    """Requests for the score at the last token of each path."""
+    sequences = [session.prompt_ids + solution_ids(nodes, id) for id in ids]
+    return [
+        ScoreRequest(
+            node=id,
+            sequence=sequence,
+            step_ends=(len(sequence) - 1,),
+            prompt_length=len(session.prompt_ids),
+        )
+        for id, sequence in zip(ids, sequences, strict=True)
+    ]
 
 
 async def _likelihood(session: Session, nodes: Sequence[Node], ids: Sequence[int]) -> Scores:
@@ -241,4 +263,5 @@ JUDGES: dict[str, Judge] = {
     "heuristic": _heuristic,
     "oracle": _oracle,
     "random": _random,
+    JUDGE: _final_judge,
 }

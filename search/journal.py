@@ -25,7 +25,7 @@ class Call:
     """A call that a coroutine waits for. `await` gives the call to the batcher and returns the
     results."""
 
-    kind: str  # "sample", "score" or "choose"
+    kind: str  # "sample", "score", "judge" or "choose"
     requests: tuple[Any, ...]
 
     def fingerprint(self) -> str:

@@ -202,10 +202,16 @@ class LiveSearches:
     """
 
     def __init__(
-        self, engine: Engine | AsyncEngine, scorer: Scorer | None, *, max_rows: int = 0
+        self,
+        engine: Engine | AsyncEngine,
+        scorer: Scorer | None,
+        *,
+        judge: Scorer | None = None,
+        max_rows: int = 0,
     ) -> None:
         self.policy: Policy = engine
         self.scorer = scorer
+        self.judge = judge
         self.spending = Spending()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
         self._batched: BatchedEngine | None = None
@@ -216,8 +222,14 @@ class LiveSearches:
         self._engine: RequestEngine = self._batched or CountedEngine(
             cast("AsyncEngine", engine), self.spending
         )
-        counted = None if scorer is None else CountedScorer(scorer, self.spending)
-        self._searches = Searches(self._engine, counted, self._executor, None, lambda _: None)
+        self._searches = Searches(
+            self._engine,
+            None if scorer is None else CountedScorer(scorer, self.spending),
+            None if judge is None else CountedScorer(judge, self.spending),
+            self._executor,
+            None,
+            lambda _: None,
+        )
         self._orders = itertools.count()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="searches", daemon=True)
@@ -257,6 +269,7 @@ class LiveSearches:
                 settings,
                 final_answer,
                 scorer=self.scorer,
+                judge=self.judge,
                 token_limit=token_limit,
             )
             order = next(self._orders)

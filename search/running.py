@@ -29,7 +29,7 @@ from search.base import (
 )
 from search.journal import Call, Journal, Results
 from search.read_prefixes import ReadPrefixes, ScoredEnds, common_to_all, with_repeats
-from search.settings import SearchSettings
+from search.settings import JUDGE, SearchSettings
 
 FinalAnswer = Callable[[Problem, str], str]
 
@@ -51,6 +51,7 @@ class ProblemSession:
         final_answer: FinalAnswer,
         *,
         scorer: Scorer | None,
+        judge: Scorer | None = None,
         token_limit: int = 0,
     ) -> None:
         self.token_limit = token_limit
@@ -68,10 +69,12 @@ class ProblemSession:
         self._verify = verify
         self._final_answer = final_answer
         self._scorer = scorer
+        self._judge = judge
         self._read_by_policy = ReadPrefixes()
         shared = scorer is not None and scorer.shares_trunk
         self._read_by_reward_model = self._read_by_policy if shared else ReadPrefixes()
         self._scored_ends = ScoredEnds() if shared else None
+        self._read_by_judge = ReadPrefixes()
         self._started = time.monotonic()
 
     async def sample(self, requests: Sequence[SampleRequest]) -> list[SampleResult]:
@@ -103,10 +106,29 @@ class ProblemSession:
             raise ValueError("this search needs process rewards, but there is no reward model")
         results: list[ScoreResult] = await Call(kind="score", requests=tuple(requests))
         known = self._known_by_reward_model(requests)
+        return self._counted(requests, results, known, self._scorer, self._read_by_reward_model)
+
+    async def judge(self, requests: Sequence[ScoreRequest]) -> list[ScoreResult]:
+        if self._judge is None:
+            raise ValueError(f"answer_guidance is {JUDGE!r}, but this search has no judge")
+        results: list[ScoreResult] = await Call(kind="judge", requests=tuple(requests))
+        known = self._read_by_judge.known_of_batch([r.sequence for r in requests])
+        return self._counted(requests, results, known, self._judge, self._read_by_judge)
+
+    def _counted(
+        self,
+        requests: Sequence[ScoreRequest],
+        results: Sequence[ScoreResult],
+        known: Sequence[int],
+        scorer: Scorer,
+        read: ReadPrefixes,
+    ) -> list[ScoreResult]:
+        """Count the cost of score requests as the reward model's. Their first `known` positions
+        need no forward pass. `read` holds what this model has read before."""
         found: list[ScoreResult] = []
         for request, result, length in zip(requests, results, known, strict=True):
-            self._read_by_reward_model.add(request.sequence)
-            usage = with_repeats(result.usage, length, self._scorer.prefix_flops)
+            read.add(request.sequence)
+            usage = with_repeats(result.usage, length, scorer.prefix_flops)
             self._spend(request.node, Usage(reward=usage))
             found.append(dataclasses.replace(result, usage=usage))
         return found

@@ -11,8 +11,9 @@ GUIDANCES = (
     "prm", "outcome", "likelihood", "entropy", "self_evaluation", "self_consistency",
     "heuristic", "oracle", "random",
 )  # fmt: skip
+JUDGE = "judge"  # a second reward model, which chooses the answer and guides no tree
 # Not self_consistency: its values change with every new solution.
-ANSWER_GUIDANCES = ("", *(name for name in GUIDANCES if name != "self_consistency"))
+ANSWER_GUIDANCES = ("", *(name for name in GUIDANCES if name != "self_consistency"), JUDGE)
 ANSWERS = ("score", "weighted_vote", "majority", "first", "oracle")
 
 
@@ -36,7 +37,11 @@ class SearchSettings:
 
     `answer_guidance` separates the tree from the answer: the tree grows by `guidance`, and the
     finished solutions get the values of `answer_guidance` when an answer is chosen. A control with
-    random values in the tree then has the same rule for its answer as the search.
+    random values in the tree then has the same rule for its answer as the search. With the value
+    judge, a second reward model, the `judge` of a stage, gives these values: it scores the end of
+    each finished solution, as the guidance outcome does. A tree's `stop_score` is a value of
+    `guidance` nevertheless. Strategies that need values only to choose an answer, such as
+    independent samples, ask `answer_guidance` in place of `guidance`, for `stop_score` too.
 
     `likelihood_weight` weighs log pi(solution | prompt), which is a sum over the solution's tokens.
     It is useful where all solutions of a problem have about the same length, as in Countdown. Where
@@ -62,7 +67,7 @@ class SearchSettings:
     guidance_rollouts: int = 4
     """Rollouts per unfinished path, for the guidances self_consistency and oracle."""
     answer_guidance: str = ""
-    """Guidance whose values choose the answer of a tree search; empty: `guidance`."""
+    """What gives the values that choose the answer: a guidance, or judge; empty: `guidance`."""
     answer: str = "score"
     """How one solution is chosen: score, weighted_vote, majority, first or oracle."""
     likelihood_weight: float = 0.0
@@ -80,7 +85,7 @@ class SearchSettings:
     max_generated_tokens: int = 0
     """Tokens that a search may generate per problem; 0: no limit."""
     max_flops: float = 0.0
-    """FLOPs of policy and reward model that a search may spend per problem; 0: no limit."""
+    """FLOPs of policy and reward models that a search may spend per problem; 0: no limit."""
     max_seconds: float = 0.0
     """Seconds that a search may take per problem; 0: no limit."""
     kept_prefixes_mib: int = 0
@@ -119,6 +124,16 @@ class SearchSettings:
     def needs_scores(self) -> bool:
         """Whether the answer is chosen by scores."""
         return self.answer in ("score", "weighted_vote")
+
+    @property
+    def choosing_guidance(self) -> str:
+        """The guidance whose values choose the answer."""
+        return self.answer_guidance or self.guidance
+
+    @property
+    def needs_judge(self) -> bool:
+        """Whether a judge chooses the answer."""
+        return self.answer_guidance == JUDGE
 
 
 def check_budgets(budgets: tuple[int, ...], *, nested: bool) -> None:

@@ -58,7 +58,8 @@ def _vote(probability: float, threshold: float) -> float:
 
 
 def is_settled(session: Session, nodes: Sequence[Node], *, left: float) -> bool:
-    """Whether solutions to come cannot change the final answer of the finished solutions.
+    """Whether solutions to come cannot change the final answer of the finished solutions, whose
+    scores are values of `choosing_guidance`.
 
     `left` is the largest sum of votes that the solutions to come can have: their number, or the
     probability that is left to draw. No score is above 1. For the answer `score` the probability is
@@ -72,7 +73,8 @@ def is_settled(session: Session, nodes: Sequence[Node], *, left: float) -> bool:
     if settings.answer in ("majority", "weighted_vote"):
         answers = {id: session.final_answer(solution_text(nodes, id)) for id in finished}
         # The scores of self_consistency rank answers as their numbers of votes do.
-        weighted = settings.answer == "weighted_vote" and settings.guidance != "self_consistency"
+        by_shares = settings.choosing_guidance == "self_consistency"
+        weighted = settings.answer == "weighted_vote" and not by_shares
         votes = (_sure_votes if without_replacement else count_votes)(
             nodes, answers, weighted=weighted
         )

@@ -22,7 +22,9 @@ class TreeSolutionsConfig:
     trees: str
     """Folder that the search stage wrote, or a file of trees."""
     per_side: int = 8
-    """Maximum number of right solutions per problem; there are as many wrong ones."""
+    """Maximum number of right solutions per problem, and of wrong ones."""
+    balanced: bool = True
+    """As many right as wrong solutions of each problem; false: also problems with one side only."""
 
     def __post_init__(self) -> None:
         if self.per_side < 1:
@@ -34,8 +36,8 @@ async def label_tree_solutions(session: Session, config: TreeSolutionsConfig) ->
 
     The first distinct solutions of each side are taken in the order in which the search found them.
     The reward model has no say in that: if it chose the wrong solutions that it likes best, a judge
-    would learn that what it likes is wrong. A problem with one side only has no rows. The usage is
-    that of the search, as this session itself spends nothing.
+    would learn that what it likes is wrong. A problem with one side only has no rows, unless
+    `balanced` is false. The usage is that of the search, as this session itself spends nothing.
 
     Raises ValueError when the file does not exist, and for a row of it that is not a tree.
     """
@@ -43,7 +45,7 @@ async def label_tree_solutions(session: Session, config: TreeSolutionsConfig) ->
     if tree is None:
         return Labelled(rows=(), usage=Usage())
     right, wrong = _sides(session, tree)
-    size = min(config.per_side, len(right), len(wrong))
+    size = min(config.per_side, len(right), len(wrong)) if config.balanced else config.per_side
     return Labelled(rows=(*right[:size], *wrong[:size]), usage=tree.usage, end=tree.end)
 
 

@@ -26,12 +26,14 @@ from search.strategies.without_replacement import (
 @dataclass(frozen=True, kw_only=True)
 class StrategyEntry:
     """One strategy. `granularity` says whether it chooses among steps or among whole solutions.
-    `budget` is the unit of `budgets`."""
+    `budget` is the unit of `budgets`. A strategy with `values_only_choose` needs values only to
+    choose an answer, so `answer_guidance` takes the place of `guidance`."""
 
     config: type
     search: Callable[..., Any]
     granularity: str
     budget: str
+    values_only_choose: bool = False
 
 
 async def _search_routed(session: Session, config: RoutedConfig) -> SearchResult:
@@ -40,13 +42,18 @@ async def _search_routed(session: Session, config: RoutedConfig) -> SearchResult
 
 STRATEGIES: dict[str, StrategyEntry] = {
     "solutions": StrategyEntry(
-        config=SolutionsConfig, search=search_solutions, granularity="solution", budget="samples"
+        config=SolutionsConfig,
+        search=search_solutions,
+        granularity="solution",
+        budget="samples",
+        values_only_choose=True,
     ),
     "without_replacement": StrategyEntry(
         config=WithoutReplacementConfig,
         search=search_without_replacement,
         granularity="solution",
         budget="distinct samples",
+        values_only_choose=True,
     ),
     "beam": StrategyEntry(
         config=BeamConfig, search=search_beam, granularity="step", budget="beams"
@@ -68,9 +75,14 @@ STRATEGIES: dict[str, StrategyEntry] = {
         search=search_thinking,
         granularity="solution",
         budget="tokens of thought",
+        values_only_choose=True,
     ),
     "look": StrategyEntry(
-        config=LookConfig, search=search_look, granularity="solution", budget="samples"
+        config=LookConfig,
+        search=search_look,
+        granularity="solution",
+        budget="samples",
+        values_only_choose=True,
     ),
     "routed": StrategyEntry(
         config=RoutedConfig,

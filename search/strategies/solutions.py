@@ -20,7 +20,7 @@ from search.base import (
     finish,
 )
 from search.growth import add_solution, continuation, new_tree
-from search.guidance import judge
+from search.guidance import judge_solutions
 from search.read_prefixes import with_repeats
 from search.settings import check_budgets
 from search.votes import is_settled
@@ -64,7 +64,7 @@ async def search_solutions(
         fresh = await _sample(session, nodes, size)
         if settings.needs_scores:
             distinct = [id for id in fresh if first.setdefault(nodes[id].token_ids, id) == id]
-            await judge(session, nodes, distinct)
+            await judge_solutions(session, nodes, distinct)
             for id in fresh:
                 known = nodes[first[nodes[id].token_ids]]
                 nodes[id].score, nodes[id].bad_score = known.score, known.bad_score

@@ -34,7 +34,7 @@ from search.base import (
     without_end,
 )
 from search.growth import new_tree
-from search.guidance import judge
+from search.guidance import judge_solutions
 from search.settings import check_budgets
 
 
@@ -198,7 +198,9 @@ async def search_thinking(session: Session, config: ThinkingConfig) -> SearchRes
         at[budget] = [leaves[c.number] if c.natural(budget) else cut[c.number] for c in chains]
         costs[budget] = _cost(session, chains, budget) + usage
     if session.settings.needs_scores:
-        await judge(session, nodes, list(dict.fromkeys(id for ids in at.values() for id in ids)))
+        await judge_solutions(
+            session, nodes, list(dict.fromkeys(id for ids in at.values() for id in ids))
+        )
     snapshots = [_snapshot(session, nodes, at[b], b, costs[b]) for b in config.budgets]
     return finish(session, "thinking", nodes, snapshots, session.exhausted() or SearchEnd.COMPLETE)
 

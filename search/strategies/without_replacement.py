@@ -15,7 +15,7 @@ from search.answers import choose_for
 from search.base import SearchEnd, SearchResult, Session, Snapshot, finish
 from search.distinct_samples import DistinctRequest, draw_distinct
 from search.growth import add_solution, continuation, new_tree
-from search.guidance import judge
+from search.guidance import judge_solutions
 from search.settings import check_budgets
 from search.token_trie import TokenTrie
 from search.votes import is_settled
@@ -61,7 +61,7 @@ async def search_without_replacement(
             for node in fresh:
                 node.mass = trie.probability(node.token_ids)
             if session.settings.needs_scores:
-                await judge(session, nodes, [node.id for node in fresh])
+                await judge_solutions(session, nodes, [node.id for node in fresh])
             if len(nodes) <= config.budgets[-1]:
                 end = session.exhausted()
             if trie.left() <= config.stop_mass:

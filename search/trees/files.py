@@ -31,10 +31,11 @@ def result_to_json(result: SearchResult, policy: str) -> dict[str, Any]:
     """A JSON row that `result_from_json` reads back. It has the fields of `SearchResult`, `Node`
     and `Snapshot`.
 
-    Two keys are there only when the search samples without replacement: `mass` of a node, and
-    `remaining_mass`. `served` is there only when a server sampled, and `verdicts` only when a
-    verifier that counts its verdicts was asked. `simulations` is there only when a tree search made
-    some: a list `[done, nodes, [[node, value], ...]]` for each of `SearchResult.simulations`.
+    Some keys are there only where they say something. `mass` of a node and `remaining_mass`: the
+    search sampled without replacement. `answer_score` of a node: it has one. `served`: a server
+    sampled. `verdicts`: a verifier that counts its verdicts was asked. `simulations`: a tree search
+    made some; it is a list `[done, nodes, [[node, value], ...]]` for each of
+    `SearchResult.simulations`.
 
     `value` of a node is its mean value, or its score when it has no visits. `reward` of a node is 1
     for a correct verdict, 0 for any other verdict and null without a verdict. `answer` is the node
@@ -97,7 +98,8 @@ def _node_to_json(node: Node, beside: bool) -> dict[str, Any]:
         "expansions": node.expansions,
         "usage": _spent(node.usage),
     }
-    return row if node.mass is None else row | {"mass": node.mass}
+    sometimes = {"mass": node.mass, "answer_score": node.answer_score}
+    return row | {key: value for key, value in sometimes.items() if value is not None}
 
 
 def _known(value: float) -> float | None:
@@ -140,6 +142,7 @@ def result_from_json(row: dict[str, Any]) -> SearchResult:
             value_max=item["value_max"],
             simulations=item["simulations"],
             score=item["score"],
+            answer_score=item.get("answer_score"),
             terminal=StopReason(item["terminal"]) if item["terminal"] else None,
             bad_score=item["bad_score"],
             verdict=(

@@ -53,8 +53,22 @@ def test_a_pipeline_runs_tiny(checkout: Any, tmp_path: Path, recipe: str) -> Non
     for name in names:
         manifest = json.loads((folder / name / "manifest.json").read_text())
         assert manifest["extra"]["resources"]["peak_resident_bytes"] > 0
-        if manifest["stage"] in ("sft", "prm", "label", "search", "evaluate", "ppo"):
+        asks_models = name != "label_solutions"  # it reads the verdicts of trees
+        kinds = ("sft", "prm", "label", "search", "evaluate", "ppo")
+        if asks_models and manifest["stage"] in kinds:
             assert manifest["extra"]["resources"]["flops_utilisation"] > 0, name
+    if recipe.endswith("judge.yaml"):
+        compared = folder / "compare"
+        assert "judge" in json.loads((compared / "manifest.json").read_text())["inputs"]
+        rows, judged = (
+            [json.loads(line) for line in (compared / f"{name}_16.jsonl").open()]
+            for name in ("mcts", "mcts_judge")
+        )
+        assert [[n["text"] for n in row["nodes"]] for row in rows] == [
+            [n["text"] for n in row["nodes"]] for row in judged
+        ]
+        assert any("answer_score" in node for row in judged for node in row["nodes"])
+        assert not any("answer_score" in node for row in rows for node in row["nodes"])
     if "qwen" in recipe:
         config = json.loads((folder / "ppo/config.json").read_text())
         assert (config["model_type"], config["hidden_size"]) == ("qwen2", 64)

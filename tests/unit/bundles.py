@@ -40,9 +40,10 @@ def accuracy_row(strategy: str, budget: int, value: float, flops: float) -> Accu
     )  # fmt: skip
 
 
-def write_measured_run(folder: Path, tiny_policy: Any) -> Path:
+def write_measured_run(folder: Path, tiny_policy: Any, *, judged: bool = False) -> Path:
     """The folder of a finished evaluate stage, beside its data, policy, control and reward model.
-    The evaluation names them as they were seen from another directory."""
+    The evaluation names them as they were seen from another directory. `judged`: with a judge,
+    which chose the answers."""
     save_model(*tiny_policy, folder / "policy")
     save_model(*tiny_policy, folder / "control")
     more = {"updates_like": ["run/policy"]}
@@ -61,24 +62,32 @@ def write_measured_run(folder: Path, tiny_policy: Any) -> Path:
     stage.mkdir()
     (stage / "evaluation.json").write_text(json.dumps(asdict(results)))
     models = {"policies": ["run/policy", "run/control"], "reward_model": "run/prm"}
+    inputs = {
+        "policy": folder / "policy", "control": folder / "control",
+        "data": folder / "data", "reward_model": folder / "prm",
+    }  # fmt: skip
+    settings = SETTINGS
+    if judged:
+        torch.manual_seed(1)
+        judge = reward_model_from_policy(str(folder / "policy"))
+        save_model(judge, tiny_policy[1], folder / "final")
+        models["judge"], inputs["judge"] = "run/final", folder / "final"
+        settings = replace(SETTINGS, answer_guidance="judge")
     write_manifest(
         stage,
         stage="evaluate",
-        recipe=asdict(SETTINGS) | asdict(MCTS) | models
+        recipe=asdict(settings) | asdict(MCTS) | models
         | {"verifier": "countdown", "split": "test", "run_group": "tiny-run"},
         seed=7,
-        inputs={
-            "policy": folder / "policy", "control": folder / "control",
-            "data": folder / "data", "reward_model": folder / "prm",
-        },
+        inputs=inputs,
         extra={"inputs": {}},
     )  # fmt: skip
     return stage
 
 
-def export_bundle(folder: Path, tiny_policy: Any, **config: Any) -> Path:
+def export_bundle(folder: Path, tiny_policy: Any, *, judged: bool = False, **config: Any) -> Path:
     """The bundle of a measured run that is written into `folder`."""
-    stage = write_measured_run(folder, tiny_policy)
+    stage = write_measured_run(folder, tiny_policy, judged=judged)
     runtime = RuntimeConfig(output_dir=str(folder / "bundle"), wandb=False)
     run_bundle(runtime, BundleConfig(evaluation=str(stage), **config))
     return folder / "bundle"

@@ -64,7 +64,7 @@ def _finished_rows(
     seed: int,
 ) -> list[AurocRow]:
     """None where the scores of the solutions are not the reward model's scores of last steps."""
-    if settings.guidance != "prm" or settings.aggregate != "last":
+    if settings.choosing_guidance != "prm" or settings.aggregate != "last":
         return []
 
     def correct(problem: Problem, text: str) -> bool:

@@ -73,22 +73,24 @@ def check_vocabulary(name: str, tokenizer: Any, size: int) -> None:
         )
 
 
-def check_models(policy: str, reward_model: str | None) -> None:
-    """Check the policy and the reward model that a search loads."""
+def check_models(policy: str, reward_model: str | None, judge: str | None = None) -> None:
+    """Check the policy and the reward models that a search loads."""
     check_policy(policy)
-    if reward_model is not None:
-        check_reward_model(reward_model, policy)
+    for key, name in (("reward_model", reward_model), ("judge", judge)):
+        if name is not None:
+            check_reward_model(name, policy, key)
 
 
-def check_reward_model(name: str, policy: str) -> None:
-    """Check that a reward model that reads the policy's token ids has the policy's vocabulary."""
+def check_reward_model(name: str, policy: str, key: str = "reward_model") -> None:
+    """Check that a reward model that reads the policy's token ids has the policy's vocabulary. The
+    recipe names it by `key`."""
     from rewards.models.opening import convention_of
 
     if is_address(name):  # a server is checked when it is opened
         return
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
-            raise ValueError(f"reward_model is {name!r}: there is no such file")
+            raise ValueError(f"{key} is {name!r}: there is no such file")
         return
     theirs = read_config(name).get_text_config().vocab_size
     if convention_of(name) != THINKTREE:
@@ -97,7 +99,7 @@ def check_reward_model(name: str, policy: str) -> None:
     if theirs != ours or _tokenizer(name).get_vocab() != _tokenizer(policy).get_vocab():
         raise ValueError(
             f"reward model {name!r} has {theirs} tokens, the policy {policy!r} has {ours}; the "
-            "tokens must be the same: they must share one tokenizer"
+            f"tokens must be the same: they must share one tokenizer (key {key})"
         )
 
 

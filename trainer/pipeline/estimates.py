@@ -332,7 +332,7 @@ def _sampling(
     generated = settings.get("max_new_tokens") or DEFAULT_LENGTH
     tokens = float(sampling.problems * sampling.samples * generated)
     rows = int(max(1, min(ENGINE_ROWS, sampling.at_once / launch.processes)))
-    models = 2 if sampling.guided else 1
+    models = 1 + sampling.guided + bool(settings.get("judge"))
     flops = 2.0 * models * model.sizes.parameters * tokens
     total = f"solutions have at most {generated:,} tokens, {human(tokens)} in all"
     return StageEstimate(

@@ -35,7 +35,7 @@ STAND_INS = {
     "HuggingFaceH4/MATH-500:test": "math_test.jsonl",
 }
 SOURCE_KEYS = ("train_rows", "more_train_rows", "test_rows", "contamination_sets")
-MODEL_KEYS = ("model", "policy", "policies", "reward_model", "chat_model")
+MODEL_KEYS = ("model", "policy", "policies", "reward_model", "judge", "chat_model")
 
 PROBLEMS, GATE = 2, 4  # problems of a stage that reads train, and problems of a gate
 # A key that a stage's recipe mentions gets this value, or keeps the recipe's value if it is
@@ -56,6 +56,7 @@ SMOKE_SIZES: dict[str, Any] = {
     "solutions": 4,
     "rollouts": 2,
     "searches": 2,
+    "balanced": False,  # random models have no right solutions
     "budgets": [2],
     "proposals": 2,
     "max_new_tokens": 24,

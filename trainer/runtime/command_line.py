@@ -29,6 +29,7 @@ from data.settings import (
 )
 from search.labellers.by_name import labeller_entry
 from search.strategies.by_name import entry
+from trainer.runtime.judge_settings import check_judge
 from trainer.runtime.launcher import TRACEBACK
 from trainer.runtime.processes import cpu_processes, process_backend, told_to_use_the_cpu
 from trainer.runtime.solution_defaults import solution_defaults
@@ -47,8 +48,8 @@ def parse_recipe(
     `ddp_backend` is set if DeepSpeed launched these processes.
 
     Raises ValueError for an unknown key, for an old name of a key, a value of the wrong type, a
-    missing required field, a missing or malformed file, a training argument out of its range, and a
-    field named `config` or `env`.
+    missing required field, a missing or malformed file, a training argument out of its range, a
+    `judge` that does not fit the settings (`check_judge`), and a field named `config` or `env`.
     """
     words = _split_config_flag(sys.argv[1:] if argv is None else argv)
     hints = _field_hints(dataclass_types)
@@ -61,6 +62,7 @@ def parse_recipe(
     words = [*words, *words_of_the_data(words, hints)]
     configs = tuple(parser.parse_args_and_config(words))
     check_training_ranges(recipe_mapping(*configs))
+    check_judge(configs)
     return configs
 
 
@@ -77,7 +79,7 @@ def check_recipe(dataclass_types: tuple[type, ...], argv: Sequence[str]) -> None
     for key, value in STAND_INS.items():
         if key in hints and peek(key, words, None) is None:
             words = [*words, f"--{key}", value]
-    parser.parse_args_and_config(words)
+    check_judge(parser.parse_args_and_config(words))
     values = _file_values(words)
     check_training_ranges({name: _value(name, words, values, None) for name in hints})
 

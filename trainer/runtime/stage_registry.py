@@ -149,7 +149,7 @@ STAGES: dict[str, StageEntry] = {
         launcher="run_search.py",
         configs=(RUNTIME, "trainer.stages.search:TreesConfig", SEARCH, ENGINE),
         chosen_config="trainer.runtime.command_line:strategy_config_type",
-        reads=("policy", "data", "reward_model"),
+        reads=("policy", "data", "reward_model", "judge"),
         writes=("trees.jsonl", "trajectories.jsonl"),
         estimate="search",
         smoke_keys=("num_problems", "max_new_tokens", "max_step_tokens", "max_depth"),
@@ -227,7 +227,7 @@ STAGES: dict[str, StageEntry] = {
             "search.strategies.mcts.config:MCTSConfig",
             ENGINE,
         ),
-        reads=("policies", "reward_model", "data", "data_making_search"),
+        reads=("policies", "reward_model", "judge", "data", "data_making_search"),
         writes=("evaluation.json", "<policy>_mcts.jsonl"),
         estimate="evaluation",
         smoke_keys=(
@@ -245,7 +245,7 @@ STAGES: dict[str, StageEntry] = {
     "compare": StageEntry(
         launcher="compare_searches.py",
         configs=(RUNTIME, "trainer.stages.compare:CompareConfig", SEARCH, ENGINE),
-        reads=("policy", "reward_model", "data"),
+        reads=("policy", "reward_model", "judge", "data"),
         writes=("comparison.json", "outcomes.json"),
     ),
     "fit_router": StageEntry(

@@ -17,12 +17,12 @@ A policy that reasons, and the search that lets it think longer. It was trained 
 |---|---|
 | policy | `{policy}` |
 | reward model | {reward_model} |
-| answers | verifier `{verifier}`: {answer_format} |
+{judge}| answers | verifier `{verifier}`: {answer_format} |
 | prompt | `{template}`{chat} |
 
 ## Effort levels
 Accuracy is strict, with its 95 % interval. Tokens and FLOPs are means per problem and count every
-sample of the policy; FLOPs include the reward model's.
+sample of the policy; FLOPs include the reward models'.
 
 | level | search | budget | stop score | accuracy | problems | tokens | tokens of thought | FLOPs |
 |---|---|---|---|---|---|---|---|---|
@@ -42,14 +42,16 @@ python scripts/serve.py --bundle FOLDER
 
 def card_of(bundle: Bundle) -> str:
     """The README.md of a bundle."""
-    model = bundle.reward_model
-    outside = "" if model == "reward_model" else " (not in this folder)"
+    model, judge = bundle.reward_model, bundle.judge
     return CARD.format(
         name=bundle.name,
         run=bundle.run,
         seed=bundle.seed,
         policy=bundle.policy,
-        reward_model="none" if model is None else f"`{model}`{outside}",
+        reward_model="none" if model is None else _place(model, "reward_model"),
+        judge=""
+        if judge is None
+        else f"| judge, which chooses the answer | {_place(judge, 'judge')} |\n",
         verifier=bundle.verifier,
         answer_format=bundle.answer_format,
         template=repr(bundle.template)[1:-1],
@@ -58,6 +60,10 @@ def card_of(bundle: Bundle) -> str:
         splits=", ".join(dict.fromkeys(f"split {level.split}" for level in bundle.levels)),
         effort=DEFAULT_EFFORT,
     )
+
+
+def _place(model: str, folder: str) -> str:
+    return f"`{model}`" + ("" if model == folder else " (not in this folder)")
 
 
 def _row(level: EffortLevel) -> str:

@@ -1,8 +1,8 @@
 """A bundle: one folder of a policy, a reward model and three effort levels, ready to be used.
 
 scripts/export_bundle.py writes it; scripts/solve.py and scripts/serve.py read it. `bundle.json` is
-`asdict` of `Bundle`. The folder also holds `policy/`, `reward_model/` if the model is a folder, and
-a model card, README.md.
+`asdict` of `Bundle`. The folder also holds `policy/`, `reward_model/` and `judge/`, if there are
+these models and they are folders, and a model card, README.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from data.json_records import read_record
 from data.settings import did_you_mean
-from search.settings import SearchSettings
+from search.settings import JUDGE, SearchSettings
 from search.strategies.by_name import entry
 from search.strategies.routed import json_config
 from trainer.runtime.command_line import peek
@@ -25,7 +25,7 @@ FORMAT, VERSION = "thinktree-bundle", 1
 EFFORTS = ("low", "medium", "high")
 DEFAULT_EFFORT = "medium"
 # The options of scripts/solve.py that a bundle decides.
-DECIDED = ("model", "reward_model", "strategy", "template", "task", "chat", "thinking")
+DECIDED = ("model", "reward_model", "judge", "strategy", "template", "task", "chat", "thinking")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,8 @@ class EffortLevel:
 class Bundle:
     """The content of bundle.json.
 
-    `policy` and `reward_model` are folders in the bundle, or names and addresses outside it.
+    `policy`, `reward_model` and `judge` are folders in the bundle, or names and addresses outside
+    it. The judge chooses the answers of levels whose settings have `answer_guidance: judge`.
     `template` is the prompt of a problem, with {problem} in it. `task` is a key of TYPED_TASKS, or
     None. `chat` and `thinking` are those of `scripts/solve.py`. `answer_format` says where
     `verifier` finds the answer in a solution. `run` names the run, `seed` is its seed.
@@ -86,6 +87,7 @@ class Bundle:
     chat: bool | None
     thinking: bool | None
     levels: tuple[EffortLevel, ...]
+    judge: str | None = None
 
     def level(self, effort: str) -> EffortLevel:
         """Raises ValueError for an effort that the bundle does not have."""
@@ -123,7 +125,7 @@ def read_bundle(folder: str | Path) -> Bundle:
             raise ValueError(f"{path}: level {level.name}: {error}") from None
     inside = {
         field: str(Path(folder) / name)
-        for field in ("policy", "reward_model")
+        for field in ("policy", "reward_model", "judge")
         if (name := getattr(bundle, field)) is not None and (Path(folder) / name).is_dir()
     }
     return dataclasses.replace(bundle, **inside)
@@ -149,6 +151,7 @@ def words_of_the_bundle(argv: Sequence[str]) -> list[str]:
     values: dict[str, Any] = {
         "model": bundle.policy,
         "reward_model": bundle.reward_model,
+        "judge": bundle.judge if _asks_judge(level, argv) else None,
         "strategy": level.strategy,
         **_without_defaults(SearchSettings, level.settings),
         **_without_defaults(entry(level.strategy).config, level.config),
@@ -160,6 +163,11 @@ def words_of_the_bundle(argv: Sequence[str]) -> list[str]:
     elif peek("verifier", argv, None) is None:
         values["verifier"] = bundle.verifier
     return [*_options(values), *argv]
+
+
+def _asks_judge(level: EffortLevel, argv: Sequence[str]) -> bool:
+    own = level.search_settings().answer_guidance
+    return peek("answer_guidance", argv, own) == JUDGE
 
 
 def _without_defaults(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:

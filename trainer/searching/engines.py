@@ -44,15 +44,19 @@ def load_engine(
     kept_prefixes_mib: int = 0,
     bf16: bool = False,
     engine: SearchEngineConfig | None = None,
+    max_context: int = 0,
 ) -> tuple[SearchEngine, Scorer | None]:
     """Loads a policy and a reward model for search; `engine` None is the engine transformers.
+    `max_context` limits the context, in tokens, to that of a further model; 0: no such limit.
 
     Raises the errors of `open_engine`, and those of `OPENERS` for their engines. Before a
     model is loaded, raises ValueError for folders that are missing or do not fit together, and for
     `bf16` (the policy's weights in bf16) on a CPU that does not compute in bf16."""
     check_models(policy, reward_model)
     if engine is not None and engine.engine in OPENERS:
-        return _open_servers(engine, policy, reward_model, seed=seed, device=device)
+        return _open_servers(
+            engine, policy, reward_model, seed=seed, device=device, max_context=max_context
+        )
     if bf16 and torch.device(device).type == "cpu" and not computes_in_bf16():
         raise ValueError("bf16 is true, but this CPU has no bf16 instructions: set it to false")
     with whole_models():
@@ -67,19 +71,32 @@ def load_engine(
         max_rows=max_rows,
         bit_identical=bit_identical,
         kept_prefixes_mib=kept_prefixes_mib,
+        max_context=max_context,
     )
 
 
 def _open_servers(
-    config: SearchEngineConfig, policy: str, reward_model: str | None, *, seed: int, device: Any
+    config: SearchEngineConfig,
+    policy: str,
+    reward_model: str | None,
+    *,
+    seed: int,
+    device: Any,
+    max_context: int,
 ) -> tuple[VLLMServerEngine | OpenAIEngine, Scorer | None]:
     with whole_models():
         loaded = None if reward_model is None else open_reward_model(reward_model, device)
-        max_context = 0 if loaded is None else loaded.max_context
-        engine = OPENERS[config.engine](config, policy, seed=seed, max_context=max_context)
+        limit = _least_context(max_context, 0 if loaded is None else loaded.max_context)
+        engine = OPENERS[config.engine](config, policy, seed=seed, max_context=limit)
     if loaded is not None:
-        _check_fit(reward_model, loaded, engine.vocab_size)
-    return engine, _scorer(loaded, engine, engine.tokenizer)
+        check_vocabulary(reward_model, loaded, engine.vocab_size)
+        _say_extrapolations(reward_model, loaded)
+    return engine, None if loaded is None else scorer_of(loaded, engine)
+
+
+def _least_context(*limits: int) -> int:
+    """The smallest limit in tokens; 0 is none."""
+    return min((limit for limit in limits if limit), default=0)
 
 
 def check_guidance(engine: SearchEngine, settings: SearchSettings) -> None:
@@ -104,14 +121,18 @@ def check_guidance(engine: SearchEngine, settings: SearchSettings) -> None:
             )
 
 
-def _check_fit(name: str | None, loaded: LoadedRewardModel, vocab_size: int) -> None:
-    """Raises ValueError for a reward model that reads the policy's ids with another vocabulary, and
-    says where its scores are extrapolations."""
+def check_vocabulary(
+    name: str | None, loaded: LoadedRewardModel, vocab_size: int, kind: str = "reward model"
+) -> None:
+    """Raises ValueError for a model that reads the policy's ids with another vocabulary."""
     if loaded.token_model is not None and loaded.vocab_size != vocab_size:
         raise ValueError(
-            f"reward model {name} has {loaded.vocab_size} tokens, the policy has {vocab_size}: "
+            f"{kind} {name} has {loaded.vocab_size} tokens, the policy has {vocab_size}: "
             "they must share one tokenizer"
         )
+
+
+def _say_extrapolations(name: str | None, loaded: LoadedRewardModel) -> None:
     if loaded.ends_only and is_main_process():
         print(
             f"{name} was trained only at the end of finished solutions: scores of other steps are "
@@ -136,18 +157,20 @@ def open_engine(
     max_rows: int = 512,
     bit_identical: bool = True,
     kept_prefixes_mib: int = 0,
+    max_context: int = 0,
 ) -> tuple[TransformersEngine, Scorer | None]:
     """An engine over a loaded policy, and a scorer for the named reward model (see
-    rewards/models/opening.py). Raises ValueError for a reward model that reads the policy's token
-    ids but has another vocabulary, and the errors of `open_reward_model`."""
+    rewards/models/opening.py). `max_context` is that of `load_engine`. Raises ValueError for a
+    reward model that reads the policy's token ids but has another vocabulary, and the errors of
+    `open_reward_model`."""
     loaded: LoadedRewardModel | None = None
-    max_context = 0
     if reward_model is not None:
         with whole_models():
             loaded = open_reward_model(reward_model, device)
-        _check_fit(reward_model, loaded, model.config.vocab_size)
-        max_context = loaded.max_context
-        _keep_prefixes(loaded.token_model, kept_prefixes_mib, bit_identical)
+        check_vocabulary(reward_model, loaded, model.config.vocab_size)
+        _say_extrapolations(reward_model, loaded)
+        max_context = _least_context(max_context, loaded.max_context)
+        keep_prefixes(loaded.token_model, kept_prefixes_mib, bit_identical)
     config = EngineConfig(
         seed=seed,
         max_rows=max_rows,
@@ -156,32 +179,29 @@ def open_engine(
         kept_prefixes_mib=kept_prefixes_mib,
     )
     engine = TransformersEngine(model, tokenizer, config)
-    scorer = _scorer(loaded, engine, tokenizer)
+    scorer = None if loaded is None else scorer_of(loaded, engine)
     if isinstance(scorer, RewardScorer) and isinstance(scorer.reward_model, ProcessRewardModel):
         share_trunk(engine, scorer)
     return engine, scorer
 
 
-def _keep_prefixes(model: RewardModel | None, mib: int, bit_identical: bool) -> None:
+def keep_prefixes(model: RewardModel | None, mib: int, bit_identical: bool) -> None:
     """Let a reward model keep prefixes, if it can. The members of an ensemble share the memory."""
     if isinstance(model, ProcessRewardModel):
         model.keep_prefixes(mib, bit_identical=bit_identical)
     elif isinstance(model, EnsembleRewardModel):
         for member in model.members:
-            _keep_prefixes(member, mib // len(model.members), bit_identical)
+            keep_prefixes(member, mib // len(model.members), bit_identical)
 
 
-def _scorer(
-    loaded: LoadedRewardModel | None, engine: SearchEngine, tokenizer: Any
-) -> Scorer | None:
-    if loaded is None:
-        return None
+def scorer_of(loaded: LoadedRewardModel, engine: SearchEngine) -> Scorer:
+    """A reward model as searches with this engine ask it."""
     if loaded.token_model is not None:
         return RewardScorer(loaded.token_model)
     assert loaded.text_model is not None
 
     def question(prompt_ids: Sequence[int]) -> str:
         prompt = engine.decode_prompt(prompt_ids)
-        return prompt if loaded.whole_prompt else question_of(prompt, tokenizer)
+        return prompt if loaded.whole_prompt else question_of(prompt, engine.tokenizer)
 
     return TextScorer(loaded.text_model, engine, question)

@@ -16,13 +16,14 @@ from data.types import Problem, Verdict
 from rewards.base import verdict_of
 from rewards.verifiers.by_name import VERIFIERS
 from rewards.verifiers.final_answers import FINAL_ANSWERS, EqualAnswers, whole_text
-from search.base import Scorer, SearchResult, path_to, solution_text
+from search.base import Node, SearchResult, path_to, solution_text
 from search.batcher import run_searches
 from search.engines.transformers_engine import TransformersEngine
 from search.settings import SearchSettings
 from search.strategies.by_name import bind, entry
 from search.strategies.thinking import ThinkingConfig, ThoughtCounts, thought_counts
-from trainer.searching.engines import SearchEngine, check_guidance, load_engine
+from trainer.searching.engines import SearchEngine, check_guidance
+from trainer.searching.models import SearchModels, load_models
 from trainer.searching.server_engines import IN_PROCESS, SearchEngineConfig
 from trainer.searching.typed_problems import PLACE, TYPED_TASKS, typed_problem
 from trainer.searching.watching import Watched
@@ -41,6 +42,8 @@ class SolveConfig:
     """Effort level of the bundle: low, medium or high; null: medium."""
     reward_model: str | None = None
     """Folder, hub id, http address or YAML description of the reward model; null: none."""
+    judge: str | None = None
+    """Second reward model, which chooses the answer with answer_guidance: judge; null: none."""
     strategy: str = "mcts"
     """Search strategy: a key of STRATEGIES in search/strategies/by_name.py."""
     problem: str | None = None
@@ -89,14 +92,14 @@ class SolveConfig:
             )
 
     @property
-    def judge(self) -> str | None:
+    def checker(self) -> str | None:
         """The verifier that compares answers."""
         return TYPED_TASKS[self.task].verifier if self.task else self.verifier
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thought:
-    """The result for one problem. `confidence` is the guidance's score of the answer, in [0, 1].
+    """The result for one problem. `confidence` is the value by which the answer was chosen.
     `agreeing` of the `solutions` finished solutions give the same final answer. Token counts are
     the sums over both models. `seconds` counts from the start of the first problem. `verdict` is
     None without a verifier. `budgeted` is what the strategy thinking did to the thought; None with
@@ -129,9 +132,10 @@ def solve(
     finished, and return the results in order."""
     from accelerate import Accelerator
 
-    engine, scorer = load_engine(
+    models = load_models(
         config.model,
         config.reward_model,
+        config.judge,
         seed=config.seed,
         device=Accelerator().device,
         bit_identical=config.bit_identical,
@@ -139,7 +143,8 @@ def solve(
         kept_prefixes_mib=settings.kept_prefixes_mib,
         engine=sampling,
     )
-    _check(config, settings, strategy, engine, scorer)
+    engine = models.engine
+    _check(config, settings, strategy, models)
     problems = _problems(config, engine)
     if config.output is not None:
         Path(config.output).write_text("")
@@ -148,13 +153,14 @@ def solve(
         watched = Watched(engine, sys.stderr)
     started = time.monotonic()
     final_answer = _final_answer(config)
-    checked = config.judge is not None and (config.task is None or bool(problems[0].answer))
+    checked = config.checker is not None and (config.task is None or bool(problems[0].answer))
     thoughts: dict[str, Thought] = {}
     for result in run_searches(
         problems,
         bind(strategy),
         engine=watched,
-        scorer=scorer,
+        scorer=models.scorer,
+        judge=models.judge,
         verify=_verify(config),
         settings=settings,
         final_answer=final_answer,
@@ -167,7 +173,8 @@ def solve(
             time.monotonic() - started,
         )
         thoughts[result.problem.id] = thought
-        print(console_text(thought, settings.guidance))
+        scored_by = settings.choosing_guidance if settings.needs_scores else settings.guidance
+        print(console_text(thought, scored_by))
         if config.output is not None:
             with Path(config.output).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"id": result.problem.id} | asdict(thought)) + "\n")
@@ -175,29 +182,29 @@ def solve(
 
 
 def _check(
-    config: SolveConfig,
-    settings: SearchSettings,
-    strategy: Any,
-    engine: SearchEngine,
-    scorer: Scorer | None,
+    config: SolveConfig, settings: SearchSettings, strategy: Any, models: SearchModels
 ) -> None:
     """Raises ValueError for a search that its models cannot do, or that would use the verifier."""
-    check_guidance(engine, settings)
+    check_guidance(models.engine, settings)
     if getattr(strategy, "use_verifier", False):
         raise ValueError("use_verifier must be false here: it is only for making training data")
-    if (
-        scorer is None
-        and settings.guidance in ("prm", "outcome")
-        and _asks_for_scores(config.strategy, settings)
-    ):
-        raise ValueError(
-            f"guidance is {settings.guidance!r}, which needs a reward_model; without one choose "
-            "another guidance, such as likelihood"
-        )
+    for key, guidance in _asked_guidances(config.strategy, settings).items():
+        if models.scorer is None and guidance in ("prm", "outcome"):
+            raise ValueError(
+                f"{key} is {guidance!r}, which needs a reward_model; without one choose "
+                "another guidance, such as likelihood"
+            )
 
 
-def _asks_for_scores(strategy: str, settings: SearchSettings) -> bool:
-    return settings.needs_scores or entry(strategy).granularity == "step"
+def _asked_guidances(strategy: str, settings: SearchSettings) -> dict[str, str]:
+    """The guidances that a search asks for values, by their keys."""
+    known, asked = entry(strategy), dict[str, str]()
+    if settings.needs_scores:
+        key = "answer_guidance" if settings.answer_guidance else "guidance"
+        asked[key] = settings.choosing_guidance
+    if known.granularity == "step" or (settings.needs_scores and not known.values_only_choose):
+        asked["guidance"] = settings.guidance
+    return asked
 
 
 def _problems(config: SolveConfig, engine: SearchEngine) -> list[Problem]:
@@ -218,14 +225,14 @@ def _problems(config: SolveConfig, engine: SearchEngine) -> list[Problem]:
 
 
 def _final_answer(config: SolveConfig) -> Callable[[Problem, str], str]:
-    if config.judge == "math":
+    if config.checker == "math":
         return EqualAnswers(VERIFIERS["math"]().verify)
-    return FINAL_ANSWERS.get(config.judge or "", whole_text)
+    return FINAL_ANSWERS.get(config.checker or "", whole_text)
 
 
 def _verify(config: SolveConfig) -> Callable[[Problem, str], Verdict]:
     needs_answer = config.task == "math" and config.right_answer is None
-    if config.judge is None or needs_answer:
+    if config.checker is None or needs_answer:
 
         def unknown(problem: Problem, solution: str) -> Verdict:
             raise ValueError(
@@ -234,7 +241,7 @@ def _verify(config: SolveConfig) -> Callable[[Problem, str], Verdict]:
             )
 
         return unknown
-    return VERIFIERS[config.judge]().verify
+    return VERIFIERS[config.checker]().verify
 
 
 def think_over(
@@ -278,7 +285,7 @@ def think_over(
         finished=complete,
         steps=tuple(steps),
         step_scores=tuple(scores),
-        confidence=nodes[node].score if node is not None else None,
+        confidence=_confidence(nodes[node]) if node is not None else None,
         agreeing=agreeing,
         solutions=len(finished),
         end=result.end.value,
@@ -293,6 +300,10 @@ def think_over(
             else None
         ),
     )
+
+
+def _confidence(node: Node) -> float | None:
+    return node.score if node.answer_score is None else node.answer_score
 
 
 def console_text(thought: Thought, guidance: str) -> str:

@@ -31,7 +31,8 @@ from search.settings import SearchSettings
 from search.strategies.by_name import bind
 from search.trees.files import append_trees, read_trees
 from trainer.runtime.progress import Progress
-from trainer.searching.engines import check_guidance, load_engine
+from trainer.searching.engines import check_guidance
+from trainer.searching.models import load_models
 from trainer.searching.server_engines import SearchEngineConfig
 
 # Measurements run like a strategy but do not choose an answer.
@@ -69,6 +70,7 @@ class Ranks:
 class Workbench:
     """The loaded models and the verifier of a stage, and its processes. `usage` is the cost of all
     its searches on all ranks, in this run of the stage and in its earlier interrupted runs.
+    `judge` is the reward model of `answer_guidance: judge`.
     `served` is what the servers of the policy did for them; None with an engine in this process."""
 
     def __init__(
@@ -79,21 +81,24 @@ class Workbench:
         verifier: str,
         seed: int,
         accelerator: Any,
+        judge: str | None = None,
         max_rows: int = 512,
         kept_prefixes_mib: int = 0,
         engine: SearchEngineConfig | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.ranks = Ranks(rank=accelerator.process_index, world_size=accelerator.num_processes)
-        self.engine, self.scorer = load_engine(
+        models = load_models(
             policy,
             reward_model,
+            judge,
             seed=seed,
             device=accelerator.device,
             max_rows=max_rows,
             kept_prefixes_mib=kept_prefixes_mib,
             engine=engine,
         )
+        self.engine, self.scorer, self.judge = models.engine, models.scorer, models.judge
         if verifier not in VERIFIERS:
             raise ValueError(f"verifier is {verifier!r}; allowed: {', '.join(VERIFIERS)}")
         self.verifier = VERIFIERS[verifier]()
@@ -163,6 +168,7 @@ class Workbench:
                 strategy,
                 engine=self.engine,
                 scorer=self.scorer,
+                judge=self.judge,
                 verify=self.verifier.verify,
                 settings=settings,
                 final_answer=self.final_answer,
@@ -191,6 +197,7 @@ def open_workbench(
     reward_model: str | None,
     verifier: str,
     seed: int,
+    judge: str | None = None,
     kept_prefixes_mib: int = 0,
     engine: SearchEngineConfig | None = None,
 ) -> Workbench:
@@ -203,6 +210,7 @@ def open_workbench(
         verifier=verifier,
         seed=seed,
         accelerator=Accelerator(),
+        judge=judge,
         kept_prefixes_mib=kept_prefixes_mib,
         engine=engine,
     )

@@ -22,7 +22,8 @@ from search.strategies.by_name import bind
 from search.strategies.solutions import SolutionsConfig
 from trainer.runtime.manifests import hash_input
 from trainer.searching.bundles import DEFAULT_EFFORT, Bundle, EffortLevel, read_bundle
-from trainer.searching.engines import SearchEngine, check_guidance, load_engine
+from trainer.searching.engines import SearchEngine, check_guidance
+from trainer.searching.models import load_models
 from trainer.searching.server_engines import SearchEngineConfig
 from trainer.serving.access import KeyRing, Places
 from trainer.serving.answers import Answer, answer_of
@@ -110,6 +111,7 @@ class SearchService:
         engine: SearchEngine,
         scorer: Scorer | None,
         *,
+        judge: Scorer | None = None,
         fingerprint: str = "",
     ) -> None:
         """Raises ValueError for levels that the engine or the bundle's models do not serve."""
@@ -119,6 +121,8 @@ class SearchService:
         for level in bundle.levels:
             settings = level.search_settings()
             check_guidance(engine, settings)
+            if settings.needs_judge and judge is None:
+                raise ValueError(f"level {level.name} needs a judge, but the bundle has none")
             if getattr(level.strategy_config(), "use_verifier", False) or "oracle" in (
                 settings.guidance,
                 settings.answer,
@@ -126,7 +130,7 @@ class SearchService:
                 raise ValueError(f"level {level.name} sees the truth, which no request has")
         self.places = Places(most=config.max_running, waiting=config.max_waiting)
         self.traces = TraceStore(most=config.max_traces, bytes=config.traces_mib * 2**20)
-        self.searches = LiveSearches(engine, scorer, max_rows=config.max_rows)
+        self.searches = LiveSearches(engine, scorer, judge=judge, max_rows=config.max_rows)
         self._verify = VERIFIERS["math"]().verify if bundle.verifier == "math" else None
         texts = TokenText(engine.tokenizer).token_texts()
         self._most_characters = max(map(len, texts)) * engine.context_length
@@ -256,13 +260,14 @@ def _no_truth(problem: Problem, solution: str) -> Verdict:
 
 def load_service(config: SearchServerConfig, sampling: SearchEngineConfig) -> SearchService:
     """Load the models of the bundle. Raises ValueError for a bundle that cannot be served, and the
-    errors of `load_engine`."""
+    errors of `load_models`."""
     from accelerate import Accelerator
 
     bundle = read_bundle(config.bundle)
-    engine, scorer = load_engine(
+    models = load_models(
         bundle.policy,
         bundle.reward_model,
+        bundle.judge,
         seed=config.seed,
         device=config.device or Accelerator().device,
         max_rows=config.max_rows,
@@ -270,4 +275,6 @@ def load_service(config: SearchServerConfig, sampling: SearchEngineConfig) -> Se
         engine=sampling,
     )
     fingerprint = "fp_" + hash_input(config.bundle)["fingerprint"][:16]
-    return SearchService(config, bundle, engine, scorer, fingerprint=fingerprint)
+    return SearchService(
+        config, bundle, models.engine, models.scorer, judge=models.judge, fingerprint=fingerprint
+    )

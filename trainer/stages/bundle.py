@@ -63,20 +63,25 @@ class Measurement:
     searches: list[MeasuredSearch]
     policy: Path
     reward_model: str | None
+    judge: str | None
 
 
 def run_bundle(runtime: RuntimeConfig, config: BundleConfig) -> None:
-    """Write `policy/`, `reward_model/`, bundle.json and README.md. Raises ValueError for a folder
+    """Write `policy/`, `reward_model/`, bundle.json and README.md, and `judge/` if a judge chooses
+    the answers of a level. Raises ValueError for a folder
     without measurements, for a level that was not measured, for a verifier without an answer
     format, and for models that are no longer those that were measured."""
     measured = read_measurement(config)
     answers = answer_format(measured.manifest["recipe"]["verifier"])
     asked = {"low": config.low, "medium": config.medium, "high": config.high}
     levels = choose_levels(measured.searches, asked)
+    judged = any(level.search_settings().needs_judge for level in levels)
+    judge = measured.judge if judged else None
     inputs = {
         "evaluation": str(measured.folder),
         "policy": str(measured.policy),
         "reward_model": measured.reward_model,
+        "judge": judge,
     }
     with run_stage("bundle", runtime, [config], inputs) as record:
         if not is_main_process():
@@ -92,6 +97,7 @@ def run_bundle(runtime: RuntimeConfig, config: BundleConfig) -> None:
             policy=_copied(str(measured.policy), folder / "policy"),
             reward_model=measured.reward_model
             and _copied(measured.reward_model, folder / "reward_model"),
+            judge=judge and _copied(judge, folder / "judge"),
             verifier=recipe["verifier"],
             answer_format=answers,
             levels=levels,
@@ -138,13 +144,14 @@ def read_measurement(config: BundleConfig) -> Measurement:
             f"policies: {', '.join(names) or 'none'}"
         )
     kind = policy if isinstance(results, EvaluationResults) else "policy"
-    model = recipe["reward_model"]
+    model, judge = recipe["reward_model"], recipe.get("judge")
     return Measurement(
         folder=folder,
         manifest=manifest,
         searches=read,
         policy=Path(_same_as_measured(folder, manifest, kind, policy)),
         reward_model=model and _same_as_measured(folder, manifest, "reward_model", model),
+        judge=judge and _same_as_measured(folder, manifest, "judge", judge),
     )
 
 

@@ -50,7 +50,9 @@ class CompareConfig:
     Each of `strategies` is a mapping: `strategy`, `budgets`, and any other key of the strategy's
     config or of `SearchSettings`, whose values in the recipe hold for every one. `rerun: true`
     searches anew for every budget, as strategies without nested budgets need it. Every strategy is
-    compared at equal FLOPs with best of N, whose answer is chosen by the recipe's settings.
+    compared at equal FLOPs with best of N, whose answer is chosen by the recipe's settings. All
+    share the reward model and the `judge`; `answer_guidance` of a strategy says which of both
+    chooses its answer.
     """
 
     policy: str
@@ -61,6 +63,8 @@ class CompareConfig:
     """Folder of the data stage, with one JSONL file per split."""
     strategies: dict[str, Any]
     """Strategies to compare: a name for each, and its settings."""
+    judge: str | None = None
+    """Second reward model, which chooses the answer with answer_guidance: judge; null: none."""
     split: str = "validation"
     """Split whose problems are used: train, validation or test."""
     skip: int = 0
@@ -118,6 +122,7 @@ def run_compare(
     inputs: dict[str, str | None] = {
         "policy": config.policy,
         "reward_model": config.reward_model,
+        "judge": config.judge,
         "data": config.data,
     } | numbered_inputs("router", [s.searches[0].router for s in compared if s.is_routed])
     configs = [config, settings, *engine.recorded]
@@ -126,6 +131,7 @@ def run_compare(
         workbench = open_workbench(
             policy=config.policy,
             reward_model=config.reward_model,
+            judge=config.judge,
             verifier=config.verifier,
             seed=runtime.seed,
             kept_prefixes_mib=settings.kept_prefixes_mib,

@@ -66,6 +66,8 @@ class EvaluateConfig:
     """Folder of the data stage, with one JSONL file per split."""
     reward_model: str | None = None
     """Folder, hub id, http address or YAML description of the reward model; null: none."""
+    judge: str | None = None
+    """Second reward model, which chooses the answer with answer_guidance: judge; null: none."""
     compare: list[str] = field(default_factory=list[str])
     """Pairs of policies to compare greedily, as one:other; empty: the last with the first."""
     split: str = "test"
@@ -179,7 +181,7 @@ def run_evaluate(
     verifier or equal the control."""
     _check(config, settings, mcts)
     inputs: dict[str, str | None] = {Path(p).name: p for p in config.policies}
-    inputs |= {"reward_model": config.reward_model, "data": config.data}
+    inputs |= {"reward_model": config.reward_model, "judge": config.judge, "data": config.data}
     inputs |= {"data_making_search": config.data_making_search}
     configs = [config, settings, *engine.recorded, mcts]
     with run_stage("evaluate", runtime, configs, inputs) as record:
@@ -196,6 +198,7 @@ def run_evaluate(
                 workbench=open_workbench(
                     policy=policy,
                     reward_model=config.reward_model,
+                    judge=config.judge,
                     verifier=config.verifier,
                     seed=runtime.seed,
                     kept_prefixes_mib=settings.kept_prefixes_mib,
@@ -419,7 +422,9 @@ def _data_making(bench: _PolicyBench, tokens_per_sample: float) -> tuple[DataMak
         maker = data_maker_of(folder, read_manifest(Path(folder)))
     else:
         mcts = replace(bench.mcts, budgets=(config.data_making_simulations,))
-        maker = DataMaker(mcts=mcts, settings=replace(bench.settings, temperature=1.0))
+        # Training data needs no answer.
+        settings = replace(bench.settings, temperature=1.0, answer_guidance="")
+        maker = DataMaker(mcts=mcts, settings=settings)
     return compare_data_making(
         bench.workbench,
         making,

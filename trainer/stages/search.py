@@ -35,6 +35,8 @@ class TreesConfig:
     """Search strategy: a key of STRATEGIES in search/strategies/by_name.py."""
     reward_model: str | None = None
     """Folder, hub id, http address or YAML description of the reward model; null: none."""
+    judge: str | None = None
+    """Second reward model, which chooses the answer with answer_guidance: judge; null: none."""
     split: str = "train"
     """Split whose problems are used: train, validation or test."""
     skip: int = 0
@@ -66,14 +68,16 @@ def run_trees(
     """Write trees.jsonl and trajectories.jsonl (prompt_ids, completion_ids, problem_id). `config`
     is the config of the stage's strategy."""
     inputs = {"policy": stage.policy, "data": stage.data, "reward_model": stage.reward_model}
+    inputs["judge"] = stage.judge
     if isinstance(config, RoutedConfig):
         inputs["router"] = config.router
     configs = [stage, settings, *engine.recorded, config]
-    check = partial(check_models, stage.policy, stage.reward_model)
+    check = partial(check_models, stage.policy, stage.reward_model, stage.judge)
     with run_stage("search", runtime, configs, inputs, check) as record:
         workbench = open_workbench(
             policy=stage.policy,
             reward_model=stage.reward_model,
+            judge=stage.judge,
             verifier=stage.verifier,
             seed=runtime.seed,
             kept_prefixes_mib=settings.kept_prefixes_mib,

@@ -284,7 +284,10 @@ class _Search:
                 return SearchEnd.EXHAUSTED
         if self.nodes[0].settled:
             return SearchEnd.SETTLED
-        answers_count = not (config.use_verifier or config.answer_from_root_choice)
+        # With an `answer_guidance`, the tree's scores do not choose the answer.
+        settings = self.session.settings
+        other_values = bool(settings.answer_guidance) and settings.needs_scores
+        answers_count = not (config.use_verifier or config.answer_from_root_choice or other_values)
         if self.distinct is not None and config.stop_when_settled and answers_count:
             return SearchEnd.SETTLED if is_settled(self.session, self.nodes, left=left) else None
         return None

@@ -72,10 +72,15 @@ def test_the_control_of_votes_is_a_vote() -> None:
     assert (control.guidance, control.answer, control.answer_guidance) == ("random", "majority", "")
 
 
-def test_what_cannot_separate_tree_and_answer_is_said(toys: Any) -> None:
+def test_votes_of_a_tree_choose_no_answer() -> None:
     with pytest.raises(ValueError, match="answer_guidance is 'self_consistency'; allowed: "):
         SearchSettings(answer_guidance="self_consistency")
-    strategy = partial(search_solutions, config=SolutionsConfig(budgets=(2,)))
-    settings = SearchSettings(answer_guidance="prm", guidance="likelihood")
-    with pytest.raises(ValueError, match="answer_guidance is 'prm', but this strategy grows no tr"):
-        search(toys, strategy, settings)
+
+
+def test_samples_ask_the_answers_guidance_alone(toys: Any) -> None:
+    """Where values only choose an answer, `answer_guidance` is as good as `guidance`."""
+    strategy = partial(search_solutions, config=SolutionsConfig(budgets=(2, 5)))
+    by_answer = SearchSettings(answer_guidance="prm", guidance="self_consistency")
+    result, read = search(toys, strategy, by_answer)
+    assert (result, read) == search(toys, strategy, SearchSettings(guidance="prm"))
+    assert len(read) == len({node.text for node in result.nodes[1:]}) > 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from trainer.models.serving import ServeConfig, open_served
 from trainer.ppo.config import PPOConfig
 from trainer.runtime.input_identity import fingerprint_of, identity_of
 from trainer.runtime.stage import check_begun
-from trainer.searching.engines import load_engine
+from trainer.searching.models import load_models
 
 CPU = torch.device("cpu")
 SOLUTIONS = [
@@ -43,17 +43,19 @@ def unverified(problem: Problem, solution: str) -> Verdict:
     return Verdict(outcome=Outcome.UNVERIFIABLE)
 
 
-def search(policy: Path, reward_model: str) -> list[Any]:
-    engine, scorer = load_engine(str(policy), reward_model, seed=1, device=CPU)
+def search(policy: Path, reward_model: str, judge: str | None = None) -> list[Any]:
+    models = load_models(str(policy), reward_model, judge, seed=1, device=CPU)
+    settings = SearchSettings(max_step_tokens=60, max_new_tokens=90, max_depth=4)
     problems = [Problem(id=str(i), prompt=f"1 2 {i} -> 6\n", answer="6") for i in range(3)]
     return list(
         run_searches(
             problems,
             bind(MCTSConfig(budgets=(6,))),
-            engine=engine,
-            scorer=scorer,
+            engine=models.engine,
+            scorer=models.scorer,
+            judge=models.judge,
             verify=unverified,
-            settings=SearchSettings(max_step_tokens=60, max_new_tokens=90, max_depth=4),
+            settings=replace(settings, answer_guidance="judge" if judge else ""),
         )
     )
 
@@ -113,6 +115,14 @@ def test_a_search_is_the_same_through_a_server(name: str, folders: Path, serve: 
     with serve(served(folders / name), batch_rows=5) as (address, _):
         found = search(folders / "policy", address)
     assert all(result.usage.reward.repeated_positions == 0 for result in found)
+    assert without_repeats([*map(asdict, found)]) == without_repeats([*map(asdict, local)])
+
+
+def test_a_judge_may_be_behind_a_server(folders: Path, serve: Any) -> None:
+    local = search(folders / "policy", str(folders / "prm"), judge=str(folders / "other"))
+    assert any(node.answer_score is not None for result in local for node in result.nodes)
+    with serve(served(folders / "other"), batch_rows=5) as (address, _):
+        found = search(folders / "policy", str(folders / "prm"), judge=address)
     assert without_repeats([*map(asdict, found)]) == without_repeats([*map(asdict, local)])
 
 

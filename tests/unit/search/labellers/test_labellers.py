@@ -572,7 +572,7 @@ def test_verdicts_of_a_trees_solutions_are_balanced(toys: Any, tmp_path: Path) -
     )  # fmt: skip
     append_trees(tmp_path / "trees.jsonl", [tree], "toy")
 
-    def rows(**settings: int) -> list[tuple[str, float]]:
+    def rows(**settings: Any) -> list[tuple[str, float]]:
         config = TreeSolutionsConfig(trees=str(tmp_path), **settings)
         labelled: list[Labelled] = []
 
@@ -598,6 +598,8 @@ def test_verdicts_of_a_trees_solutions_are_balanced(toys: Any, tmp_path: Path) -
     # Two distinct right ones and three wrong ones: two of each, whatever their scores are.
     assert rows() == [("xa", 1), ("za", 1), ("yb", 0), ("xb", 0)]
     assert rows(per_side=1) == [("xa", 1), ("yb", 0)]
+    assert rows(balanced=False) == [("xa", 1), ("za", 1), ("yb", 0), ("xb", 0), ("zb", 0)]
+    assert rows(balanced=False, per_side=1) == [("xa", 1), ("yb", 0)]
 
 
 @pytest.mark.parametrize(

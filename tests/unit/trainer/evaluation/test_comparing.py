@@ -45,6 +45,10 @@ def test_arms_take_keys_of_the_strategy_and_of_the_settings() -> None:
     assert read_strategy("vote", {"strategy": "solutions", "budgets": [4]}, common).searches == (
         SolutionsConfig(budgets=(4,)),
     )
+    for chosen in ("judge", ""):
+        judged = replace(common, answer_guidance="judge" if not chosen else "")
+        own = read_strategy("tree", values | {"answer_guidance": chosen}, judged)
+        assert own.settings.answer_guidance == chosen
 
 
 @pytest.mark.parametrize(

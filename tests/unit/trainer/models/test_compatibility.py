@@ -158,6 +158,10 @@ def test_a_reward_model_of_another_vocabulary(here: Path) -> None:
         search(here, policy, data, reward_model=str(here / "other"))
     with pytest.raises(ValueError, match="there is no such file"):
         search(here, policy, data, reward_model=str(here / "judge.yaml"))
+    with pytest.raises(ValueError, match=r"model '.*other' has .* one tokenizer .key judge"):
+        search(here, policy, data, judge=str(here / "other"))
+    with pytest.raises(ValueError, match=r"judge is '.*judge.yaml': there is no such file"):
+        search(here, policy, data, judge=str(here / "judge.yaml"))
 
 
 def test_training_that_cannot_be_is_refused(here: Path) -> None:

@@ -65,6 +65,11 @@ def test_sampling_stages() -> None:
         Launch(),
     )  # fmt: skip
     assert search.lines[0] == "searches 10 problems with 4 simulations, a solution each"
+    judged = {"num_problems": 10, "budgets": [4], "max_new_tokens": 7, "judge": "{judge}"}
+    judge = estimate_stage(STAGES["search"], judged, MODEL, Launch())
+    assert judge.memory is not None and search.memory is not None
+    assert judge.memory.weights == 1.5 * search.memory.weights  # three models in place of two
+    assert judge.flops == 1.5 * (search.flops or 0)
     assert search.tokens == 10 * 4 * 7
     assert estimate_stage(STAGES["data"], {}, StageModel(), Launch()).tokens is None
 

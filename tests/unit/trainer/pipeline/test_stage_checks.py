@@ -44,6 +44,12 @@ def test_a_recipe_of_ours_passes(tmp_path: Path) -> None:
         ("prm_2.max_steps=0", "stage 'prm_2': max_steps is 0"),
         ("search_1.temperature=-1", "stage 'search_1': temperature"),
         ("search_1.strategy=mtcs", "stage 'search_1': strategy is 'mtcs'; allowed"),
+        (
+            "search_1.answer_guidance=judge",
+            "'search_1': answer_guidance is 'judge', but judge is n",
+        ),
+        ("search_1.judge='{prm_1}'", "stage 'search_1': judge is '.*prm_1', but nothing asks it"),
+        ("evaluate.judge='{prm_1}'", "stage 'evaluate': judge is '.*prm_1', but nothing asks it"),
         ("evaluate.verifier=maths", "stage 'evaluate': verifier"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +26,10 @@ from trainer.measures.results import StrategyComparison
 from trainer.runtime.command_line import parse_with_strategy
 from trainer.runtime.config import RuntimeConfig
 from trainer.searching.bundles import read_bundle, words_of_the_bundle
-from trainer.searching.server_engines import SearchEngineConfig
+from trainer.searching.server_engines import IN_PROCESS, SearchEngineConfig
 from trainer.searching.solve import SolveConfig, solve
+from trainer.serving.config import SearchServerConfig
+from trainer.serving.service import load_service
 from trainer.stages.bundle import BundleConfig, run_bundle
 
 
@@ -162,3 +165,41 @@ def test_a_bundle_of_another_version_or_with_wrong_settings_is_refused(
     (tmp_path / "bundle.json").write_text(json.dumps(content | {"version": 2}))
     with pytest.raises(ValueError, match="the format is 'thinktree-bundle' 2, not"):
         read_bundle(tmp_path)
+
+
+def test_a_judge_is_bundled_where_it_chooses(
+    tiny_policy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = export_bundle(tmp_path, tiny_policy, judged=True)
+    judge = str(bundle / "judge")
+    assert read_bundle(bundle).judge == judge
+    assert "| judge, which chooses the answer | `judge` |" in (bundle / "README.md").read_text()
+    given = ["--bundle", str(bundle), "--problem", "3 4 7 -> 11", "--effort"]
+    kinds = (SolveConfig, SearchSettings, SearchEngineConfig)
+    config, settings, engine, strategy = parse_with_strategy(
+        kinds, words_of_the_bundle([*given, "high", "--quiet", "true"])
+    )
+    assert (config.judge, settings.answer_guidance) == (judge, "judge")
+    [thought] = solve(config, settings, strategy, engine)
+    assert thought.answer is not None
+    said = f"confidence  {thought.confidence:.2f} by judge" if thought.finished else "unfinished"
+    assert said in capsys.readouterr().out
+    # Greedy decoding has no use for it, and what the user gives comes last.
+    assert "--judge" not in words_of_the_bundle([*given, "low"])
+    words = words_of_the_bundle([*given, "high", "--answer_guidance", "prm"])
+    assert "--judge" not in words and parse_with_strategy(kinds, words)[1].answer_guidance == "prm"
+    with pytest.raises(ValueError, match="judge is given, but the bundle decides it"):
+        words_of_the_bundle([*given, "high", "--judge", "x"])
+    service = load_service(SearchServerConfig(bundle=str(bundle), device="cpu"), IN_PROCESS)
+    assert service.searches.judge is not None
+    asyncio.run(service.close())
+    content = json.loads((bundle / "bundle.json").read_text())
+    for without in (content | {"judge": None}, {k: content[k] for k in content if k != "judge"}):
+        (bundle / "bundle.json").write_text(json.dumps(without))
+        with pytest.raises(ValueError, match="level medium needs a judge, but the bundle has none"):
+            load_service(SearchServerConfig(bundle=str(bundle), device="cpu"), IN_PROCESS)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    low = {"low": "greedy:1", "medium": "greedy:1", "high": "greedy:1"}
+    bundle = export_bundle(plain, tiny_policy, judged=True, **low)
+    assert read_bundle(bundle).judge is None and not (bundle / "judge").exists()

@@ -22,7 +22,7 @@ from search.base import Node, SearchResult, Snapshot
 from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from trainer.evaluation.policies import best_of_n_rows, prm_quality
-from trainer.models.loading import load_policy, save_model
+from trainer.models.loading import load_policy, reward_model_from_policy, save_model
 from trainer.runtime.config import RuntimeConfig
 from trainer.stages.evaluate import EvaluateConfig, run_evaluate
 
@@ -161,3 +161,48 @@ def test_policies_are_compared_greedily_without_a_reward_model(
             )
     with pytest.raises(ValueError, match="no reward_model is given"):
         EvaluateConfig(policies=policies, data="d", verifier="countdown")
+
+
+def test_a_judge_chooses_for_the_tree_its_control_and_the_samples(
+    tiny_policy: Any, tmp_path: Path
+) -> None:
+    save_model(*tiny_policy, tmp_path / "policy")
+    for i, name in enumerate(("prm", "judge")):
+        torch.manual_seed(i)
+        model = reward_model_from_policy(str(tmp_path / "policy"))
+        save_model(model, tiny_policy[1], tmp_path / name)
+    (tmp_path / "data").mkdir()
+    problems = [make_problem((1, 2, 3 + i), 6 + i) for i in range(2)]
+    for split in ("train", "test"):
+        write_problems(tmp_path / "data" / f"{split}.jsonl", problems)
+    config = EvaluateConfig(
+        policies=[str(tmp_path / "policy")], data=str(tmp_path / "data"), verifier="countdown",
+        reward_model=str(tmp_path / "prm"), judge=str(tmp_path / "judge"), greedy_problems=2,
+        search_problems=2, best_of_n=(4,), prm_problems=0, data_making_problems=1,
+        data_making_simulations=2,
+    )  # fmt: skip
+    settings = SearchSettings(answer_guidance="judge", max_new_tokens=20, max_depth=3)
+    mcts = MCTSConfig(budgets=(4,), expand_by_rollouts=True, proposals=2, widening=0.9)
+    out = tmp_path / "out"
+    run_evaluate(RuntimeConfig(output_dir=str(out), wandb=False), config, settings, mcts)
+    assert "judge" in json.loads((out / "manifest.json").read_text())["inputs"]
+
+    def counts(name: str) -> list[tuple[int, int, int]]:
+        """Passes through both reward models, finished solutions, and those with two values."""
+        trees = [json.loads(line) for line in (out / f"{name}.jsonl").open()]
+        return [
+            (
+                tree["usage"]["reward"]["sequences"],
+                sum(node["terminal"] == "end_of_solution" for node in tree["nodes"]),
+                sum("answer_score" in node for node in tree["nodes"]),
+            )
+            for tree in trees
+        ]
+
+    assert any(finished for _, finished, _ in counts("policy_mcts"))
+    for passes, finished, judged in counts("policy_mcts"):  # the reward model, then the judge
+        assert judged == finished and passes >= 2 * finished
+    for passes, finished, judged in counts("policy_mcts_control"):  # the judge alone
+        assert judged == passes == finished
+    for _, _, judged in [*counts("policy_best_of_n"), *counts("making_mcts")]:
+        assert judged == 0  # one value, or none is needed
