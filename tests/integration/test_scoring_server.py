@@ -150,6 +150,8 @@ class Interrupted:
     """A scorer whose server is stopped before the call `at`, killed while the call is on its way,
     and started again."""
 
+    shares_trunk = False
+
     def __init__(self, scorer: Any, server: ServerProcess, at: int) -> None:
         self.scorer, self.server, self.at = scorer, server, at
         self.calls = 0

@@ -55,6 +55,8 @@ class Reader:
     """A reward model that writes down which texts it reads, and at how many positions it is asked
     for a score. A known prefix saves a FLOP per position."""
 
+    shares_trunk = False
+
     def __init__(self, toys: Any, values: Any, prefix_flops: float = 1.0) -> None:
         self.scorer = toys.Scorer(partial(value, values) if isinstance(values, dict) else values)
         self.texts: list[str] = []
