@@ -46,8 +46,16 @@ scores = ((logits[..., 1] - logits[..., 0]) / temperature + bias).sigmoid()
 """
 
 
-def model_card(targets: str) -> str:
-    """The README.md of a model trained on `targets`, one of `SCORES`."""
+WITH_POLICY = """
+The folder `policy` holds the policy with the same decoder: only the heads differ. A search with both
+computes keys and values once (docs/reward-models.md).
+"""
+
+
+def model_card(targets: str, *, with_policy: bool = False) -> str:
+    """The README.md of a model trained on `targets`, one of `SCORES`. `with_policy`: its folder
+    also holds the policy on its trunk."""
     data, meaning = SCORES[targets]
     tag = "outcome-reward-model" if targets == "outcome" else "process-reward-model"
-    return PROCESS_MODEL_CARD.format(tag=tag, data=data, meaning=meaning, targets=targets)
+    card = PROCESS_MODEL_CARD.format(tag=tag, data=data, meaning=meaning, targets=targets)
+    return card + WITH_POLICY if with_policy else card

@@ -148,7 +148,9 @@ def run_prm(
         if trained.trainer.is_world_process_zero():
             if config.trunk == SHARED:
                 save_policy(config.model, folder)
-            (folder / "README.md").write_text(model_card(config.targets), encoding="utf-8")
+            (folder / "README.md").write_text(
+                model_card(config.targets, with_policy=config.trunk == SHARED), encoding="utf-8"
+            )
             if config.calibration_labels:
                 if config.targets == "outcome":
                     calibration = outcome_rows(calibration, end_token_ids(tokenizer))
