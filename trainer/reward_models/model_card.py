@@ -47,8 +47,8 @@ scores = ((logits[..., 1] - logits[..., 0]) / temperature + bias).sigmoid()
 
 
 WITH_POLICY = """
-The folder `policy` holds the policy with the same decoder: only the heads differ. A search with both
-computes keys and values once (docs/reward-models.md).
+The folder `policy` holds the policy with the same decoder: only the heads differ. A search with
+both computes keys and values once (docs/reward-models.md).
 """
 
 

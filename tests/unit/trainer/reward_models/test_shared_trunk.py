@@ -121,6 +121,7 @@ def test_a_shared_trunk_learns_the_labels_and_keeps_the_policy(
         for name, weights in policy.base_model.state_dict().items():
             assert torch.equal(weights, trunk[name]), name
         assert tokenizer.get_vocab() == tiny_policy[1].get_vocab()
+        assert "The folder `policy` holds the policy" in (out / "README.md").read_text()
     assert changes[10.0] < 0.02 < 0.1 < changes[0.0]
 
 
