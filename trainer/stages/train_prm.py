@@ -38,7 +38,6 @@ from trainer.reward_models.step_pairs import train_on_pairs
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.stage import numbered_inputs, run_stage
 from trainer.training.batch_size import set_accumulation
-from trainer.training.checkpoints import ZERO_3, optimizer_sharding
 from trainer.training.trained import last_loss, save_trained, training_cost
 
 
@@ -159,6 +158,8 @@ def run_prm(
 
 def _check(config: RewardModelConfig, lora: LoraSettings) -> None:
     """Raises ValueError for a model that cannot be trained so."""
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
     check_policy(config.model)
     if config.trunk == OWN:
         return
@@ -169,6 +170,11 @@ def _check(config: RewardModelConfig, lora: LoraSettings) -> None:
         )
     if config.trunk == SHARED:
         check_policy_head(config.model)
+        if is_deepspeed_zero3_enabled():
+            raise ValueError(
+                "trunk is 'shared', but ZeRO-3 divides the weights of the policy's head among the "
+                "processes: use recipes/accelerate/zero2.yaml"
+            )
 
 
 def _cost(trained: Trained, trunk: str) -> tuple[int, float]:
@@ -205,11 +211,6 @@ def _on_labels(
     train = partial(train, longest_first=config.longest_first)
     kept: KeptPolicy | None = None
     if config.trunk == SHARED:
-        if optimizer_sharding() == ZERO_3:
-            raise ValueError(
-                "trunk is 'shared', but ZeRO-3 divides the weights of the policy's head among the "
-                "processes: use recipes/accelerate/zero2.yaml"
-            )
         kept = keep_policy(config.model, config.policy_weight, arguments.device)
         train = partial(train, trainer_class=keeping(kept), collator=SharedTrunkCollator)
     trainer = train()

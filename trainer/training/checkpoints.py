@@ -27,8 +27,7 @@ from trainer.training.batch_size import sequences_per_update
 
 CHECKPOINT_MANIFEST = "checkpoint_manifest.json"
 # How the processes hold the optimizer's states.
-PLAIN = "every process holds all of it"
-ZERO_2, ZERO_3 = "DeepSpeed ZeRO-2", "DeepSpeed ZeRO-3"
+PLAIN, ZERO_2 = "every process holds all of it", "DeepSpeed ZeRO-2"
 
 
 def latest_checkpoint(folder: str | Path) -> Path | None:

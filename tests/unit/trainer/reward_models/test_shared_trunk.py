@@ -16,6 +16,7 @@ from data.types import StepLabels
 from rewards.models.folders import load_reward_model
 from rewards.models.vocabulary import NEVER
 from trainer.models.loading import load_policy, reward_model_from_policy, save_model
+from trainer.models.lora import LoraSettings
 from trainer.reward_models.shared_trunk import (
     KeptPolicy,
     SharedTrunkCollator,
@@ -161,6 +162,33 @@ def test_what_no_trunk_can_be_shared_with(tiny_policy: Any, tmp_path: Path) -> N
         RewardModelConfig(model="m", labels=["l"], trunk="mine")
     with pytest.raises(ValueError, match="trunk is 'shared', but targets is 'pairs'"):
         RewardModelConfig(model="m", labels=["l"], trunk="shared", targets="pairs")
+
+
+def test_zero_3_cannot_share_a_trunk(tiny_policy: Any, tmp_path: Path) -> None:
+    from transformers.integrations import HfDeepSpeedConfig
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    kept = HfDeepSpeedConfig({"zero_optimization": {"stage": 3}})  # as a launch with ZeRO-3 has it
+    try:
+        with pytest.raises(ValueError, match="ZeRO-3 divides the weights of the policy's head"):
+            train(tiny_policy, tmp_path, trunk="shared")
+    finally:
+        unset_hf_deepspeed_config()
+    assert kept.is_zero3()
+    assert not (tmp_path / "prm" / "model.safetensors").exists()
+
+
+def test_an_adapter_cannot_share_a_trunk(tiny_policy: Any, tmp_path: Path) -> None:
+    train(tiny_policy, tmp_path)
+    with pytest.raises(ValueError, match="trunk is 'frozen', but lora_rank is 4"):
+        run_prm(
+            RuntimeConfig(output_dir=str(tmp_path / "out"), seed=1),
+            RewardModelConfig(
+                model=str(tmp_path / "policy"), labels=[str(tmp_path / "labels")], trunk="frozen"
+            ),
+            TrainingArguments(output_dir=str(tmp_path / "out"), use_cpu=True, report_to="none"),
+            LoraSettings(lora_rank=4),
+        )
 
 
 def test_the_kept_policy_has_no_gradients(tiny_policy: Any, tmp_path: Path) -> None:
