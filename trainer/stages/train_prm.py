@@ -158,7 +158,7 @@ def run_prm(
 
 def _check(config: RewardModelConfig, lora: LoraSettings) -> None:
     """Raises ValueError for a model that cannot be trained so."""
-    from transformers.integrations import is_deepspeed_zero3_enabled
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
     check_policy(config.model)
     if config.trunk == OWN:

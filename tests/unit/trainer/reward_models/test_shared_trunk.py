@@ -108,6 +108,7 @@ def flops(folder: Path) -> float:
     return sum(entry["flops"] for entry in manifest["usage"]["ledger"])
 
 
+@pytest.mark.slow
 def test_a_shared_trunk_learns_the_labels_and_keeps_the_policy(
     tiny_policy: Any, tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_shared_trunk_learns_the_labels_and_keeps_the_policy(
     assert changes[10.0] < 0.02 < 0.1 < changes[0.0]
 
 
+@pytest.mark.slow
 def test_a_frozen_trunk_is_the_policys(tiny_policy: Any, tmp_path: Path) -> None:
     out = train(tiny_policy, tmp_path, trunk="frozen")
     before = load_policy(str(tmp_path / "policy"))[0].base_model.state_dict()
@@ -135,6 +137,7 @@ def test_a_frozen_trunk_is_the_policys(tiny_policy: Any, tmp_path: Path) -> None
     assert not (out / "policy").exists()
 
 
+@pytest.mark.slow
 def test_what_the_trunks_cost(tiny_policy: Any, tmp_path: Path) -> None:
     """One forward pass; with backward passes three; and with the old policy and its head more."""
     frozen, own, shared = (
