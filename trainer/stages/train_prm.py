@@ -53,8 +53,7 @@ class RewardModelConfig:
     targets: str = "steps"
     """Training targets: steps (all labels), outcome (last labels only) or pairs."""
     trunk: str = "own"
-    """The weights under the head: own, shared (trained for the policy too, which is written to the
-    folder `policy`) or frozen (the policy's, so that only the head is trained)."""
+    """Decoder under the head: own, shared (also the policy's, see folder `policy`) or frozen."""
     policy_weight: float = 1.0
     """Nats of loss per nat by which the policy changes in a step, with the trunk shared."""
     preference_pairs: list[str] = field(default_factory=list[str])

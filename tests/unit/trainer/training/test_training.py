@@ -66,6 +66,7 @@ def test_labels_stand_at_the_last_token_of_each_step() -> None:
     assert rows[0] == {
         "input_ids": [5, 6, 7, 8, 9, 10, 11],
         "labels": [IGNORED] * 3 + [0.25] + [IGNORED] * 2 + [1.0],
+        "prompt_length": 2,
     }
     batch = StepLabelCollator(pad_token_id=0)([rows[0], {"input_ids": [4], "labels": [0.5]}])
     assert batch["input_ids"][1].tolist() == [4, 0, 0, 0, 0, 0, 0]
