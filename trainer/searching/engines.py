@@ -62,7 +62,7 @@ def load_engine(
     with whole_models():
         model, tokenizer = load_policy(policy)
         model = model.to(torch.bfloat16) if bf16 else model
-    return open_engine(
+    opened, scorer = open_engine(
         model.to(device),
         tokenizer,
         reward_model,
@@ -73,6 +73,10 @@ def load_engine(
         kept_prefixes_mib=kept_prefixes_mib,
         max_context=max_context,
     )
+    # Only here: a policy that is trained while it samples must not take the reward model along.
+    if isinstance(scorer, RewardScorer) and isinstance(scorer.reward_model, ProcessRewardModel):
+        share_trunk(opened, scorer)
+    return opened, scorer
 
 
 def _open_servers(
@@ -179,10 +183,7 @@ def open_engine(
         kept_prefixes_mib=kept_prefixes_mib,
     )
     engine = TransformersEngine(model, tokenizer, config)
-    scorer = None if loaded is None else scorer_of(loaded, engine)
-    if isinstance(scorer, RewardScorer) and isinstance(scorer.reward_model, ProcessRewardModel):
-        share_trunk(engine, scorer)
-    return engine, scorer
+    return engine, None if loaded is None else scorer_of(loaded, engine)
 
 
 def keep_prefixes(model: RewardModel | None, mib: int, bit_identical: bool) -> None:

@@ -24,8 +24,8 @@ from search.strategies.mcts.config import MCTSConfig
 from search.strategies.particles import ParticleConfig
 from search.strategies.solutions import SolutionsConfig
 from trainer.models.loading import reward_model_from_policy, save_model
-from trainer.searching.engines import open_engine
-from trainer.searching.shared_trunk import same_trunk
+from trainer.searching.engines import load_engine, open_engine
+from trainer.searching.shared_trunk import same_trunk, share_trunk
 
 from ...search.engines.test_transformers_engine import PROMPTS, Meter
 
@@ -56,6 +56,7 @@ def opened(
     )
     assert isinstance(scorer, RewardScorer)
     assert isinstance(scorer.reward_model, ProcessRewardModel)
+    share_trunk(engine, scorer)
     return engine, scorer, scorer.reward_model
 
 
@@ -146,6 +147,24 @@ def test_the_weights_are_there_once(folders: tuple[Any, Any, str]) -> None:
     ours = dict(reward_model.model.base_model.named_parameters())
     for name, weights in engine.model.base_model.named_parameters():
         assert ours[name] is weights
+
+
+def test_a_policy_that_is_trained_does_not_take_the_reward_model_along(
+    folders: tuple[Any, Any, str], tmp_path: Path
+) -> None:
+    """PPO and GRPO open their engine over the model that they train."""
+    policy, tokenizer, reward = folders
+    _, scorer = open_engine(policy, tokenizer, reward, seed=3, device="cpu")
+    assert isinstance(scorer, RewardScorer)
+    sequence, before = [5, 6, 7, 8], scorer.reward_model.score([[5, 6, 7, 8]], [[3]])[0]
+    with torch.no_grad():
+        for weights in policy.parameters():
+            weights += 0.1
+    assert scorer.reward_model.score([sequence], [[3]])[0] == before
+    assert not scorer.shares_trunk
+    # A search loads its policy, which nobody trains.
+    _, scorer = load_engine(str(tmp_path / "policy"), reward, seed=3, device="cpu")
+    assert scorer is not None and scorer.shares_trunk
 
 
 def test_another_trunk_is_not_shared(folders: tuple[Any, Any, str]) -> None:
