@@ -31,6 +31,7 @@ from search.labellers.by_name import labeller_entry
 from search.strategies.by_name import entry
 from trainer.runtime.judge_settings import check_judge
 from trainer.runtime.launcher import TRACEBACK
+from trainer.runtime.precision import without_emulated_bf16
 from trainer.runtime.processes import cpu_processes, process_backend, told_to_use_the_cpu
 from trainer.runtime.solution_defaults import solution_defaults
 from trainer.runtime.training_settings import check_training_ranges
@@ -45,7 +46,8 @@ def parse_recipe(
     value, and the default of the first type applies. On the command line, mapping fields take JSON,
     and list and tuple fields take several words. transformers' `use_cpu` is set to true if the
     accelerate config says so, or several processes run on a machine without an accelerator. Its
-    `ddp_backend` is set if DeepSpeed launched these processes.
+    `ddp_backend` is set if DeepSpeed launched these processes. A training's `bf16` is false on a
+    CPU without instructions for it.
 
     Raises ValueError for an unknown key, for an old name of a key, a value of the wrong type, a
     missing required field, a missing or malformed file, a training argument out of its range, a
@@ -59,6 +61,8 @@ def parse_recipe(
         words = [*words, "--use_cpu", "true"]
     if "ddp_backend" in hints and "--ddp_backend" not in words and process_backend():
         words = [*words, "--ddp_backend", process_backend() or ""]
+    if {"bf16", "learning_rate"} <= hints.keys():
+        words = without_emulated_bf16(words, peek("bf16", words, None))
     words = [*words, *words_of_the_data(words, hints)]
     configs = tuple(parser.parse_args_and_config(words))
     check_training_ranges(recipe_mapping(*configs))

@@ -21,6 +21,7 @@ from search.scorer import RewardScorer, TextScorer
 from search.settings import SearchSettings
 from trainer.models.compatibility import check_models
 from trainer.models.loading import load_policy, whole_models
+from trainer.runtime.precision import computes_in_bf16
 from trainer.runtime.processes import is_main_process
 from trainer.searching.server_engines import (
     SearchEngineConfig,
@@ -143,12 +144,6 @@ def _say_extrapolations(name: str | None, loaded: LoadedRewardModel) -> None:
             "extrapolations (guidance: outcome asks for none of those on the way)",
             flush=True,
         )
-
-
-def computes_in_bf16() -> bool:
-    """Whether this CPU has instructions for matrix products in bf16 (AVX-512 BF16 or AMX)."""
-    cpu: Any = torch.cpu
-    return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
 
 
 def open_engine(

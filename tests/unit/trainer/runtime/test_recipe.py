@@ -172,12 +172,52 @@ def test_a_training_runs_on_the_cpu_if_the_accelerate_config_says_so(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("trainer.runtime.precision.computes_in_bf16", lambda: True)
     bf16 = str(use_cpu).lower()  # refused by transformers on a CPU that it is not told to use
     words = ["--output_dir", str(tmp_path), "--bf16", bf16, "--gradient_checkpointing", "false"]
     _, training = parse_recipe((RuntimeConfig, SFTConfig), words)
     assert (training.use_cpu, training.bf16) == (use_cpu, use_cpu)
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     assert not told_to_use_the_cpu()
+
+
+@pytest.mark.parametrize(
+    ("asked", "instructions", "bf16", "said"),
+    [
+        (["--bf16", "true"], True, True, False),
+        (["--bf16", "true"], False, False, True),
+        (["--bf16=True"], False, False, True),
+        ([], False, False, False),
+        ([], True, True, False),
+        (["--bf16", "false"], False, False, False),
+    ],
+)
+def test_a_training_does_not_emulate_bf16(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    asked: list[str],
+    instructions: bool,
+    bf16: bool,
+    said: bool,
+) -> None:
+    """A CPU without instructions for it takes tens of times as long."""
+    from trl.trainer.sft_config import SFTConfig
+
+    from trainer.ppo.config import PPOConfig
+
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.delenv("ACCELERATE_USE_DEEPSPEED", raising=False)
+    monkeypatch.setattr("trainer.runtime.precision.computes_in_bf16", lambda: instructions)
+    words = ["--output_dir", str(tmp_path), "--gradient_checkpointing", "false", *asked]
+    _, training = parse_recipe((RuntimeConfig, SFTConfig), words)
+    assert training.bf16 is bf16
+    assert ("this training computes in fp32" in capsys.readouterr().out) == said
+    if asked:
+        ppo = ["--output_dir", "o", "--verifier", "countdown", "--max_new_tokens", "8"]
+        ppo += ["--policy", "p", "--data", "d"]
+        _, config = parse_recipe((RuntimeConfig, PPOConfig), [*ppo, *asked])
+        assert config.bf16 is bf16
 
 
 @dataclass(frozen=True, kw_only=True)
