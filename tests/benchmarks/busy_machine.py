@@ -1,6 +1,7 @@
 """Training steps per second on a quiet and on a busy machine, by how threads wait for each other.
 
-python tests/benchmarks/busy_machine.py [--seconds 8] [--repeats 3]
+python tests/benchmarks/busy_machine.py [--seconds 8] [--repeats 3] [--loads quiet busy]
+    [--only "one thread" launcher]
 
 A process trains one small model in a loop. The settings take turns, first alone and then beside as
 many processes as there are cores, which only compute. The median over the turns counts. `launcher`
@@ -29,7 +30,7 @@ def settings(cores: int) -> dict[str, dict[str, str]]:
         "one thread": {"OMP_NUM_THREADS": "1"},
         "default": threads,
         "passive": threads | {"OMP_WAIT_POLICY": "PASSIVE"},
-        **{f"spin {n}": threads | {"GOMP_SPINCOUNT": str(n)} for n in (100, 1000, 10_000, 100_000)},
+        **{f"spin {n}": threads | {"GOMP_SPINCOUNT": str(n)} for n in (0, 100, 1000, 10_000, 100_000)},
         "launcher": threads | waiting_environment(cores),
     }
 
@@ -75,20 +76,26 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--loads", nargs="+", default=["quiet", "busy"])
+    parser.add_argument("--only", nargs="+", default=[], help="these settings instead of all")
     parser.add_argument("--measure", action="store_true", help="one measurement, in this process")
     options = parser.parse_args()
     if options.measure:
         print(json.dumps(steps_per_second(options.seconds, options.hidden)))
         return
     cores = len(os.sched_getaffinity(0))
-    for name, others in (("quiet", 0), ("busy", cores)):
+    for name in options.loads:
+        others = {"quiet": 0, "busy": cores}[name]
         rates: dict[str, list[float]] = defaultdict(list)
         load = [subprocess.Popen([sys.executable, "-c", LOAD]) for _ in range(others)]
         try:
             choices = settings(cores)  # the launcher's depends on the load
             for _ in range(options.repeats):
                 for choice, environment in choices.items():
+                    if options.only and choice not in options.only:
+                        continue
                     rates[choice].append(measure(environment, options))
+                    print(f"{name} {choice}: {rates[choice][-1]:.2f}", file=sys.stderr, flush=True)
         finally:
             for process in load:
                 process.kill()

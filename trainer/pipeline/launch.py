@@ -78,10 +78,7 @@ def busy_cores_note(environment: Mapping[str, str]) -> str:
     other work made its threads sleep."""
     if "OMP_WAIT_POLICY" in os.environ or environment.get("OMP_WAIT_POLICY") != "PASSIVE":
         return ""
-    return (
-        "other work keeps the cores busy, so waiting threads sleep. OMP_NUM_THREADS=1 is faster "
-        "beside other work, but results differ from those of more threads in their last bits"
-    )
+    return "other work keeps the cores busy, so waiting threads sleep"
 
 
 @contextlib.contextmanager
