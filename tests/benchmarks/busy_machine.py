@@ -30,7 +30,10 @@ def settings(cores: int) -> dict[str, dict[str, str]]:
         "one thread": {"OMP_NUM_THREADS": "1"},
         "default": threads,
         "passive": threads | {"OMP_WAIT_POLICY": "PASSIVE"},
-        **{f"spin {n}": threads | {"GOMP_SPINCOUNT": str(n)} for n in (0, 100, 1000, 10_000, 100_000)},
+        **{
+            f"spin {n}": threads | {"GOMP_SPINCOUNT": str(n)}
+            for n in (0, 100, 1000, 10_000, 100_000)
+        },
         "launcher": threads | waiting_environment(cores),
     }
 
