@@ -15,7 +15,6 @@ from starlette.requests import ClientDisconnect
 
 from trainer.serving.errors import APIError
 
-CLOSE = {"Connection": "close"}  # where the rest of the body is not read
 DROPPED_BYTES = 64 * 2**20
 SMOOTHING = 0.1  # weight of the newest search in the mean time of a search
 
@@ -46,7 +45,8 @@ class KeyRing:
                 401,
                 "no valid API key: send the header Authorization: Bearer KEY",
                 code="invalid_api_key",
-                headers=CLOSE | {"WWW-Authenticate": "Bearer"},
+                headers={"WWW-Authenticate": "Bearer"},
+                closes=True,
             )
         return given.hex()
 
@@ -74,13 +74,13 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
             408,
             f"the body did not arrive within {seconds:g} s",
             code="body_timeout",
-            headers=CLOSE,
+            closes=True,
         ) from None
     except ClientDisconnect:
         raise APIError(400, "the connection was closed", code="disconnected") from None
     if size > most:
         raise APIError(
-            413, f"the body has more than {most:,} bytes", code="body_too_large", headers=CLOSE
+            413, f"the body has more than {most:,} bytes", code="body_too_large", closes=True
         )
     return b"".join(parts)
 

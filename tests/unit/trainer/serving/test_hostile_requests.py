@@ -17,6 +17,7 @@ import pytest
 
 from tests.unit.hostile_http import (
     CHAT,
+    endless,
     exchange,
     hostile_bodies,
     malformed_heads,
@@ -156,6 +157,25 @@ def test_hostile_requests_are_refused_while_others_are_served(bundle: Path) -> N
             assert not status or reply.error(), name
         assert served.ask(seed=1).json()["choices"] == good
         assert served.service.places.taken == 0
+
+
+@pytest.mark.parametrize("refused", ["too large", "without a key"])
+def test_a_client_that_sends_on_sees_why_it_is_refused(
+    bundle: Path, tmp_path: Path, refused: str
+) -> None:
+    """A connection that is closed with bytes unread is reset, and the answer may be lost."""
+    keys = tmp_path / "keys" if refused == "without a key" else None
+    if keys:
+        keys.write_text("a-key-of-more-than-sixteen-characters\n", encoding="utf-8")
+    sent = 8 if keys else 70
+    with serving(bundle, api_keys=keys and str(keys)) as served:
+        host, port = served.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(post(b"", length=2**50))
+            for part in endless(b" ", sent):
+                connection.sendall(part)
+            reply = connection.recv(65536).decode()
+        assert reply.startswith("HTTP/1.1 401" if keys else "HTTP/1.1 413"), reply
 
 
 def test_the_mistakes_of_a_body_are_counted_without_a_list_of_them(served: Served) -> None:
