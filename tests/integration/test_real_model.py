@@ -23,7 +23,7 @@ STAGES = (
     *("data", "sft", "label_1", "prm_1", "search_1", "round_1", "control_more_updates"),
     *("evaluate", "report"),
 )
-TRAINING = {"max_steps": 2, "per_device_train_batch_size": 2, "save_strategy": "no"}
+TRAINING = {"max_steps": 2, "per_device_train_batch_size": 1, "save_strategy": "no"}
 SHORT = {"max_new_tokens": 12, "max_step_tokens": 8, "proposals": 2}
 SMALL: dict[str, dict[str, Any]] = {
     "data": {
