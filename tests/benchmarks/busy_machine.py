@@ -5,7 +5,8 @@ python tests/benchmarks/busy_machine.py [--seconds 8] [--repeats 3] [--loads qui
 
 A process trains one small model in a loop. The settings take turns, first alone and then beside as
 many processes as there are cores, which only compute. The median over the turns counts. `launcher`
-is what trainer/pipeline/launch.py sets under this load.
+is what trainer/pipeline/launch.py sets under this load. `processes` are as many processes as cores,
+of one thread each, which divide the rows of an update (DDP, gloo): recipes/accelerate/cpu_ddp.yaml.
 """
 
 from __future__ import annotations
@@ -35,24 +36,32 @@ def settings(cores: int) -> dict[str, dict[str, str]]:
             for n in (0, 100, 1000, 10_000, 100_000)
         },
         "launcher": threads | waiting_environment(cores),
+        "processes": {"OMP_NUM_THREADS": "1"},
     }
 
 
-def steps_per_second(seconds: float, hidden: int) -> float:
+def steps_per_second(seconds: float, hidden: int, processes: int) -> float:
     """In this process: steps of a small language model's training, after a few to warm up."""
     import torch
+    from torch import distributed
+    from torch.nn.parallel import DistributedDataParallel
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(1)
+    if processes > 1:
+        distributed.init_process_group("gloo")
     config = LlamaConfig(
         vocab_size=128, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=4,
         num_attention_heads=4, max_position_embeddings=128,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
+    if processes > 1:
+        model = DistributedDataParallel(model)
     optimizer = torch.optim.AdamW(model.parameters())
-    ids_BT = torch.randint(0, 128, (32, 48))
+    ids_BT = torch.randint(0, 128, (32 // processes, 48))
     steps, started = -3, 0.0
-    while steps < 0 or time.perf_counter() - started < seconds:
+    going = torch.ones(1)
+    while going:
         loss = model(input_ids=ids_BT, labels=ids_BT).loss
         assert loss is not None
         loss.backward()
@@ -61,14 +70,23 @@ def steps_per_second(seconds: float, hidden: int) -> float:
         steps += 1
         if steps == 0:
             started = time.perf_counter()
+        if steps > 0:
+            going.fill_(time.perf_counter() - started < seconds)
+            if processes > 1:  # all end with the same step
+                distributed.broadcast(going, 0)
     return steps / (time.perf_counter() - started)
 
 
-def measure(environment: dict[str, str], options: argparse.Namespace) -> float:
+def measure(choice: str, environment: dict[str, str], options: argparse.Namespace) -> float:
     words = ["--measure", "--seconds", str(options.seconds), "--hidden", str(options.hidden)]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    start = [sys.executable]
+    if choice == "processes":
+        cores = len(os.sched_getaffinity(0))
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(cores)]
+        words += ["--processes", str(cores)]
     done = subprocess.run(
-        [sys.executable, __file__, *words],
+        [*start, __file__, *words],
         env=clean | environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return float(json.loads(done.stdout.splitlines()[-1]))
@@ -81,10 +99,13 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--loads", nargs="+", default=["quiet", "busy"])
     parser.add_argument("--only", nargs="+", default=[], help="these settings instead of all")
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--measure", action="store_true", help="one measurement, in this process")
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(steps_per_second(options.seconds, options.hidden)))
+        rate = steps_per_second(options.seconds, options.hidden, options.processes)
+        if os.environ.get("RANK", "0") == "0":
+            print(json.dumps(rate))
         return
     cores = len(os.sched_getaffinity(0))
     for name in options.loads:
@@ -97,7 +118,7 @@ def main() -> None:
                 for choice, environment in choices.items():
                     if options.only and choice not in options.only:
                         continue
-                    rates[choice].append(measure(environment, options))
+                    rates[choice].append(measure(choice, environment, options))
                     print(f"{name} {choice}: {rates[choice][-1]:.2f}", file=sys.stderr, flush=True)
         finally:
             for process in load:
