@@ -79,8 +79,8 @@ def busy_cores_note(environment: Mapping[str, str]) -> str:
     if "OMP_WAIT_POLICY" in os.environ or environment.get("OMP_WAIT_POLICY") != "PASSIVE":
         return ""
     return (
-        "other work keeps the cores busy, so waiting threads sleep; processes of one thread each are "
-        "faster then (docs/how-to/several-processes.md)"
+        "other work keeps the cores busy, so waiting threads sleep; processes of one thread each "
+        "are faster then (docs/how-to/several-processes.md)"
     )
 
 
