@@ -7,8 +7,8 @@ from typing import Any
 from trainer.runtime.processes import is_main_process, told_to_use_the_cpu
 
 EMULATED = (
-    "bf16 is true, but this CPU has no bf16 instructions and takes tens of times as long without "
-    "them: this training computes in fp32"
+    "bf16 is true, but this CPU has neither AVX-512 BF16 nor AMX, without which bf16 takes tens of "
+    "times as long: this training computes in fp32"
 )
 
 
