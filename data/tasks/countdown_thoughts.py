@@ -80,6 +80,8 @@ class CountdownThoughtsConfig(CountdownConfig):
     """Behaviour that no thought shows, to measure what it is worth; null: none."""
     traces_per_problem: int = 1
     """Demonstrations per problem, each with a new thought; one epoch then sees each once."""
+    first_trace: int = 0
+    """Number of a problem's first thought; 15 gives others than the first 15 of each problem."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,6 +108,8 @@ class CountdownThoughtsConfig(CountdownConfig):
         for name in ("width", "least_tries", "traces_per_problem"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.first_trace < 0:
+            raise ValueError(f"first_trace is {self.first_trace}; it must not be negative")
         if self.most_tries < self.least_tries:
             raise ValueError(
                 f"most_tries is {self.most_tries}; it must be at least least_tries, "
@@ -139,6 +143,7 @@ class CountdownThoughtsTask:
             test=test,
         )
         problems = [demonstration.problem for demonstration in splits.demonstrations]
+        first = self.config.first_trace
         traces = [
             Demonstration(
                 problem=problem,
@@ -146,7 +151,7 @@ class CountdownThoughtsTask:
                     problem, random.Random(f"{seed} thought {number} {problem.id}")
                 ),
             )
-            for number in range(self.config.traces_per_problem)
+            for number in range(first, first + self.config.traces_per_problem)
             for problem in reported(problems, "thoughts")
         ]
         return replace(splits, demonstrations=tuple(traces))

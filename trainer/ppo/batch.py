@@ -48,9 +48,18 @@ class PPOBatch:
 
 
 def make_batch(
-    rollouts: Sequence[Rollout], pad_token_id: int, step_discount: float, device: torch.device
+    rollouts: Sequence[Rollout],
+    pad_token_id: int,
+    step_discount: float,
+    device: torch.device,
+    *,
+    mask_truncated: bool = False,
 ) -> PPOBatch:
-    """The rollouts as a batch. Raises ValueError if there are no rollouts, or one has no tokens."""
+    """The rollouts as a batch. With `mask_truncated`, the mask of a truncated rollout is 0, so it
+    has no part in the loss (overlong filtering, DAPO 2503.14476, section 3.4).
+
+    Raises ValueError if there are no rollouts, or one has no tokens.
+    """
     if not rollouts:
         raise ValueError("there is no rollout to learn from")
     for rollout in rollouts:
@@ -68,7 +77,7 @@ def make_batch(
         ids = rollout.prompt_ids + rollout.response_ids
         input_ids[i, : len(ids)] = torch.tensor(ids)
         attention_mask[i, : len(ids)] = 1
-        mask_BP[i, start - 1 : len(ids) - 1] = 1
+        mask_BP[i, start - 1 : len(ids) - 1] = not (mask_truncated and rollout.truncated)
         if rollout.engine_logprobs:
             engine_BP[i, start - 1 : len(ids) - 1] = torch.tensor(rollout.engine_logprobs)
         for end, reward in zip(rollout.step_ends, rollout.rewards, strict=True):

@@ -56,6 +56,12 @@ class PPOConfig:
     """Rollouts per problem and cycle."""
     max_new_tokens: int
     """Limit of one solution, in tokens after the prompt."""
+    first_max_new_tokens: int | None = None
+    """Limit in the first cycle; it grows evenly to max_new_tokens; null: it does not grow."""
+    growth_cycles: int = 0
+    """Cycles until the limit is max_new_tokens, with first_max_new_tokens."""
+    mask_truncated: bool = False
+    """Learn nothing from truncated solutions (overlong filtering, DAPO)."""
     filter_rounds: int = 0
     """Times per cycle that problems whose samples have one outcome are replaced; 0: never."""
     temperature: float = 1.0
@@ -84,6 +90,8 @@ class PPOConfig:
     """Largest norm of the gradients of policy and critic together; larger ones are clipped."""
     clip: float = 0.2
     """Clip range of the policy's ratio: [1 - clip, 1 + clip]."""
+    clip_high: float | None = None
+    """Upper clip range, 1 + clip_high (clip-higher, DAPO: 0.28); null: that of clip."""
     value_clip: float = 0.2
     """Largest change of a value since the sampling, in value clipping; 0: no clipping."""
     value_coefficient: float = 1.0
@@ -145,8 +153,6 @@ class PPOConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}; it must be above 0 for sampling")
-        if not 0 < self.clip < 1:
-            raise ValueError(f"clip is {self.clip}; it must be in (0, 1)")
         if not self.importance_cap >= 1:
             raise ValueError(f"importance_cap is {self.importance_cap}; it must be at least 1")
         if not 0 <= self.gae_lambda <= 1:
@@ -157,6 +163,8 @@ class PPOConfig:
             )
         self._check_critic()
         self._check_samples()
+        self._check_growth()
+        self._check_clip()
         if self.lora_rank and self.reference is not None:
             raise ValueError(
                 "reference is given, but with lora_rank above 0 the policy without adapters is the "
@@ -177,6 +185,39 @@ class PPOConfig:
         return validation_problems(
             self.data, self.evaluation_skip, self.evaluation_problems, self.evaluation_slice
         )
+
+    def _check_clip(self) -> None:
+        if not 0 < self.clip < 1:
+            raise ValueError(f"clip is {self.clip}; it must be in (0, 1)")
+        if not self.upper_clip() >= self.clip:
+            raise ValueError(
+                f"clip_high is {self.clip_high}; it must be at least clip, {self.clip}, or null"
+            )
+
+    def upper_clip(self) -> float:
+        """The largest ratio minus 1 that the loss rewards."""
+        return self.clip if self.clip_high is None else self.clip_high
+
+    def limit_in(self, cycle: int) -> int:
+        """The most tokens of a solution in a cycle, counted from 0. The growing limit is that of
+        DeepScaleR (Luo et al. 2025), in small steps."""
+        if self.first_max_new_tokens is None or cycle >= self.growth_cycles:
+            return self.max_new_tokens
+        span = self.max_new_tokens - self.first_max_new_tokens
+        return self.first_max_new_tokens + span * cycle // self.growth_cycles
+
+    def _check_growth(self) -> None:
+        first, most = self.first_max_new_tokens, self.max_new_tokens
+        if (first is None) != (self.growth_cycles == 0):
+            raise ValueError(
+                f"first_max_new_tokens is {first} and growth_cycles is {self.growth_cycles}: give "
+                "both, or leave both out"
+            )
+        if first is not None and not (1 <= first <= most and self.growth_cycles > 0):
+            raise ValueError(
+                f"first_max_new_tokens is {first} and growth_cycles is {self.growth_cycles}; they "
+                f"must be at least 1, and the first at most max_new_tokens, {most}"
+            )
 
     def _check_samples(self) -> None:
         if self.filter_rounds and (self.replay is not None or self.samples_per_problem < 2):

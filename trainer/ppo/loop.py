@@ -18,8 +18,10 @@ from typing import Any
 
 from accelerate.utils import gather_object
 
+from data.behaviours import behaviour_rates
 from data.flops import flop_model
 from data.held_out import check_problems_held_out, check_rows_held_out
+from data.thoughts import THOUGHT_END
 from data.types import Problem, Usage
 from trainer.ppo.advantages import KLController
 from trainer.ppo.batch import PPOBatch, make_batch
@@ -154,7 +156,11 @@ class PPORun:
                 learnt, values, spent = self._step_advantages(number, rollouts)
             usage, discount = usage + spent, 0.0
         batch = make_batch(
-            learnt, self.models.tokenizer.pad_token_id, discount, self.accelerator.device
+            learnt,
+            self.models.tokenizer.pad_token_id,
+            discount,
+            self.accelerator.device,
+            mask_truncated=config.mask_truncated,
         )
         orders = self.learner.orders(number, len(batch))
         with clock("logprobs"):
@@ -217,7 +223,7 @@ class PPORun:
     def _request(self, problems: Sequence[Problem], cycle: int) -> RolloutRequest:
         sampling = SamplingConfig(
             samples_per_problem=self.config.samples_per_problem,
-            max_new_tokens=self.config.max_new_tokens,
+            max_new_tokens=self.config.limit_in(cycle),
             temperature=self.config.temperature,
         )
         return RolloutRequest(
@@ -276,7 +282,7 @@ class PPORun:
             return
         for warning in record.warnings:
             print(f"cycle {record.cycle}: {warning}", flush=True)
-        row, metrics = record.as_row(), record.metrics
+        row, metrics = record.as_row() | self._behaviours(rollouts), record.metrics
         rows = completion_rows(record.cycle, rollouts, batch, self.config.logged_completions)
         append_rows(self.folder / METRICS, [row])
         append_rows(self.folder / COMPLETIONS, rows)
@@ -288,6 +294,16 @@ class PPORun:
             f"{metrics.reward:.3f}, KL {metrics.kl:.2f}, length {metrics.length:.1f}",
             flush=True,
         )
+
+    def _behaviours(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
+        """The rates of reasoning behaviours in this process's rollouts; empty if none thinks."""
+        if not any(THOUGHT_END in rollout.text for rollout in rollouts):
+            return {}
+        problems = {problem.id: problem for problem in self.inputs.problems}
+        known = [r for r in rollouts if r.problem_id in problems]  # replayed ones may be of others
+        if not known:
+            return {}
+        return behaviour_rates((problems[r.problem_id], r.text) for r in known).metrics()
 
     def _evaluate(self) -> None:
         """Measure the greedy policy on the held-out problems. Save it if it is the best so far."""
@@ -306,11 +322,14 @@ class PPORun:
             )
         )
         found: list[Any] = gather_object(
-            [(r.problem_id, r.correct, r.scores[-1] if r.scores else None) for r in greedy]
+            [
+                (r.problem_id, r.correct, r.scores[-1] if r.scores else None, len(r.response_ids))
+                for r in greedy
+            ]
         )
         self.progress.usage += usage_of(self.learner.reduce(usage_numbers(usage)))
-        correct = {problem: word for problem, word, _ in found}
-        scores = [score for _, _, score in found if score is not None]
+        correct = {problem: word for problem, word, _, _ in found}
+        scores = [score for _, _, score, _ in found if score is not None]
         evaluation = Evaluation(
             cycle=self.progress.cycle,
             correct=tuple(correct[problem.id] for problem in self.inputs.held_out),
@@ -323,7 +342,8 @@ class PPORun:
             self.models.save(self.folder / BEST)
         if not self.accelerator.is_main_process:
             return
-        row = {"accuracy": evaluation.accuracy, "proxy": evaluation.proxy}
+        length = sum(tokens for *_, tokens in found) / len(found)
+        row = {"accuracy": evaluation.accuracy, "proxy": evaluation.proxy, "length": length}
         append_rows(self.folder / EVALUATIONS, [{"cycle": evaluation.cycle, **row}])
         self.log.log({f"ppo/held_out_{k}": v for k, v in row.items() if v is not None})
         print(f"before cycle {evaluation.cycle}: {row}", flush=True)

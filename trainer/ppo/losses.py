@@ -13,15 +13,16 @@ def policy_loss(
     old_logprobs_BP: Tensor,
     advantages_BP: Tensor,
     mask_BP: Tensor,
-    clip: float,
+    clip: tuple[float, float],
     count: float,
 ) -> tuple[Tensor, Tensor]:
-    """- min(ratio A, clip(ratio, 1 - clip, 1 + clip) A) (1707.06347, equation 7), summed over
-    tokens and divided by `count`. Also returns the ratios of shape (B, P), which are 1 outside the
-    mask."""
+    """- min(ratio A, clip(ratio, 1 - low, 1 + high) A) (1707.06347, equation 7; with a higher bound
+    of its own, DAPO 2503.14476, equation 10), summed over tokens and divided by `count`. `clip` is
+    (low, high). Also returns the ratios of shape (B, P), which are 1 outside the mask."""
     # The mask is applied before exp, because values outside it could overflow, and 0 x inf is NaN.
     ratio_BP = torch.exp((logprobs_BP - old_logprobs_BP) * mask_BP)
-    clipped_BP = ratio_BP.clamp(1.0 - clip, 1.0 + clip)
+    low, high = clip
+    clipped_BP = ratio_BP.clamp(1.0 - low, 1.0 + high)
     gain_BP = torch.minimum(ratio_BP * advantages_BP, clipped_BP * advantages_BP)
     return -(gain_BP * mask_BP).sum() / count, ratio_BP.detach()
 

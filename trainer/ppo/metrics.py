@@ -37,11 +37,11 @@ class CycleMetrics:
     """The metrics of one cycle: means over the solutions or the tokens of all processes.
 
     `reward` is the sum of a solution's rewards, without the KL penalty. `kl` is in nats per
-    solution, `entropy` in nats per token, `length` in tokens. `score` is the reward model's score
-    of the last step, None without a reward model. `explained_variance` covers only the tokens of
-    the main process. `engine` is None if the trainer's model sampled, and `filtering` without
-    online filtering; with it, all others are means over the problems that were kept. `step_values`
-    is None if the critic gives the values."""
+    solution that is learnt from, `entropy` in nats per token, `length` in tokens. `score` is the
+    reward model's score of the last step, None without a reward model. `explained_variance` covers
+    only the tokens of the main process. `engine` is None if the trainer's model sampled, and
+    `filtering` without online filtering; with it, all others are means over the problems that were
+    kept. `step_values` is None if the critic gives the values."""
 
     reward: float
     outcome: float
@@ -103,6 +103,7 @@ class _Totals:
     added."""
 
     solutions: float
+    learnt: float  # solutions that are not masked
     tokens: float
     reward: float
     outcome: float
@@ -152,19 +153,19 @@ def cycle_metrics(
         reward=total.reward / solutions,
         outcome=total.outcome / solutions,
         correct=total.correct / solutions,
-        kl=total.kl / solutions,
+        kl=total.kl / max(1.0, total.learnt),
         length=total.length / solutions,
         repetition=total.repetition / solutions,
         reward_min=reward_min,
         reward_max=reward_max,
         score=total.score / solutions if rollouts[0].scores else None,
-        entropy=total.entropy / total.tokens,
+        entropy=total.entropy / max(1.0, total.tokens),
         truncation_share=total.truncated / solutions,
         policy_loss=total.policy_loss / steps * processes,
         value_loss=total.value_loss / steps * processes,
         imitation_loss=total.imitation_loss / steps * processes,
-        clip_fraction=total.clipped / total.trained,
-        ratio_mean=total.ratio / total.trained,
+        clip_fraction=total.clipped / max(1.0, total.trained),
+        ratio_mean=total.ratio / max(1.0, total.trained),
         ratio_max=ratio_max,
         first_ratio_error=first_ratio_error,
         grad_norm=total.grad_norm / steps,
@@ -188,6 +189,7 @@ def _local_totals(
     by_engine_BP = ~batch.engine_BP.isnan()
     return _Totals(
         solutions=float(len(rollouts)),
+        learnt=float(batch.mask_BP.any(1).sum()),
         tokens=float(batch.mask_BP.bool().sum()),
         reward=sum(sum(r.rewards) for r in rollouts),
         outcome=sum(r.outcome for r in rollouts),

@@ -186,6 +186,7 @@ class Learner:
         own = sum(float(batch.mask_BP[index.to(batch.mask_BP.device)].sum()) for index in indices)
         copied = sum(len(row.completion_ids) for rows in imitation for row in rows)
         tokens, copied_tokens = self.reduce([own, float(copied)])
+        tokens = max(1.0, tokens)
         # Accelerate averages gradients over processes and micro-batches. This scale restores the
         # sum.
         scale = len(indices) * self.accelerator.num_processes
@@ -227,7 +228,7 @@ class Learner:
             micro.logprobs_BP,
             micro.advantages_BP,
             micro.mask_BP,
-            config.clip,
+            (config.clip, config.upper_clip()),
             tokens,
         )
         value = value_loss(
@@ -243,10 +244,12 @@ class Learner:
         sums.value_loss += float(value.detach())
         sums.tokens += kept.numel()
         sums.ratio += float(kept.sum())
-        sums.clipped += int(((kept - 1.0).abs() > config.clip).sum())
-        sums.ratio_max = max(sums.ratio_max, float(kept.max()))
-        if sums.first_ratio_error is None:
-            sums.first_ratio_error = float((kept - 1.0).abs().max())
+        change = kept - 1.0
+        sums.clipped += int(((change < -config.clip) | (change > config.upper_clip())).sum())
+        if kept.numel():  # none are kept if all solutions of a micro-batch are masked
+            sums.ratio_max = max(sums.ratio_max, float(kept.max()))
+        if kept.numel() and sums.first_ratio_error is None:
+            sums.first_ratio_error = float(change.abs().max())
         return policy + config.value_coefficient * value
 
     def _imitation_loss(self, rows: Sequence[TokenRow], tokens: float, sums: UpdateSums) -> Tensor:

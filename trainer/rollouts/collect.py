@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from data.progress import reported
 from data.types import ModelUsage, Problem, StopReason, Usage
+from rewards.lengths import check_length, length_factor
 from rewards.shaping import SHAPES, step_rewards
 from search.base import Engine, SampleRequest
 from trainer.rollouts.judging import OUTCOME_REWARDS, Judges, SampledSolution
@@ -27,6 +28,10 @@ class RewardConfig:
     """Factor on the process rewards."""
     step_discount: float = 1.0
     """Discount (gamma) from one step to the next, in [0, 1]."""
+    length_target: int = 0
+    """Tokens at which a correct solution earns half, as in L1-Max; 0: length does not count."""
+    length_penalty: float = 0.005
+    """Change of the outcome per token below or above length_target."""
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -37,6 +42,7 @@ class RewardConfig:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
         if not 0 < self.step_discount <= 1:
             raise ValueError(f"step_discount is {self.step_discount}; it must be in (0, 1]")
+        check_length(self.length_target, self.length_penalty)
         if self.shape == "min_form" and self.step_discount != 1:
             raise ValueError("shape min_form needs a step_discount of 1")
 
@@ -194,6 +200,9 @@ def _rollout(
     outcome, correct = judges.outcome(
         config.outcome, solution, coin, truncated_reward=config.truncated_reward
     )
+    if config.length_target and solution.finished:
+        tokens = len(solution.token_ids)
+        outcome *= length_factor(tokens, config.length_target, config.length_penalty)
     return Rollout(
         problem_id=problem.id,
         prompt_ids=solution.prompt_ids,

@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from data.slices import Choice, check_file_or_slice
 from data.types import ModelUsage, Problem, Usage
 from rewards.aggregate import AGGREGATES
+from rewards.lengths import check_length, length_factor
 from rewards.verifiers.by_name import check_verifier
 from search.engines.transformers_engine import TransformersEngine
 from trainer.rollouts.judging import OUTCOME_REWARDS, Judges, SampledSolution
@@ -48,6 +49,10 @@ class GroupRLConfig:
     """Factor on the aggregated process rewards; 0 needs no reward model."""
     aggregate: str = "min"
     """How process rewards become one: last, min, product or mean."""
+    length_target: int = 0
+    """Tokens at which a correct solution earns half, as in L1-Max; 0: length does not count."""
+    length_penalty: float = 0.005
+    """Change of the outcome per token below or above length_target."""
     filter_rounds: int = 0
     """Times per batch that problems whose samples earn the same are replaced; 0: never."""
 
@@ -61,6 +66,7 @@ class GroupRLConfig:
             raise ValueError("process_weight is not 0, but no reward_model is given")
         if self.filter_rounds < 0:
             raise ValueError(f"filter_rounds is {self.filter_rounds}; it must not be negative")
+        check_length(self.length_target, self.length_penalty)
         check_file_or_slice(self.problems, self.slice)
 
     def chosen_problems(self) -> list[Problem]:
@@ -130,7 +136,11 @@ class SolutionReward:
 
     def _outcome(self, solution: SampledSolution) -> float:
         coin = f"{self.engine.seed} {solution.problem.id} {solution.token_ids}"
-        return self.judges.outcome(self.config.outcome, solution, coin)[0]
+        outcome = self.judges.outcome(self.config.outcome, solution, coin)[0]
+        target, tokens = self.config.length_target, len(solution.token_ids)
+        if target and solution.finished:
+            outcome *= length_factor(tokens, target, self.config.length_penalty)
+        return outcome
 
 
 class KeepsCounts(TrainerCallback):

@@ -48,13 +48,18 @@ def train_on_rows(
     """Train in place with TRL's SFTTrainer, and resume from the newest complete checkpoint.
 
     `arguments` is an `SFTConfig`. `watching` makes further callbacks of the trainer. Returns the
-    finished trainer. Raises ValueError if there are no rows, and for a checkpoint from which this
-    run cannot continue.
+    finished trainer. Raises ValueError if there are no rows, for two orders of rows at once, and
+    for a checkpoint from which this run cannot continue.
     """
     from trl.trainer.sft_trainer import SFTTrainer
 
     if not rows:
         raise ValueError("there is no row to train on")
+    if longest_first and arguments.train_sampling_strategy != "random":
+        raise ValueError(
+            f"train_sampling_strategy is {arguments.train_sampling_strategy!r}, but longest_first "
+            "decides the order of the rows: set longest_first to false"
+        )
     arguments.dataset_kwargs = {"skip_prepare_dataset": True}
     trainer = (taking_longest_first(SFTTrainer) if longest_first else SFTTrainer)(
         model=model,

@@ -67,22 +67,22 @@ def test_clipping_by_hand() -> None:
     new = T([[math.log(1.5), math.log(1.5), math.log(0.5), math.log(0.5)]])
     advantages = T([[1.0, -1.0, 1.0, -1.0]])
     mask = torch.ones(1, 4)
-    loss, ratio = policy_loss(new, old, advantages, mask, 0.2, 4.0)
+    loss, ratio = policy_loss(new, old, advantages, mask, (0.2, 0.2), 4.0)
     # min(1.5, 1.2) = 1.2; min(-1.5, -1.2) = -1.5; min(0.5, 0.8) = 0.5; min(-0.5, -0.8) = -0.8
     assert float(loss) == pytest.approx(-(1.2 - 1.5 + 0.5 - 0.8) / 4)
     assert torch.allclose(ratio, T([[1.5, 1.5, 0.5, 0.5]]))
     # what lies outside the mask may be anything
     wild = new.clone()
     wild[0, 3] = float("inf")
-    masked, _ = policy_loss(
-        torch.nan_to_num(wild, posinf=1e30), old, advantages, T([[1.0, 1.0, 1.0, 0.0]]), 0.2, 3.0
-    )
+    wild = torch.nan_to_num(wild, posinf=1e30)
+    masked, _ = policy_loss(wild, old, advantages, T([[1.0, 1.0, 1.0, 0.0]]), (0.2, 0.2), 3.0)
     assert float(masked) == pytest.approx(-(1.2 - 1.5 + 0.5) / 3)
 
 
 def test_clipped_tokens_have_no_gradient() -> None:
     new = T([[math.log(1.5), math.log(1.5)]]).requires_grad_()
-    loss, _ = policy_loss(new, torch.zeros(1, 2), T([[1.0, -1.0]]), torch.ones(1, 2), 0.2, 2.0)
+    advantages, one = T([[1.0, -1.0]]), torch.ones(1, 2)
+    loss, _ = policy_loss(new, torch.zeros(1, 2), advantages, one, (0.2, 0.2), 2.0)
     loss.backward()
     # the first is clipped; the second's gradient is ratio x -A / count = 1.5 / 2
     assert new.grad is not None and new.grad.tolist() == [[0.0, pytest.approx(0.75)]]

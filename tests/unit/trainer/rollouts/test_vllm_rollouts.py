@@ -50,7 +50,7 @@ def test_corrections_by_hand() -> None:
     # Weighing advantages is weighing the clipped loss: clip(1.5) A 2 = 1.2 x 2, then x 1/2.
     new, advantages = T([[math.log(1.5)]]), T([[2.0]])
     zero, one = torch.zeros(1, 1), torch.ones(1, 1)
-    loss, _ = policy_loss(new, zero, advantages * 0.5, one, 0.2, 1.0)
+    loss, _ = policy_loss(new, zero, advantages * 0.5, one, (0.2, 0.2), 1.0)
     assert float(loss) == pytest.approx(-1.2)
 
 

@@ -175,3 +175,12 @@ def test_nothing_to_train_on_is_said(tiny_policy: Any, tmp_path: Path) -> None:
         train_prm(*tiny_policy, [], None)
     with pytest.raises(ValueError, match="no row to train on"):
         train_on_rows(*tiny_policy, [], None)
+
+
+def test_two_orders_of_the_rows_are_refused(tiny_policy: Any, tmp_path: Path) -> None:
+    from trl.trainer.sft_config import SFTConfig
+
+    grouped = arguments(SFTConfig, tmp_path / "out", train_sampling_strategy="group_by_length")
+    row = TokenRow(prompt_ids=(5, 6), completion_ids=(7, 1))
+    with pytest.raises(ValueError, match=r"group_by_length.*set longest_first to false"):
+        train_on_rows(*tiny_policy, [row], grouped)
