@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from search.strategies.by_name import entry
 from search.strategies.routed import RoutedConfig
 from trainer.evaluation.policies import accuracy_row, compare_accuracies, groups_of
 from trainer.measures.results import AccuracyRow, Comparison, Growth, Match
+from trainer.measures.scaling import slope_per_doubling
 from trainer.measures.statistics import adjust_holm, mean_estimate, paired_p_value
 from trainer.searching.workbench import Workbench, correct_at, ends_of, paths_of
 
@@ -157,21 +157,14 @@ def at_equal_flops(
 
 
 def growth_of(name: str, measured: Measured, problems: Sequence[Problem]) -> Growth:
-    """Growth, paired over problems. The slope is a least-squares slope on log2(budget). It is the
-    mean over problems of a fixed linear combination of their outcomes."""
+    """Growth, paired over problems. The slope is that over log2(budget); 0 for one budget."""
     budgets = sorted(measured.correct)
-    logs = [math.log2(b) for b in budgets]
-    centre = sum(logs) / len(logs)
-    spread = math.fsum((x - centre) ** 2 for x in logs)
-    slopes = [
-        math.fsum((x - centre) * c for x, c in zip(logs, outcomes, strict=True)) / spread
-        if spread
-        else 0.0
-        for outcomes in zip(*(measured.correct[b] for b in budgets), strict=True)
-    ]
     first, last = measured.correct[budgets[0]], measured.correct[budgets[-1]]
     difference = [float(a) - float(b) for a, b in zip(last, first, strict=True)]
     groups = groups_of(problems)
+    slope = mean_estimate([0.0] * len(problems), groups)
+    if len(budgets) > 1:
+        slope = slope_per_doubling(budgets, [measured.correct[b] for b in budgets], groups)
     drops = [
         paired_p_value(measured.correct[a], measured.correct[b], groups)[0]
         for a, b in itertools.pairwise(budgets)
@@ -180,7 +173,7 @@ def growth_of(name: str, measured: Measured, problems: Sequence[Problem]) -> Gro
         strategy=name,
         budgets=tuple(budgets),
         last_minus_first=mean_estimate(difference, groups),
-        slope=mean_estimate(slopes, groups),
+        slope=slope,
         adjacent_drops=tuple(adjust_holm(drops)),
     )
 

@@ -15,10 +15,12 @@ from search.strategies.thinking import ThinkingConfig, thought_counts
 from search.trees.files import read_trees
 from trainer.evaluation.auroc_by_depth import auroc_metrics
 from trainer.evaluation.policies import accuracy_row
+from trainer.evaluation.scaling import fit_of_searches
 from trainer.measures.results import (
     AccuracyRow,
     EvaluationResults,
     PolicyBehaviours,
+    ScalingFit,
     ThinkingRow,
 )
 from trainer.searching.workbench import Workbench
@@ -30,6 +32,7 @@ class MeasuredThoughts:
 
     behaviours: tuple[PolicyBehaviours, ...] = ()
     accuracy: tuple[AccuracyRow, ...] = ()
+    scaling: tuple[ScalingFit, ...] = ()
     thinking: tuple[ThinkingRow, ...] = ()
 
 
@@ -59,9 +62,11 @@ def measure_thoughts(
         policy_name=policy,
         max_concurrent=len(problems),
     )
+    rows = tuple(accuracy_row(workbench, policy, "thinking", results, b) for b in budgets)
     return MeasuredThoughts(
         behaviours=behaviours,
-        accuracy=tuple(accuracy_row(workbench, policy, "thinking", results, b) for b in budgets),
+        accuracy=rows,
+        scaling=fit_of_searches(workbench, rows, results),
         thinking=tuple(thinking_row(policy, results, budget) for budget in budgets),
     )
 
@@ -75,6 +80,7 @@ def with_thoughts(
         accuracy=results.accuracy + tuple(row for t in thoughts for row in t.accuracy),
         behaviours=tuple(row for t in thoughts for row in t.behaviours),
         thinking=tuple(row for t in thoughts for row in t.thinking),
+        scaling=results.scaling + tuple(row for t in thoughts for row in t.scaling),
     )
 
 
@@ -86,6 +92,8 @@ def evaluation_metrics(results: EvaluationResults) -> dict[str, float]:
         found |= auroc_metrics(results.prm.auroc_by_depth)
     for row in results.behaviours:
         found |= {f"{row.policy}_{key}": value for key, value in row.rates.metrics().items()}
+    for fit in results.scaling:
+        found[f"{fit.policy}_{fit.strategy}_slope_per_doubling"] = fit.slope.value
     return found
 
 

@@ -126,10 +126,24 @@ class ThinkingRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScalingFit:
+    """The least-squares line of accuracy over log2(FLOPs per problem), of one policy and strategy
+    at `points` budgets between `low_flops` and `high_flops`. `slope` is in accuracy per
+    doubling."""
+
+    policy: str
+    strategy: str
+    points: int
+    low_flops: float
+    high_flops: float
+    slope: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationResults:
     """The content of evaluation.json. `comparisons` are sorted by name. Without a search `prm` is
     None and `data_making` is empty. `behaviours` and `thinking` are those of policies that
-    think."""
+    think. `scaling` has the searches with at least two budgets."""
 
     accuracy: tuple[AccuracyRow, ...]
     comparisons: Mapping[str, Comparison]
@@ -137,6 +151,7 @@ class EvaluationResults:
     data_making: tuple[DataMaking, ...]
     behaviours: tuple[PolicyBehaviours, ...] = ()
     thinking: tuple[ThinkingRow, ...] = ()
+    scaling: tuple[ScalingFit, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,13 +76,15 @@ class Learner:
             for epoch in range(self.config.epochs)
         ]
 
-    def minibatch_indices(self, order: Tensor) -> list[list[Tensor]]:
-        """The micro-batches of each minibatch of an epoch."""
-        size = self.config.micro_batch_size
-        return [
-            [part[index] for index in micro_batches(len(part), size)]
+    def minibatch_indices(self, batch: PPOBatch, order: Tensor) -> list[list[Tensor]]:
+        """The micro-batches of each minibatch of an epoch. The rows of a minibatch are sorted by
+        length, the longest first, so that a micro-batch has little padding."""
+        size, lengths = self.config.micro_batch_size, batch.attention_mask.sum(1).cpu()
+        parts = [
+            part[torch.argsort(lengths[part], descending=True, stable=True)]
             for part in order.chunk(self.config.minibatches)
         ]
+        return [[part[index] for index in micro_batches(len(part), size)] for part in parts]
 
     def evaluate_old(self, batch: PPOBatch, order: Tensor) -> tuple[PPOBatch, float]:
         """Fill in log-probabilities, reference and values before the first step. Also returns the
@@ -94,7 +96,7 @@ class Learner:
         entropy = 0.0
         self.model.train()
         with torch.no_grad():
-            for index in (i for part in self.minibatch_indices(order) for i in part):
+            for index in (i for part in self.minibatch_indices(batch, order) for i in part):
                 micro = batch.rows(index)
                 predicted = self.predict(micro)
                 WATCHDOG.progress()
@@ -156,7 +158,7 @@ class Learner:
         sums = UpdateSums()
         self.model.train()
         for epoch, order in enumerate(orders):
-            for number, indices in enumerate(self.minibatch_indices(order)):
+            for number, indices in enumerate(self.minibatch_indices(batch, order)):
                 key = f"imitation {self.seed} {cycle} {epoch} {number}"
                 taken = self._deal(imitation, [len(index) for index in indices], key)
                 self._step(batch, indices, taken, cycle, sums)

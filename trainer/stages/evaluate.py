@@ -30,6 +30,7 @@ from trainer.evaluation.policies import (
     visited_share,
 )
 from trainer.evaluation.probed_reward_model import probe_reward_model
+from trainer.evaluation.scaling import fit_of_searches
 from trainer.evaluation.thinking import (
     MeasuredThoughts,
     evaluation_metrics,
@@ -42,6 +43,7 @@ from trainer.measures.results import (
     DataMaking,
     EvaluationResults,
     PRMQuality,
+    ScalingFit,
 )
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.further_updates import compared_policies, without_controls
@@ -149,11 +151,12 @@ class _PolicyBench:
 @dataclass(frozen=True, kw_only=True)
 class _PolicyResults:
     """The measurements of one policy. `greedy` says which problems its greedy answers solve. Only
-    the final policy has the last three fields."""
+    the final policy has the last three fields, and only a searched one has `scaling`."""
 
     name: str
     rows: tuple[AccuracyRow, ...]
     greedy: list[bool]
+    scaling: tuple[ScalingFit, ...] = ()
     comparisons: Mapping[str, Comparison] = field(default_factory=dict[str, Comparison])
     prm: PRMQuality | None = None
     data_making: tuple[DataMaking, ...] = ()
@@ -162,12 +165,13 @@ class _PolicyResults:
 @dataclass(frozen=True, kw_only=True)
 class _Searches:
     """Best of N and the tree search of one policy. `rows` belongs to best of N. `mcts_rows` has one
-    row per budget of the tree search."""
+    row per budget of the tree search. `scaling` has the fits of both."""
 
     solutions: list[SearchResult]
     trees: list[SearchResult]
     rows: list[AccuracyRow]
     mcts_rows: list[AccuracyRow]
+    scaling: tuple[ScalingFit, ...]
 
 
 def run_evaluate(
@@ -261,6 +265,7 @@ def _results(
         comparisons=dict(sorted(comparisons.items())),
         prm=last.prm,
         data_making=last.data_making,
+        scaling=tuple(fit for policy in measured.values() for fit in policy.scaling),
     )
 
 
@@ -279,11 +284,12 @@ def _sampled(bench: _PolicyBench) -> AccuracyRow:
 def _measure_first(bench: _PolicyBench) -> _PolicyResults:
     """Measure greedy and sampled answers, and both searches."""
     row, greedy = _greedy(bench)
-    rows = [row, _sampled(bench)]
+    rows, scaling = [row, _sampled(bench)], ()
     if bench.config.search_problems:
         found = _search(bench)
         rows += found.rows + found.mcts_rows
-    return _PolicyResults(name=bench.name, rows=tuple(rows), greedy=greedy)
+        scaling = found.scaling
+    return _PolicyResults(name=bench.name, rows=tuple(rows), greedy=greedy, scaling=scaling)
 
 
 def _measure_final(bench: _PolicyBench, seed: int) -> _PolicyResults:
@@ -299,6 +305,7 @@ def _measure_final(bench: _PolicyBench, seed: int) -> _PolicyResults:
         name=bench.name,
         rows=(row, sampled, *found.rows, *found.mcts_rows, *control_rows),
         greedy=greedy,
+        scaling=found.scaling,
         comparisons=_comparisons(bench, found, control_rows, control, greedy),
         prm=_prm_quality(bench, found.solutions, seed),
         data_making=_data_making(bench, sampled.generated_tokens),
@@ -322,7 +329,15 @@ def _search(bench: _PolicyBench) -> _Searches:
     ]
     seen = visited_share(config.verifier, trees, config.tree_max_value)
     mcts_rows[-1] = replace(mcts_rows[-1], visited_share=seen)
-    return _Searches(solutions=solutions, trees=trees, rows=rows, mcts_rows=mcts_rows)
+    weighted = [row for row in rows if row.strategy == WEIGHTED_BEST_OF_N]
+    return _Searches(
+        solutions=solutions,
+        trees=trees,
+        rows=rows,
+        mcts_rows=mcts_rows,
+        scaling=fit_of_searches(workbench, weighted, solutions)
+        + fit_of_searches(workbench, mcts_rows, trees),
+    )
 
 
 def _control(bench: _PolicyBench) -> tuple[list[AccuracyRow], list[SearchResult]]:

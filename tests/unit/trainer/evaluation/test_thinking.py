@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from data.thoughts import with_thought
 from data.types import ModelUsage, Outcome, StopReason, Usage, Verdict
 from search.base import Node, SearchResult, Snapshot
 from search.trees.files import append_trees
+from trainer.evaluation.policies import accuracy_row
+from trainer.evaluation.scaling import fit_of_searches
 from trainer.evaluation.thinking import evaluation_metrics, measure_thoughts, with_thoughts
 from trainer.measures.results import EvaluationResults
 
@@ -37,7 +40,7 @@ def result(texts: list[tuple[str, int]], answers: dict[int, int]) -> SearchResul
             answer=ANSWER,
             answer_node=node,
             truncated=False,
-            usage=Usage(policy=ModelUsage(generated_tokens=budget)),
+            usage=Usage(policy=ModelUsage(generated_tokens=budget, flops=10.0 * budget)),
         )
         for budget, node in answers.items()
     )
@@ -78,12 +81,30 @@ def test_thoughts_of_a_policy_that_thinks(tmp_path: Path) -> None:
         ("thinking", 2, 1.0),
         ("thinking", 9, 1.0),
     ]
+    assert [fit.slope.value for fit in found.scaling] == [0.0]  # solved at both budgets
     assert found.behaviours[0].rates.shown["evaluation"] == 1.0
     empty = EvaluationResults(accuracy=(), comparisons={}, prm=None, data_making=())
     metrics = evaluation_metrics(with_thoughts(empty, [found]))
-    assert metrics["p_thinking_9"] == 1.0
+    assert metrics["p_thinking_9"] == 1.0 and metrics["p_thinking_slope_per_doubling"] == 0.0
     assert metrics["p_behaviours/correction"] == 0.0
     assert metrics["p_behaviours/completion_per_solution"] == 1.0
+
+
+def test_accuracy_grows_per_doubling_of_the_flops() -> None:
+    """Two problems: one is solved at every budget, and one at 80 FLOPs, not at 20. The line rises
+    by 1/2 over two doublings."""
+    always = result([("<think>", 1)], {2: 1, 8: 1})
+    late = replace(
+        always, snapshots=(replace(always.snapshots[0], answer="no"), always.snapshots[1])
+    )
+    bench: Any = Bench()
+    rows = [accuracy_row(bench, "p", "thinking", [always, late], budget) for budget in (2, 8)]
+    [fit] = fit_of_searches(bench, rows, [always, late])
+    assert (fit.policy, fit.strategy, fit.points) == ("p", "thinking", 2)
+    assert (fit.low_flops, fit.high_flops) == (20.0, 80.0)
+    assert fit.slope.value == pytest.approx(1 / 4) and fit.slope.n == 2
+    assert fit_of_searches(bench, rows[:1], [always, late]) == ()
+    assert fit_of_searches(bench, [replace(row, flops=0.0) for row in rows], [always]) == ()
 
 
 @pytest.mark.parametrize("budgets", [(), (2, 9)])
