@@ -236,3 +236,33 @@ def test_missing_sections_say_so(browser: Any, tmp_path: Path) -> None:
     opened.check_silent(path)
     with pytest.raises(ValueError, match="schema_version is 7"):
         write_report({"schema_version": 7}, [], path)
+
+
+def test_what_a_doubling_of_the_compute_brings(browser: Any, tmp_path: Path) -> None:
+    """A policy that thinks: its curve, a sentence, and the slope of the line."""
+    row = {
+        "policy": HOSTILE, "n": 50, "format_rate": 1.0, "truncation_rate": 0.0, "low": 0.1,
+        "high": 0.7, "generated_tokens": 9.0, "policy_flops": 1e6, "reward_flops": 0.0,
+    }  # fmt: skip
+    rows = [{**row, "strategy": "greedy", "budget": 1, "value": 0.6, "flops": 5e6}]
+    rows += [
+        {**row, "strategy": "thinking", "budget": budget, "value": value, "flops": flops}
+        for budget, value, flops in ((96, 0.6, 4e6), (12, 0.2, 1e6))
+    ]
+    slope = {"value": 0.2, "low": 0.15, "high": 0.25, "n": 50}
+    fit = {
+        "policy": HOSTILE, "strategy": "thinking", "points": 2, "low_flops": 1e6,
+        "high_flops": 4e6, "slope": slope,
+    }  # fmt: skip
+    path = tmp_path / "thinks.html"
+    write_report({"schema_version": 1, "accuracy": rows, "scaling": [fit]}, [], path)
+    opened = Opened(browser, path, 360)
+    page = opened.page
+    said = page.locator("#curves").inner_text()
+    assert "20.0 % with at most 12 tokens of thought and 60.0 % with 96, at 4.0 times" in said
+    assert page.locator("#chart-thinking .points path").count() == 3
+    cells = page.locator("#scaling-table tbody td").all_inner_texts()
+    assert cells[-3:] == ["+20.0", "+15.0 to +25.0", "50"]
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    opened.check_silent(path)

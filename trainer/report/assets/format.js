@@ -10,6 +10,7 @@ const STRATEGIES = {
   best_of_n: {
     label: "best of N, reward model alone", color: "--best_of_n", symbol: "square-open", dash: "dot",
   },
+  thinking: { label: "one chain that thinks, cut at a budget", color: "--sample", symbol: "hexagon" },
   majority: { label: "majority of N", color: "--majority", symbol: "triangle-up" },
   mcts: { label: "tree search (MCTS)", color: "--mcts", symbol: "circle" },
   mcts_uniform_control: {

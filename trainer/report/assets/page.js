@@ -169,11 +169,21 @@ function trainingSentence(curve) {
 function testTimeSentence(rows) {
   const greedy = rows.find((r) => r.strategy === "greedy");
   const searches = rows.filter((r) => r.strategy === "mcts").sort((a, b) => b.budget - a.budget);
+  if (greedy && !searches.length) {
+    const chains = rows.filter((r) => r.strategy === "thinking").sort((a, b) => a.budget - b.budget);
+    if (chains.length > 1) return chainSentence(chains[0], chains[chains.length - 1]);
+  }
   if (!greedy || !searches.length) return `Accuracies of ${words(rows[0].policy)}.`;
   const most = searches[0];
   return `Thinking longer: ${words(most.policy)} solves ${percent(greedy.value)} greedily and `
     + `${percent(most.value)} with ${count(most.budget)} simulations, at `
     + `${times(most.flops / greedy.flops)} the compute per problem.`;
+}
+
+function chainSentence(first, last) {
+  return `Thinking longer: one chain of ${words(last.policy)} solves ${percent(first.value)} with at most `
+    + `${count(first.budget)} tokens of thought and ${percent(last.value)} with ${count(last.budget)}, at `
+    + `${times(last.flops / first.flops)} the compute per problem.`;
 }
 
 // The two curves of o1. The strategies of the second one are those of the last policy of the first.
@@ -183,7 +193,7 @@ function curvesSection(results) {
   if (!curve.length && !rows.length) return ["Accuracy against compute was not measured in this run."];
   const last = curve.length ? curve[curve.length - 1].policy : rows[rows.length - 1].policy;
   const shown = rows.filter((r) => r.policy === last
-    && ["greedy", "mcts", "best_of_n_weighted", "majority"].includes(r.strategy));
+    && ["greedy", "thinking", "mcts", "best_of_n_weighted", "majority"].includes(r.strategy));
   const half = (title, sentence, drawn) => element("div", {}, element("h3", {}, title),
     element("p", { class: "quiet" }, sentence), drawn);
   const left = curve.length
@@ -209,6 +219,27 @@ function testTimeSection(results) {
       + "pass@N counts a problem as solved if any of N samples is right, which only an oracle could "
       + "pick out."),
     testTimeChart(rows, "chart-test-time", 470),
+    ...scalingTable(list(results.scaling)),
+  ];
+}
+
+function scalingTable(rows) {
+  if (!rows.length) return [];
+  return [
+    element("p", { class: "quiet" }, "What a doubling of the compute per problem brings: the slope of the "
+      + "least-squares line of accuracy over the logarithm of the compute. The interval covers the choice "
+      + "of problems, not the seed of a training."),
+    table([
+      { head: "policy", name: true, cell: (r) => words(r.policy) },
+      { head: "strategy", cell: (r) => strategyOf(r.strategy).label },
+      { head: "budgets", number: true, cell: (r) => count(r.points) },
+      { head: "from FLOPs", number: true, cell: (r) => power(r.low_flops) },
+      { head: "to FLOPs", number: true, cell: (r) => power(r.high_flops) },
+      { head: "points per doubling", number: true, cell: (r) => points(r.slope.value) },
+      { head: "95 % interval", number: true,
+        cell: (r) => `${points(r.slope.low)} to ${points(r.slope.high)}` },
+      { head: "n", number: true, cell: (r) => count(r.slope.n) },
+    ], rows, { id: "scaling-table" }),
   ];
 }
 
