@@ -12,7 +12,7 @@ from torch import Tensor
 from data.types import StepLabels
 from trainer.training.checkpoints import CheckpointManifest
 from trainer.training.global_mean import GlobalMeanTrainer
-from trainer.training.longest_first import taking_longest_first
+from trainer.training.row_order import RowOrder, in_order
 from trainer.training.step_progress import StepProgress
 
 IGNORED = -100.0
@@ -110,7 +110,7 @@ def train_prm(
     if not rows:
         raise ValueError("there is no labelled row to train on")
     arguments.remove_unused_columns = False
-    trainer = (taking_longest_first(trainer_class) if longest_first else trainer_class)(
+    trainer = in_order(trainer_class, RowOrder(longest_first=longest_first))(
         model=model,
         args=arguments,
         train_dataset=label_dataset(rows),

@@ -36,6 +36,7 @@ from trainer.runtime.stage import numbered_inputs, run_stage
 from trainer.searching.trajectories import read_trajectories
 from trainer.searching.workbench import open_workbench
 from trainer.training.batch_size import set_accumulation
+from trainer.training.row_order import RowOrder
 from trainer.training.token_rows import demonstration_rows, train_on_rows
 from trainer.training.trained import save_trained, training_cost
 
@@ -72,6 +73,8 @@ class ExpertIterationConfig:
     """Sequences per update, over all processes; null: gradient_accumulation_steps decides."""
     longest_first: bool = True
     """Put the longest rows first, so that memory runs out at the start or never."""
+    sorted_updates: bool = False
+    """Sort the rows of an update by length, so that its micro-batches have little padding."""
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
@@ -101,9 +104,8 @@ def run_expert_iteration(
             problems, [row.prompt_ids for row in rows], TokenText(tokenizer).encode_prompt
         )
         random.Random(runtime.seed).shuffle(rows)
-        trainer = train_on_rows(
-            model, tokenizer, rows, arguments, longest_first=config.longest_first
-        )
+        order = RowOrder(longest_first=config.longest_first, sorted_updates=config.sorted_updates)
+        trainer = train_on_rows(model, tokenizer, rows, arguments, order=order)
         save_trained(trainer, tokenizer, candidate)
         record.training("policy", *training_cost(trainer, rows))
         solved: dict[str, list[bool]] = {}

@@ -34,6 +34,7 @@ from trainer.runtime.config import FROM_SCRATCH, RuntimeConfig
 from trainer.runtime.further_updates import updates_of
 from trainer.runtime.stage import StageRecord, numbered_inputs, run_stage
 from trainer.training.batch_size import set_accumulation
+from trainer.training.row_order import RowOrder
 from trainer.training.token_rows import demonstration_rows, train_on_rows
 from trainer.training.trained import (
     last_loss,
@@ -65,6 +66,8 @@ class PolicyConfig:
     """Sequences per update, over all processes; null: gradient_accumulation_steps decides."""
     longest_first: bool = True
     """Put the longest rows first, so that memory runs out at the start or never."""
+    sorted_updates: bool = False
+    """Sort the rows of an update by length, so that its micro-batches have little padding."""
     updates_like: list[str] = field(default_factory=list[str])
     """Folders that led to a learner, itself last: as many updates as theirs, as its control."""
 
@@ -124,7 +127,9 @@ def run_sft(
             tokenizer,
             rows,
             arguments,
-            longest_first=config.longest_first,
+            order=RowOrder(
+                longest_first=config.longest_first, sorted_updates=config.sorted_updates
+            ),
             watching=watching,
         )
         record.metrics |= {"rows": len(rows), "loss": last_loss(trainer)}

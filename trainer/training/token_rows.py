@@ -9,7 +9,7 @@ from typing import Any
 from data.token_text import TokenText
 from data.types import Demonstration, TokenRow
 from trainer.training.checkpoints import CheckpointManifest, train_to_the_end
-from trainer.training.longest_first import taking_longest_first
+from trainer.training.row_order import LONGEST_FIRST, SHUFFLED, RowOrder, in_order
 from trainer.training.step_progress import StepProgress
 
 
@@ -42,7 +42,7 @@ def train_on_rows(
     rows: Sequence[TokenRow],
     arguments: Any,
     *,
-    longest_first: bool = True,
+    order: RowOrder = LONGEST_FIRST,
     watching: Callable[[Any], Sequence[Any]] = lambda trainer: (),
 ) -> Any:
     """Train in place with TRL's SFTTrainer, and resume from the newest complete checkpoint.
@@ -55,13 +55,13 @@ def train_on_rows(
 
     if not rows:
         raise ValueError("there is no row to train on")
-    if longest_first and arguments.train_sampling_strategy != "random":
+    if order != SHUFFLED and arguments.train_sampling_strategy != "random":
         raise ValueError(
             f"train_sampling_strategy is {arguments.train_sampling_strategy!r}, but longest_first "
-            "decides the order of the rows: set longest_first to false"
+            "or sorted_updates decides the order of the rows: set both to false"
         )
     arguments.dataset_kwargs = {"skip_prepare_dataset": True}
-    trainer = (taking_longest_first(SFTTrainer) if longest_first else SFTTrainer)(
+    trainer = in_order(SFTTrainer, order)(
         model=model,
         args=arguments,
         train_dataset=token_dataset(rows),

@@ -1,4 +1,4 @@
-"""The longest rows come first, in the first epoch, whatever deals them out."""
+"""The order of rows: the longest ones first, and updates sorted by length."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 from data.types import StepLabels
 from trainer.models.loading import reward_model_from_policy, save_model
 from trainer.reward_models.step_labels import train_prm
-from trainer.training.longest_first import LongestFirst
+from trainer.training.row_order import LONGEST_FIRST, OrderedRows, RowOrder
 
 LENGTHS = [3, 9, 4, 1, 8, 5, 7, 2, 6, 9]
 
 
 def test_two_updates_take_the_longest_in_turn() -> None:
-    sampler = LongestFirst(LENGTHS, rows_per_update=2, seed=1)
+    sampler = OrderedRows(LENGTHS, 2, 1, LONGEST_FIRST)
     order = list(sampler)
     assert sorted(order) == list(range(10)) and len(sampler) == 10
     # 9, 9, 8, 7 dealt in turn: 9 and 8 to the first update, 9 and 7 to the second.
@@ -28,17 +28,35 @@ def test_two_updates_take_the_longest_in_turn() -> None:
 
 
 def test_later_epochs_are_shuffled_as_a_whole() -> None:
-    sampler = LongestFirst(LENGTHS, rows_per_update=2, seed=1)
+    sampler = OrderedRows(LENGTHS, 2, 1, LONGEST_FIRST)
     sampler.set_epoch(3)
     generator = torch.Generator().manual_seed(4)
     assert list(sampler) == torch.randperm(10, generator=generator).tolist()
 
 
 def test_the_order_is_a_function_of_seed_and_update() -> None:
-    orders = [list(LongestFirst(LENGTHS, size, seed)) for size, seed in ((2, 1), (2, 1), (2, 2))]
+    orders = [
+        list(OrderedRows(LENGTHS, size, seed, LONGEST_FIRST))
+        for size, seed in ((2, 1), (2, 1), (2, 2))
+    ]
     assert orders[0] == orders[1] != orders[2]
-    few = list(LongestFirst([1, 2, 3], rows_per_update=4, seed=1))
+    few = list(OrderedRows([1, 2, 3], 4, 1, LONGEST_FIRST))
     assert [LENGTHS[i] for i in few] and sorted(few) == [0, 1, 2]
+
+
+def test_updates_are_sorted_and_keep_their_rows() -> None:
+    plain, ordered = (
+        list(OrderedRows(LENGTHS, 4, 1, RowOrder(longest_first=False, sorted_updates=by_length)))
+        for by_length in (False, True)
+    )
+    for start in (0, 4, 8):  # the last update has two rows
+        rows = ordered[start : start + 4]
+        assert set(rows) == set(plain[start : start + 4])
+        assert [LENGTHS[row] for row in rows] == sorted(
+            (LENGTHS[row] for row in rows), reverse=True
+        )
+    both = list(OrderedRows(LENGTHS, 2, 1, RowOrder(sorted_updates=True)))
+    assert [LENGTHS[row] for row in both[:4]] == [9, 8, 9, 7]
 
 
 def train(tiny_policy: Any, folder: Path, batch: int, accumulated: int) -> tuple[Any, list[int]]:
