@@ -182,5 +182,5 @@ def test_two_orders_of_the_rows_are_refused(tiny_policy: Any, tmp_path: Path) ->
 
     grouped = arguments(SFTConfig, tmp_path / "out", train_sampling_strategy="group_by_length")
     row = TokenRow(prompt_ids=(5, 6), completion_ids=(7, 1))
-    with pytest.raises(ValueError, match=r"group_by_length.*set longest_first to false"):
+    with pytest.raises(ValueError, match=r"group_by_length.*set both to false"):
         train_on_rows(*tiny_policy, [row], grouped)
