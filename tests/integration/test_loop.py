@@ -83,6 +83,14 @@ def test_results_hold_every_figure(smoke_run: Path) -> None:
         assert rows[policy, "pass_at_n", 64]["value"] >= rows[policy, "best_of_n", 64]["value"]
     assert {row["stage"] for row in results["ledger"]} == set(STAGES) - {"data", "report"}
     assert [row["policy"] for row in results["training_curve"]] == ["sft", "round_1", "round_2"]
+    searches = [(fit["policy"], fit["strategy"], fit["points"]) for fit in results["scaling"]]
+    assert searches == [
+        (policy, strategy, 3)
+        for policy in ("sft", "round_2")
+        for strategy in ("best_of_n_weighted", "mcts")
+    ]
+    fit = results["training_fit"]
+    assert fit["policies"][0] == "sft" and fit["slope"]["n"] == 40
     assert [gate["round"] for gate in results["gates"]] == ["round_1", "round_2"]
     assert results["prm"]["rollouts_per_prefix"] == 16
     assert [row["method"] for row in results["data_making"]] == [

@@ -139,6 +139,18 @@ class ScalingFit:
     slope: Estimate
 
 
+GREEDY_OUTCOMES = "greedy_outcomes.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreedyOutcomes:
+    """The content of greedy_outcomes.json: for each policy, which problems its greedy answers
+    solve, and the problems' clusters."""
+
+    groups: tuple[str, ...]
+    solved: Mapping[str, tuple[bool, ...]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResults:
     """The content of evaluation.json. `comparisons` are sorted by name. Without a search `prm` is

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,13 @@ from data.types import Outcome, Problem
 from rewards.verifiers.by_name import VERIFIERS
 from search.base import solution_text
 from search.trees.files import result_from_json
-from trainer.measures.results import EvaluationResults, GateResult, RewardModelEvaluation
+from trainer.measures.results import (
+    GREEDY_OUTCOMES,
+    EvaluationResults,
+    GateResult,
+    GreedyOutcomes,
+    RewardModelEvaluation,
+)
 from trainer.report.gains import Gain, gains_of
 from trainer.report.learner_curves import (
     LearnerCurve,
@@ -28,6 +34,7 @@ from trainer.report.learner_curves import (
 )
 from trainer.report.page import SCHEMA_VERSION
 from trainer.report.server_work import ServerWork, server_work
+from trainer.report.training_scaling import TrainingFit, training_fit
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.ledger import LedgerEntry
 from trainer.runtime.manifests import is_complete, read_json, read_manifest
@@ -89,6 +96,7 @@ class RunResults:
     supervised: list[SupervisedCurve]
     prm_evaluations: Mapping[str, RewardModelEvaluation]
     training_curve: list[TrainingCost]
+    training_fit: TrainingFit | None
     learners: list[LearnerCurve]
     ppo: list[PPORunCurve]
     gates: list[RoundGate]
@@ -112,6 +120,7 @@ class RunResults:
                 for stage, measured in self.prm_evaluations.items()
             ],
             "training_curve": [asdict(cost) for cost in self.training_curve],
+            "training_fit": asdict(self.training_fit) if self.training_fit else None,
             "learners": [asdict(curve) for curve in self.learners],
             "ppo": [asdict(curve) for curve in self.ppo],
             "gates": [_row(gate, "round") for gate in self.gates],
@@ -144,6 +153,7 @@ def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
         if "gate" in manifest["metrics"]:
             gate = {"round": name, **manifest["metrics"]["gate"]}
             gates.append(record_from_json(RoundGate, gate))
+    curve = training_curve(lineage, greedy, spent)
     return RunResults(
         run=runtime.run_group or folder_name(runtime),
         seed=runtime.seed,
@@ -158,13 +168,25 @@ def collect_results(runtime: RuntimeConfig, config: ReportConfig) -> RunResults:
         ],
         supervised=supervised_curves(lineage),
         prm_evaluations=prm_evaluations(Path(runtime.output_dir).parent),
-        training_curve=training_curve(lineage, greedy, spent),
+        training_curve=curve,
+        training_fit=_training_fit(config, curve, evaluation),
         learners=learner_curves(lineage, greedy, _reward_model(manifests)),
         ppo=ppo_runs(lineage),
         gates=gates,
         ledger=ledger,
         servers=server_work(manifests),
     )
+
+
+def _training_fit(
+    config: ReportConfig, curve: Sequence[TrainingCost], evaluation: EvaluationResults
+) -> TrainingFit | None:
+    """The fit of the training curve, from the greedy outcomes that the evaluation kept."""
+    path = Path(config.evaluation) / GREEDY_OUTCOMES
+    if not path.exists():  # an evaluation of an earlier version
+        return None
+    found = read_record(GreedyOutcomes, path)
+    return training_fit(curve, found.solved, found.groups, evaluation.scaling)
 
 
 def _reward_model(manifests: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -27,6 +27,7 @@ from trainer.evaluation.policies import (
     compare_accuracies,
     evaluate_greedy,
     evaluate_sampled,
+    groups_of,
     visited_share,
 )
 from trainer.evaluation.probed_reward_model import probe_reward_model
@@ -38,10 +39,12 @@ from trainer.evaluation.thinking import (
     with_thoughts,
 )
 from trainer.measures.results import (
+    GREEDY_OUTCOMES,
     AccuracyRow,
     Comparison,
     DataMaking,
     EvaluationResults,
+    GreedyOutcomes,
     PRMQuality,
     ScalingFit,
 )
@@ -229,6 +232,11 @@ def run_evaluate(
         results = with_thoughts(_results(config, measured, problems), thoughts)
         if is_main_process():
             (folder / "evaluation.json").write_text(json.dumps(asdict(results), indent=1))
+            outcomes = GreedyOutcomes(
+                groups=tuple(groups_of(problems)),
+                solved={name: tuple(found.greedy) for name, found in measured.items()},
+            )
+            (folder / GREEDY_OUTCOMES).write_text(json.dumps(asdict(outcomes)))
         record.metrics |= evaluation_metrics(results)
 
 

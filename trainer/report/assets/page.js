@@ -166,6 +166,15 @@ function trainingSentence(curve) {
     + `${percent(last.value)} (${words(last.policy)})${cost}.`;
 }
 
+function fitSentence(fit) {
+  if (!fit) return "";
+  const traded = list(fit.exchange).map((x) => `a doubling of the compute of ${strategyOf(x.strategy).label} `
+    + `brings as much as ${decimals(x.training_doublings, 1)} doublings of the training compute`);
+  return ` ${points(fit.slope.value)} points per doubling of the training compute (${points(fit.slope.low)} to `
+    + `${points(fit.slope.high)}, ${count(fit.policies.length)} policies)`
+    + `${traded.length ? `; ${traded.join("; ")}` : ""}.`;
+}
+
 function testTimeSentence(rows) {
   const greedy = rows.find((r) => r.strategy === "greedy");
   const searches = rows.filter((r) => r.strategy === "mcts").sort((a, b) => b.budget - a.budget);
@@ -197,7 +206,8 @@ function curvesSection(results) {
   const half = (title, sentence, drawn) => element("div", {}, element("h3", {}, title),
     element("p", { class: "quiet" }, sentence), drawn);
   const left = curve.length
-    ? half("Against training compute", trainingSentence(curve), trainingChart(curve))
+    ? half("Against training compute", trainingSentence(curve) + fitSentence(results.training_fit),
+      trainingChart(curve))
     : element("p", { class: "empty" }, "The training curve was not measured in this run.");
   const right = shown.length
     ? half("Against test-time compute", testTimeSentence(shown), testTimeChart(shown, "chart-thinking", 400))

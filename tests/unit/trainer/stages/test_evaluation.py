@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from data.json_records import read_record
 from data.problems import write_problems
 from data.tasks.countdown import make_problem
 from data.types import ModelUsage, Outcome, Problem, StopReason, Usage, Verdict
@@ -22,6 +23,7 @@ from search.base import Node, SearchResult, Snapshot
 from search.settings import SearchSettings
 from search.strategies.mcts.config import MCTSConfig
 from trainer.evaluation.policies import best_of_n_rows, prm_quality
+from trainer.measures.results import GREEDY_OUTCOMES, GreedyOutcomes
 from trainer.models.loading import load_policy, reward_model_from_policy, save_model
 from trainer.runtime.config import RuntimeConfig
 from trainer.stages.evaluate import EvaluateConfig, run_evaluate
@@ -150,6 +152,9 @@ def test_policies_are_compared_greedily_without_a_reward_model(
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     differences = {name: row["difference"] for name, row in found["comparisons"].items()}
     assert differences == {"a_vs_sft": 1.0, "b_vs_a": -1.0}
+    outcomes = read_record(GreedyOutcomes, tmp_path / "out" / GREEDY_OUTCOMES)
+    assert outcomes.solved == {"sft": (False,), "a": (True,), "b": (False,)}
+    assert outcomes.groups == (problem.group,) and found["scaling"] == []
     assert (found["prm"], found["data_making"]) == (None, [])  # which a report looks for
     assert [(r["policy"], r["strategy"]) for r in found["accuracy"]] == [
         ("sft", "greedy"), ("sft", "sample"), ("a", "greedy"), ("b", "greedy"), ("b", "sample"),
