@@ -20,8 +20,10 @@ from data.settings import suggestion
 from data.slices import Choice
 from data.types import Problem
 from rewards.verifiers.by_name import check_verifier
-from search.settings import SearchSettings
+from search.settings import JUDGE, SearchSettings
+from search.strategies.look import LookConfig
 from search.strategies.solutions import SolutionsConfig
+from search.strategies.thinking import ThinkingConfig
 from trainer.evaluation.outcomes import OUTCOMES, look_of, outcomes_of
 from trainer.evaluation.strategies import (
     ComparedStrategy,
@@ -36,7 +38,7 @@ from trainer.evaluation.strategies import (
 from trainer.evaluation.strategy_tables import comparison_markdown
 from trainer.measures.results import EqualFlopsRow, StrategyComparison
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.stage import numbered_inputs, run_stage
+from trainer.runtime.stage import StageRecord, numbered_inputs, run_stage
 from trainer.searching.server_engines import IN_PROCESS, SearchEngineConfig
 from trainer.searching.workbench import open_workbench
 
@@ -51,8 +53,8 @@ class CompareConfig:
     config or of `SearchSettings`, whose values in the recipe hold for every one. `rerun: true`
     searches anew for every budget, as strategies without nested budgets need it. Every strategy is
     compared at equal FLOPs with best of N, whose answer is chosen by the recipe's settings. All
-    share the reward model and the `judge`; `answer_guidance` of a strategy says which of both
-    chooses its answer.
+    share the problems, and all but those of `policies` share the policy, the reward model and the
+    `judge`; `answer_guidance` of a strategy says which of both chooses its answer.
     """
 
     policy: str
@@ -63,6 +65,8 @@ class CompareConfig:
     """Folder of the data stage, with one JSONL file per split."""
     strategies: dict[str, Any]
     """Strategies to compare: a name for each, and its settings."""
+    policies: dict[str, str] = field(default_factory=dict[str, str])
+    """Policies of strategies that do not search with policy, by the strategy; no reward model."""
     judge: str | None = None
     """Second reward model, which chooses the answer with answer_guidance: judge; null: none."""
     split: str = "validation"
@@ -86,6 +90,12 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
+        for name in self.policies:
+            if name not in self.strategies:
+                raise ValueError(
+                    f"policies names {name!r}, which is none of strategies; "
+                    f"{suggestion(name, self.strategies)}"
+                )
         for name in self.strategies_tested_for_growth:
             if name not in self.strategies:
                 raise ValueError(
@@ -119,12 +129,15 @@ def run_compare(
 ) -> None:
     compared = [read_strategy(name, values, settings) for name, values in config.strategies.items()]
     look = look_of(compared)
+    _check_policies(config, compared)
     inputs: dict[str, str | None] = {
         "policy": config.policy,
         "reward_model": config.reward_model,
         "judge": config.judge,
         "data": config.data,
-    } | numbered_inputs("router", [s.searches[0].router for s in compared if s.is_routed])
+    }
+    inputs |= numbered_inputs("router", [s.searches[0].router for s in compared if s.is_routed])
+    inputs |= {f"policy_{name}": policy for name, policy in config.policies.items()}
     configs = [config, settings, *engine.recorded]
     with run_stage("compare", runtime, configs, inputs) as record:
         folder = Path(runtime.output_dir)
@@ -145,8 +158,13 @@ def run_compare(
             name=REFERENCE_NAME, searches=(search,), settings=settings, budgets=grid
         )
         reference = bench.run(best_of_n)
-        measured = {strategy.name: bench.run(strategy) for strategy in compared}
+        own = [strategy for strategy in compared if strategy.name not in config.policies]
+        found = {strategy.name: bench.run(strategy) for strategy in own}
         record.search(workbench.usage, workbench.served)
+        for strategy in compared:
+            if strategy.name in config.policies:
+                found[strategy.name] = _run_other(runtime, config, strategy, bench, record)
+        measured = {strategy.name: found[strategy.name] for strategy in compared}
         if workbench.accelerator.is_main_process:
             comparison = _comparison(config, problems, reference, measured)
             content = asdict(comparison)
@@ -165,6 +183,43 @@ def run_compare(
         }
         record.metrics |= {f"ended_{end}": n for end, n in sorted(bench.ends.items())}
         record.metrics |= {f"paths_{kind}": n for kind, n in sorted(bench.paths.items())}
+
+
+def _check_policies(config: CompareConfig, compared: Sequence[ComparedStrategy]) -> None:
+    """Raises ValueError if a strategy with a policy of its own needs a reward model, or belongs to
+    a router, which knows one policy."""
+    for strategy in compared:
+        if strategy.name not in config.policies:
+            continue
+        settings, kind = strategy.settings, strategy.searches[0]
+        if strategy.is_routed or isinstance(kind, LookConfig):
+            raise ValueError(f"strategy {strategy.name!r}: a look and a router search with policy")
+        scored = settings.needs_scores or not isinstance(kind, SolutionsConfig | ThinkingConfig)
+        if scored and {settings.guidance, settings.choosing_guidance} & {"prm", JUDGE}:
+            raise ValueError(
+                f"strategy {strategy.name!r} has a policy of its own, and no reward model scores "
+                "its solutions: set its guidance to likelihood or self_consistency"
+            )
+
+
+def _run_other(
+    runtime: RuntimeConfig,
+    config: CompareConfig,
+    strategy: ComparedStrategy,
+    bench: StrategyBench,
+    record: StageRecord,
+) -> Measured:
+    """Run a strategy with the policy of its own, on the same problems."""
+    policy = config.policies[strategy.name]
+    workbench = open_workbench(
+        policy=policy, reward_model=None, verifier=config.verifier, seed=runtime.seed
+    )
+    other = StrategyBench(workbench, bench.problems, bench.folder, Path(policy).name)
+    measured = other.run(strategy)
+    record.search(workbench.usage, workbench.served)
+    bench.ends += other.ends
+    bench.paths += other.paths
+    return measured
 
 
 def _comparison(
