@@ -60,6 +60,8 @@ SMOKE_SIZES: dict[str, Any] = {
     "budgets": [2],
     "proposals": 2,
     "max_new_tokens": 24,
+    "first_max_new_tokens": 12,
+    "growth_cycles": 1,
     "max_step_tokens": 12,
     "max_depth": 3,
     "gate_problems": GATE,

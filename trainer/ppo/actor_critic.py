@@ -59,12 +59,21 @@ class ActorCritic(nn.Module):
         self.critic = critic
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, temperature: float = 1.0
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        temperature: float = 1.0,
+        values: bool = True,
     ) -> Predictions:
+        """Without `values` the critic does not run, and all values are 0."""
         logprobs_BP, entropy_BP = token_logprobs(
             self.policy, input_ids, attention_mask, temperature
         )
-        values_BP = self.critic(input_ids, attention_mask)[:, :-1]
+        if values:
+            values_BP = self.critic(input_ids, attention_mask)[:, :-1]
+        else:  # DDP expects that every parameter has a part in the output
+            parts = [p.sum() for p in self.critic.parameters() if p.requires_grad]
+            values_BP = torch.zeros_like(logprobs_BP) + 0.0 * torch.stack(parts).sum()
         return Predictions(logprobs_BP=logprobs_BP, entropy_BP=entropy_BP, values_BP=values_BP)
 
 

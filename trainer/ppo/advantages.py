@@ -41,6 +41,13 @@ def gae(
     return advantages_BP, (advantages_BP + values_BP) * mask_BP
 
 
+def mean_of_others(returns_B: Tensor, samples: int) -> Tensor:
+    """For each solution, the mean return of the other `samples` - 1 of its problem. Solutions of a
+    problem follow one another."""
+    groups_GS = returns_B.view(-1, samples)
+    return ((groups_GS.sum(1, keepdim=True) - groups_GS) / (samples - 1)).flatten()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Moments:
     """Sums over generated tokens. The sums of micro-batches and processes can be added."""

@@ -10,6 +10,8 @@ from rewards.server.client import is_address
 from rewards.verifiers.by_name import check_verifier
 from trainer.ppo.critic_folders import STARTS, is_critic_folder
 
+BASELINES = ("critic", "group")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig:
@@ -96,6 +98,8 @@ class PPOConfig:
     """Largest change of a value since the sampling, in value clipping; 0: no clipping."""
     value_coefficient: float = 1.0
     """Weight of the value loss."""
+    baseline: str = "critic"
+    """What the returns are compared with: critic, or group (a problem's other samples, RLOO)."""
     value_rollouts: int = 0
     """Rollouts per step that give its state's value, as in VinePPO; 0: the critic gives it."""
     importance_cap: float = 2.0
@@ -163,6 +167,7 @@ class PPOConfig:
             )
         self._check_critic()
         self._check_samples()
+        self._check_baseline()
         self._check_growth()
         self._check_clip()
         if self.lora_rank and self.reference is not None:
@@ -193,6 +198,22 @@ class PPOConfig:
             raise ValueError(
                 f"clip_high is {self.clip_high}; it must be at least clip, {self.clip}, or null"
             )
+
+    def _check_baseline(self) -> None:
+        if self.baseline not in BASELINES:
+            raise ValueError(f"baseline is {self.baseline!r}; allowed: {', '.join(BASELINES)}")
+        if self.baseline == "critic":
+            return
+        if self.value_coefficient or self.value_rollouts or self.samples_per_problem < 2:
+            raise ValueError(
+                "baseline is 'group', so no critic is used: set value_coefficient and "
+                "value_rollouts to 0, and samples_per_problem to at least 2"
+            )
+
+    @property
+    def uses_critic(self) -> bool:
+        """Whether the critic's values count."""
+        return self.baseline == "critic" and not self.value_rollouts
 
     def upper_clip(self) -> float:
         """The largest ratio minus 1 that the loss rewards."""

@@ -264,12 +264,15 @@ class PPORun:
     def _account(self, usage: Usage, batch: PPOBatch) -> None:
         """Add the cost of sampling, scoring and training to the progress. An epoch costs a forward
         and a backward pass (3 forward passes). The old log-probabilities and values cost one more
-        forward pass of actor and critic, and the reference one."""
+        forward pass of actor and critic, and the reference one. A critic that does not run costs
+        nothing."""
         lengths = batch.attention_mask.sum(1).tolist()
         actor = flop_model(self.models.actor_critic.policy)
         critic = flop_model(self.models.actor_critic.critic.backbone)
-        forward = sum(actor.forward(0, n) + critic.forward(0, n) for n in lengths)
         reference = sum(actor.forward(0, n) for n in lengths)
+        forward = reference
+        if self.learner.runs_critic:
+            forward += sum(critic.forward(0, n) for n in lengths)
         own = [*usage_numbers(usage), float(sum(lengths)) * self.config.epochs]
         own.append((3 * self.config.epochs + 1) * forward + reference)
         *spent, tokens, flops = self.learner.reduce(own)

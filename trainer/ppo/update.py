@@ -13,11 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor
 
 from data.types import TokenRow
 from trainer.ppo.actor_critic import Predictions
-from trainer.ppo.advantages import Moments, gae, kl_penalties, moments, whiten
+from trainer.ppo.advantages import (
+    Moments,
+    gae,
+    kl_penalties,
+    mean_of_others,
+    moments,
+    whiten,
+)
 from trainer.ppo.batch import PPOBatch, micro_batches, minibatch_order, pad_columns
 from trainer.ppo.config import PPOConfig
 from trainer.ppo.losses import importance_corrections, policy_loss, value_loss
@@ -65,8 +73,16 @@ class Learner:
         total = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
         return self.accelerator.reduce(total, reduction="sum").tolist()
 
+    @property
+    def runs_critic(self) -> bool:
+        """Whether the critic runs. DeepSpeed gathers its parameters only when it does, so there it
+        runs also when its values do not count."""
+        deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
+        return self.config.uses_critic or deepspeed
+
     def predict(self, batch: PPOBatch) -> Predictions:
-        return self.model(batch.input_ids, batch.attention_mask, self.config.temperature)
+        ids, mask, temperature = batch.input_ids, batch.attention_mask, self.config.temperature
+        return self.model(ids, mask, temperature, values=self.runs_critic)
 
     def orders(self, cycle: int, rows: int) -> list[Tensor]:
         """The order of this process's rows in each epoch."""
@@ -123,12 +139,16 @@ class Learner:
 
         With `value_rollouts`, the batch has the advantages of steps in the place of rewards and a
         discount of 0 after each step (trainer/ppo/step_values.py). A token then gets its step's
-        advantage, less the KL penalties up to the step's end."""
-        by_step = self.config.value_rollouts > 0
-        values_BP = torch.zeros_like(batch.values_BP) if by_step else batch.values_BP
+        advantage, less the KL penalties up to the step's end.
+
+        With the group as the baseline, a token's advantage is the return from it, less the mean
+        return of the problem's other samples (RLOO 2402.14740)."""
+        values_BP = batch.values_BP
+        if not self.config.uses_critic:
+            values_BP = torch.zeros_like(values_BP)
         kl_BP = kl_penalties(batch.logprobs_BP, batch.reference_BP, batch.mask_BP)
         rewards_BP = batch.rewards_BP - kl_coefficient * kl_BP
-        gae_lambda = 1.0 if by_step else self.config.gae_lambda
+        gae_lambda = self.config.gae_lambda if self.config.uses_critic else 1.0
         advantages_BP, returns_BP = gae(
             rewards_BP, values_BP, batch.mask_BP, batch.discount_BP, gae_lambda
         )
@@ -140,6 +160,9 @@ class Learner:
                 batch.discount_BP,
                 self.config.critic_gae_lambda,
             )
+        if self.config.baseline == "group":
+            others_B = mean_of_others(rewards_BP.sum(1), self.config.samples_per_problem)
+            advantages_BP = (advantages_BP - others_B[:, None]) * batch.mask_BP
         own = moments(advantages_BP, batch.mask_BP)
         count, total, squares = self.reduce([own.count, own.total, own.squares])
         over = Moments(count=count, total=total, squares=squares)
@@ -267,7 +290,9 @@ class Learner:
             ids[i, : len(both)] = torch.tensor(both)
             attention[i, : len(both)] = 1
             mask_BP[i, len(row.prompt_ids) - 1 : len(both) - 1] = 1
-        predicted: Predictions = self.model(ids.to(device), attention.to(device), 1.0)
+        predicted: Predictions = self.model(
+            ids.to(device), attention.to(device), 1.0, values=self.runs_critic
+        )
         nats = -(predicted.logprobs_BP * mask_BP.to(device)).sum() / max(1.0, tokens)
         sums.imitation_loss += float(nats.detach())
         # The loss does not use the critic's values. They enter times 0, because DDP expects that
