@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from trainer.ppo.actor_critic import Critic
 from trainer.ppo.advantages import mean_of_others
 from trainer.ppo.config import PPOConfig
+from trainer.runtime.manifests import read_manifest
 
 GROUP: dict[str, Any] = {"baseline": "group", "value_coefficient": 0.0}
 
@@ -52,6 +53,11 @@ def test_the_critic_stays_as_it_was_and_is_not_paid_for(ppo: Any) -> None:
     weights = {
         name: load_file(out / "critic" / "model.safetensors") for name, out in folders.items()
     }
+    spent = {
+        name: sum(row["flops"] for row in read_manifest(out)["usage"]["ledger"])
+        for name, out in folders.items()
+    }
+    assert spent["group"] < 0.7 * spent["critic"]
     start = load_file(ppo.folder / "policy" / "model.safetensors")
     for name, tensor in weights["group"].items():
         original = start.get(name, start.get(f"model.{name}"))
