@@ -236,14 +236,26 @@ def _word(pipeline: Pipeline, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
-        return json.dumps(value)
-    return PLACEHOLDER.sub(lambda found: str(pipeline.folder(found[1])), str(value))
+        return json.dumps(_filled(pipeline, value))
+    return _filled(pipeline, str(value))
+
+
+def _filled(pipeline: Pipeline, value: Any) -> Any:
+    """The value with the folders of stages in the place of their placeholders."""
+    if isinstance(value, str):
+        return PLACEHOLDER.sub(lambda found: str(pipeline.folder(found[1])), value)
+    if isinstance(value, list):
+        return [_filled(pipeline, item) for item in value]
+    if isinstance(value, dict):
+        return {key: _filled(pipeline, item) for key, item in value.items()}
+    return value
 
 
 def _strings(value: Any) -> list[str]:
-    """Every string that may hold a placeholder. Mappings are not searched."""
+    """Every string that may hold a placeholder: those inside lists, and values of mappings."""
     if isinstance(value, str):
         return [value]
-    if isinstance(value, list):
-        return [text for item in value for text in _strings(item)]
+    if isinstance(value, list | dict):
+        items = value.values() if isinstance(value, dict) else value
+        return [text for item in items for text in _strings(item)]
     return []

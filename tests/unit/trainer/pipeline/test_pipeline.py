@@ -128,6 +128,9 @@ def test_arguments_reach_the_command_line(project: Path) -> None:
         "recipe.yaml",
         ["sft.flag=true", "sft.none=null", "sft.list=[1, '{data}']", "sft.map={k: 1}", "seed=9"],
     )
+    inner = load_pipeline("recipe.yaml", ["aside.map={k: {of: ['{data}', 2]}}"])
+    assert stage_words(inner, inner.stages[2])[-1] == '{"k": {"of": ["out/data", 2]}}'
+    assert inner.stages[2].inputs == ("data",)
     assert " ".join(stage_words(recipe, recipe.stages[1])) == (
         "scripts/make.py --output_dir out/sft --seed 9 --run_name sft --run_group toy --text b "
         '--source out/data --flag true --list 1 out/data --map {"k": 1}'
