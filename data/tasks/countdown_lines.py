@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from data.tasks.countdown import NUMBER_PATTERN, CountdownStep, apply, parse_step
 from data.tasks.countdown_replay import numbers_and_target, replay_step
+from data.thoughts import THOUGHT_END, THOUGHT_START
 from data.types import Problem
 
 BEHAVIOURS = (
@@ -79,6 +80,21 @@ def read_thought(problem: Problem, thought: str) -> list[ReadLine]:
     """
     reader = _Reader(problem)
     return [reader.read(line) for line in thought.splitlines() if line.strip()]
+
+
+def false_steps(problem: Problem, steps: Sequence[str]) -> list[bool]:
+    """For each step of a solution, whether it is a false line of its thought. A step is a line.
+    Steps outside the thought are never false here; the verifier judges the answer. Raises
+    ValueError as `read_thought` does."""
+    reader, inside, found = _Reader(problem), False, list[bool]()
+    for step in steps:
+        line = step.strip()
+        if line in (THOUGHT_START, THOUGHT_END) or not (inside and line):
+            inside = line == THOUGHT_START or (inside and line != THOUGHT_END)
+            found.append(False)
+        else:
+            found.append(reader.read(line).fault is not None)
+    return found
 
 
 class _Reader:

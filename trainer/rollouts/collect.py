@@ -3,10 +3,12 @@ them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from data.progress import reported
+from data.tasks.countdown_lines import false_steps
 from data.types import ModelUsage, Problem, StopReason, Usage
 from rewards.lengths import check_length, length_factor
 from rewards.shaping import SHAPES, step_rewards
@@ -28,6 +30,8 @@ class RewardConfig:
     """Factor on the process rewards."""
     step_discount: float = 1.0
     """Discount (gamma) from one step to the next, in [0, 1]."""
+    false_line_penalty: float = 0.0
+    """Reward lost per line of a Countdown thought that replaying finds to be false."""
     length_target: int = 0
     """Tokens at which a correct solution earns half, as in L1-Max; 0: length does not count."""
     length_penalty: float = 0.005
@@ -43,6 +47,10 @@ class RewardConfig:
         if not 0 < self.step_discount <= 1:
             raise ValueError(f"step_discount is {self.step_discount}; it must be in (0, 1]")
         check_length(self.length_target, self.length_penalty)
+        if not self.false_line_penalty >= 0:
+            raise ValueError(
+                f"false_line_penalty is {self.false_line_penalty}; it must not be negative"
+            )
         if self.shape == "min_form" and self.step_discount != 1:
             raise ValueError("shape min_form needs a step_discount of 1")
 
@@ -203,6 +211,7 @@ def _rollout(
     if config.length_target and solution.finished:
         tokens = len(solution.token_ids)
         outcome *= length_factor(tokens, config.length_target, config.length_penalty)
+    rewards = _rewards(solution, scores, outcome, config)
     return Rollout(
         problem_id=problem.id,
         prompt_ids=solution.prompt_ids,
@@ -213,9 +222,25 @@ def _rollout(
         outcome=outcome,
         correct=correct,
         truncated=not solution.finished,
-        rewards=_rewards(solution, scores, outcome, config),
+        rewards=_without_false_lines(judges, solution, rewards, config.false_line_penalty),
         engine_logprobs=engine_logprobs,
     )
+
+
+def _without_false_lines(
+    judges: Judges, solution: SampledSolution, rewards: tuple[float, ...], penalty: float
+) -> tuple[float, ...]:
+    """The rewards less the penalty at each false line. A line that the limit cut off has none."""
+    if not penalty:
+        return rewards
+    steps = [
+        judges.engine.decode(solution.token_ids[before + 1 : end + 1])
+        for before, end in itertools.pairwise((-1, *solution.step_ends))
+    ]
+    false = false_steps(solution.problem, steps)
+    if not solution.finished:
+        false[-1] = False
+    return tuple(r - penalty * wrong for r, wrong in zip(rewards, false, strict=True))
 
 
 def _rewards(

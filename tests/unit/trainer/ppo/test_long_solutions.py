@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from data.tasks.countdown import make_problem
+from data.tokenizers import build_tokenizer
+from data.types import ModelUsage, StopReason
 from rewards.verifiers.by_name import VERIFIERS
 from search.engines.transformers_engine import EngineConfig, TransformersEngine
 from trainer.ppo.batch import make_batch
 from trainer.ppo.config import PPOConfig
 from trainer.ppo.losses import policy_loss
 from trainer.rollouts.collect import (
+    Completion,
     RewardConfig,
     Rollout,
     RolloutRequest,
@@ -132,3 +136,52 @@ def test_both_kinds_of_learners_check_the_length_reward() -> None:
         RewardConfig(length_target=-5)
     with pytest.raises(ValueError, match="length_penalty is 0"):
         GroupRLConfig(policy="a", data="b", verifier="countdown", length_penalty=0)
+
+
+THOUGHT = """<think>
+numbers 3 4 7 target 5
+try 7 - 4 = 2 | 3 2
+check 2 < 5
+instead 4 - 3 = 1 | 7 1
+spent back 9 9
+</think>
+7 - 4 = 2 | 3 2
+2 + 3 = 5 | 5"""
+
+
+def test_false_lines_of_a_thought_cost_their_penalty() -> None:
+    """7 - 4 is 3, and 9 9 was never reached. The false step of the answer is the verifier's."""
+    problem = make_problem((3, 4, 7), 5)
+    tokenizer = build_tokenizer("thoughts", max_number=30)
+    policy = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+            num_attention_heads=2, max_position_embeddings=256,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        )
+    )  # fmt: skip
+    engine = TransformersEngine(policy, tokenizer, EngineConfig(seed=1))
+    judges = Judges(engine=engine, verifier=VERIFIERS["countdown"]())
+    request = RolloutRequest(
+        problems=[problem],
+        sampling=SamplingConfig(samples_per_problem=1, max_new_tokens=99, temperature=1.0),
+        rewards=RewardConfig(false_line_penalty=0.25, truncated_reward=-1.0),
+        cycle=0,
+    )
+    whole = (*engine.encode(THOUGHT), engine.end_token_id)
+
+    def rewards(ids: tuple[int, ...], stop: StopReason) -> tuple[float, ...]:
+        def sample(*_: Any) -> Any:
+            return [[Completion(token_ids=ids, stop_reason=stop)]], ModelUsage()
+
+        [found], _ = collect_rollouts(judges, request, sample)
+        return found.rewards
+
+    assert rewards(whole, StopReason.END_OF_SOLUTION) == (
+        0, 0, -0.25, 0, 0, -0.25, 0, 0, 0,
+    )  # fmt: skip
+    # Cut off inside a line: the line may have become true. The step before the cut is judged.
+    cut = engine.encode(THOUGHT[: THOUGHT.index(" 3 2\ncheck")])
+    assert rewards(cut, StopReason.LENGTH) == (0, 0, -1.0)
+    with pytest.raises(ValueError, match="false_line_penalty is -1"):
+        RewardConfig(false_line_penalty=-1)
