@@ -14,6 +14,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -222,9 +223,11 @@ def _models(
     changes: dict[str, Any] = {}
     for key in MODEL_KEYS:
         if value := settings.get(key):
-            many = isinstance(value, list)
-            found = [_twin(stage, key, v, folder, twins) for v in (value if many else [value])]
-            changes[key] = found if many else found[0]
+            twin = partial(_twin, stage, key, folder=folder, twins=twins)
+            if isinstance(value, dict):
+                changes[key] = {name: twin(model) for name, model in value.items()}
+            else:
+                changes[key] = list(map(twin, value)) if isinstance(value, list) else twin(value)
     return {key: value for key, value in changes.items() if value != settings[key]}
 
 

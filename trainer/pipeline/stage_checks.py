@@ -32,7 +32,8 @@ def check_stages(pipeline: Pipeline, stages: Sequence[Stage]) -> list[str]:
         settings = stage_settings(stage)
         for key in entry.reads:
             value = settings.get(key)
-            for path in value if isinstance(value, list) else [value]:
+            many = list(value.values()) if isinstance(value, dict) else value
+            for path in many if isinstance(many, list) else [many]:
                 if isinstance(path, str) and not PLACEHOLDER.search(path):
                     missing += _missing(stage, key, path)
     return missing

@@ -245,7 +245,7 @@ STAGES: dict[str, StageEntry] = {
     "compare": StageEntry(
         launcher="compare_searches.py",
         configs=(RUNTIME, "trainer.stages.compare:CompareConfig", SEARCH, ENGINE),
-        reads=("policy", "reward_model", "judge", "data"),
+        reads=("policy", "policies", "reward_model", "judge", "data"),
         writes=("comparison.json", "outcomes.json"),
     ),
     "fit_router": StageEntry(
