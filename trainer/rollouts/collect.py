@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from data.progress import reported
 from data.tasks.countdown_lines import false_steps
 from data.types import ModelUsage, Problem, StopReason, Usage
-from rewards.lengths import check_length, length_factor
 from rewards.shaping import SHAPES, step_rewards
+from rewards.text_rewards import check_length, length_factor
 from search.base import Engine, SampleRequest
 from trainer.rollouts.judging import OUTCOME_REWARDS, Judges, SampledSolution
 

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from data.slices import Choice, check_file_or_slice
 from data.types import ModelUsage, Problem, Usage
 from rewards.aggregate import AGGREGATES
-from rewards.lengths import check_length, length_factor
+from rewards.text_rewards import check_length, length_factor
 from rewards.verifiers.by_name import check_verifier
 from search.engines.transformers_engine import TransformersEngine
 from trainer.rollouts.judging import OUTCOME_REWARDS, Judges, SampledSolution

@@ -181,6 +181,21 @@ def test_micro_batches_change_nothing(ppo: Any, tiny_policy: Any) -> None:
             assert torch.allclose(weight, found[0][1][name], atol=1e-5), name
 
 
+def test_a_minibatch_is_sorted_by_length_and_keeps_its_rows(ppo: Any, tiny_policy: Any) -> None:
+    learner, _ = learner_of(ppo, 2)
+    learner = replace(learner, config=replace(learner.config, minibatches=2))
+    batch = make_batch(rollouts_of(tiny_policy), 0, 1.0, torch.device("cpu"))
+    lengths = batch.attention_mask.sum(1)
+    order = torch.arange(len(batch)).flip(0)
+    minibatches = learner.minibatch_indices(batch, order)
+    for part, indices in zip(order.chunk(2), minibatches, strict=True):
+        rows = torch.cat(indices)
+        assert sorted(rows.tolist()) == sorted(part.tolist())
+        found = lengths[rows].tolist()
+        assert found == sorted(found, reverse=True) and len(set(found)) > 1
+        assert [len(index) for index in indices] == [2] * 4
+
+
 def test_each_token_pays_for_its_divergence(ppo: Any, tiny_policy: Any) -> None:
     learner, _ = learner_of(ppo, 16, gae_lambda=1.0)
     batch = make_batch(rollouts_of(tiny_policy), 0, 1.0, torch.device("cpu"))
