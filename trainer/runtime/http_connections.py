@@ -1,7 +1,8 @@
 """HTTP connections that cannot be held open for nothing: uvicorn's, with limits that it lacks.
 
 uvicorn waits without end for the first request of a connection, for the rest of a head, and for a
-client that does not read its answer.
+client that does not read its answer. It closes a connection although the client is still sending:
+TCP's reset for the unread bytes can then overtake the answer.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-# A client that is still sending would not see the error of a connection that is closed at once.
-LINGER_SECONDS = 2.0
+LINGER_SECONDS = 2.0  # for which bytes of a client are dropped before its connection is closed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +43,11 @@ class LimitedConnection(H11Protocol):
         self._limits = limits
         self._head: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
-        self._refused = False
+        self.ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._socket = transport
+        super().connection_made(_Transport(transport, self))  # type: ignore[arg-type]
         if len(self.connections) > self._limits.most:
             self._refuse(503, "too_many_connections", "too many connections are open")
         else:
@@ -58,12 +59,12 @@ class LimitedConnection(H11Protocol):
         self._stall = _cancelled(self._stall)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self.ending:
             return
         super().data_received(data)
         if not self._idle:
             self._head = _cancelled(self._head)
-        elif self._head is None and not self.transport.is_closing():
+        elif self._head is None and not self.ending:
             self._head = self.loop.call_later(self._limits.head_seconds, self._head_is_late)
 
     def pause_writing(self) -> None:
@@ -72,11 +73,8 @@ class LimitedConnection(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stall = _cancelled(self._stall)
-
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        self._abort_after(self._limits.stall_seconds)
+        if not self.ending:
+            self._stall = _cancelled(self._stall)
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn calls this for what h11 cannot read, while it handles h11's error."""
@@ -91,14 +89,14 @@ class LimitedConnection(H11Protocol):
 
     def _head_is_late(self) -> None:
         self._head = None
-        if not self._idle or self.transport.is_closing():
+        if not self._idle or self.ending:
             return
         if self.conn.trailing_data[0] and self.conn.our_state is h11.IDLE:
             seconds = self._limits.head_seconds
             text = f"the head of the request did not arrive within {seconds:g} s"
             self._refuse(408, "head_timeout", text)
         else:
-            self._close()
+            self.end()
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         """Answer with an error, unless an answer has begun, and end the connection."""
@@ -122,20 +120,58 @@ class LimitedConnection(H11Protocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self._refused = True
-        self._head = _cancelled(self._head)
-        self.transport.write_eof()
-        self.flow.resume_reading()  # and what comes is dropped
-        self._abort_after(LINGER_SECONDS)
+        self.end(unread=True)
 
-    def _close(self) -> None:
-        """Close the connection when what was written is sent, or the client has stalled."""
-        self.transport.close()
-        self._abort_after(self._limits.stall_seconds)
+    def end(self, *, unread: bool | None = None) -> None:
+        """Close the connection when what was written is sent, or the client has stalled.
+
+        `unread`: whether the client may still be sending; by default, while its request has not
+        arrived whole. It sees the end of the answer at once, and what it sends is dropped for at
+        most `LINGER_SECONDS`.
+        """
+        if self.ending:
+            return
+        self.ending = True
+        self._head = _cancelled(self._head)
+        if unread is None:
+            unread = self.conn.their_state is h11.SEND_BODY
+        if unread:
+            self.transport.write_eof()
+            self.flow.resume_reading()
+        else:
+            self._socket.close()
+        self._abort_when_stalled()
+
+    def _abort_when_stalled(self, unsent: int | None = None) -> None:
+        """Abort when the client took none of `unsent` bytes, and look again later if it did."""
+        left = self.transport.get_write_buffer_size()
+        if unsent is not None and left >= unsent:
+            self.transport.abort()
+            return
+        self._stall = _cancelled(self._stall)
+        seconds = self._limits.stall_seconds if left else LINGER_SECONDS
+        self._stall = self.loop.call_later(seconds, self._abort_when_stalled, left)
 
     def _abort_after(self, seconds: float) -> None:
         self._stall = _cancelled(self._stall)
         self._stall = self.loop.call_later(seconds, self.transport.abort)
+
+
+class _Transport:
+    """A transport that is closed by its connection, so that uvicorn does not do it too early."""
+
+    def __init__(self, transport: asyncio.Transport, connection: LimitedConnection) -> None:
+        self._transport = transport
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        self._connection.end()
+
+    def is_closing(self) -> bool:
+        return self._connection.ending or self._transport.is_closing()
 
 
 def _cancelled(timer: asyncio.TimerHandle | None) -> None:

@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextlib import suppress
 from typing import Any
 
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
-from starlette.types import Receive, Scope, Send
-
-from trainer.runtime.http_connections import LINGER_SECONDS
 
 LOG = logging.getLogger(__name__)
 MOST_OF_A_KEY = 100  # characters that are repeated of a key that a client wrote
 MOST_MISTAKES = 1000  # each of them costs a dict to say which is the first
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
-
-
-class LastResponse(JSONResponse):
-    """An answer to a request whose body may not have been read. The connection ends after it.
-
-    What the client still sends is read and dropped, for at most `LINGER_SECONDS`: if the connection
-    were closed with bytes unread, TCP's reset could overtake the answer.
-    """
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_unended(message: Any) -> None:
-            await send({**message, "more_body": True} if "body" in message else message)
-
-        await super().__call__(scope, receive, send_unended)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
-                while (await receive()).get("more_body"):
-                    pass
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class APIError(Exception):
@@ -68,9 +44,8 @@ class APIError(Exception):
         return {"error": error}
 
     def response(self) -> JSONResponse:
-        if self.closes:
-            return LastResponse(self.content(), self.status, self.headers | {"Connection": "close"})
-        return JSONResponse(self.content(), self.status, self.headers)
+        headers = self.headers | {"Connection": "close"} if self.closes else self.headers
+        return JSONResponse(self.content(), self.status, headers)
 
 
 def failure(error: Exception) -> APIError:
