@@ -12,11 +12,11 @@ from functools import partial
 from types import FrameType
 
 from trainer.pipeline.devices import DEVICES
-from trainer.pipeline.live_run import read_live_run
+from trainer.pipeline.live_run import LiveRun, read_live_run
 from trainer.pipeline.live_server import serving
 from trainer.pipeline.plan import print_plan
 from trainer.pipeline.recipe import Pipeline, Stage, load_pipeline
-from trainer.pipeline.run import run_pipeline, selected_stages
+from trainer.pipeline.run import run_pipeline, selected_stages, settled
 from trainer.pipeline.smoke import build_twin, smoke_overrides
 from trainer.pipeline.stage_checks import check_stages
 from trainer.pipeline.sweep import expanded, log_trial, trial_of_a_sweep, trial_overrides
@@ -35,7 +35,7 @@ def main() -> int:
         overrides = [*smoke.overrides] if smoke else overrides
         if trial:
             overrides = trial_overrides(options.recipe, overrides, trial)
-        pipeline = load_pipeline(options.recipe, overrides)
+        pipeline = settled(load_pipeline(options.recipe, overrides))
         stages = selected_stages(pipeline, options.start, options.only, options.until)
         missing = check_stages(pipeline, stages)
         if options.dry_run:
@@ -97,9 +97,15 @@ def _watched(
     if port is None:
         yield
         return
-    with serving(partial(read_live_run, pipeline, stages, recipe), port) as address:
+    with serving(partial(_live, pipeline, stages, recipe), port) as address:
         print(f"live page: {address}", flush=True)
         yield
+
+
+def _live(pipeline: Pipeline, stages: Sequence[Stage], recipe: str) -> LiveRun:
+    now = settled(pipeline)
+    names = {stage.name for stage in now.stages}
+    return read_live_run(now, [stage for stage in stages if stage.name in names], recipe)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

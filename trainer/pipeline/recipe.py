@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from data.settings import read_yaml_mapping, suggestion
 from trainer.pipeline.every_stage import fill_in_all
 from trainer.pipeline.extends import with_base
 from trainer.pipeline.recipe_keys import RECIPE_KEYS, STAGE_KEYS
+from trainer.pipeline.rounds import EACH_ROUND, expand_rounds, of_every_round
 from trainer.pipeline.slices import check_overlaps, fill_in_sizes, problem_folders
 from trainer.pipeline.values import choose_stages
 from trainer.runtime.stage_registry import entry_of_launcher
 
-SETTABLE = ("run_name", "output_dir", "seed", "accelerate_config")
+SETTABLE = ("run_name", "output_dir", "seed", "accelerate_config", "rounds", "stop_after_refusals")
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -56,6 +57,11 @@ class Pipeline:
     stages: tuple[Stage, ...]
     seed: int = 17
     accelerate_config: str | None = None
+    stop_after_refusals: int | None = None
+    rounds: tuple[tuple[str, ...], ...] = ()  # names of the stages of each round
+    # The same recipe with its rounds ended early: after `stop_after_refusals` rounds, after one
+    # more, and so on.
+    shorter: tuple[Pipeline, ...] = ()
 
     def folder(self, name: str) -> Path:
         return Path(self.output_dir) / name
@@ -64,32 +70,40 @@ class Pipeline:
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     """Read a recipe. `overrides` are `key=value` or `stage.key=value`, with the value as in YAML. A
     key may be one of the recipe's `values` (trainer/pipeline/values.py). `accelerate_config` also
-    replaces the launch configs that the recipe's stages name.
+    replaces the launch configs that the recipe's stages name. `label_<i>.key` sets a key of a stage
+    in every round (trainer/pipeline/rounds.py).
 
     The recipe may extend another recipe (trainer/pipeline/extends.py).
 
     Raises ValueError, with the nearest valid name, for unknown keys, stages and placeholders, and
     for scripts and configs that do not exist.
     """
+    pipeline = _load(path, overrides, None)
+    first = pipeline.stop_after_refusals
+    if first is None:
+        return pipeline
+    shorter = (_load(path, overrides, ran) for ran in range(first, len(pipeline.rounds)))
+    return replace(pipeline, shorter=tuple(shorter))
+
+
+def _load(path: str | Path, overrides: Sequence[str], ran: int | None) -> Pipeline:
+    """`ran` is the number of rounds that the recipe has; None: all."""
     values, changes = with_base(read_yaml_mapping(Path(path)))
     if "slices" in values:
         raise ValueError("slices are written by the data stage: name them in args of that stage")
     _check_keys(
         values, [*RECIPE_KEYS], required=("run_name", "output_dir", "stages"), where="recipe"
     )
-    rows = values["stages"]
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"stages must be a list of mappings, got {rows!r}")
-    for row in rows:
-        where = f"stage {row.get('name')!r}"
-        _check_keys(row, tuple(STAGE_KEYS), required=("name", "script"), where=where)
-        row["args"] = row.get("args") or {}
-        if not isinstance(row["args"], dict):
-            raise ValueError(f"args of {where} must be a mapping, got {row['args']!r}")
+    settings = [_split_override(override) for override in overrides]
+    for target, value in [*changes, *settings]:
+        if target in ("rounds", "stop_after_refusals"):
+            values[target] = value
+    rows, rounds, absent = _stage_rows(values, ran)
+    count = values.get("rounds") or 0
+    changes, settings = (of_every_round(pairs, count, absent) for pairs in (changes, settings))
     named = values.pop("values", None) or {}
     if not isinstance(named, dict) or set(named) & set(RECIPE_KEYS):
         raise ValueError(f"values must be a mapping whose names are no other keys, got {named!r}")
-    settings = [_split_override(override) for override in overrides]
     for target, value in [*changes, *settings]:
         if "." not in target:
             _override_value(values, named, rows, target, value)
@@ -105,9 +119,38 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     for key, kind in (("run_name", str), ("output_dir", str), ("seed", int)):
         if key in values and type(values[key]) is not kind:
             raise ValueError(f"{key} must be of type {kind.__name__}, got {values[key]!r}")
+    present_names = {row["name"] for row in rows}
+    values["rounds"] = tuple(tuple(n for n in names if n in present_names) for names in rounds)
     pipeline = Pipeline(**{**values, "stages": tuple(Stage(**row) for row in rows)})
     _check_stages(pipeline)
     return pipeline
+
+
+def _stage_rows(
+    values: Mapping[str, Any], ran: int | None
+) -> tuple[list[dict[str, Any]], tuple[tuple[str, ...], ...], frozenset[str]]:
+    """The recipe's stages with `ran` rounds written out, the names of each of these rounds, and the
+    names of the stages of the rounds that are left out."""
+    rows, rounds, limit = values["stages"], values.get("rounds"), values.get("stop_after_refusals")
+    if not isinstance(rows, list):
+        raise ValueError(f"stages must be a list of mappings, got {rows!r}")
+    _, every = expand_rounds(rows, rounds)
+    if limit is not None and (type(limit) is not int or limit < 1 or not every):
+        raise ValueError(
+            f"stop_after_refusals is {limit!r}; it must be a whole number of at least 1, or null, "
+            "in a recipe with rounds"
+        )
+    rows, names = expand_rounds(rows, rounds, ran)
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"stages must be a list of mappings, got {rows!r}")
+    for row in rows:
+        where = f"stage {row.get('name')!r}"
+        keys = [key for key in STAGE_KEYS if key != EACH_ROUND]
+        _check_keys(row, keys, required=("name", "script"), where=where)
+        row["args"] = row.get("args") or {}
+        if not isinstance(row["args"], dict):
+            raise ValueError(f"args of {where} must be a mapping, got {row['args']!r}")
+    return rows, names, frozenset(name for own in every[len(names) :] for name in own)
 
 
 def _check_keys(

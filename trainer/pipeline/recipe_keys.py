@@ -9,6 +9,9 @@ RECIPE_KEYS = {
     "seed": "Seed of every stage; 17 if it is not given.",
     "accelerate_config": "Launch config of every stage, a file like those of recipes/accelerate/.",
     "values": "Variables by name. A stage uses a variable as `$name`; `--set` changes it.",
+    "rounds": "How often the stages of `each_round` run; `<i>` in them is the round's number.",
+    "stop_after_refusals": "Rounds in a row that keep the incumbent, after which no further round "
+    "runs; null: all rounds run.",
     "stages": "List of stages, in the order in which they run. Required.",
 }
 
@@ -27,5 +30,6 @@ STAGE_KEYS = {
     "`stages: all` for every earlier stage.",
     "accelerate_config": "Launch config of this stage, in place of the recipe's; `--set "
     "accelerate_config=` replaces both.",
+    "each_round": "In place of all other keys: the list of stages that run in every round.",
     "when": "Variables and their values for which the stage runs; a list allows several values.",
 }

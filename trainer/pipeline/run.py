@@ -26,6 +26,7 @@ from trainer.runtime.manifests import (
     hash_file,
     is_complete,
     read_json,
+    read_manifest,
     write_json,
 )
 from trainer.runtime.progress import StatusLine
@@ -92,10 +93,36 @@ def selected_stages(
     return pipeline.stages[first : last + 1]
 
 
+def settled(pipeline: Pipeline) -> Pipeline:
+    """The pipeline without the rounds that do not run: those after `stop_after_refusals` rounds in
+    a row that are done and whose gates kept the incumbent."""
+    limit, refused = pipeline.stop_after_refusals, 0
+    by_name = {stage.name: stage for stage in pipeline.stages}
+    for number, names in enumerate(pipeline.rounds if limit else (), start=1):
+        if any(stage_state(pipeline, by_name[name]) != "unchanged" for name in names):
+            break
+        refused = refused + 1 if _is_refused(pipeline, names) else 0
+        if refused == limit and number < len(pipeline.rounds):
+            return pipeline.shorter[number - limit]
+    return pipeline
+
+
+def _is_refused(pipeline: Pipeline, names: Sequence[str]) -> bool:
+    """Whether a round has gates, and all of them kept the incumbent."""
+    metrics = [read_manifest(pipeline.folder(name))["metrics"] for name in names]
+    gates = [values["gate"]["accepted"] for values in metrics if "gate" in values]
+    return bool(gates) and not any(gates)
+
+
 def run_pipeline(pipeline: Pipeline, stages: Sequence[Stage], continue_line: str) -> int:
-    """Run the stages that are not done. Returns 0, or the exit status of the failed stage."""
+    """Run the stages that are not done. After each round, those of later rounds are left out if the
+    rounds end early (`settled`). Returns 0, or the exit status of the failed stage."""
+    waiting = [stage.name for stage in stages]
+    ends = {names[-1] for names in pipeline.rounds}
     with exclusive(Path(pipeline.output_dir)) as lock:
-        for stage in stages:
+        while waiting:
+            by_name = {stage.name: stage for stage in pipeline.stages}
+            stage = by_name[waiting.pop(0)]
             status = _run_stage(pipeline, stage, lock)
             if status != 0:
                 log = log_path(pipeline, stage)
@@ -103,6 +130,15 @@ def run_pipeline(pipeline: Pipeline, stages: Sequence[Stage], continue_line: str
                 print(tail(log, TAIL_LINES))
                 print(f"\nTo continue after a correction:\n  {continue_line}", flush=True)
                 return status
+            if stage.name in ends and (now := settled(pipeline)) is not pipeline:
+                print(
+                    f"[{stage.name}] the gates of the last {pipeline.stop_after_refusals} rounds "
+                    f"kept the incumbent: no further round runs ({len(now.rounds)} of "
+                    f"{len(pipeline.rounds)} are done)",
+                    flush=True,
+                )
+                kept = {stage.name for stage in now.stages}
+                pipeline, waiting = now, [name for name in waiting if name in kept]
     print_summary(pipeline)
     return 0
 

@@ -38,6 +38,7 @@ STAND_INS = {
 SOURCE_KEYS = ("train_rows", "more_train_rows", "test_rows", "contamination_sets")
 MODEL_KEYS = ("model", "policy", "policies", "reward_model", "judge", "chat_model")
 
+ROUNDS = 2  # of a recipe with more
 PROBLEMS, GATE = 2, 4  # problems of a stage that reads train, and problems of a gate
 # A key that a stage's recipe mentions gets this value, or keeps the recipe's value if it is
 # smaller.
@@ -116,8 +117,11 @@ def smoke_overrides(recipe: str | Path, overrides: Sequence[str] = ()) -> Smoke:
     Raises ValueError for a model that is neither known nor a folder, and for a data set without
     smoke rows. The error names the stage and the option that helps.
     """
-    pipeline = load_pipeline(recipe, overrides)
     given = [override.partition("=")[0] for override in overrides]
+    pipeline = load_pipeline(recipe, overrides)
+    if len(pipeline.rounds) > ROUNDS and "rounds" not in given:
+        overrides = [f"rounds={ROUNDS}", *overrides]
+        pipeline = load_pipeline(recipe, overrides)
     out = pipeline.output_dir + ("" if "output_dir" in given else "-tiny")
     twins: dict[Path, str] = {}
     words = [f"run_name={pipeline.run_name}-tiny", f"output_dir={out}"]

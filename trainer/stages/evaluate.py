@@ -83,6 +83,8 @@ class EvaluateConfig:
     """Problems that every policy solves greedily."""
     search_problems: int = 500
     """Problems that are searched; 0: no search, and no reward model is needed."""
+    search_every_policy: bool = False
+    """Search with every learner's policy; false: with the first and the last one."""
     best_of_n: tuple[int, ...] = (2, 8, 32)
     """Values N of best of N, ascending."""
     control_factor: float = 2.0
@@ -219,8 +221,8 @@ def run_evaluate(
             )
             if policy == learners[-1]:
                 measured[name] = _measure_final(bench, runtime.seed)
-            elif policy == learners[0]:
-                measured[name] = _measure_first(bench)
+            elif policy == learners[0] or (config.search_every_policy and policy in learners):
+                measured[name] = _measure_learner(bench)
             else:
                 row, greedy = _greedy(bench)
                 measured[name] = _PolicyResults(name=name, rows=(row,), greedy=greedy)
@@ -289,7 +291,7 @@ def _sampled(bench: _PolicyBench) -> AccuracyRow:
     )
 
 
-def _measure_first(bench: _PolicyBench) -> _PolicyResults:
+def _measure_learner(bench: _PolicyBench) -> _PolicyResults:
     """Measure greedy and sampled answers, and both searches."""
     row, greedy = _greedy(bench)
     rows, scaling = [row, _sampled(bench)], ()
