@@ -87,9 +87,7 @@ def test_rounds_are_written_out(project: Path) -> None:
         "first_2": {"read": ["{search_1}", "{search_2}"], "kept": "13", "seed": 9},
         "last": {
             "read": "{first_2}",
-            "stages": [
-                f"{{{n}}}" for n in ("first_0", "search_1", "first_1", "search_2", "first_2")
-            ],
+            "stages": [f"{{{name}}}" for name in all_stages],
         },
     }
 
