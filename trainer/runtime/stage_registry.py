@@ -57,6 +57,7 @@ TRAINING = ("max_steps", "per_device_train_batch_size", "save_steps", "logging_s
 RUNTIME = "trainer.runtime.config:RuntimeConfig"
 LORA = "trainer.models.lora:LoraSettings"
 HELD_OUT = "trainer.rollouts.held_out:HeldOutConfig"
+GATE = "trainer.runtime.gates:GateConfig"
 GROUP_RL = "trainer.rollouts.solution_reward:GroupRLConfig"
 SEARCH = "search.settings:SearchSettings"
 ENGINE = "trainer.searching.server_engines:SearchEngineConfig"
@@ -168,6 +169,7 @@ STAGES: dict[str, StageEntry] = {
         configs=(
             RUNTIME,
             "trainer.stages.expert_iteration:ExpertIterationConfig",
+            GATE,
             "trl:SFTConfig",
             LORA,
         ),
@@ -175,6 +177,13 @@ STAGES: dict[str, StageEntry] = {
         writes=("policy",),
         estimate="policy_training",
         smoke_keys=(*TRAINING, "gate_problems", "max_new_tokens"),
+    ),
+    "gate": StageEntry(
+        launcher="gate_policy.py",
+        configs=(RUNTIME, "trainer.stages.gate:GateStageConfig", GATE),
+        reads=("incumbent", "candidate", "data"),
+        writes=("policy",),
+        smoke_keys=("gate_problems", "max_new_tokens"),
     ),
     "ppo": StageEntry(
         launcher="train_ppo.py",
