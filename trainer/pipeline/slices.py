@@ -148,6 +148,8 @@ def _use(
 ) -> Use | None:
     """None for a slice of a folder that was there before: the stage itself checks it."""
     size = settings[_size_key(prefix)] or EVERY  # PPO, GRPO and RLOO: 0 stands for all
+    if not prefix and "most_solved" in settings and settings.get("labels"):
+        size = EVERY  # the search looks at all problems until it has found enough hard ones
     data, name = str(settings.get("data")), settings.get(f"{prefix}slice")
     if name is None:
         part = Slice(split=split, start=settings[f"{prefix}skip"], size=size)

@@ -23,7 +23,7 @@ from data.types import StepLabels, TokenRow
 from rewards.verifiers.by_name import check_verifier
 from search.trees.training_rows import balance_by_difficulty
 from trainer.evaluation.gate import run_gate_test
-from trainer.labels.label_files import read_labels
+from trainer.labels.label_files import is_correct, read_labels
 from trainer.models.compatibility import check_policy
 from trainer.models.copying import copy_policy
 from trainer.models.loading import load_policy
@@ -137,14 +137,14 @@ def verified_rollouts(
     labels: Iterable[StepLabels], max_per_problem: int, end_token_ids: frozenset[int]
 ) -> list[TokenRow]:
     """The first correct rollouts of each problem; fewer if many of its distinct rollouts are
-    correct. The last label of a solution that ends with an end token is the verifier's verdict."""
+    correct."""
     rows: list[TokenRow] = []
     for _, group in groupby(labels, key=lambda row: row.problem_id):
         solutions = list(group)
         correct = [
             tuple(token for step in row.completion_ids for token in step)
             for row in solutions
-            if row.labels[-1] == 1.0 and row.completion_ids[-1][-1] in end_token_ids
+            if is_correct(row, end_token_ids)
         ]
         share = len(correct) / len(solutions)
         rows += [

@@ -107,6 +107,11 @@ def ppo(name: str, args: str) -> str:
             [gated("r", "gate_slice: one"), gated("t", "gate_skip: 3, gate_problems: 2")],
             "the gates of stages 'r' and 't' use the same problems",
         ),
+        (  # one hard problem may be any of the slice
+            [search("s", "slice: one, num_problems: 1, labels: [l]"),
+             gated("r", "gate_skip: 3, gate_problems: 1")],
+            "stage 's' learns from problems of validation on which stage 'r' is measured",
+        ),
         ([gate_of("g", "q", "gate_slice: a")], "gate_slice of stage 'g' is 'a', a slice of train"),
         (
             [search("s", "slice: one"), gate_of("g", "q", "gate_slice: one")],
@@ -134,7 +139,7 @@ def test_an_overlap_is_an_error_before_anything_runs(
 def test_slices_beside_each_other_are_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     stages = [
-        search("s", "slice: a"), search("v", "slice: one, num_problems: 3"),
+        search("s", "slice: a, labels: [l]"), search("v", "slice: one, num_problems: 3"),
         gated("r", "gate_slice: two"),
     ]  # fmt: skip
     pipeline = load_pipeline(recipe_of(tmp_path, *stages))
