@@ -63,6 +63,12 @@ def read_label_rows(path: Path, tokenizer: Any) -> list[StepLabels]:
     return [labels for row in made for labels in row]
 
 
+def is_correct(row: StepLabels, end_token_ids: frozenset[int]) -> bool:
+    """Whether the solution is right: it ends with an end token, and its last label, which is then
+    the verifier's verdict, is 1."""
+    return row.labels[-1] == 1.0 and row.completion_ids[-1][-1] in end_token_ids
+
+
 def outcome_rows(rows: Sequence[StepLabels], end_token_ids: frozenset[int]) -> list[StepLabels]:
     """Each finished solution (it ends with an end token) as one step with the last label. The last
     label is the verifier's verdict; the labels of other steps are estimates."""

@@ -88,7 +88,8 @@ def fill_in_sizes(rows: Sequence[dict[str, Any]], folders: Mapping[str, ProblemF
 
 def check_overlaps(rows: Sequence[dict[str, Any]], folders: Mapping[str, ProblemFolder]) -> None:
     """Raises ValueError if a gate or an evaluation during training uses problems that a stage
-    learns from, and if two gates use the same problems."""
+    learns from, if two gates use the same problems, and if a gate uses those on which its candidate
+    was evaluated during training, as a learner may keep the weights that were best on them."""
     learnt = [use for row in rows if (use := _learnt(row, folders))]
     gates = [use for row in rows if (use := _held_out(row, "gate_", folders))]
     evaluations = [use for row in rows if (use := _held_out(row, "evaluation_", folders))]
@@ -98,6 +99,15 @@ def check_overlaps(rows: Sequence[dict[str, Any]], folders: Mapping[str, Problem
                 raise ValueError(
                     f"stage {use.stage!r} learns from problems of {use.part.split} on which stage "
                     f"{held_out.stage!r} is measured; name two slices that do not overlap"
+                )
+    candidates = {row["name"]: str(row["args"].get("candidate")) for row in rows}
+    for gate in gates:
+        for use in evaluations:
+            if candidates[gate.stage] == f"{{{use.stage}}}" and gate.overlaps(use):
+                raise ValueError(
+                    f"the gate of stage {gate.stage!r} uses problems of validation on which "
+                    f"{use.stage!r} was evaluated during its training; give the two different "
+                    "slices (gate_slice, evaluation_slice)"
                 )
     for i, gate in enumerate(gates):
         for other in gates[i + 1 :]:
@@ -138,6 +148,8 @@ def _use(
 ) -> Use | None:
     """None for a slice of a folder that was there before: the stage itself checks it."""
     size = settings[_size_key(prefix)] or EVERY  # PPO, GRPO and RLOO: 0 stands for all
+    if not prefix and "most_solved" in settings and settings.get("labels"):
+        size = EVERY  # the search looks at all problems until it has found enough hard ones
     data, name = str(settings.get("data")), settings.get(f"{prefix}slice")
     if name is None:
         part = Slice(split=split, start=settings[f"{prefix}skip"], size=size)

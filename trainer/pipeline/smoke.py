@@ -36,7 +36,9 @@ STAND_INS = {
     "HuggingFaceH4/MATH-500:test": "math_test.jsonl",
 }
 SOURCE_KEYS = ("train_rows", "more_train_rows", "test_rows", "contamination_sets")
-MODEL_KEYS = ("model", "policy", "policies", "reward_model", "judge", "chat_model")
+MODEL_KEYS = (
+    "model", "policy", "policies", "incumbent", "candidate", "reward_model", "judge", "chat_model",
+)  # fmt: skip
 
 ROUNDS = 2  # of a recipe with more
 PROBLEMS, GATE = 2, 4  # problems of a stage that reads train, and problems of a gate

@@ -11,7 +11,8 @@ from trainer.pipeline.published_sizes import config_of
 from trainer.pipeline.recipe import PLACEHOLDER, Stage
 from trainer.runtime.config import FROM_SCRATCH
 
-MODEL_KEYS = ("model", "policy")  # keys that name the model that a stage starts from
+# Keys that name the model that a stage starts from; the policies of a gate have equal sizes.
+MODEL_KEYS = ("model", "policy", "candidate", "incumbent")
 DEFAULT_LENGTH = 64  # tokens of a sequence if neither recipe nor model gives a length
 DEFAULT_VOCABULARY = 64  # tokens of a number tokenizer
 PROMPT_LENGTH = 256  # tokens of a prompt in words, without the generated tokens
@@ -69,7 +70,7 @@ def _listed(config: Mapping[str, Any]) -> str:
 
 
 def inherited_model(stage: Stage, models: Mapping[str, StageModel]) -> StageModel:
-    """The model of the stage that `model` or `policy` names, else of the first stage that this
+    """The model of the stage that a key of MODEL_KEYS names, else of the first stage that this
     stage reads and whose sizes are known."""
     named = [n for key in MODEL_KEYS for n in PLACEHOLDER.findall(str(stage.args.get(key)))]
     sources = named[:1] or [name for name in stage.inputs if models[name].sizes]

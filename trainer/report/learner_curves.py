@@ -67,7 +67,8 @@ class PPORunCurve:
 @dataclass(frozen=True, kw_only=True)
 class TrainingCost:
     """An evaluated policy, its accuracy with a 95 % interval on n problems, and the cost of all
-    stages that led to it. `after` is the evaluated policy that it continues, None for the first."""
+    stages that led to it. `after` is the evaluated policy that it continues, None for the first.
+    A gate whose incumbent stays adds the cost of the candidate, and continues the incumbent."""
 
     policy: str
     after: str | None
@@ -101,6 +102,26 @@ class Lineage:
         for parent in self.parents(name):
             found |= self.ancestry(parent)
         return found
+
+    def refused(self, name: str) -> set[str]:
+        """The stages that led only to a candidate that a gate on the way to `name` refused: what
+        they trained is no part of the policy, but was paid for."""
+        found: set[str] = set()
+        for gate in self.ancestry(name):
+            judged = self.manifests[gate]["metrics"].get("gate")
+            if judged is None or judged["accepted"]:
+                continue
+            candidate, incumbent = self._input(gate, "candidate"), self._input(gate, "incumbent")
+            if candidate is not None:  # a round of expert iteration has its candidate inside
+                kept = self.ancestry(incumbent) if incumbent is not None else set[str]()
+                found |= self.ancestry(candidate) - kept
+        return found
+
+    def _input(self, name: str, key: str) -> str | None:
+        """The stage that wrote an input of a stage; None for other inputs."""
+        source = self.manifests[name].get("inputs", {}).get(key)
+        path = (self.folders[name] / source["source"]).resolve() if source else None
+        return next((s for s, folder in self.folders.items() if folder.resolve() == path), None)
 
     def is_control(self, name: str) -> bool:
         """Whether the stage trained on the demonstrations alone, as the control of a learner."""
@@ -270,8 +291,8 @@ def training_curve(
     for name in lineage.folders:
         if name not in greedy or lineage.is_control(name):
             continue
-        own = lineage.ancestry(name)
-        before = [cost.policy for cost in costs if cost.policy in own]
+        own, refused = lineage.ancestry(name), lineage.refused(name)
+        before = [cost.policy for cost in costs if cost.policy in own - refused]
         stages = [stage for stage in lineage.folders if stage in own]
         ledgers = [lineage.manifests[stage]["usage"]["ledger"] for stage in stages]
         costs.append(

@@ -66,7 +66,7 @@ class StageLedgerEntry(LedgerEntry):
 
 @dataclass(frozen=True, kw_only=True)
 class RoundGate(GateResult):
-    """The gate of the round of expert iteration named `round`."""
+    """The gate of the stage named `round`: a round of expert iteration, or a gate of its own."""
 
     round: str
 

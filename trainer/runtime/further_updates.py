@@ -10,8 +10,9 @@ from trainer.runtime.manifests import MANIFEST, read_json
 
 
 def updates_of(folders: Sequence[str]) -> int:
-    """The optimizer steps of the trainings that wrote these policies, together. Raises ValueError
-    for a folder whose manifest does not record them."""
+    """The optimizer steps of the trainings that wrote these policies, together; a gate makes
+    none. Raises ValueError for a folder whose manifest does not record them, and if there are none
+    in all."""
     total = 0
     for folder in folders:
         updates = (read_json(Path(folder) / MANIFEST) or {}).get("metrics", {}).get("updates")
@@ -21,6 +22,11 @@ def updates_of(folders: Sequence[str]) -> int:
                 "finished stages of expert iteration, PPO, GRPO, RLOO or DPO"
             )
         total += int(updates)
+    if not total:
+        raise ValueError(
+            f"updates_like is {', '.join(map(repr, folders))}, which made no update: name the "
+            "learners before the gate too"
+        )
     return total
 
 

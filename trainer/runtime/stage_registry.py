@@ -57,6 +57,7 @@ TRAINING = ("max_steps", "per_device_train_batch_size", "save_steps", "logging_s
 RUNTIME = "trainer.runtime.config:RuntimeConfig"
 LORA = "trainer.models.lora:LoraSettings"
 HELD_OUT = "trainer.rollouts.held_out:HeldOutConfig"
+GATE = "trainer.runtime.gates:GateConfig"
 GROUP_RL = "trainer.rollouts.solution_reward:GroupRLConfig"
 SEARCH = "search.settings:SearchSettings"
 ENGINE = "trainer.searching.server_engines:SearchEngineConfig"
@@ -149,7 +150,7 @@ STAGES: dict[str, StageEntry] = {
         launcher="run_search.py",
         configs=(RUNTIME, "trainer.stages.search:TreesConfig", SEARCH, ENGINE),
         chosen_config="trainer.runtime.command_line:strategy_config_type",
-        reads=("policy", "data", "reward_model", "judge"),
+        reads=("policy", "data", "reward_model", "judge", "labels"),
         writes=("trees.jsonl", "trajectories.jsonl"),
         estimate="search",
         smoke_keys=("num_problems", "max_new_tokens", "max_step_tokens", "max_depth"),
@@ -168,6 +169,7 @@ STAGES: dict[str, StageEntry] = {
         configs=(
             RUNTIME,
             "trainer.stages.expert_iteration:ExpertIterationConfig",
+            GATE,
             "trl:SFTConfig",
             LORA,
         ),
@@ -175,6 +177,13 @@ STAGES: dict[str, StageEntry] = {
         writes=("policy",),
         estimate="policy_training",
         smoke_keys=(*TRAINING, "gate_problems", "max_new_tokens"),
+    ),
+    "gate": StageEntry(
+        launcher="gate_policy.py",
+        configs=(RUNTIME, "trainer.stages.gate:GateStageConfig", GATE),
+        reads=("incumbent", "candidate", "data"),
+        writes=("policy",),
+        smoke_keys=("gate_problems", "max_new_tokens"),
     ),
     "ppo": StageEntry(
         launcher="train_ppo.py",

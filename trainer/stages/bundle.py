@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +17,11 @@ from trainer.evaluation.effort_levels import (
     searches_of_evaluation,
 )
 from trainer.measures.results import EvaluationResults, StrategyComparison
+from trainer.models.copying import copy_model
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.further_updates import without_controls
 from trainer.runtime.manifests import (
     MANIFEST,
-    UNHASHED_FILES,
     hash_input,
     is_complete,
     read_json,
@@ -199,11 +198,7 @@ def _copied(model: str, target: Path) -> str:
     source = Path(model)
     if not source.is_dir():
         return model
-    target.mkdir(exist_ok=True)
-    for path in sorted(source.iterdir()):
-        left_out = path.name in (MANIFEST, *UNHASHED_FILES) or path.suffix == ".jsonl"
-        if path.is_file() and not path.name.startswith(".") and not left_out:
-            shutil.copyfile(path, target / path.name)
+    copy_model(source, target)
     return target.name
 
 

@@ -4,28 +4,36 @@ also writes their verified trajectories, without duplicates and balanced by diff
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data.progress import reported
 from data.slices import Choice
+from data.token_text import end_token_ids
 from data.types import Problem
+from rewards.models.folders import load_tokenizer
 from rewards.verifiers.by_name import check_verifier
 from search.settings import SearchSettings
 from search.strategies.routed import RoutedConfig
 from search.trees.training_rows import balance_by_difficulty, verified_solutions
+from trainer.labels.solve_rates import check_sampled, read_solve_rates, still_hard
 from trainer.models.compatibility import check_models
 from trainer.runtime.config import RuntimeConfig
-from trainer.runtime.stage import run_stage
+from trainer.runtime.stage import StageRecord, numbered_inputs, run_stage
 from trainer.searching.server_engines import IN_PROCESS, SearchEngineConfig
 from trainer.searching.workbench import ends_of, open_workbench, paths_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class TreesConfig:
-    """Which problems are searched, and how. The strategy's keys belong to the recipe too."""
+    """Which problems are searched, and how. The strategy's keys belong to the recipe too.
+
+    With `labels`, a problem is searched only if at most the share `most_solved` of its solutions
+    there was right: easy problems leave the search as the policy improves. A problem without labels
+    is not searched, as nobody knows whether it is hard; the manifest counts both. All problems of
+    the slice, or of the split after `skip`, are looked at, until `num_problems` are found.
+    """
 
     policy: str
     """Folder or hub id of the policy."""
@@ -44,7 +52,11 @@ class TreesConfig:
     slice: str | None = None
     """Named slice of the data stage's problems, in place of split and skip; null: none."""
     num_problems: int = 2000
-    """Problems searched."""
+    """Problems searched; with `labels`, the most that are."""
+    labels: list[str] = field(default_factory=list[str])
+    """Folders of label stages (monte_carlo, every_step, solver) on the same problems."""
+    most_solved: float = 1.0
+    """Largest share of right solutions in `labels` of a problem that is searched; 0: unsolved."""
     verifier: str
     """Verifier that judges solutions: math, countdown, code, reasoning_gym, ..."""
     max_per_problem: int = 4
@@ -52,9 +64,18 @@ class TreesConfig:
 
     def __post_init__(self) -> None:
         check_verifier(self.verifier)
+        if not 0 <= self.most_solved <= 1:
+            raise ValueError(f"most_solved is {self.most_solved}; allowed: from 0 to 1")
+        if self.most_solved < 1 and not self.labels:
+            raise ValueError(
+                f"most_solved is {self.most_solved}, but labels is empty: name the folders of the "
+                "label stage that say how often each problem was solved"
+            )
 
     def chosen_problems(self) -> list[Problem]:
-        choice = Choice(split=self.split, skip=self.skip, size=self.num_problems, name=self.slice)
+        """The problems of the recipe; with `labels`, those that are searched are among them."""
+        size = None if self.labels else self.num_problems
+        choice = Choice(split=self.split, skip=self.skip, size=size, name=self.slice)
         return choice.read(self.data)
 
 
@@ -66,14 +87,24 @@ def run_trees(
     engine: SearchEngineConfig = IN_PROCESS,
 ) -> None:
     """Write trees.jsonl and trajectories.jsonl (prompt_ids, completion_ids, problem_id). `config`
-    is the config of the stage's strategy."""
+    is the config of the stage's strategy.
+
+    Raises ValueError if `labels` leave no problem to search, and the errors of `check_sampled`."""
     inputs = {"policy": stage.policy, "data": stage.data, "reward_model": stage.reward_model}
     inputs["judge"] = stage.judge
     if isinstance(config, RoutedConfig):
         inputs["router"] = config.router
+    inputs |= numbered_inputs("labels", stage.labels)
     configs = [stage, settings, *engine.recorded, config]
-    check = partial(check_models, stage.policy, stage.reward_model, stage.judge)
+
+    def check() -> None:
+        check_models(stage.policy, stage.reward_model, stage.judge)
+        check_sampled(stage.labels)
+
     with run_stage("search", runtime, configs, inputs, check) as record:
+        problems = stage.chosen_problems()
+        if stage.labels:
+            problems = _still_hard(stage, problems, record)
         workbench = open_workbench(
             policy=stage.policy,
             reward_model=stage.reward_model,
@@ -83,7 +114,6 @@ def run_trees(
             kept_prefixes_mib=settings.kept_prefixes_mib,
             engine=engine,
         )
-        problems = stage.chosen_problems()
         folder = Path(runtime.output_dir)
         results = workbench.search(
             problems,
@@ -115,3 +145,26 @@ def run_trees(
             record.metrics |= {f"paths_{kind}": n for kind, n in sorted(paths_of(results).items())}
             record.search(workbench.usage, workbench.served)
         workbench.accelerator.wait_for_everyone()
+
+
+def _still_hard(stage: TreesConfig, problems: list[Problem], record: StageRecord) -> list[Problem]:
+    """The problems that `labels` leave to search. Counts the others, and warns where problems
+    without labels may be missing."""
+    rates = read_solve_rates(stage.labels, end_token_ids(load_tokenizer(stage.policy)))
+    found = still_hard(problems, rates, stage.most_solved, stage.num_problems)
+    said = (
+        f"{found.solved:,} were solved more often than most_solved ({stage.most_solved}), and "
+        f"{found.unlabelled:,} have no labels in {', '.join(map(repr, stage.labels))}"
+    )
+    if not found.problems:
+        raise ValueError(
+            f"no problem is left to search: of {len(problems):,} problems {said}; raise "
+            "most_solved, or name labels of these problems (slice, or split and skip)"
+        )
+    if found.unlabelled and len(found.problems) < stage.num_problems:
+        record.warn(
+            f"{len(found.problems):,} problems are searched, fewer than num_problems "
+            f"({stage.num_problems:,}): {said}"
+        )
+    record.metrics |= {"left_out_solved": found.solved, "left_out_unlabelled": found.unlabelled}
+    return found.problems

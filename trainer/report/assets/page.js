@@ -350,9 +350,9 @@ function prmSection(results) {
 
 function gatesSection(results) {
   const rows = list(results.gates);
-  if (!rows.length) return ["No round of expert iteration went through a gate in this run."];
+  if (!rows.length) return ["No policy went through a gate in this run."];
   return [
-    element("p", { class: "quiet" }, "A round's policy is kept only if it beats the policy before it on "
+    element("p", { class: "quiet" }, "A new policy is kept only if it beats the policy before it on "
       + "fresh validation problems (exact one-sided test on pairs)."),
     table([
       { head: "round", name: true, cell: (r) => words(r.round) },

@@ -13,6 +13,8 @@ from trainer.pipeline.recipe import load_pipeline
 
 SEARCH = "scripts/run_search.py"
 ROUND = "scripts/expert_iteration_round.py"
+GATE = "scripts/gate_policy.py"
+PPO = "scripts/train_ppo.py"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,15 @@ def gated(name: str, args: str) -> str:
     return f"{{name: {name}, script: {ROUND}, args: {{data: '{{data}}', policy: p, {args}}}}}"
 
 
+def gate_of(name: str, candidate: str, args: str) -> str:
+    words = f"data: '{{data}}', incumbent: p, candidate: {candidate}, {args}"
+    return f"{{name: {name}, script: {GATE}, args: {{{words}}}}}"
+
+
+def ppo(name: str, args: str) -> str:
+    return f"{{name: {name}, script: {PPO}, args: {{data: '{{data}}', policy: p, {args}}}}}"
+
+
 @pytest.mark.parametrize(
     ("stages", "said"),
     [
@@ -96,6 +107,25 @@ def gated(name: str, args: str) -> str:
             [gated("r", "gate_slice: one"), gated("t", "gate_skip: 3, gate_problems: 2")],
             "the gates of stages 'r' and 't' use the same problems",
         ),
+        (  # one hard problem may be any of the slice
+            [search("s", "slice: one, num_problems: 1, labels: [l]"),
+             gated("r", "gate_skip: 3, gate_problems: 1")],
+            "stage 's' learns from problems of validation on which stage 'r' is measured",
+        ),
+        ([gate_of("g", "q", "gate_slice: a")], "gate_slice of stage 'g' is 'a', a slice of train"),
+        (
+            [search("s", "slice: one"), gate_of("g", "q", "gate_slice: one")],
+            "stage 's' learns from problems of validation on which stage 'g' is measured",
+        ),
+        (
+            [gated("r", "gate_slice: one"), gate_of("g", "q", "gate_skip: 3, gate_problems: 2")],
+            "the gates of stages 'r' and 'g' use the same problems",
+        ),
+        (
+            [ppo("rl", "slice: a, evaluation_problems: 5"),
+             gate_of("g", "'{rl}'", "gate_slice: two")],
+            "the gate of stage 'g' uses problems of validation on which 'rl' was evaluated",
+        ),
     ],
 )  # fmt: skip
 def test_an_overlap_is_an_error_before_anything_runs(
@@ -109,7 +139,7 @@ def test_an_overlap_is_an_error_before_anything_runs(
 def test_slices_beside_each_other_are_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     stages = [
-        search("s", "slice: a"), search("v", "slice: one, num_problems: 3"),
+        search("s", "slice: a, labels: [l]"), search("v", "slice: one, num_problems: 3"),
         gated("r", "gate_slice: two"),
     ]  # fmt: skip
     pipeline = load_pipeline(recipe_of(tmp_path, *stages))
@@ -117,6 +147,20 @@ def test_slices_beside_each_other_are_fine(tmp_path: Path, monkeypatch: pytest.M
     assert (args["s"]["slice"], args["s"]["num_problems"]) == ("a", 6)
     assert (args["v"]["slice"], args["v"]["num_problems"]) == ("one", 3)
     assert (args["r"]["gate_slice"], args["r"]["gate_problems"]) == ("two", 4)
+
+
+def test_a_gate_takes_its_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    stages = [
+        ppo("rl", "slice: a, evaluation_problems: 4"), gate_of("g", "'{rl}'", "gate_slice: two"),
+        search("s", "slice: b").replace("policy: p", "policy: '{g}'"),
+        "{name: e, script: scripts/evaluate_run.py, args: {policies: all}}",
+    ]  # fmt: skip
+    pipeline = load_pipeline(recipe_of(tmp_path, *stages))
+    found = {stage.name: stage for stage in pipeline.stages}
+    assert found["g"].args["gate_problems"] == 4
+    assert found["g"].inputs == ("data", "rl") and found["s"].inputs == ("data", "g")
+    assert found["e"].args["policies"] == ["{rl}", "{g}"]
 
 
 def test_slices_of_a_data_stage_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,10 @@ def test_a_control_takes_the_updates_of_its_learners(run: Path) -> None:
     assert updates_of([str(run / "round_1"), str(run / "round_2")]) == 1120
     with pytest.raises(ValueError, match=r"updates_like has .*control', which records no number"):
         updates_of([str(run / "control")])
+    stage(run, "gate", "gate", ("round_2",), updates=0)  # as the last one, it names the learner
+    assert updates_of([str(run / "round_2"), str(run / "gate")]) == 560
+    with pytest.raises(ValueError, match=r"updates_like is '.*gate', which made no update"):
+        updates_of([str(run / "gate")])
 
 
 def test_a_start_that_was_still_rising_is_warned_of(

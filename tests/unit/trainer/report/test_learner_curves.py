@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,69 @@ def test_ppo_runs_are_shown_cycle_by_cycle(
     assert [row["proxy"] for row in run.evaluations] == [0.6, 0.7]
     monkeypatch.setattr("trainer.report.learner_curves.MAX_CYCLES", 1)
     assert [row["cycle"] for row in ppo_runs(lineage)[0].cycles] == [0]
+
+
+def gate_stage(
+    run: Path, name: str, incumbent: str, candidate: str, metrics: dict[str, Any], flops: float
+) -> None:
+    """A gate on the folders `incumbent` and `candidate`; its own solutions cost `flops`."""
+    (run / name).mkdir()
+    row = {"model": "policy", "kind": "search", "generated_tokens": 99, "flops": flops}
+    write_manifest(
+        run / name, stage="gate", recipe={}, seed=1, usage={"ledger": [row]}, metrics=metrics,
+        inputs={"incumbent": run / incumbent, "candidate": run / candidate, "data": run / "data"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Lineage:
+    """PPO whose gate keeps the incumbent, and PPO from there whose gate keeps the candidate."""
+    run = tmp_path
+    stage(run, "data", "data")
+    stage(run, "sft", "sft", ("data",), flops=10.0)
+    cycles = {"metrics.jsonl": [{"cycle": 0, "tokens": 30.0}]}
+    stage(run, "ppo_1", "ppo", ("sft",), flops=100.0, files=cycles)
+    gate_stage(run, "gate_1", "sft", "ppo_1", gate(0.3, 0.2, False), 1.0)
+    stage(run, "ppo_2", "ppo", ("gate_1",), flops=200.0, files=cycles)
+    gate_stage(run, "gate_2", "gate_1", "ppo_2", gate(0.3, 0.5, True), 2.0)
+    names = ("data", "sft", "ppo_1", "gate_1", "ppo_2", "gate_2")
+    folders = {name: run / name for name in names}
+    manifests = {name: read_manifest(path) for name, path in folders.items()}
+    return Lineage(folders=folders, manifests=manifests)
+
+
+def evaluated(*names: str) -> dict[str, AccuracyRow]:
+    values = {"sft": 0.3, "ppo_1": 0.2, "gate_1": 0.3, "ppo_2": 0.5, "gate_2": 0.5}
+    row = greedy("sft")["sft"]
+    return {name: replace(row, policy=name, value=values[name]) for name in names}
+
+
+def test_a_refused_candidate_is_paid_for_but_not_continued(chain: Lineage) -> None:
+    assert chain.refused("ppo_1") == set() and chain.refused("gate_2") == {"ppo_1"}
+    spent = dict.fromkeys(chain.folders, 1.0)
+    greedy_rows = evaluated("sft", "ppo_1", "gate_1", "ppo_2", "gate_2")
+    rows = training_curve(chain, greedy_rows, spent)
+    assert [(row.policy, row.after, row.training_flops, row.value) for row in rows] == [
+        ("sft", None, 10.0, 0.3),
+        ("ppo_1", "sft", 110.0, 0.2),
+        ("gate_1", "sft", 111.0, 0.3),  # the incumbent, at the cost of the candidate and the gate
+        ("ppo_2", "gate_1", 311.0, 0.5),
+        ("gate_2", "ppo_2", 313.0, 0.5),
+    ]
+    # Without the first gate's policy, the second PPO still goes on from the incumbent.
+    rows = training_curve(chain, evaluated("sft", "ppo_1", "ppo_2"), spent)
+    assert [(row.policy, row.after) for row in rows] == [
+        ("sft", None), ("ppo_1", "sft"), ("ppo_2", "sft"),
+    ]  # fmt: skip
+
+
+def test_the_curve_of_a_chain_ends_at_its_last_gate(chain: Lineage) -> None:
+    assert chain.sampled_tokens("gate_1") == 0  # nothing learns from a gate's solutions
+    [curve] = learner_curves(chain, evaluated("sft", "gate_1", "gate_2"), None)
+    assert (curve.name, curve.sampled_tokens) == ("gate_2", 60)
+    assert [(p.policy, p.sampled_tokens, p.value) for p in curve.test] == [
+        ("sft", 0, 0.3), ("gate_1", 30, 0.3), ("gate_2", 60, 0.5),
+    ]  # fmt: skip
+    assert [(p.policy, p.sampled_tokens, p.value) for p in curve.validation] == [
+        ("sft", 0, 0.3), ("gate_1", 30, 0.3), ("gate_2", 60, 0.5),
+    ]  # fmt: skip

@@ -16,6 +16,7 @@ from tests.unit.trainer.conftest import Workshop
 from trainer.rollouts.held_out import HeldOutConfig
 from trainer.rollouts.solution_reward import GroupRLConfig
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.gates import GateConfig
 from trainer.runtime.manifests import write_manifest
 from trainer.stages.dpo import StepPreferenceConfig, run_dpo
 from trainer.stages.expert_iteration import ExpertIterationConfig, run_expert_iteration
@@ -60,11 +61,10 @@ def run_round(folder: Path, trees: str, gate: str = "two", size: int = 4) -> Pat
         output_dir=str(out), max_steps=1, per_device_train_batch_size=2, bf16=False, report_to=[],
         gradient_checkpointing=False, use_cpu=True, disable_tqdm=True, max_length=None,
     )  # fmt: skip
-    config = ExpertIterationConfig(
-        policy=str(folder / "policy"), data=str(folder / "data"), trees=[trees],
-        gate_problems=size, gate_slice=gate, max_new_tokens=4, verifier="finishes",
-    )  # fmt: skip
-    run_expert_iteration(RuntimeConfig(output_dir=str(out), wandb=False), config, arguments)
+    policy, data = str(folder / "policy"), str(folder / "data")
+    config = ExpertIterationConfig(policy=policy, data=data, trees=[trees], verifier="finishes")
+    gated = GateConfig(gate_problems=size, gate_slice=gate, max_new_tokens=4)
+    run_expert_iteration(RuntimeConfig(output_dir=str(out), wandb=False), config, gated, arguments)
     return out
 
 
