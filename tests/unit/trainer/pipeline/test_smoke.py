@@ -13,6 +13,7 @@ from data.token_text import TokenText
 from trainer.pipeline.plan import stage_settings
 from trainer.pipeline.recipe import load_pipeline
 from trainer.pipeline.smoke import build_twin, smoke_overrides, twin_config
+from trainer.pipeline.stage_models import StageModel, model_of
 
 # label_kinds begins with the folders of another run.
 RECIPES = sorted(
@@ -62,6 +63,23 @@ def test_what_the_user_sets_holds() -> None:
     pipeline = load_pipeline(recipe, smoke.overrides)
     assert pipeline.output_dir == "here"
     assert stage_settings(pipeline.stages[1])["max_steps"] == 3
+
+
+def test_both_policies_of_a_gate_have_twins(tmp_path: Path) -> None:
+    path = tmp_path / "gate.yaml"
+    path.write_text(
+        "run_name: r\noutput_dir: o\nstages:\n"
+        "  - {name: data, script: scripts/make_data.py, args: {train: 9, validation: 9}}\n"
+        "  - {name: gate, script: scripts/gate_policy.py, args: "
+        f"{{data: '{{data}}', incumbent: {QWEN}, candidate: {QWEN}-Instruct}}}}\n"
+    )
+    smoke = smoke_overrides(path, [])
+    names = {f"o-tiny/smoke_models/Qwen--Qwen2.5-1.5B{kind}" for kind in ("", "-Instruct")}
+    assert {str(folder) for folder in smoke.twins} == names
+    gate = load_pipeline(path, smoke.overrides).stages[1]
+    assert (gate.args["gate_problems"], gate.args["max_new_tokens"]) == (4, 24)
+    assert {gate.args["incumbent"], gate.args["candidate"]} == names
+    assert model_of(stage_settings(load_pipeline(path).stages[1]), StageModel()).sizes is not None
 
 
 def test_no_server_is_asked(tmp_path: Path) -> None:
