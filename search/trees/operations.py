@@ -72,6 +72,8 @@ def operations_of(result: SearchResult) -> OperationTree:
     ends: list[int | None] = []  # where each node ends; None: after a false line
     for node in result.nodes:
         at = 0 if node.parent < 0 else ends[node.parent]
+        if node.text and node.parent > 0 and not result.nodes[node.parent].text.endswith("\n"):
+            at = None  # the line of the node before goes on, so neither is a step
         at = replay.follow(at, _lines(node.text))
         ends.append(at)
         if node.finished and at:
