@@ -153,6 +153,9 @@ def test_a_solution_ends_where_the_target_is_reached() -> None:
     # The end of a solution may be a node of its own, without text.
     apart = operations_of(result_of([*on[:2], (2, "", END)]))
     assert apart.solutions == [2]
+    # Without a line break, the step goes on in the next node.
+    one_line = [(0, on[0][1].rstrip(), None), (1, "12 + 12 = 24 | 7 24", END)]
+    assert operations_of(result_of(one_line)).false_steps == 1
 
 
 def test_a_branch_with_another_solution_is_no_dead_end() -> None:
@@ -169,20 +172,21 @@ def test_a_branch_with_another_solution_is_no_dead_end() -> None:
 
 
 def test_numbers_that_are_there_already_are_not_gone_back_to() -> None:
-    """Two places with the same numbers: 4 + 3 and 7 - 4 first, or the other way round."""
+    """Two places have the numbers 12 and 19, and the search goes on from the one that it reached
+    first when the thought is at the other."""
     nodes: list[tuple[int, str, StopReason | None]] = [
         (0, "3 * 4 = 12 | 7 12 12\n", None),
         (0, "12 + 7 = 19 | 3 4 19\n", None),
         (2, "3 * 4 = 12 | 19 12\n", None),
         (1, "12 + 7 = 19 | 12 19\n", None),
-        (4, "19 - 12 = 7 | 7", END),
-        (3, "19 + 12 = 31 | 31", END),
+        (3, "19 - 12 = 7 | 7", END),
+        (4, "19 + 12 = 31 | 31", END),
         (1, "12 + 12 = 24 | 7 24", END),
     ]
     thought = thought_of(nodes, replace(QUIET, order="as_searched"))
     lines = thought.solution.split("\n")
     at = lines.index("try 12 + 7 = 19 | 12 19")  # the numbers 12 19 for the second time
-    assert lines[at + 1 : at + 3] == ["try 19 - 12 = 7 | 7", "spent back 19 12"]
+    assert lines[at + 1 : at + 3] == ["try 19 - 12 = 7 | 7", "spent back 12 19"]
 
 
 def test_a_tree_that_does_not_fit_keeps_its_solution_and_random_dead_ends() -> None:
