@@ -18,6 +18,8 @@ DEFAULTS_OF_TASK: dict[str, dict[str, str]] = {
 }
 
 KEYS = ("verifier", "max_new_tokens")
+# Stages whose demonstrations think: the limit of solutions without a thought is not theirs.
+THINKING = ("distil", "tree_thoughts")
 
 
 def solution_defaults(folder: Path) -> dict[str, str]:
@@ -30,4 +32,6 @@ def solution_defaults(folder: Path) -> dict[str, str]:
         known = DEFAULTS_OF_TASK.get(recipe["task"], {})
     else:
         known = solution_defaults(folder / inputs["data"]["source"]) if "data" in inputs else {}
+    if manifest.get("stage") in THINKING:
+        known = {key: value for key, value in known.items() if key != "max_new_tokens"}
     return known | {key: str(recipe[key]) for key in KEYS if recipe.get(key) is not None}

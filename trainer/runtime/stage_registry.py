@@ -164,6 +164,18 @@ STAGES: dict[str, StageEntry] = {
         # The trees of a random model solve nothing; with these limits all problems pass.
         smoke_values={"min_rate": 0.0, "max_rate": 1.0, "min_gap": 0.0, "min_visits": 1},
     ),
+    "tree_thoughts": StageEntry(
+        launcher="linearise_trees.py",
+        configs=(
+            RUNTIME,
+            "trainer.stages.tree_thoughts:TreeThoughtsConfig",
+            "search.trees.thoughts:LinearisationConfig",
+        ),
+        reads=("trees", "data"),
+        writes=("demonstrations.jsonl", "train.jsonl", "validation.jsonl", "test.jsonl"),
+        # The trees of a random model solve nothing; the demonstrations of data stand in for them.
+        smoke_values={"keep_demonstrations": True},
+    ),
     "expert_iteration": StageEntry(
         launcher="expert_iteration_round.py",
         configs=(

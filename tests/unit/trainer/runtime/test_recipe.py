@@ -285,6 +285,9 @@ def test_what_a_folder_of_results_was_judged_by_is_taken_over(tmp_path: Path) ->
     said = {"verifier": "countdown", "max_new_tokens": "64"}
     assert solution_defaults(tmp_path / "sft") == said
     assert solution_defaults(tmp_path / "round") == {"verifier": "math", "max_new_tokens": "9"}
+    # The limit of a solution that does not think is not that of one that does.
+    write_json(tmp_path / "teacher" / MANIFEST, {**policy, "stage": "distil"})
+    assert solution_defaults(tmp_path / "teacher") == {"verifier": "countdown"}
     words = ["--stages", "x", "--evaluation", str(tmp_path / "round")]
     assert parse_recipe((ReportConfig,), words)[0].verifier == "math"
     words = ["--problem", "1 2 -> 3", "--model"]
