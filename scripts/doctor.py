@@ -39,7 +39,12 @@ def main() -> int:
         installation.check_python(installation.python_headers()),
         installation.check_compiler(os.environ),
         installation.check_ninja(os.environ),
-        installation.check_torch(torch, driver, os.environ.get("CUDA_VISIBLE_DEVICES")),
+        installation.check_torch(
+            torch,
+            driver,
+            os.environ.get("CUDA_VISIBLE_DEVICES"),
+            installation.installed_version("torch"),
+        ),
         installation.check_versions(ROOT),
         installation.check_deepspeed(torch, os.environ, time.time()),
         machine.check_sandbox(),

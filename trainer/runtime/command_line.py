@@ -157,6 +157,11 @@ def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[st
     for key in missing:
         if key in known:
             found += [f"--{key}", known[key]]
+        elif not Path(folder).exists():
+            raise ValueError(
+                f"model is {folder!r}: there is no such folder; if it is a model of the hub, set "
+                f"{key} too"
+            )
         else:
             raise ValueError(f"{key} is not given, and {folder!r} does not record it: set {key}")
     return found

@@ -252,6 +252,8 @@ def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> No
         for name in WRITTEN_SPLITS:
             path = folder / f"{name}.jsonl"
             record.metrics[name] = sum(1 for _ in path.open(encoding="utf-8"))
+        counts = ", ".join(f"{record.metrics[name]} {name}" for name in WRITTEN_SPLITS)
+        print(f"rows in {folder}: {counts}")
         if config.slices:
             write_slices(folder, read_slices(config.slices), record.metrics)
 
@@ -284,9 +286,15 @@ def check_disjoint(folder: Path) -> None:
         for second in names[i + 1 :]:
             shared = groups[first] & groups[second]
             if shared:
+                advice = (
+                    "held-out problems must not be trained on; drop_contaminated: true leaves "
+                    "them out of the training side"
+                    if second == "training side"
+                    else "take them out of one of the two"
+                )
                 raise ValueError(
                     f"{first} and {second} share {len(shared)} groups of problems, such as "
-                    f"{min(shared)!r}; held-out problems must not be trained on"
+                    f"{min(shared)!r}; {advice}"
                 )
 
 

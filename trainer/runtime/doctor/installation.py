@@ -23,6 +23,7 @@ BUILD_SECONDS = 1800.0  # a build's lock that is older was left by a killed proc
 ASK_TORCH = """
 import json, torch
 found = {"version": torch.__version__, "cuda": torch.version.cuda, "devices": []}
+found["file"] = torch.__file__
 if torch.cuda.is_available():
     count = torch.cuda.device_count()
     found["devices"] = [torch.cuda.get_device_name(i) for i in range(count)]
@@ -32,12 +33,13 @@ print(json.dumps(found))
 
 @dataclass(frozen=True, kw_only=True)
 class Torch:
-    """An installed torch. `cuda` is the version that it was built for, None without CUDA.
-    `devices` are the GPUs that it can use."""
+    """The torch that programs import, from `file`. `cuda` is the version that it was built for,
+    None without CUDA. `devices` are the GPUs that it can use."""
 
     version: str
     cuda: str | None
     devices: tuple[str, ...]
+    file: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,7 @@ def ask_torch(environment: Mapping[str, str]) -> Torch | str:
     if status != 0:
         return last_line(errors)
     found = json.loads(said.splitlines()[-1])
-    return Torch(version=found["version"], cuda=found["cuda"], devices=tuple(found["devices"]))
+    return Torch(**found | {"devices": tuple(found["devices"])})
 
 
 def ask_driver(environment: Mapping[str, str]) -> Driver | None:
@@ -132,10 +134,20 @@ def ask_driver(environment: Mapping[str, str]) -> Driver | None:
     )
 
 
-def check_torch(torch: Torch | str, driver: Driver | None, visible: str | None) -> Finding:
-    """torch against the driver. `visible` is the variable CUDA_VISIBLE_DEVICES."""
+def check_torch(
+    torch: Torch | str, driver: Driver | None, visible: str | None, installed: str | None = None
+) -> Finding:
+    """torch against the driver, and against the `installed` version, None if pip knows of none.
+    `visible` is the variable CUDA_VISIBLE_DEVICES."""
     if isinstance(torch, str):
         return missing("torch", f"torch cannot be imported: {torch}", SET_UP)
+    if installed is not None and _public(torch.version) != _public(installed):
+        return missing(
+            "torch",
+            f"{installed} is installed, but programs import {torch.version} from {torch.file}",
+            "take that folder out of the variable PYTHONPATH; if it is not there, run pip install "
+            "--force-reinstall torch -c constraints.txt",
+        )
     if torch.devices:
         built = f"{torch.version}, CUDA {torch.cuda}"
         return ok("torch", f"{built}; it can use {_counted(torch.devices)}")
@@ -173,7 +185,7 @@ def check_torch(torch: Torch | str, driver: Driver | None, visible: str | None) 
 def check_deepspeed(torch: Torch | str, environment: Mapping[str, str], now: float) -> Finding:
     """DeepSpeed compiles extensions at their first use. A build that was killed leaves a lock, and
     the next one waits for it for ever; nvcc must have torch's CUDA version."""
-    version = _installed("deepspeed")
+    version = installed_version("deepspeed")
     if version is None:
         return limited("deepspeed", "is not installed: no ZeRO-2 and no ZeRO-3", SET_UP)
     folder = extensions_folder(environment)
@@ -237,13 +249,13 @@ def check_versions(root: Path) -> Finding:
         wanted = Requirement(text)
         if wanted.marker is not None and not wanted.marker.evaluate():
             continue
-        version = _installed(wanted.name)
+        version = installed_version(wanted.name)
         range_ = f"{wanted.name}{wanted.specifier}"
         if version is None:
             lacking.append(f"{range_} (not installed)")
         elif not wanted.specifier.contains(version, prereleases=True):
             lacking.append(f"{range_} (installed: {version})")
-        elif version.partition("+")[0] != tested.get(wanted.name.lower(), version):
+        elif _public(version) != tested.get(wanted.name.lower(), version):
             other.append(f"{wanted.name} {version} (tested: {tested[wanted.name.lower()]})")
     if lacking:
         return missing("versions", f"needed: {', '.join(lacking)}", SET_UP)
@@ -256,11 +268,16 @@ def check_versions(root: Path) -> Finding:
     return ok("versions", f"the {len(project['dependencies'])} packages have the tested versions")
 
 
-def _installed(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _public(version: str) -> str:
+    """The version without its build: 2.13.0 for 2.13.0+cpu."""
+    return version.partition("+")[0]
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ def check_sandbox(why_not: Callable[[], str | None] = why_not_isolated) -> Findi
         return ok("sandbox", "bubblewrap starts a sandbox with its own namespaces")
     switches = forbidding_switches(Path("/proc/sys"))
     if shutil.which("bwrap") is None:
-        mend = "apt-get install bubblewrap (Debian, Ubuntu)"
+        reason, mend = "bubblewrap is not installed", "apt-get install bubblewrap (Debian, Ubuntu)"
     elif switches:
         settings = " ".join(f"{name}={value}" for name, value in switches)
         mend = f"sysctl -w {settings} (as root)"

@@ -24,8 +24,9 @@ from trainer.runtime.doctor.findings import Finding, State, as_text, exit_status
 from trainer.runtime.doctor.installation import Driver, Torch
 
 ROOT = Path(__file__).resolve().parents[4]
-CPU = Torch(version="2.13.0+cpu", cuda=None, devices=())
-CUDA = Torch(version="2.13.0", cuda="13.0", devices=())
+FILE = "site-packages/torch/__init__.py"
+CPU = Torch(version="2.13.0+cpu", cuda=None, devices=(), file=FILE)
+CUDA = Torch(version="2.13.0", cuda="13.0", devices=(), file=FILE)
 DRIVER = Driver(version="535.1", gpus=("H200", "H200"), cuda=(12, 2))
 
 
@@ -98,6 +99,26 @@ def test_torch_that_cannot_be_imported(tmp_path: Path) -> None:
     assert "libcudart.so.12: cannot open" in found.found and "make setup" in found.mend
 
 
+def test_a_torch_that_hides_the_installed_one(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(
+        "from types import SimpleNamespace as N\n__version__ = '2.1.0'\n"
+        "version = N(cuda=None)\ncuda = N(is_available=lambda: False)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "doctor.py")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    [at] = [i for i, line in enumerate(lines) if line.startswith("missing  torch")]
+    assert f"but programs import 2.1.0 from {tmp_path / 'torch.py'}" in lines[at]
+    assert "PYTHONPATH" in lines[at + 1]
+    assert installation.check_torch(CPU, None, None, "2.13.0").state is State.OK  # another build
+
+
 def test_torch_says_its_version_and_its_gpus(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text(
         "from types import SimpleNamespace as N\n__version__ = '2.13.0'\n"
@@ -105,7 +126,9 @@ def test_torch_says_its_version_and_its_gpus(tmp_path: Path) -> None:
         "         get_device_name=lambda i: 'NVIDIA H200')\n"
     )
     torch = installation.ask_torch({**os.environ, "PYTHONPATH": str(tmp_path)})
-    assert torch == Torch(version="2.13.0", cuda="12.8", devices=("NVIDIA H200", "NVIDIA H200"))
+    file = str(tmp_path / "torch.py")
+    gpus = ("NVIDIA H200", "NVIDIA H200")
+    assert torch == Torch(version="2.13.0", cuda="12.8", devices=gpus, file=file)
     found = installation.check_torch(torch, None, None)
     assert found == ok("torch", "2.13.0, CUDA 12.8; it can use 2 x NVIDIA H200")
 
@@ -118,7 +141,7 @@ def test_torch_says_its_version_and_its_gpus(tmp_path: Path) -> None:
         (CUDA, None, State.LIMITED, "nvidia-smi finds no GPU", "--gpus all"),
         (CUDA, DRIVER, State.MISSING, "CUDA 13.0, which is too new", "update the driver"),
         (
-            Torch(version="2.13.0", cuda="12.1", devices=()),
+            Torch(version="2.13.0", cuda="12.1", devices=(), file=FILE),
             DRIVER,
             State.MISSING,
             "CUDA_VISIBLE_DEVICES is '7'",
@@ -168,7 +191,7 @@ def test_deepspeed_builds(tmp_path: Path) -> None:
 
 
 def test_deepspeed_needs_nvcc_of_torchs_cuda(tmp_path: Path) -> None:
-    torch = Torch(version="2.13.0", cuda="13.0", devices=("H200",))
+    torch = Torch(version="2.13.0", cuda="13.0", devices=("H200",), file=FILE)
     (tmp_path / "bin").mkdir()
     environment = {
         "PATH": "",
@@ -215,7 +238,7 @@ def test_sandbox_without_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", str(tmp_path))
     found = machine.check_sandbox(why_not_isolated.__wrapped__)
     assert found.state is State.LIMITED
-    assert "bubblewrap is not installed" in found.found
+    assert found.found.endswith("do not run: bubblewrap is not installed")
     assert found.mend == "apt-get install bubblewrap (Debian, Ubuntu)"
 
 

@@ -163,6 +163,14 @@ def test_a_recipe_with_a_strategy_takes_its_keys(tmp_path: Path) -> None:
         parse_with_strategy((SolveConfig, SearchSettings), [*words, "--strategy=bean"])
 
 
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    words = ["--model", str(tmp_path / "round_2"), "--problem", "1 + 1"]
+    with pytest.raises(
+        ValueError, match=r"round_2': there is no such folder; .* max_new_tokens too"
+    ):
+        parse_with_strategy((SolveConfig, SearchSettings), words)
+
+
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])
 def test_every_export_is_a_data_set(
     trees: Path, folder: str, tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch

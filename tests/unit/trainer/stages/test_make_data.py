@@ -119,8 +119,19 @@ def test_own_files_are_looked_at_whatever_the_task(tmp_path: Path) -> None:
 def test_own_files_share_no_question_by_another_case_or_space(tmp_path: Path, again: str) -> None:
     files = own_files(tmp_path, again, "How much is 1 + 1?")
     runtime = RuntimeConfig(output_dir=str(tmp_path / "data"), wandb=False)
-    with pytest.raises(ValueError, match="share 1 groups of problems, such as 'how much is 1"):
+    said = "share 1 groups of problems, such as 'how much is 1.*; drop_contaminated: true leaves"
+    with pytest.raises(ValueError, match=said):
         run_data(runtime, DataConfig(**files), COUNTDOWN)  # type: ignore[arg-type]
+    again_runtime = RuntimeConfig(output_dir=str(tmp_path / "dropped"), wandb=False)
+    run_data(again_runtime, DataConfig(**files, drop_contaminated=True), COUNTDOWN)  # type: ignore[arg-type]
+
+
+def test_validation_and_test_share_no_question(tmp_path: Path) -> None:
+    files = own_files(tmp_path, "How much is 2 + 2?", "How much is 1 + 1?")
+    files["validation_file"] = files["test_file"]
+    runtime = RuntimeConfig(output_dir=str(tmp_path / "data"), wandb=False)
+    with pytest.raises(ValueError, match=r"validation and test share .* out of one of the two"):
+        run_data(runtime, DataConfig(**files, drop_contaminated=True), COUNTDOWN)  # type: ignore[arg-type]
 
 
 def test_bad_rows_of_ones_own_file(tmp_path: Path) -> None:
