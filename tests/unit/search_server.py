@@ -16,7 +16,7 @@ import openai
 
 from tests.unit.hostile_http import CHAT
 from trainer.runtime.web_server import uvicorn_server
-from trainer.searching.server_engines import IN_PROCESS
+from trainer.searching.server_engines import IN_PROCESS, SearchEngineConfig
 from trainer.serving.app import build_app
 from trainer.serving.config import SearchServerConfig
 from trainer.serving.serve import connection_limits
@@ -39,13 +39,15 @@ class Served:
 
 
 @contextmanager
-def serving(bundle: Path, **fields: Any) -> Iterator[Served]:
+def serving(
+    bundle: Path, engine: SearchEngineConfig = IN_PROCESS, **fields: Any
+) -> Iterator[Served]:
     config = SearchServerConfig(bundle=str(bundle), device="cpu", **fields)
     loaded: list[SearchService] = []
     errors: list[BaseException] = []
 
     def load() -> SearchService:
-        loaded.append(load_service(config, IN_PROCESS))
+        loaded.append(load_service(config, engine))
         return loaded[0]
 
     app = build_app(load, config, errors.append)

@@ -8,9 +8,12 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
+from search.engines.model_server import EngineUnavailable
+
 LOG = logging.getLogger(__name__)
 MOST_OF_A_KEY = 100  # characters that are repeated of a key that a client wrote
 MOST_MISTAKES = 1000  # each of them costs a dict to say which is the first
+RETRY_SECONDS = 5  # after which a client may ask again while an engine does not answer
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -50,6 +53,14 @@ class APIError(Exception):
 
 def failure(error: Exception) -> APIError:
     """What a client is told of an error of the server, whose text goes to the log."""
+    if isinstance(error, EngineUnavailable):
+        LOG.error("a request failed: %s", error)
+        return APIError(
+            503,
+            "the engine that samples for this server does not answer: try again later",
+            code="engine_unavailable",
+            headers={"Retry-After": str(RETRY_SECONDS)},
+        )
     LOG.error("a request failed", exc_info=error)
     return APIError(500, "the server failed to answer; its log says why", code="failed")
 
