@@ -159,8 +159,8 @@ def words_of_the_data(words: Sequence[str], hints: Mapping[str, Any]) -> list[st
             found += [f"--{key}", known[key]]
         elif not Path(folder).exists():
             raise ValueError(
-                f"model is {folder!r}: there is no such folder; if it is a model of the hub, set "
-                f"{key} too"
+                f"{key} is not given, and {folder!r} is no folder that records it: correct its "
+                f"name, or set {key} for a model of the hub"
             )
         else:
             raise ValueError(f"{key} is not given, and {folder!r} does not record it: set {key}")

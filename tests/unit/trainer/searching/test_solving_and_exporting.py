@@ -166,7 +166,8 @@ def test_a_recipe_with_a_strategy_takes_its_keys(tmp_path: Path) -> None:
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     words = ["--model", str(tmp_path / "round_2"), "--problem", "1 + 1"]
     with pytest.raises(
-        ValueError, match=r"round_2': there is no such folder; .* max_new_tokens too"
+        ValueError,
+        match=r"max_new_tokens is not given, and .*round_2' is no folder .*: correct its name",
     ):
         parse_with_strategy((SolveConfig, SearchSettings), words)
 
