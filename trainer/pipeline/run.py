@@ -97,8 +97,10 @@ def settled(pipeline: Pipeline) -> Pipeline:
     """The pipeline without the rounds that do not run: those after `stop_after_refusals` rounds in
     a row that are done and whose gates kept the incumbent."""
     limit, refused = pipeline.stop_after_refusals, 0
+    if limit is None:
+        return pipeline
     by_name = {stage.name: stage for stage in pipeline.stages}
-    for number, names in enumerate(pipeline.rounds if limit else (), start=1):
+    for number, names in enumerate(pipeline.rounds, start=1):
         if any(stage_state(pipeline, by_name[name]) != "unchanged" for name in names):
             break
         refused = refused + 1 if _is_refused(pipeline, names) else 0
