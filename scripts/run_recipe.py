@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache
 from types import FrameType
 
 from trainer.pipeline.devices import DEVICES
@@ -21,6 +21,7 @@ from trainer.pipeline.smoke import build_twin, smoke_overrides
 from trainer.pipeline.stage_checks import check_stages
 from trainer.pipeline.sweep import expanded, log_trial, trial_of_a_sweep, trial_overrides
 from trainer.runtime.launcher import launch
+from trainer.runtime.manifests import is_complete
 
 WATCH_PORT = 8765
 
@@ -97,15 +98,20 @@ def _watched(
     if port is None:
         yield
         return
-    with serving(partial(_live, pipeline, stages, recipe), port) as address:
+
+    @cache
+    def settled_after(done: int) -> Pipeline:
+        return settled(pipeline)  # takes seconds, and changes only when a stage is done
+
+    def read() -> LiveRun:
+        done = sum(is_complete(pipeline.folder(stage.name)) for stage in pipeline.stages)
+        now = settled_after(done)
+        names = {stage.name for stage in now.stages}
+        return read_live_run(now, [stage for stage in stages if stage.name in names], recipe)
+
+    with serving(read, port) as address:
         print(f"live page: {address}", flush=True)
         yield
-
-
-def _live(pipeline: Pipeline, stages: Sequence[Stage], recipe: str) -> LiveRun:
-    now = settled(pipeline)
-    names = {stage.name for stage in now.stages}
-    return read_live_run(now, [stage for stage in stages if stage.name in names], recipe)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
