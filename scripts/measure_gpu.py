@@ -230,7 +230,7 @@ def measure_training(bench: Bench, name: str, config: Any, labels: Any) -> None:
 class OneProcess:
     """What the learner of PPO uses of an Accelerator: one process, one micro-batch per step."""
 
-    num_processes, process_index = 1, 0
+    num_processes, process_index, distributed_type = 1, 0, "NO"
     sync_gradients, optimizer_step_was_skipped = True, False
 
     def __init__(self, device: torch.device) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
 from torch import Tensor
 
 from data.types import TokenRow
@@ -77,7 +76,7 @@ class Learner:
     def runs_critic(self) -> bool:
         """Whether the critic runs. DeepSpeed gathers its parameters only when it does, so there it
         runs also when its values do not count."""
-        deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
+        deepspeed = self.accelerator.distributed_type == "DEEPSPEED"
         return self.config.uses_critic or deepspeed
 
     def predict(self, batch: PPOBatch) -> Predictions:
