@@ -122,10 +122,18 @@ def test_reward_model_evaluations_are_drawn(browser: Any, tmp_path: Path, width:
     opened = Opened(browser, path, width)
     section = opened.page.locator("#prm-evaluation")
     charts = section.locator(".chart")
-    # Of each evaluation: two reliability diagrams, uplift, gold against proxy, and against KL.
-    assert charts.count() == int(opened.page.evaluate("document.body.dataset.drawn")) == 10
+    assert charts.count() == 10
+    # Several are folded below a table with a line for each. Of each evaluation: two reliability
+    # diagrams, uplift, gold against proxy, and against KL.
+    assert section.locator("#prm-summary-table tbody tr").count() == 2
+    folded = section.locator("details")
+    for i in range(2):
+        assert int(opened.page.evaluate("document.body.dataset.drawn")) == 5 * i
+        folded.nth(i).locator("summary").press("Enter")
+        opened.page.wait_for_function(f"document.body.dataset.drawn === '{5 * (i + 1)}'")
     for i in range(charts.count()):
         assert charts.nth(i).locator("svg.main-svg").count() > 0
+        assert charts.nth(i).bounding_box()["width"] <= width
     # A mark a bin for each of three forms; one an N for each of three aggregates.
     assert section.locator("#chart-calibration-0-0 .points path").count() == 3 * 5
     assert section.locator("#chart-uplift-0 .points path").count() == 3 * 3
@@ -135,6 +143,16 @@ def test_reward_model_evaluations_are_drawn(browser: Any, tmp_path: Path, width:
     assert "0.500" in section.locator("#auroc-table-0").inner_text()
     assert opened.page.evaluate("window.hacked") is None
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    opened.check_silent(path)
+
+
+def test_one_reward_model_evaluation_is_not_folded(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "prm.html"
+    write_report({"schema_version": 1, "prm_evaluations": [prm_content()]}, [], path)
+    opened = Opened(browser, path)
+    section = opened.page.locator("#prm-evaluation")
+    assert section.locator("details, #prm-summary-table").count() == 0
+    assert section.locator(".chart svg.main-svg").count() >= 5
     opened.check_silent(path)
 
 

@@ -1,6 +1,7 @@
 // Charts by plotly.js. Labels are plain text: see report.py for what the page's policy forbids.
 
-const CHARTS = []; // functions that draw; run again when colours or width class change
+// Functions that draw, and say whether they did; run again when colours or width class change.
+const CHARTS = [];
 
 function css(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -13,16 +14,22 @@ function plain(text) { // plotly reads pseudo-HTML in labels; ours are text
 function chart(id, label, draw) {
   const box = element("div", { class: "chart", id, role: "img", "aria-label": label });
   CHARTS.push(() => {
+    if (box.closest("details:not([open])")) return false; // it has no width there
     const { traces, layout } = draw();
     layout.width = undefined;
     Plotly.react(box, traces, layout, { displayModeBar: false, responsive: true, scrollZoom: false });
+    return true;
   });
   return box;
 }
 
 function drawCharts() {
-  for (const draw of CHARTS) draw();
-  document.body.dataset.drawn = String(CHARTS.length);
+  document.body.dataset.drawn = String(CHARTS.filter((draw) => draw()).length);
+}
+
+// Parts that are shown when their title is chosen. Their charts are drawn then.
+function folded(title, parts) {
+  return element("details", { ontoggle: drawCharts }, element("summary", {}, title), ...parts);
 }
 
 function narrow() {

@@ -262,7 +262,6 @@ function onePrmEvaluation(content, number) {
   const rows = list(content.calibration);
   const best = list(content.best_of_n);
   const parts = [
-    element("h3", {}, `${words(content.stage)}: ${content.reward_model}`),
     quiet(`${count(content.problems)} ${content.split} problems; threshold, temperature and Platt's `
       + `form were fitted on ${count(content.fitting_problems)} ${content.fitting_split} problems.`),
     element("p", {}, `AUROC within a problem over ${count(content.prefixes)} non-terminal prefixes, `
@@ -303,7 +302,33 @@ function onePrmEvaluation(content, number) {
   return parts;
 }
 
+// One line for each of several evaluations, which are folded below it.
+function prmSummaryTable(contents) {
+  const three = (value) => decimals(value, 3);
+  const asTheyAre = (content, steps) => list(content.calibration)
+    .find((r) => r.form === "none" && r.steps === steps);
+  const kinds = [...new Set(contents.flatMap((c) => list(c.calibration)).map((r) => r.steps))];
+  return table([
+    { head: "stage", name: true, cell: (c) => words(c.stage) },
+    { head: "AUROC within problems", number: true, cell: (c) => estimateCell(c.auroc, three) },
+    { head: "mean success rate", number: true, cell: (c) => estimateCell(c.success_rate, three) },
+    ...kinds.map((steps) => ({
+      head: `calibration error, ${steps}`, number: true,
+      cell: (c) => estimateCell(asTheyAre(c, steps)?.calibration_error, three),
+    })),
+    { head: "problems", number: true, cell: (c) => count(c.problems) },
+  ], contents, { id: "prm-summary-table" });
+}
+
 function prmEvaluationSection(results) {
   const contents = list(results.prm_evaluations);
-  return contents.length ? contents.flatMap(onePrmEvaluation) : null;
+  if (!contents.length) return null;
+  const title = (content) => `${words(content.stage)}: ${content.reward_model}`;
+  if (contents.length === 1) {
+    return [element("h3", {}, title(contents[0])), ...onePrmEvaluation(contents[0], 0)];
+  }
+  return [
+    prmSummaryTable(contents),
+    ...contents.map((content, i) => folded(title(content), onePrmEvaluation(content, i))),
+  ];
 }
