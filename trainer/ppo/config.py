@@ -62,6 +62,8 @@ class PPOConfig:
     """Limit in the first cycle; it grows evenly to max_new_tokens; null: it does not grow."""
     growth_cycles: int = 0
     """Cycles until the limit is max_new_tokens, with first_max_new_tokens."""
+    limits: list[int] = field(default_factory=list[int])
+    """Limits that the cycles take in turn, in place of max_new_tokens; empty: they do not."""
     mask_truncated: bool = False
     """Learn nothing from truncated solutions (overlong filtering, DAPO)."""
     filter_rounds: int = 0
@@ -168,7 +170,7 @@ class PPOConfig:
         self._check_critic()
         self._check_samples()
         self._check_baseline()
-        self._check_growth()
+        self._check_limits()
         self._check_clip()
         if self.lora_rank and self.reference is not None:
             raise ValueError(
@@ -221,13 +223,16 @@ class PPOConfig:
 
     def limit_in(self, cycle: int) -> int:
         """The most tokens of a solution in a cycle, counted from 0. The growing limit is that of
-        DeepScaleR (Luo et al. 2025), in small steps."""
+        DeepScaleR (Luo et al. 2025), in small steps. Limits in turn train for many budgets, as
+        AnytimeReasoner does (Qi et al. 2025, arXiv 2505.13438), here with one in each cycle."""
+        if self.limits:
+            return self.limits[cycle % len(self.limits)]
         if self.first_max_new_tokens is None or cycle >= self.growth_cycles:
             return self.max_new_tokens
         span = self.max_new_tokens - self.first_max_new_tokens
         return self.first_max_new_tokens + span * cycle // self.growth_cycles
 
-    def _check_growth(self) -> None:
+    def _check_limits(self) -> None:
         first, most = self.first_max_new_tokens, self.max_new_tokens
         if (first is None) != (self.growth_cycles == 0):
             raise ValueError(
@@ -238,6 +243,14 @@ class PPOConfig:
             raise ValueError(
                 f"first_max_new_tokens is {first} and growth_cycles is {self.growth_cycles}; they "
                 f"must be at least 1, and the first at most max_new_tokens, {most}"
+            )
+
+        if self.limits and first is not None:
+            raise ValueError("limits and first_max_new_tokens are given: leave one of them out")
+        if any(not 1 <= limit <= most for limit in self.limits):
+            raise ValueError(
+                f"limits is {self.limits}: each must be at least 1, and at most max_new_tokens, "
+                f"{most}"
             )
 
     def _check_samples(self) -> None:

@@ -51,6 +51,11 @@ def test_the_limit_grows_evenly() -> None:
     assert {settings().limit_in(cycle) for cycle in range(3)} == {64}
 
 
+def test_limits_are_taken_in_turn() -> None:
+    config = settings(limits=[64, 16, 32])
+    assert [config.limit_in(cycle) for cycle in range(5)] == [64, 16, 32, 64, 16]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -59,6 +64,9 @@ def test_the_limit_grows_evenly() -> None:
         ({"first_max_new_tokens": 65, "growth_cycles": 3}, "at most max_new_tokens, 64"),
         ({"first_max_new_tokens": 0, "growth_cycles": 3}, "must be at least 1"),
         ({"first_max_new_tokens": 8, "growth_cycles": -3}, "must be at least 1"),
+        ({"limits": [8, 65]}, "at most max_new_tokens, 64"),
+        ({"limits": [0]}, "must be at least 1"),
+        ({"limits": [8], "first_max_new_tokens": 8, "growth_cycles": 3}, "leave one of them out"),
         ({"clip_high": 0.1}, "clip_high is 0.1; it must be at least clip, 0.2"),
     ],
 )
@@ -110,6 +118,12 @@ def test_a_growing_limit_bounds_the_cycles_solutions(ppo: Any) -> None:
     )
     rows = ppo.metrics(ppo.run("out", config))
     assert rows[0]["length"] <= 2 < rows[2]["length"] <= 12
+
+
+def test_limits_in_turn_bound_the_cycles_solutions(ppo: Any) -> None:
+    config = ppo.config(cycles=3, limits=[2, 12, 3], max_new_tokens=12, evaluation_problems=0)
+    lengths = [row["length"] for row in ppo.metrics(ppo.run("out", config))]
+    assert lengths[0] <= 2 and 3 < lengths[1] <= 12 and lengths[2] <= 3
 
 
 def test_length_counts_in_the_outcome(ppo: Any, tiny_policy: Any) -> None:
