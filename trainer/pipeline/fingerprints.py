@@ -4,16 +4,21 @@ together determine its result."""
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from data.settings import ROOT, read_yaml_mapping
-from trainer.pipeline.recipe import Pipeline, Stage
+from trainer.pipeline.recipe import PLACEHOLDER, Pipeline, Stage, stage_settings
 from trainer.runtime.manifests import (
+    MANIFEST,
+    hash_file,
     hash_value,
     is_complete,
     read_manifest,
 )
+from trainer.runtime.stage_registry import entry_of_launcher
 
 
 def stage_fingerprint(pipeline: Pipeline, stage: Stage) -> str | None:
@@ -25,8 +30,13 @@ def stage_fingerprint(pipeline: Pipeline, stage: Stage) -> str | None:
             return None
         inputs[name] = read_manifest(pipeline.folder(name))["fingerprint"]
     launch_config = stage.accelerate_config or pipeline.accelerate_config
+    entry, settings = entry_of_launcher(stage.script), stage_settings(stage)
+    given = {key: settings.get(key) for key in entry.reads} if entry else {}
+    found = {path: _content(Path(path)) for path in paths_outside(given)}
+    contents = {path: content for path, content in found.items() if content}
     return hash_value(
         {
+            **({"contents": contents} if contents else {}),
             "source": source_hash(Path(stage.script)),
             "config": read_yaml_mapping(Path(stage.config)) if stage.config else None,
             "args": stage.args,
@@ -35,6 +45,35 @@ def stage_fingerprint(pipeline: Pipeline, stage: Stage) -> str | None:
             "inputs": inputs,
         }
     )
+
+
+def paths_outside(given: Mapping[str, Any]) -> Iterator[str]:
+    """The paths among values of keys that name folders or files, without those of the recipe's own
+    stages. A value is a text, or a list or mapping of texts."""
+    for value in given.values():
+        many = list(value.values()) if isinstance(value, dict) else value
+        for path in many if isinstance(many, list | tuple) else [many]:
+            if path and isinstance(path, str) and not PLACEHOLDER.search(path):
+                yield path
+
+
+def _content(path: Path) -> str | None:
+    """A hash of what a path holds: of a stage's folder its fingerprint, of another folder or a file
+    its bytes; None for what is no path."""
+    if (path / MANIFEST).is_file():
+        return read_manifest(path)["fingerprint"]
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    hashes: list[tuple[str, str]] = []
+    for file in files:
+        state = file.stat()
+        hashes.append((str(file.relative_to(path)), _hash(file, state.st_mtime_ns, state.st_size)))
+    return hash_value(hashes) if hashes else None
+
+
+@cache
+def _hash(path: Path, changed: int, size: int) -> str:
+    """The hash of a file, which is read once until it changes."""
+    return hash_file(path)
 
 
 def source_hash(script: Path) -> str:

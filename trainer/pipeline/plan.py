@@ -13,7 +13,7 @@ from trainer.pipeline.devices import DEVICES, Launch, launch_of
 from trainer.pipeline.estimates import StageEstimate, estimate_stage
 from trainer.pipeline.launch import command_line, launcher_words
 from trainer.pipeline.quantities import human, rough_duration
-from trainer.pipeline.recipe import Pipeline, Stage, stage_words
+from trainer.pipeline.recipe import Pipeline, Stage, stage_settings, stage_words
 from trainer.pipeline.run import stage_state
 from trainer.pipeline.stage_models import StageModel, defaults_used, inherited_model, model_of
 from trainer.runtime.stage_registry import entry_of_launcher
@@ -52,12 +52,6 @@ def print_plan(pipeline: Pipeline, stages: Sequence[Stage], device: str | None =
     for line in warnings:
         print(line)
     sys.stdout.flush()
-
-
-def stage_settings(stage: Stage) -> dict[str, Any]:
-    """A stage's recipe, overridden by its arguments."""
-    values = read_yaml_mapping(Path(stage.config)) if stage.config else {}
-    return values | {key: value for key, value in stage.args.items() if value is not None}
 
 
 def _launch_values(pipeline: Pipeline, stage: Stage) -> Mapping[str, Any]:

@@ -260,6 +260,12 @@ def _check_file(stage: str, path: str) -> None:
         raise ValueError(f"stage {stage!r}: {path!r} is not a file{hint}")
 
 
+def stage_settings(stage: Stage) -> dict[str, Any]:
+    """A stage's recipe, overridden by its arguments."""
+    values = read_yaml_mapping(Path(stage.config)) if stage.config else {}
+    return values | {key: value for key, value in stage.args.items() if value is not None}
+
+
 def stage_words(pipeline: Pipeline, stage: Stage) -> list[str]:
     """The stage's script and arguments with filled placeholders; null arguments are left out."""
     words = [stage.script]

@@ -20,9 +20,8 @@ from typing import Any
 
 from data.settings import suggestion
 from data.slices import SPLITS, read_slices
-from trainer.pipeline.plan import stage_settings
 from trainer.pipeline.published_sizes import KNOWN_MODELS, config_of
-from trainer.pipeline.recipe import PLACEHOLDER, Pipeline, Stage, load_pipeline
+from trainer.pipeline.recipe import PLACEHOLDER, Pipeline, Stage, load_pipeline, stage_settings
 from trainer.runtime.config import FROM_SCRATCH
 from trainer.runtime.stage_registry import entry_of_launcher
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.pipeline.plan import stage_settings
-from trainer.pipeline.recipe import PLACEHOLDER, Pipeline, Stage, stage_words
+from trainer.pipeline.fingerprints import paths_outside
+from trainer.pipeline.recipe import Pipeline, Stage, stage_settings, stage_words
 from trainer.pipeline.run import stage_state
 from trainer.runtime.command_line import check_recipe
 from trainer.runtime.stage import check_inputs
@@ -31,11 +31,8 @@ def check_stages(pipeline: Pipeline, stages: Sequence[Stage]) -> list[str]:
             raise ValueError(f"stage {stage.name!r}: {error}") from None
         settings = stage_settings(stage)
         for key in entry.reads:
-            value = settings.get(key)
-            many = list(value.values()) if isinstance(value, dict) else value
-            for path in many if isinstance(many, list) else [many]:
-                if isinstance(path, str) and not PLACEHOLDER.search(path):
-                    missing += _missing(stage, key, path)
+            for path in paths_outside({key: settings.get(key)}):
+                missing += _missing(stage, key, path)
     return missing
 
 

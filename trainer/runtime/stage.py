@@ -39,7 +39,13 @@ ON_DISK = (
     "comparison",
     "test_comparison",
     "data_making_search",
+    "demonstrations_file",
+    "train_file",
+    "validation_file",
+    "test_file",
 )
+# Inputs that are a file, or a data set's name with its split, as in openai/gsm8k:main:test.
+ROWS = ("train_rows", "more_train_rows", "test_rows", "contamination_sets")
 
 
 @dataclass(slots=True)
@@ -99,17 +105,23 @@ def check_inputs(inputs: Mapping[str, str | None]) -> None:
 
 
 def check_begun(
-    folder: Path, seed: int, configs: Sequence[Any], inputs: Mapping[str, str | None]
+    folder: Path,
+    seed: int,
+    configs: Sequence[Any],
+    inputs: Mapping[str, str | None],
+    *,
+    restarts: bool = False,
 ) -> dict[str, Any]:
     """Write the settings and inputs of a folder to `.begun.json`, so that an interrupted stage
-    never continues with other ones. Returns the identity of each input.
+    never continues with other ones. A stage that `restarts` continues nothing, and may begin again
+    with others. Returns the identity of each input.
 
     Raises ValueError and names the settings or inputs that differ.
     """
     identities = {name: identity_of(path) for name, path in inputs.items() if path}
     settings = _settings(seed, configs, identities)
     begun = read_json(folder / BEGUN)
-    if begun is None:
+    if begun is None or restarts:
         if is_main_process():
             write_json(folder / BEGUN, settings)
     elif differing := _differences(begun, settings):
@@ -164,6 +176,8 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def _is_there(name: str, path: str) -> bool:
     kind = name.rstrip("0123456789").removesuffix("_")
+    if kind in ROWS:
+        return ":" in path or Path(path).exists()
     return kind not in ON_DISK or Path(path).exists()
 
 
@@ -187,12 +201,14 @@ def _begin(
     runtime: RuntimeConfig,
     configs: Sequence[Any],
     inputs: Mapping[str, str | None],
+    *,
+    restarts: bool,
 ) -> _Begun:
     """Make the folder, keep the settings that it is made with, and set the seed."""
     folder = Path(runtime.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     resumed = (folder / BEGUN).exists()
-    identities = check_begun(folder, runtime.seed, configs, inputs)
+    identities = check_begun(folder, runtime.seed, configs, inputs, restarts=restarts)
     set_seed(runtime.seed)
     return _Begun(
         stage=stage,
@@ -237,14 +253,17 @@ def run_stage(
     configs: Sequence[Any],
     inputs: Mapping[str, str | None],
     check: Callable[[], None] = lambda: None,
+    *,
+    restarts: bool = False,
 ) -> Iterator[StageRecord]:
     """Run a stage's body in this context. If the body ends without an error, rank 0 writes the
     manifest by rename; a folder without a manifest is never complete. Training checkpoints are
     removed after the manifest is written.
 
     Raises SystemExit(0) if the folder is already complete. Raises ValueError for missing inputs,
-    and if the folder was begun or completed with other settings. `check` may raise further errors
-    before anything is written."""
+    and if the folder was completed with other settings, or begun with others and the stage does not
+    begin anew each time (`restarts`). `check` may raise further errors before anything is
+    written."""
     folder = Path(runtime.output_dir)
     if is_complete(folder):
         check_finished(folder, runtime.seed, configs, inputs)
@@ -253,7 +272,7 @@ def run_stage(
     check_inputs(inputs)
     check()
     state = process_state()
-    begun = _begin(stage, runtime, configs, inputs)
+    begun = _begin(stage, runtime, configs, inputs, restarts=restarts)
     with start_wandb(runtime, stage=stage, recipe=begun.recipe) as run:
         record = StageRecord(run=run)
         for name, path in begun.sources.items():

@@ -67,6 +67,10 @@ STAGES: dict[str, StageEntry] = {
         launcher="make_data.py",
         configs=(RUNTIME, "trainer.stages.data:DataConfig"),
         chosen_config="trainer.stages.data:task_config_type",
+        reads=(
+            *("demonstrations_file", "train_file", "validation_file", "test_file"),
+            *("train_rows", "more_train_rows", "test_rows", "contamination_sets"),
+        ),
         writes=("demonstrations.jsonl", "train.jsonl", "validation.jsonl", "test.jsonl"),
         makes_problems=True,
     ),

@@ -32,7 +32,7 @@ from trainer.runtime.command_line import peek
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.processes import is_main_process
 from trainer.runtime.skipped_rows import report_bad_rows
-from trainer.runtime.stage import StageRecord, run_stage
+from trainer.runtime.stage import StageRecord, numbered_inputs, run_stage
 
 TRAINING_SIDE = ("train", "demonstrations")
 EXAMPLES_PRINTED = 5
@@ -209,14 +209,27 @@ def task_config_type(argv: Sequence[str]) -> type:
     return TASKS[DataConfig(task=str(task)).task][0]
 
 
+def given_files(config: DataConfig, task: TaskConfig) -> dict[str, str | None]:
+    """The user's files and sources by key. Of several, each has a number."""
+    given: dict[str, str | None] = {
+        f"{n}_file": getattr(config, f"{n}_file") for n in WRITTEN_SPLITS
+    }
+    given |= {key: getattr(task, key, None) for key in ("train_rows", "test_rows")}
+    given |= numbered_inputs("more_train_rows", getattr(task, "more_train_rows", ()))
+    return given | numbered_inputs("contamination_sets", config.contamination_sets)
+
+
 def run_data(runtime: RuntimeConfig, config: DataConfig, task: TaskConfig) -> None:
     """Write `<split>.jsonl` for the four splits. Raises ValueError for too many bad rows and when a
     group (Countdown: a multiset; else a question) of validation or test is in another split."""
     files = {name: getattr(config, f"{name}_file") for name in WRITTEN_SPLITS}
-    with run_stage("data", runtime, [config, task], {}) as record:
+    inputs = given_files(config, task)
+    with run_stage("data", runtime, [config, task], inputs, restarts=True) as record:
         if not is_main_process():
             return
         folder = Path(runtime.output_dir)
+        for name in ("bad_rows.jsonl", "contamination.jsonl"):  # of an attempt that failed
+            (folder / name).unlink(missing_ok=True)
         bad_rows: list[BadRow] = []
         if not all(files.values()):
             splits = TASKS[config.task][1](task).make_splits(

@@ -31,7 +31,8 @@ from helper import SUFFIX
 from trainer.runtime.manifests import write_manifest
 
 p = argparse.ArgumentParser()
-for name in ("config", "output_dir", "seed", "run_name", "run_group", "text", "source", "mode"):
+for name in ("config", "output_dir", "seed", "run_name", "run_group", "text", "source", "mode",
+             "train_file"):
     p.add_argument("--" + name)
 a = p.parse_args()
 out = Path(a.output_dir)
@@ -159,6 +160,31 @@ def test_changed_code_runs_again_but_not_changed_layout(project: Path) -> None:
     assert run() == (0, [])
     (project / "scripts/helper.py").write_text("SUFFIX = '?'\n")
     assert run() == (0, ["data", "sft", "aside"])
+
+
+def test_a_changed_file_of_the_user_runs_again(project: Path) -> None:
+    """A file, and a folder of files."""
+    script, rows = project / "scripts/make_data.py", project / "rows.jsonl"
+    script.write_text(SCRIPT)
+    recipe = (project / "recipe.yaml").read_text()
+    old = "script: scripts/make.py, config: make.yaml, args: {text: a}"
+    new = "script: scripts/make_data.py, config: make.yaml, args: {text: a, train_file: rows.jsonl}"
+    assert old in recipe
+    (project / "recipe.yaml").write_text(recipe.replace(old, new))
+    rows.write_text("35")
+    run()
+    assert run() == (0, [])
+    rows.write_text("35")
+    os.utime(rows, ns=(1, 1))
+    assert run() == (0, [])  # the bytes count, not the time
+    rows.write_text("77")
+    assert run() == (0, ["data"])
+    rows.unlink()
+    rows.mkdir()
+    (rows / "part.jsonl").write_text("77")
+    assert run() == (0, ["data"])
+    (rows / "part.jsonl").write_text("78")
+    assert run() == (0, ["data"])
 
 
 def test_a_manifest_made_by_hand_is_noticed(project: Path) -> None:

@@ -8,8 +8,7 @@ import pytest
 
 from data.settings import ROOT
 from data.slices import read_slices
-from trainer.pipeline.plan import stage_settings
-from trainer.pipeline.recipe import load_pipeline
+from trainer.pipeline.recipe import load_pipeline, stage_settings
 
 SEARCH = "scripts/run_search.py"
 ROUND = "scripts/expert_iteration_round.py"

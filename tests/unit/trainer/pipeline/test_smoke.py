@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from data.token_text import TokenText
-from trainer.pipeline.plan import stage_settings
-from trainer.pipeline.recipe import load_pipeline
+from trainer.pipeline.recipe import load_pipeline, stage_settings
 from trainer.pipeline.smoke import build_twin, smoke_overrides, twin_config
 from trainer.pipeline.stage_models import StageModel, model_of
 

@@ -15,6 +15,7 @@ import pytest
 from trainer.pipeline.estimates import ESTIMATES
 from trainer.pipeline.smoke import SMOKE_SIZES
 from trainer.runtime.stage_registry import STAGES, entry_of_launcher
+from trainer.stages.data import TASKS
 
 ROOT = Path(__file__).parents[4]
 NO_STAGES = {
@@ -44,7 +45,10 @@ def test_configs_are_those_of_the_launcher_and_have_the_keys(stage: str) -> None
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Tuple)]
     names = [item.id for item in calls[0].elts if isinstance(item, ast.Name)]
     assert [name.partition(":")[2] for name in entry.configs] == names
-    keys = {f.name for name in entry.configs for f in dataclasses.fields(resolve_name(name))}
+    kinds = [resolve_name(name) for name in entry.configs]
+    if entry.chosen_config:  # the data stage's, by its task
+        kinds += [kind for kind, _ in TASKS.values()]
+    keys = {f.name for kind in kinds for f in dataclasses.fields(kind)}
     assert {*entry.reads, *entry.smoke_keys, *entry.smoke_values} <= keys
     assert set(entry.smoke_keys) <= set(SMOKE_SIZES)
     assert entry.estimate is None or entry.estimate in ESTIMATES

@@ -75,6 +75,41 @@ def test_too_many_bad_rows_fail_the_stage(tmp_path: Path) -> None:
     assert len((tmp_path / "data" / "bad_rows.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_corrected_file_is_read_again(tmp_path: Path) -> None:
+    """Into the same folder, as nothing of an attempt that failed is kept; and a finished folder
+    says that its file is now another."""
+    train = gsm8k_rows(tmp_path / "train.jsonl", NAMES[:8], "{oops")
+    task = MathConfig(train_rows=train, test_rows=gsm8k_rows(tmp_path / "test.jsonl", NAMES[8:]))
+    with pytest.raises(ValueError, match="1 rows are bad"):
+        run(tmp_path, task)
+    assert run(tmp_path, task, max_bad_rows=1)["bad_rows"] == 1
+    inputs = json.loads((tmp_path / "data" / "manifest.json").read_text())["inputs"]
+    assert set(inputs) == {"train_rows", "test_rows"}
+    gsm8k_rows(tmp_path / "train.jsonl", NAMES[:8])
+    with pytest.raises(ValueError, match=r"is finished, but with other .*\(input train_rows\): ch"):
+        run(tmp_path, task, max_bad_rows=1)
+
+
+def test_a_failed_attempt_leaves_no_bad_rows_behind(tmp_path: Path) -> None:
+    train = gsm8k_rows(tmp_path / "train.jsonl", NAMES[:8], "{oops")
+    task = MathConfig(train_rows=train, test_rows=gsm8k_rows(tmp_path / "test.jsonl", NAMES[8:]))
+    with pytest.raises(ValueError, match="1 rows are bad"):
+        run(tmp_path, task)
+    gsm8k_rows(tmp_path / "train.jsonl", NAMES[:8])
+    assert run(tmp_path, task)["bad_rows"] == 0
+    assert not (tmp_path / "data" / "bad_rows.jsonl").exists()
+
+
+@pytest.mark.parametrize("key", ["train_rows", "test_rows"])
+def test_a_source_that_is_not_there_is_named(tmp_path: Path, key: str) -> None:
+    files = {
+        "train_rows": gsm8k_rows(tmp_path / "train.jsonl", NAMES[:8]),
+        "test_rows": gsm8k_rows(tmp_path / "test.jsonl", NAMES[8:]),
+    }
+    with pytest.raises(ValueError, match=f"{key} is 'gone.jsonl': there is no such file or fol"):
+        run(tmp_path, MathConfig(**{**files, key: "gone.jsonl"}))
+
+
 def test_bad_rows_of_a_contamination_set_count(tmp_path: Path, capsys: Any) -> None:
     train = gsm8k_rows(tmp_path / "train.jsonl", NAMES[:8])
     test = gsm8k_rows(tmp_path / "test.jsonl", NAMES[8:])
@@ -124,6 +159,14 @@ def test_own_files_share_no_question_by_another_case_or_space(tmp_path: Path, ag
         run_data(runtime, DataConfig(**files), COUNTDOWN)  # type: ignore[arg-type]
     again_runtime = RuntimeConfig(output_dir=str(tmp_path / "dropped"), wandb=False)
     run_data(again_runtime, DataConfig(**files, drop_contaminated=True), COUNTDOWN)  # type: ignore[arg-type]
+
+
+def test_a_file_of_ones_own_that_is_not_there_is_named(tmp_path: Path) -> None:
+    files = own_files(tmp_path, "How much is 2 + 2?", "How much is 1 + 1?")
+    Path(files["train_file"]).unlink()
+    runtime = RuntimeConfig(output_dir=str(tmp_path / "data"), wandb=False)
+    with pytest.raises(ValueError, match=r"train_file is '.*': there is no such file or folder"):
+        run_data(runtime, DataConfig(**files), COUNTDOWN)  # type: ignore[arg-type]
 
 
 def test_validation_and_test_share_no_question(tmp_path: Path) -> None:
