@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from data.json_rows import column_as_text, parse_row
+from data.settings import did_you_mean
 from data.sources import BadRow
 from data.tasks.countdown import group_key, parse_prompt
 from data.types import Demonstration, Problem
@@ -120,7 +121,10 @@ def _parse(line: bytes, default_id: str) -> _Row:
     answer = _text(column_as_text(columns, "answer"), ("answer",))
     for name, value in (("prompt (or problem)", prompt), ("answer", answer)):
         if not value:
-            raise ValueError(f"{name} is {'empty' if value == '' else 'absent'}; it is required")
+            if value == "":
+                raise ValueError(f"{name} is empty; it is required")
+            near = did_you_mean(name.partition(" ")[0], columns)
+            raise ValueError(f"{name} is absent; {near}it is required")
     assert prompt is not None and answer is not None
     solution = _text(columns, ("completion", "solution"))
     if solution == "":

@@ -62,7 +62,7 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises ValueError when there is no file, no valid YAML or no
     mapping, and when the mapping repeats a key."""
     if not path.is_file():
-        raise ValueError(f"config {str(path)!r} is not a file")
+        raise ValueError(f"config {str(path)!r} is not a file; paths start in {str(Path.cwd())!r}")
     text = path.read_text(encoding="utf-8")
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)

@@ -23,6 +23,7 @@ from typing import Any, TypeVar, cast
 
 from data.json_rows import checked_row, decoded, integer_as_text, parse_row
 from data.progress import BatchProgress
+from data.settings import did_you_mean
 
 Made = TypeVar("Made")
 
@@ -42,7 +43,9 @@ class Row:
         """
         name = next((name for name in names if self.columns.get(name) is not None), None)
         if name is None:
-            raise ValueError(f"{' (or '.join(names)}{')' * (len(names) - 1)} is absent")
+            near = did_you_mean(names[0], self.columns).strip()
+            said = f"{' (or '.join(names)}{')' * (len(names) - 1)} is absent"
+            raise ValueError(f"{said}; {near}" if near else said)
         return _text(self.columns[name], name)
 
     def answer(self) -> str | None:

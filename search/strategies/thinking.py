@@ -282,6 +282,8 @@ async def _extend(
 ) -> None:
     """Let the thoughts that ended too early go on after the cue."""
     least, most = config.least_thinking_tokens, config.budgets[-1]
+    if not least:
+        return  # a tokenizer that does not know the cue's characters is no fault here
     cue = session.engine.encode(config.cue)
     short = [
         chain

@@ -175,8 +175,14 @@ def _run_stage(pipeline: Pipeline, stage: Stage, lock: int) -> int:
     if status == 0:
         finished = replace(record, seconds=seconds, attempts=record.attempts + 1)
         _write_record(pipeline, stage.name, replace(finished, manifest=hash_file(manifest)))
-        print(f"{prefix} done in {seconds:.1f} s", flush=True)
+        print(f"{prefix} done in {seconds:.1f} s{_left_out(manifest.parent)}", flush=True)
     return status
+
+
+def _left_out(folder: Path) -> str:
+    """What a finished stage left out, for the line that says it is done."""
+    bad_rows = read_manifest(folder).get("metrics", {}).get("bad_rows", 0)
+    return f"; {bad_rows} bad rows left out: {folder / 'bad_rows.jsonl'}" if bad_rows else ""
 
 
 def _launch(

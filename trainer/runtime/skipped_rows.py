@@ -18,10 +18,11 @@ def report_bad_rows(
 ) -> None:
     """Print, write and count the bad rows. Raises ValueError if there are more than the limit."""
     record.metrics["bad_rows"] = len(bad_rows)
+    said = "left out" if len(bad_rows) <= most else "bad row"
     for row in bad_rows[:BAD_ROWS_PRINTED]:
-        print(f"left out: {row}", flush=True)
+        print(f"{said}: {row}", flush=True)
     if len(bad_rows) > BAD_ROWS_PRINTED:
-        print(f"left out: {len(bad_rows) - BAD_ROWS_PRINTED} more", flush=True)
+        print(f"{said}: {len(bad_rows) - BAD_ROWS_PRINTED} more", flush=True)
     if bad_rows:
         with (folder / "bad_rows.jsonl").open("w", encoding="utf-8") as file:
             for row in bad_rows:

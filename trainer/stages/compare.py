@@ -59,12 +59,12 @@ class CompareConfig:
 
     policy: str
     """Folder or hub id of the policy."""
-    reward_model: str
-    """Folder, hub id, http address or YAML description of the reward model."""
     data: str
     """Folder of the data stage, with one JSONL file per split."""
     strategies: dict[str, Any]
     """Strategies to compare: a name for each, and its settings."""
+    reward_model: str | None = None
+    """Folder, hub id, http address or YAML description of the reward model; null: none."""
     policies: dict[str, str] = field(default_factory=dict[str, str])
     """Policies of strategies that do not search with policy, by the strategy; no reward model."""
     judge: str | None = None
@@ -130,6 +130,8 @@ def run_compare(
     compared = [read_strategy(name, values, settings) for name, values in config.strategies.items()]
     look = look_of(compared)
     _check_policies(config, compared)
+    if config.reward_model is None:
+        _check_guidance(config, compared, settings)
     inputs: dict[str, str | None] = {
         "policy": config.policy,
         "reward_model": config.reward_model,
@@ -194,12 +196,32 @@ def _check_policies(config: CompareConfig, compared: Sequence[ComparedStrategy])
         settings, kind = strategy.settings, strategy.searches[0]
         if strategy.is_routed or isinstance(kind, LookConfig):
             raise ValueError(f"strategy {strategy.name!r}: a look and a router search with policy")
-        scored = settings.needs_scores or not isinstance(kind, SolutionsConfig | ThinkingConfig)
-        if scored and {settings.guidance, settings.choosing_guidance} & {"prm", JUDGE}:
+        if _asks(settings, kind, ("prm", JUDGE)):
             raise ValueError(
                 f"strategy {strategy.name!r} has a policy of its own, and no reward model scores "
                 "its solutions: set its guidance to likelihood or self_consistency"
             )
+
+
+def _check_guidance(
+    config: CompareConfig, compared: Sequence[ComparedStrategy], settings: SearchSettings
+) -> None:
+    """Raises ValueError if best of N or another strategy needs the reward model."""
+    own = [s for s in compared if s.name not in config.policies]
+    asked = [(REFERENCE_NAME, settings, SolutionsConfig(budgets=(1,)))]
+    asked += [(s.name, s.settings, kind) for s in own for kind in s.searches]
+    for name, its, kind in asked:
+        if _asks(its, kind, ("prm",)):
+            raise ValueError(
+                f"{name!r} is guided by the reward model, and reward_model is not given: give one, "
+                "or set guidance to likelihood or self_consistency"
+            )
+
+
+def _asks(settings: SearchSettings, kind: Any, guides: Sequence[str]) -> bool:
+    """Whether a search asks one of these guides for scores."""
+    scored = settings.needs_scores or not isinstance(kind, SolutionsConfig | ThinkingConfig)
+    return scored and not {settings.guidance, settings.choosing_guidance}.isdisjoint(guides)
 
 
 def _run_other(

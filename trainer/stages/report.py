@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from trainer.report.console import print_results
 from trainer.report.page import write_report
 from trainer.report.results import ReportConfig, collect_results, report_trees
 from trainer.runtime.config import RuntimeConfig
+from trainer.runtime.manifests import is_complete
 from trainer.runtime.processes import is_main_process
 from trainer.runtime.stage import run_stage
 
 
+def _is_plain_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and not is_complete(folder)
+
+
 def run_report(runtime: RuntimeConfig, config: ReportConfig) -> None:
+    """A model that the recipe names in the place of a stage, such as an instruct model in the place
+    of SFT, has no numbers: it is left out."""
+    plain = [stage for stage in config.stages if _is_plain_model(Path(stage))]
+    for stage in plain:
+        print(f"{stage} is a model, and no stage's folder: it is left out of the report")
+    config = replace(config, stages=[stage for stage in config.stages if stage not in plain])
     inputs: dict[str, str | None] = {Path(stage).name: stage for stage in config.stages}
     with run_stage("report", runtime, [config], inputs) as record:
         if not is_main_process():

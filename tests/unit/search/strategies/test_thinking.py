@@ -110,6 +110,22 @@ def test_a_short_thought_goes_on_after_the_cue(toys: Any) -> None:
     assert (spent.prompt_tokens, spent.generated_tokens) == (2 + 21, 28 + 14)
 
 
+def test_a_cue_that_is_never_used_need_not_be_known(
+    toys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = toys.Engine.encode
+
+    def without_cue(self: Any, text: str) -> Any:
+        if text == ThinkingConfig.cue:
+            raise ValueError("'W' is not in the vocabulary")
+        return encode(self, text)
+
+    monkeypatch.setattr(toys.Engine, "encode", without_cue)
+    assert said(run(toys, ThinkingConfig(budgets=(40,))), 40)[0] is not None
+    with pytest.raises(ValueError, match="'W' is not in the vocabulary"):
+        run(toys, ThinkingConfig(budgets=(40,), least_thinking_tokens=30))
+
+
 def test_forced_tokens_have_no_proposal_and_no_log_probability(toys: Any) -> None:
     def unsure(text: str) -> dict[str, float]:
         [letter] = scripted(text)

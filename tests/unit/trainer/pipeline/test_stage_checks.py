@@ -86,7 +86,32 @@ def test_a_key_inside_a_mapping_is_no_option() -> None:
         check_recipe((PolicyConfig,), words)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    assert missing_of(tmp_path, "sft.data=/nowhere") == [
-        "stage 'sft': data is '/nowhere': there is no such file or folder"
-    ]
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sft.data", "/nowhere"),
+        ("data.train_file", "rows.jsonl"),
+        ("data.contamination_sets", "[rows.jsonl]"),
+        ("prm_1.model", "./model"),
+        ("prm_1.model", "path/to/model"),
+    ],
+)
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, key: str, value: str) -> None:
+    stage, name = key.split(".")
+    path = value.strip("[]")
+    expected = f"stage {stage!r}: {name} is {path!r}: there is no such file or folder"
+    assert missing_of(tmp_path, f"{key}={value}") == [expected]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "prm_1.model=org/model",
+        "search_1.reward_model=http://host/score/v1",
+        "data.contamination_sets=[org/rows:test, org/rows:main:test]",
+    ],
+)
+def test_a_name_on_the_hub_and_an_address_are_no_missing_files(
+    tmp_path: Path, setting: str
+) -> None:
+    assert missing_of(tmp_path, setting) == []

@@ -49,14 +49,21 @@ def folder(tiny_policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
-def compare(folder: Path, strategies: dict[str, Any], policies: dict[str, str]) -> Any:
+def compare(
+    folder: Path,
+    strategies: dict[str, Any],
+    policies: dict[str, str],
+    reward_model: str | None = "prm",
+    guidance: str = "prm",
+) -> Any:
     runtime = RuntimeConfig(output_dir=str(folder / "out"), wandb=False, seed=3)
     config = CompareConfig(
-        policy=str(folder / "policy"), reward_model=str(folder / "prm"), data=str(folder / "data"),
+        policy=str(folder / "policy"), data=str(folder / "data"),
+        reward_model=reward_model and str(folder / reward_model),
         verifier="ends", split="test", num_problems=1, strategies=strategies, policies=policies,
         reference_budgets=(2, 4), target_best_of_n=4,
     )  # fmt: skip
-    run_compare(runtime, config, SearchSettings(max_new_tokens=6))
+    run_compare(runtime, config, SearchSettings(max_new_tokens=6, guidance=guidance))
 
 
 def test_another_policy_is_compared_at_equal_flops(folder: Path) -> None:
@@ -91,3 +98,25 @@ def test_what_another_policy_cannot_do_is_said(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         compare(folder, {"others": strategy}, policies)
+
+
+def test_a_policy_alone_is_compared(folder: Path) -> None:
+    compare(folder, {"own": GREEDY}, {}, reward_model=None, guidance="likelihood")
+    found = json.loads((folder / "out" / "comparison.json").read_text())
+    rows = {(row["strategy"], row["budget"]): row for row in found["accuracy"]}
+    assert ("own", 1) in rows and ("best_of_n", 4) in rows
+    assert {row["reward_flops"] for row in rows.values()} == {0}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "guidance", "named"),
+    [
+        (GREEDY, "prm", "best_of_n"),
+        ({"strategy": "mcts", "budgets": [2], "guidance": "prm"}, "likelihood", "own"),
+    ],
+)
+def test_without_a_reward_model_none_may_guide(
+    folder: Path, strategy: dict[str, Any], guidance: str, named: str
+) -> None:
+    with pytest.raises(ValueError, match=f"'{named}' is guided by the reward model, and reward_"):
+        compare(folder, {"own": strategy}, {}, reward_model=None, guidance=guidance)
