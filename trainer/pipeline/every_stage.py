@@ -3,8 +3,9 @@
     - {name: evaluate, args: {policies: all, ...}, ...}
     - {name: report, args: {stages: all, ...}, ...}
 
-`policies: all` stands for every earlier stage that writes a policy, `stages: all` for every earlier
-stage. Both are in the order of the recipe, and hold only stages that are part of the run.
+`policies: all` stands for every earlier stage that writes a policy, and for a model from elsewhere
+that an earlier stage reads as its `policy`; `stages: all` for every earlier stage. Both are in the
+order of the recipe, and hold only stages that are part of the run.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ def fill_in_all(rows: Sequence[dict[str, Any]]) -> None:
                     f"policies of stage {row['name']!r} is all, but no earlier stage writes one"
                 )
             args["policies"] = list(policies)
+        given = args.get("policy")
+        if isinstance(given, str) and "{" not in given and given not in policies:
+            policies.append(given)
         entry = entry_of_launcher(row["script"])
         if entry is not None and "policy" in entry.writes:
             policies.append(_folder(row))

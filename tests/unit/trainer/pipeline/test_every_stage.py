@@ -30,6 +30,21 @@ def test_all_follows_the_stages_of_the_run(
     assert report.inputs == tuple(stage.name for stage in (*earlier, evaluate))
 
 
+def test_all_policies_have_the_model_in_the_place_of_sft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "run_name: r\noutput_dir: o\nstages:\n"
+        "  - {name: label, script: scripts/label_steps.py, args: {policy: org/model}}\n"
+        "  - {name: search, script: scripts/run_search.py, args: {policy: org/model}}\n"
+        "  - {name: rl, script: scripts/train_ppo.py, args: {policy: org/model}}\n"
+        "  - {name: evaluate, script: scripts/evaluate_run.py, args: {policies: all}}\n"
+    )
+    assert load_pipeline(recipe).stages[-1].args["policies"] == ["org/model", "{rl}"]
+
+
 def test_all_policies_need_a_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     recipe = tmp_path / "recipe.yaml"
