@@ -20,6 +20,14 @@ from data.settings import ROOT
 GRACE_SECONDS = 20.0  # between SIGTERM and SIGKILL; launchers stop their workers in this time
 POLL_SECONDS = 0.2
 KEEP_SECONDS = 5.0  # between two writes of the elapsed time
+# Lines of libraries and of the launcher that say nothing of how far a stage is.
+NOISE = (
+    "warnings.warn(",
+    "Warning: ",
+    "Loading weights:",
+    "Writing model shards:",
+    "CalledProcessError",
+)
 
 
 def command_line(words: Sequence[str], launcher: Sequence[str]) -> str:
@@ -164,11 +172,15 @@ def end_tree(child: subprocess.Popen[bytes]) -> None:
 
 
 def tail(log: Path, lines: int) -> str:
+    """The last lines of a log, without the launcher's own words that the stage failed."""
     if not log.is_file():
         return ""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 65536))
         text = file.read().decode(errors="replace").replace("\r", "\n")
+    own, found, launchers = text.rpartition("Traceback (most recent call last):\n")
+    if found and own.strip() and "subprocess.CalledProcessError: " in launchers:
+        text = own
     return "\n".join(text.splitlines()[-lines:])
 
 
@@ -183,4 +195,5 @@ def launcher_words(accelerate_config: str | None) -> tuple[list[str], list[str]]
 
 def _last_line(reader: IO[bytes]) -> str:
     text = reader.read().decode(errors="replace").replace("\r", "\n")
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    lines = (line.strip() for line in reversed(text.splitlines()))
+    return next((line for line in lines if line and not any(n in line for n in NOISE)), "")

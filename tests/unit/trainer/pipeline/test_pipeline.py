@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -244,6 +245,31 @@ def test_failure_shows_the_log_and_the_line_to_continue(
     assert "To continue after a correction:\n  again" in said
     assert run("sft.mode=forget")[0] == 1
     assert "wrote no manifest.json" in capsys.readouterr().out
+
+
+def test_the_launchers_own_traceback_is_left_out(tmp_path: Path) -> None:
+    log = tmp_path / "stage.log"
+    launchers = (
+        'Traceback (most recent call last):\n  File "launch.py", line 9\n'
+        "subprocess.CalledProcessError: Command '['python']' returned non-zero exit status 2.\n"
+    )
+    log.write_text(f"ready\nerror: no such file\n{launchers}")
+    assert launch.tail(log, 25) == "ready\nerror: no such file"
+    stages = 'Traceback (most recent call last):\n  File "stage.py"\nValueError: why\n'
+    log.write_text(stages + launchers)
+    assert launch.tail(log, 25) == stages.rstrip()
+    log.write_text(stages)
+    assert launch.tail(log, 25) == stages.rstrip()
+    log.write_text(launchers)
+    assert launch.tail(log, 25) == launchers.rstrip()
+
+
+def test_the_status_is_no_librarys_noise() -> None:
+    text = (
+        "prm: 3 of 4 done\r\nLoading weights: 100%|###|\rf.py:9: UserWarning: old\n"
+        '  warnings.warn("old")\n'
+    )
+    assert launch._last_line(io.BytesIO(text.encode())) == "prm: 3 of 4 done"  # pyright: ignore[reportPrivateUsage]
 
 
 def test_from_and_only(project: Path) -> None:

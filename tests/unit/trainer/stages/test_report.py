@@ -23,7 +23,7 @@ def test_a_model_in_the_place_of_a_stage_is_left_out(tmp_path: Path, capsys: Any
         verifier="math",
     )
     runtime = RuntimeConfig(output_dir=str(tmp_path / "report"), wandb=False)
-    with pytest.raises(FileNotFoundError, match="evaluation.json"):
+    with pytest.raises(FileNotFoundError, match=r"evaluation\.json"):
         run_report(runtime, config)
     printed = capsys.readouterr().out
     assert printed.count("left out") == 1
