@@ -12,7 +12,6 @@ from typing import Any
 from data.settings import ROOT, read_yaml_mapping
 from trainer.pipeline.recipe import PLACEHOLDER, Pipeline, Stage, stage_settings
 from trainer.runtime.manifests import (
-    MANIFEST,
     hash_file,
     hash_value,
     is_complete,
@@ -60,7 +59,7 @@ def paths_outside(given: Mapping[str, Any]) -> Iterator[str]:
 def _content(path: Path) -> str | None:
     """A hash of what a path holds: of a stage's folder its fingerprint, of another folder or a file
     its bytes; None for what is no path."""
-    if (path / MANIFEST).is_file():
+    if is_complete(path):
         return read_manifest(path)["fingerprint"]
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     hashes: list[tuple[str, str]] = []

@@ -69,7 +69,7 @@ STAGES: dict[str, StageEntry] = {
         chosen_config="trainer.stages.data:task_config_type",
         reads=(
             *("demonstrations_file", "train_file", "validation_file", "test_file"),
-            *("train_rows", "more_train_rows", "test_rows", "contamination_sets"),
+            *("train_rows", "more_train_rows", "test_rows", "contamination_sets", "chat_model"),
         ),
         writes=("demonstrations.jsonl", "train.jsonl", "validation.jsonl", "test.jsonl"),
         makes_problems=True,

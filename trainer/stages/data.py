@@ -210,11 +210,11 @@ def task_config_type(argv: Sequence[str]) -> type:
 
 
 def given_files(config: DataConfig, task: TaskConfig) -> dict[str, str | None]:
-    """The user's files and sources by key. Of several, each has a number."""
+    """The user's files, sources and chat model by key. Of several, each has a number."""
     given: dict[str, str | None] = {
         f"{n}_file": getattr(config, f"{n}_file") for n in WRITTEN_SPLITS
     }
-    given |= {key: getattr(task, key, None) for key in ("train_rows", "test_rows")}
+    given |= {key: getattr(task, key, None) for key in ("train_rows", "test_rows", "chat_model")}
     given |= numbered_inputs("more_train_rows", getattr(task, "more_train_rows", ()))
     return given | numbered_inputs("contamination_sets", config.contamination_sets)
 
