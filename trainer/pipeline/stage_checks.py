@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from trainer.pipeline.fingerprints import paths_outside
 from trainer.pipeline.recipe import Pipeline, Stage, stage_settings, stage_words
@@ -41,4 +42,8 @@ def _missing(stage: Stage, key: str, path: str) -> list[str]:
         check_inputs({key: path})
     except ValueError as error:
         return [f"stage {stage.name!r}: {error}"]
+    # A hub id has at most one slash. An address, and a split of a data set, have a colon.
+    is_path = ":" not in path and (path.startswith(("/", ".")) or path.count("/") > 1)
+    if is_path and not Path(path).exists():
+        return [f"stage {stage.name!r}: {key} is {path!r}: there is no such file or folder"]
     return []

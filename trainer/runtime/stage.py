@@ -178,9 +178,7 @@ def _is_there(name: str, path: str) -> bool:
     kind = name.rstrip("0123456789").removesuffix("_")
     if kind in ROWS:
         return ":" in path or Path(path).exists()
-    # A hub id has at most one slash, and an address has a scheme.
-    no_name = path.startswith(("/", ".")) or (path.count("/") > 1 and "://" not in path)
-    return Path(path).exists() if kind in ON_DISK or no_name else True
+    return kind not in ON_DISK or Path(path).exists()
 
 
 @dataclass(frozen=True, kw_only=True)

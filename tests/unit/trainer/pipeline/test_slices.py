@@ -159,7 +159,7 @@ def test_a_gate_takes_its_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     found = {stage.name: stage for stage in pipeline.stages}
     assert found["g"].args["gate_problems"] == 4
     assert found["g"].inputs == ("data", "rl") and found["s"].inputs == ("data", "g")
-    assert found["e"].args["policies"] == ["{rl}", "{g}"]
+    assert found["e"].args["policies"] == ["p", "{rl}", "{g}"]
 
 
 def test_slices_of_a_data_stage_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

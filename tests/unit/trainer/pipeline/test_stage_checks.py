@@ -108,7 +108,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, key: str, value: str)
     [
         "prm_1.model=org/model",
         "search_1.reward_model=http://host/score/v1",
-        "data.contamination_sets=[org/rows:test, org/rows:main:test]",
+        "data.contamination_sets=[org/rows:test, org/rows:main:test, /path/to/rows:test]",
     ],
 )
 def test_a_name_on_the_hub_and_an_address_are_no_missing_files(
