@@ -15,12 +15,13 @@ from trainer.runtime.stage_registry import entry_of_launcher
 
 def check_stages(pipeline: Pipeline, stages: Sequence[Stage]) -> list[str]:
     """Check those of `stages` that will run. Returns a line per file or folder that is read and not
-    there. A folder that an earlier stage writes is not looked for, and a launcher that `STAGES`
-    does not have is not checked.
+    there. What lies in the recipe's own folder is not looked for, since the run may write it, and a
+    launcher that `STAGES` does not have is not checked.
 
     Raises ValueError naming the first stage with a key or value that its launcher would refuse.
     """
     missing: list[str] = []
+    own = Path(pipeline.output_dir).resolve()
     for stage in stages:
         entry = entry_of_launcher(stage.script)
         if entry is None or stage_state(pipeline, stage) == "unchanged":
@@ -33,7 +34,8 @@ def check_stages(pipeline: Pipeline, stages: Sequence[Stage]) -> list[str]:
         settings = stage_settings(stage)
         for key in entry.reads:
             for path in paths_outside({key: settings.get(key)}):
-                missing += _missing(stage, key, path)
+                if own not in Path(path).resolve().parents:
+                    missing += _missing(stage, key, path)
     return missing
 
 

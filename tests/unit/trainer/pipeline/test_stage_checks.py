@@ -103,6 +103,11 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, key: str, value: str)
     assert missing_of(tmp_path, f"{key}={value}") == [expected]
 
 
+def test_what_the_run_itself_writes_is_not_looked_for(tmp_path: Path) -> None:
+    assert missing_of(tmp_path, f"prm_1.model={tmp_path}/smoke_models/org--model") == []
+    assert missing_of(tmp_path, f"sft.data={tmp_path}/data") == []
+
+
 @pytest.mark.parametrize(
     "setting",
     [
