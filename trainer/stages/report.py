@@ -13,11 +13,12 @@ from trainer.report.results import ReportConfig, collect_results, report_trees
 from trainer.runtime.config import RuntimeConfig
 from trainer.runtime.manifests import is_complete
 from trainer.runtime.processes import is_main_process
-from trainer.runtime.stage import run_stage
+from trainer.runtime.stage import BEGUN, run_stage
 
 
 def _is_plain_model(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and not is_complete(folder)
+    ours = is_complete(folder) or (folder / BEGUN).exists()
+    return (folder / "config.json").is_file() and not ours
 
 
 def run_report(runtime: RuntimeConfig, config: ReportConfig) -> None:

@@ -13,10 +13,11 @@ from trainer.stages.report import run_report
 
 
 def test_a_model_in_the_place_of_a_stage_is_left_out(tmp_path: Path, capsys: Any) -> None:
-    """A stage's folder is not, here one without an evaluation."""
+    """The folder of a stage that has not ended is not."""
     for name in ("model", "sft"):
         (tmp_path / name).mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
+        (tmp_path / name / "config.json").write_text("{}")
+    (tmp_path / "sft" / ".begun.json").write_text("{}")
     config = ReportConfig(
         stages=[str(tmp_path / "model"), str(tmp_path / "sft")],
         evaluation=str(tmp_path / "sft"),
